@@ -1,0 +1,112 @@
+//! All embedding tables of a model in one tensor, and the rows of it that a batch touches.
+
+use burn::module::Module;
+use burn::tensor::{Int, Tensor, TensorData, TensorPrimitive, backend::Backend};
+use rand_chacha::ChaCha8Rng;
+
+use crate::backend::{BagPlan, EsmmBackend};
+use crate::batch::FeatureBatch;
+use crate::init;
+use crate::state::StateTensor;
+
+/// Size and first values of an [`EmbeddingArena`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct EmbeddingArenaConfig {
+    /// Rows of all tables together, R. A model without tables keeps one row.
+    pub rows: usize,
+    /// Width of an embedding, D.
+    pub dim: usize,
+    /// 1: the towers share the tables (ESMM). K: each tower has tables of its own (ESMM-NS).
+    pub copies: usize,
+    /// Standard deviation of the first values, which are normal around 0.
+    pub init_std: f64,
+}
+
+impl EmbeddingArenaConfig {
+    /// The arena with its first values.
+    pub fn init<B: Backend>(&self, rng: &mut ChaCha8Rng, device: &B::Device) -> EmbeddingArena<B> {
+        let rows = self.rows.max(1) * self.copies;
+        let values = init::normal(rng, rows * self.dim, self.init_std);
+        let table = Tensor::from_data(TensorData::new(values, [rows, self.dim]), device);
+        EmbeddingArena {
+            table: StateTensor::new(table),
+            copies: self.copies,
+        }
+    }
+}
+
+/// All tables of one width in one tensor, `[copies * R, D]`; features own ranges of its rows
+/// ([`FeatureSchema::row_ranges`](crate::FeatureSchema::row_ranges)).
+///
+/// The tensor is no [`Param`](burn::module::Param): a training step takes the few rows that a batch touches as leaves
+/// of the graph ([`TouchedRows`]) and a row-wise optimizer writes them back, so that a step costs what the batch costs
+/// and not what the tables cost.
+#[derive(Module, Debug)]
+pub struct EmbeddingArena<B: Backend> {
+    /// `[copies * R, D]`.
+    pub table: StateTensor<B, 2>,
+    copies: usize,
+}
+
+/// The rows that one batch touches, copied out of the arena.
+#[derive(Debug, Clone)]
+pub struct TouchedRows<B: Backend> {
+    /// Their numbers in the arena, each once, `[copies * U]`.
+    pub rows: Tensor<B, 1, Int>,
+    /// Their values, `[copies, U, D]`. In training the leaf of the graph whose gradient is theirs.
+    pub values: Tensor<B, 3>,
+}
+
+impl<B: Backend> EmbeddingArena<B> {
+    /// Width of an embedding, D.
+    pub fn dim(&self) -> usize {
+        self.table.value().dims()[1]
+    }
+
+    /// Rows of one copy of all tables, R.
+    pub fn rows(&self) -> usize {
+        self.table.value().dims()[0] / self.copies
+    }
+
+    /// Number of copies of all tables: 1, or one for each tower.
+    pub fn copies(&self) -> usize {
+        self.copies
+    }
+
+    /// Copies the rows that the batch touches.
+    pub fn gather(&self, batch: &FeatureBatch<B>) -> TouchedRows<B> {
+        let num_touched = batch.touched.dims()[0];
+        let (copies, stride) = (self.copies, self.rows() as i64);
+        let rows = match copies {
+            1 => batch.touched.clone(),
+            _ => {
+                let shifted = (0..copies as i64).map(|copy| batch.touched.clone() + copy * stride);
+                Tensor::cat(shifted.collect(), 0)
+            }
+        };
+        let table = self.table.value();
+        let dim = table.dims()[1];
+        let values = table.select(0, rows.clone()).reshape([copies, num_touched, dim]);
+        TouchedRows { rows, values }
+    }
+}
+
+impl<B: EsmmBackend> TouchedRows<B> {
+    /// Pools the touched rows into the sparse part of the towers' input.
+    ///
+    /// # Shapes
+    /// `[copies, U, D]` to `[copies, B, F * D]`.
+    pub fn pool(&self, batch: &FeatureBatch<B>) -> Tensor<B, 3> {
+        let plan = BagPlan {
+            rows: batch.rows,
+            num_sparse: batch.num_sparse,
+            slots: batch.slots.clone().into_primitive(),
+            bags: batch.bags.as_ref().map(|bags| {
+                let weights = bags.weights.clone().into_primitive().tensor();
+                (bags.segments.clone().into_primitive(), weights)
+            }),
+        };
+        let pooled = B::bag_pool(self.values.clone().into_primitive().tensor(), plan);
+        Tensor::from_primitive(TensorPrimitive::Float(pooled))
+    }
+}

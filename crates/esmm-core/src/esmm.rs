@@ -1,0 +1,207 @@
+//! The model: features to one logit a stage.
+
+use burn::module::{Module, ParamId};
+use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::{Int, Tensor};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::backend::EsmmBackend;
+use crate::backend::random::DropoutKey;
+use crate::batch::FeatureBatch;
+use crate::embedding::{EmbeddingArena, EmbeddingArenaConfig, TouchedRows};
+use crate::error::EsmmError;
+use crate::funnel::FunnelLogits;
+use crate::schema::FeatureSchema;
+use crate::tower::{Towers, TowersConfig};
+
+/// Everything that fixes a model but its weights.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EsmmConfig {
+    /// The features.
+    pub schema: FeatureSchema,
+    /// Width of every embedding, D.
+    pub embedding_dim: usize,
+    /// Shape of every tower.
+    pub towers: TowersConfig,
+    /// Stages of the funnel, K: 2 for impression, click, conversion.
+    pub stages: usize,
+    /// `true`: the towers read the same tables (ESMM). `false`: each tower has its own (ESMM-NS in the paper).
+    pub shared_embeddings: bool,
+    /// Standard deviation of the first embedding values.
+    pub embedding_init_std: f64,
+    /// Seed of the first values.
+    pub seed: u64,
+}
+
+/// The entire space multi-task model of arXiv 1804.07931.
+#[derive(Module, Debug)]
+pub struct Esmm<B: Backend> {
+    /// All embedding tables.
+    pub embeddings: EmbeddingArena<B>,
+    /// One tower a stage.
+    pub towers: Towers<B>,
+}
+
+/// What a training forward gives: the logits, and the leaf whose gradient belongs to the tables.
+#[derive(Debug, Clone)]
+pub struct TrainForward<B: Backend> {
+    /// The logits.
+    pub logits: FunnelLogits<B>,
+    /// The touched rows.
+    pub touched: TouchedRows<B>,
+}
+
+/// The gradient of the touched rows of the arena.
+#[derive(Debug, Clone)]
+pub struct RowGrads<B: Backend> {
+    /// Rows of the arena, each once, `[N]`.
+    pub rows: Tensor<B, 1, Int>,
+    /// Their gradients, `[N, D]`.
+    pub grads: Tensor<B, 2>,
+}
+
+impl EsmmConfig {
+    /// The paper's model for a schema: D = 18, hidden 360, 200, 80, ReLU, no batch norm, no dropout.
+    pub fn new(schema: FeatureSchema) -> Self {
+        let towers = TowersConfig {
+            hidden: vec![360, 200, 80],
+            activation: crate::tower::Activation::Relu,
+            batch_norm: false,
+            dropout: vec![0.0; 3],
+        };
+        let (embedding_init_std, seed) = (0.01, 0);
+        Self {
+            schema,
+            embedding_dim: 18,
+            towers,
+            stages: 2,
+            shared_embeddings: true,
+            embedding_init_std,
+            seed,
+        }
+    }
+
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// Names the setting, its value and what is allowed.
+    pub fn validate(&self) -> Result<(), EsmmError> {
+        let error = |key, found, allowed: &str| {
+            Err(EsmmError::Config {
+                key,
+                found,
+                allowed: allowed.to_owned(),
+            })
+        };
+        if self.embedding_dim == 0 {
+            return error("embedding_dim", "0".into(), "it must be at least 1");
+        }
+        if self.stages < 2 {
+            return error(
+                "stages",
+                self.stages.to_string(),
+                "a funnel has at least 2 stages",
+            );
+        }
+        if !(self.embedding_init_std >= 0.0 && self.embedding_init_std.is_finite()) {
+            return error(
+                "embedding_init_std",
+                self.embedding_init_std.to_string(),
+                "it must be finite and at least 0",
+            );
+        }
+        let rows = self.copies() as u64 * self.schema.num_rows() as u64;
+        if rows > i32::MAX as u64 {
+            return error(
+                "features",
+                format!("{rows} table rows"),
+                "at most 2147483647 rows fit one arena",
+            );
+        }
+        self.towers.validate()
+    }
+
+    /// The model with its first values, which depend on the configuration alone.
+    ///
+    /// # Errors
+    /// As [`validate`](Self::validate).
+    pub fn init<B: Backend>(&self, device: &B::Device) -> Result<Esmm<B>, EsmmError> {
+        self.validate()?;
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        let width = self.schema.input_width(self.embedding_dim);
+        let towers = self.towers.init(self.stages, width, &mut rng, device);
+        let arena = EmbeddingArenaConfig {
+            rows: self.schema.num_rows(),
+            dim: self.embedding_dim,
+            copies: self.copies(),
+            init_std: self.embedding_init_std,
+        };
+        Ok(Esmm {
+            embeddings: arena.init(&mut rng, device),
+            towers,
+        })
+    }
+
+    /// Copies of every table: 1, or K without shared embeddings.
+    pub fn copies(&self) -> usize {
+        if self.shared_embeddings { 1 } else { self.stages }
+    }
+}
+
+impl<B: EsmmBackend> Esmm<B> {
+    /// Logits for inference: running statistics, no dropout, no graph needed.
+    pub fn forward(&self, batch: &FeatureBatch<B>) -> FunnelLogits<B> {
+        let touched = self.embeddings.gather(batch);
+        FunnelLogits {
+            conditional: self.towers.forward(tower_input(&touched, batch)),
+        }
+    }
+}
+
+impl<B: AutodiffBackend + EsmmBackend> Esmm<B> {
+    /// Logits for training: batch statistics, dropout by `key`, and the touched rows as a leaf of the graph.
+    pub fn forward_train(&self, batch: &FeatureBatch<B>, key: DropoutKey) -> TrainForward<B> {
+        let mut touched = self.embeddings.gather(batch);
+        touched.values = touched.values.detach().require_grad();
+        let conditional = self.towers.forward_train(tower_input(&touched, batch), key);
+        TrainForward {
+            logits: FunnelLogits { conditional },
+            touched,
+        }
+    }
+}
+
+impl<B: AutodiffBackend> TouchedRows<B> {
+    /// Takes the gradient of the touched rows out of a backward pass; `None` if they took no part in it.
+    pub fn take_grads(&self, grads: &mut B::Gradients) -> Option<RowGrads<B::InnerBackend>> {
+        let [copies, touched, dim] = self.values.dims();
+        let grads = self.values.grad_remove(grads)?.reshape([copies * touched, dim]);
+        Some(RowGrads {
+            rows: self.rows.clone().inner(),
+            grads,
+        })
+    }
+}
+
+impl<B: Backend> Esmm<B> {
+    /// Identity of the arena in records and gradient containers.
+    pub fn arena_id(&self) -> ParamId {
+        self.embeddings.table.id()
+    }
+}
+
+/// Pooled embeddings with the dense values behind them, `[copies, B, F * D + dense]`.
+fn tower_input<B: EsmmBackend>(touched: &TouchedRows<B>, batch: &FeatureBatch<B>) -> Tensor<B, 3> {
+    let Some(dense) = batch.dense.clone() else {
+        return touched.pool(batch);
+    };
+    let [rows, width] = dense.dims();
+    let copies = touched.values.dims()[0];
+    let dense = dense.unsqueeze::<3>().expand([copies, rows, width]);
+    if batch.num_sparse == 0 {
+        return dense;
+    }
+    Tensor::cat(vec![touched.pool(batch), dense], 2)
+}

@@ -1,0 +1,150 @@
+//! The funnel of arXiv 1804.07931: an impression is clicked, a click converts. Composed in log space.
+//!
+//! With conditional logits l_1..l_K and s = sigmoid, P_k is the probability that an impression reaches stage k:
+//! `P_k = s(l_1) * ... * s(l_k)`, eq. 1 of the paper for K = 2, where P_1 = pCTR, s(l_2) = pCVR and P_2 = pCTCVR.
+//!
+//! * `log P_k = log P_(k-1) + log s(l_k)`.
+//! * `1 - P_k = (1 - P_(k-1)) + P_(k-1) s(-l_k)`: terms of one sign, so nothing cancels.
+//! * `log(1 - P_k)` is `log1p(-P_k)` where P_k < 1/2 and the logarithm of that sum elsewhere.
+//!
+//! No clamp and no epsilon: exact at conversion rates of 2e-4 and finite at logits of +-90.
+
+use burn::tensor::{Tensor, TensorPrimitive, backend::Backend};
+
+use crate::backend::EsmmBackend;
+
+/// What the towers say about a batch: one conditional logit a stage.
+#[derive(Debug, Clone)]
+pub struct FunnelLogits<B: Backend> {
+    /// Column k is the logit of reaching stage k + 1 given stage k, `[B, K]`.
+    pub conditional: Tensor<B, 2>,
+}
+
+/// Log-probabilities of all stages.
+#[derive(Debug, Clone)]
+pub struct ReachLogs<B: Backend> {
+    /// `log P_k`, `[B, K]`.
+    pub log_reach: Tensor<B, 2>,
+    /// `log(1 - P_k)`, `[B, K]`.
+    pub log_not_reach: Tensor<B, 2>,
+}
+
+/// The three probabilities of the paper, `[B]` each, in `[0, 1]`.
+#[derive(Debug, Clone)]
+pub struct FunnelProbs<B: Backend> {
+    /// p(click | impression).
+    pub ctr: Tensor<B, 1>,
+    /// p(conversion | click), for every impression.
+    pub cvr: Tensor<B, 1>,
+    /// p(click and conversion | impression) = pCTR * pCVR, eq. 1 of arXiv 1804.07931.
+    pub ctcvr: Tensor<B, 1>,
+}
+
+impl<B: Backend> FunnelLogits<B> {
+    /// Number of stages, K.
+    pub fn stages(&self) -> usize {
+        self.conditional.dims()[1]
+    }
+
+    /// Logit of stage `stage` (from 0) given the one before, `[B]`.
+    ///
+    /// # Panics
+    /// When there is no such stage.
+    pub fn logit(&self, stage: usize) -> Tensor<B, 1> {
+        let [rows, stages] = self.conditional.dims();
+        assert!(stage < stages, "stage {stage} of a funnel of {stages}");
+        self.conditional
+            .clone()
+            .slice([0..rows, stage..stage + 1])
+            .reshape([-1])
+    }
+
+    /// Logit of pCTR, `[B]`.
+    pub fn ctr_logit(&self) -> Tensor<B, 1> {
+        self.logit(0)
+    }
+
+    /// Logit of pCVR, `[B]`.
+    pub fn cvr_logit(&self) -> Tensor<B, 1> {
+        self.logit(1)
+    }
+
+    /// `log P_k` and `log(1 - P_k)` of every stage.
+    pub fn reach_logs(&self) -> ReachLogs<B> {
+        reach_logs(self.conditional.clone())
+    }
+
+    /// `P_k` of every stage, `[B, K]`, in `[0, 1]`.
+    pub fn reach_probs(&self) -> Tensor<B, 2> {
+        self.reach_logs().log_reach.exp()
+    }
+
+    /// pCTR, pCVR and pCTCVR: the first two stages.
+    pub fn probs(&self) -> FunnelProbs<B> {
+        let ctr = log_sigmoid(self.ctr_logit());
+        let cvr = log_sigmoid(self.cvr_logit());
+        FunnelProbs {
+            ctcvr: (ctr.clone() + cvr.clone()).exp(),
+            ctr: ctr.exp(),
+            cvr: cvr.exp(),
+        }
+    }
+}
+
+impl<B: EsmmBackend> FunnelLogits<B> {
+    /// Mean cross-entropy of reaching each stage, `[K]`: the terms of eq. 3 of arXiv 1804.07931, each over all
+    /// impressions.
+    ///
+    /// # Shapes
+    /// `reached`: `[B, K]`, 1 where the impression reached the stage, 0 where not.
+    ///
+    /// # Panics
+    /// When the shapes differ.
+    pub fn losses(&self, reached: Tensor<B, 2>) -> Tensor<B, 1> {
+        let (logits, labels) = (self.conditional.dims(), reached.dims());
+        assert_eq!(
+            logits, labels,
+            "logits {logits:?} and labels {labels:?} must have one shape"
+        );
+        let logits = self.conditional.clone().into_primitive().tensor();
+        let losses = B::funnel_loss(logits, reached.into_primitive().tensor());
+        Tensor::from_primitive(TensorPrimitive::Float(losses))
+    }
+}
+
+/// `log s(x)`, without overflow: `min(x, 0) - log1p(exp(-|x|))`.
+pub(crate) fn log_sigmoid<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
+    x.clone().clamp_max(0.0) - x.abs().neg().exp().log1p()
+}
+
+pub(crate) fn reach_logs<B: Backend>(conditional: Tensor<B, 2>) -> ReachLogs<B> {
+    let [rows, stages] = conditional.dims();
+    let log_pass = log_sigmoid(conditional.clone());
+    let log_fail = log_sigmoid(conditional.neg());
+    let column = |x: &Tensor<B, 2>, k: usize| x.clone().slice([0..rows, k..k + 1]);
+    let mut reach = vec![column(&log_pass, 0)];
+    let mut missed = vec![column(&log_fail, 0)];
+    for k in 1..stages {
+        let fails_here = reach[k - 1].clone() + column(&log_fail, k);
+        missed.push(log_add_exp(missed[k - 1].clone(), fails_here));
+        reach.push(reach[k - 1].clone() + column(&log_pass, k));
+    }
+    let (log_reach, log_missed) = (Tensor::cat(reach, 1), Tensor::cat(missed, 1));
+    let small = log_reach
+        .clone()
+        .clamp_max(-std::f64::consts::LN_2)
+        .exp()
+        .neg()
+        .log1p();
+    let is_small = log_reach.clone().lower_elem(-std::f64::consts::LN_2);
+    ReachLogs {
+        log_not_reach: log_missed.mask_where(is_small, small),
+        log_reach,
+    }
+}
+
+/// `log(exp(x) + exp(y))`.
+fn log_add_exp<B: Backend>(x: Tensor<B, 2>, y: Tensor<B, 2>) -> Tensor<B, 2> {
+    let difference = (x.clone() - y.clone()).abs().neg();
+    x.max_pair(y) + difference.exp().log1p()
+}

@@ -1,0 +1,62 @@
+//! ESMM, the entire space multi-task model, as a [Burn](burn) module.
+//!
+//! Two towers on shared embeddings give pCTR and pCVR; the loss is on what every impression has a label for, click
+//! and click-and-conversion, with pCTCVR = pCTR x pCVR (Ma et al., "Entire Space Multi-Task Model", SIGIR'18,
+//! arXiv 1804.07931). This crate is the model alone: no files of data, no training loop, no command line.
+//!
+//! # Letters of shapes
+//! B rows of a batch, F sparse features, D width of an embedding, K stages of the funnel (2: click, conversion),
+//! U distinct table rows that a batch touches, N ids of a batch, R rows of all tables, H width of a hidden layer,
+//! T copies of the tables (1, or K where each tower has its own).
+//!
+//! # From ids to three probabilities
+//! ```
+//! use burn_ndarray::NdArray;
+//! use esmm_core::{BatchInput, EsmmConfig, Feature, FeatureBatch, FeatureSchema, Side, SparseInput};
+//!
+//! # fn main() -> Result<(), esmm_core::EsmmError> {
+//! let schema = FeatureSchema::new(vec![
+//!     Feature::sparse("user", Side::User, 1000),
+//!     Feature::sparse("item", Side::Item, 500),
+//!     Feature::dense("price", Side::Item),
+//! ])?;
+//! let device = Default::default();
+//! let model = EsmmConfig::new(schema.clone()).init::<NdArray>(&device)?;
+//!
+//! let sparse = [SparseInput::Single(&[17, 4]), SparseInput::Single(&[3, 3])];
+//! let input = BatchInput { rows: 2, sparse: &sparse, dense: &[&[0.5, 1.2]] };
+//! let probs = model.forward(&FeatureBatch::new(&schema, input, &device)?).probs();
+//! assert_eq!(probs.ctcvr.dims(), [2]);
+//! # Ok(())
+//! # }
+//! ```
+#![deny(unsafe_code)]
+
+pub mod backend;
+mod batch;
+mod embedding;
+mod error;
+mod esmm;
+mod funnel;
+mod init;
+mod interop;
+mod notebook;
+mod schema;
+mod state;
+mod state_dict;
+mod summary;
+mod tower;
+
+pub use backend::EsmmBackend;
+pub use backend::random::DropoutKey;
+pub use batch::{Bags, BatchBuilder, BatchInput, FeatureBatch, HostBatch, SparseInput};
+pub use embedding::{EmbeddingArena, EmbeddingArenaConfig, TouchedRows};
+pub use error::EsmmError;
+pub use esmm::{Esmm, EsmmConfig, RowGrads, TrainForward};
+pub use funnel::{FunnelLogits, FunnelProbs, ReachLogs};
+pub use notebook::{NotebookConfig, NotebookFeature};
+pub use schema::{DenseFeature, Feature, FeatureSchema, Pooling, RowRange, Side, SparseFeature};
+pub use state::StateTensor;
+pub use state_dict::StateDict;
+pub use summary::{LayerSummary, ModelSummary};
+pub use tower::{Activation, StackedBatchNorm, StackedLinear, TowerLayer, Towers, TowersConfig};

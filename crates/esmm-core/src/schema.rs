@@ -1,0 +1,308 @@
+//! Which features a model reads: names, sides, tables.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::EsmmError;
+
+/// Whom a feature describes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Side {
+    /// The person who sees the impression.
+    User,
+    /// The thing that is shown.
+    Item,
+    /// Neither: position, hour, device.
+    Context,
+}
+
+/// How the embeddings of a bag become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pooling {
+    /// Weighted sum (section 3.2 of arXiv 1804.07931 pools with a sum).
+    Sum,
+    /// Weighted sum over the sum of weights. An empty bag gives zeros.
+    Mean,
+}
+
+/// A categorical feature with an embedding table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SparseFeature {
+    /// Unique name.
+    pub name: String,
+    /// Whom it describes.
+    pub side: Side,
+    /// Rows of its table; ids run from 0 to `num_embeddings - 1`. Ignored when `shares` is set.
+    pub num_embeddings: usize,
+    /// `None`: exactly one id a row. `Some`: any number of ids a row, pooled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bag: Option<Pooling>,
+    /// Use the table of this feature instead of an own one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shares: Option<String>,
+}
+
+/// A real-valued feature.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DenseFeature {
+    /// Unique name.
+    pub name: String,
+    /// Whom it describes.
+    pub side: Side,
+}
+
+/// One feature.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Feature {
+    /// Ids.
+    Sparse(SparseFeature),
+    /// Reals.
+    Dense(DenseFeature),
+}
+
+impl Feature {
+    /// A single-valued sparse feature with its own table.
+    pub fn sparse(name: impl Into<String>, side: Side, num_embeddings: usize) -> Self {
+        Self::Sparse(SparseFeature {
+            name: name.into(),
+            side,
+            num_embeddings,
+            bag: None,
+            shares: None,
+        })
+    }
+
+    /// A bag of ids with its own table.
+    pub fn bag(name: impl Into<String>, side: Side, num_embeddings: usize, pooling: Pooling) -> Self {
+        Self::Sparse(SparseFeature {
+            name: name.into(),
+            side,
+            num_embeddings,
+            bag: Some(pooling),
+            shares: None,
+        })
+    }
+
+    /// A dense feature.
+    pub fn dense(name: impl Into<String>, side: Side) -> Self {
+        Self::Dense(DenseFeature {
+            name: name.into(),
+            side,
+        })
+    }
+
+    /// This feature on the table of `other`. Dense features have no table and stay as they are.
+    pub fn sharing(mut self, other: impl Into<String>) -> Self {
+        if let Self::Sparse(sparse) = &mut self {
+            sparse.shares = Some(other.into());
+        }
+        self
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Sparse(feature) => &feature.name,
+            Self::Dense(feature) => &feature.name,
+        }
+    }
+
+    /// Its side.
+    pub fn side(&self) -> Side {
+        match self {
+            Self::Sparse(feature) => feature.side,
+            Self::Dense(feature) => feature.side,
+        }
+    }
+}
+
+/// The features of a model, in the order in which a `state_dict` concatenates them. Always valid.
+///
+/// Inside the model the sparse features come first and the dense ones behind them, each group in schema order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<Feature>", into = "Vec<Feature>")]
+pub struct FeatureSchema {
+    features: Vec<Feature>,
+}
+
+/// The rows that one feature's table occupies among all rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RowRange {
+    /// First row of the arena.
+    pub start: usize,
+    /// Number of rows, `num_embeddings`.
+    pub len: usize,
+}
+
+impl FeatureSchema {
+    /// Checks and takes the features.
+    ///
+    /// # Errors
+    /// No feature, an empty or repeated name, a table without rows, and a `shares` that names an unknown feature,
+    /// a dense one, or one that itself shares. The error names the feature.
+    pub fn new(features: Vec<Feature>) -> Result<Self, EsmmError> {
+        validate(&features)?;
+        Ok(Self { features })
+    }
+
+    /// All features in their order.
+    pub fn features(&self) -> &[Feature] {
+        &self.features
+    }
+
+    /// The sparse features in their order.
+    pub fn sparse(&self) -> impl Iterator<Item = &SparseFeature> {
+        self.features.iter().filter_map(|feature| match feature {
+            Feature::Sparse(sparse) => Some(sparse),
+            Feature::Dense(_) => None,
+        })
+    }
+
+    /// The dense features in their order.
+    pub fn dense(&self) -> impl Iterator<Item = &DenseFeature> {
+        self.features.iter().filter_map(|feature| match feature {
+            Feature::Sparse(_) => None,
+            Feature::Dense(dense) => Some(dense),
+        })
+    }
+
+    /// Number of sparse features, F.
+    pub fn num_sparse(&self) -> usize {
+        self.sparse().count()
+    }
+
+    /// Number of dense features.
+    pub fn num_dense(&self) -> usize {
+        self.dense().count()
+    }
+
+    /// Width of the towers' input: `F * embedding_dim` + dense features.
+    pub fn input_width(&self, embedding_dim: usize) -> usize {
+        self.num_sparse() * embedding_dim + self.num_dense()
+    }
+
+    /// The tables that exist (features that share one are left out), in order.
+    pub fn tables(&self) -> impl Iterator<Item = &SparseFeature> {
+        self.sparse().filter(|feature| feature.shares.is_none())
+    }
+
+    /// Rows of all tables together.
+    pub fn num_rows(&self) -> usize {
+        self.tables().map(|table| table.num_embeddings).sum()
+    }
+
+    /// For every sparse feature in order, the rows of the table that it uses.
+    pub fn row_ranges(&self) -> Vec<RowRange> {
+        let mut start = 0;
+        let mut by_name = HashMap::new();
+        for table in self.tables() {
+            let range = RowRange {
+                start,
+                len: table.num_embeddings,
+            };
+            by_name.insert(table.name.as_str(), range);
+            start += table.num_embeddings;
+        }
+        self.sparse()
+            .map(|feature| by_name[feature.shares.as_deref().unwrap_or(&feature.name)])
+            .collect()
+    }
+}
+
+impl TryFrom<Vec<Feature>> for FeatureSchema {
+    type Error = EsmmError;
+
+    fn try_from(features: Vec<Feature>) -> Result<Self, EsmmError> {
+        Self::new(features)
+    }
+}
+
+impl From<FeatureSchema> for Vec<Feature> {
+    fn from(schema: FeatureSchema) -> Self {
+        schema.features
+    }
+}
+
+fn validate(features: &[Feature]) -> Result<(), EsmmError> {
+    if features.is_empty() {
+        return Err(EsmmError::EmptySchema);
+    }
+    let mut by_name = HashMap::new();
+    for (index, feature) in features.iter().enumerate() {
+        let name = feature.name();
+        if name.trim().is_empty() {
+            return Err(EsmmError::EmptyName { position: index + 1 });
+        }
+        if by_name.insert(name, feature).is_some() {
+            return Err(EsmmError::DuplicateName {
+                name: name.to_owned(),
+            });
+        }
+    }
+    for feature in features {
+        if let Feature::Sparse(sparse) = feature {
+            validate_table(sparse, &by_name)?;
+        }
+    }
+    Ok(())
+}
+
+fn validate_table(feature: &SparseFeature, by_name: &HashMap<&str, &Feature>) -> Result<(), EsmmError> {
+    let name = feature.name.clone();
+    let Some(shares) = feature.shares.clone() else {
+        return match feature.num_embeddings {
+            0 => Err(EsmmError::ZeroRows { name }),
+            _ => Ok(()),
+        };
+    };
+    let reason = match by_name.get(shares.as_str()) {
+        None => "is not in the schema",
+        Some(Feature::Dense(_)) => "is dense and has no table",
+        Some(Feature::Sparse(other)) if other.shares.is_some() => "itself shares another table",
+        Some(Feature::Sparse(_)) => return Ok(()),
+    };
+    Err(EsmmError::BadShare {
+        name,
+        shares,
+        reason: reason.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(features: Vec<Feature>) -> String {
+        FeatureSchema::new(features).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn errors_name_the_feature() {
+        let user = || Feature::sparse("user", Side::User, 10);
+        assert!(message(vec![]).contains("at least one feature"));
+        assert!(message(vec![user(), Feature::dense(" ", Side::Item)]).contains("number 2"));
+        assert!(message(vec![user(), user()]).contains("`user` is declared twice"));
+        assert!(message(vec![Feature::sparse("item", Side::Item, 0)]).contains("`item`: num_embeddings = 0"));
+        assert!(message(vec![user().sharing("nobody")]).contains("`nobody`, which is not in the schema"));
+        assert!(message(vec![Feature::dense("age", Side::User), user().sharing("age")]).contains("is dense"));
+    }
+
+    #[test]
+    fn sharing_features_use_the_same_rows() {
+        let schema = FeatureSchema::new(vec![
+            Feature::sparse("user", Side::User, 10),
+            Feature::dense("age", Side::User),
+            Feature::bag("history", Side::User, 0, Pooling::Mean).sharing("item"),
+            Feature::sparse("item", Side::Item, 7),
+        ])
+        .unwrap();
+        let item = RowRange { start: 10, len: 7 };
+        assert_eq!(schema.row_ranges(), [RowRange { start: 0, len: 10 }, item, item]);
+        assert_eq!(schema.num_rows(), 17);
+        assert_eq!(schema.input_width(4), 13);
+    }
+}

@@ -1,0 +1,223 @@
+//! Named tensors in a file: safetensors both ways, PyTorch's `.pt` in.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{DType, TensorData};
+use safetensors::{Dtype, SafeTensors, View};
+
+use crate::error::EsmmError;
+
+/// Named tensors, as PyTorch's `state_dict` has them.
+#[derive(Debug, Clone)]
+pub struct StateDict {
+    /// Where they come from, for messages.
+    pub source: PathBuf,
+    /// Name to values. Floats are f32, counters i64.
+    pub entries: BTreeMap<String, TensorData>,
+}
+
+impl StateDict {
+    /// An empty one that is not from a file.
+    pub fn new(source: impl Into<PathBuf>) -> Self {
+        Self {
+            source: source.into(),
+            entries: BTreeMap::new(),
+        }
+    }
+
+    /// Reads a safetensors file, or with the feature `pytorch` a `.pt` or `.pth` file of `torch.save`.
+    ///
+    /// # Errors
+    /// A file that cannot be read, is damaged, or holds something other than float and integer tensors.
+    pub fn read(path: &Path) -> Result<Self, EsmmError> {
+        let extension = path
+            .extension()
+            .and_then(|extension| extension.to_str())
+            .unwrap_or_default();
+        match extension {
+            "pt" | "pth" | "bin" => read_pytorch(path),
+            _ => read_safetensors(path),
+        }
+    }
+
+    /// Writes a safetensors file under a temporary name beside `path`, then renames it.
+    ///
+    /// # Errors
+    /// A disk that refuses. The file at `path` is then as it was.
+    pub fn write_safetensors(&self, path: &Path) -> Result<(), EsmmError> {
+        let failed = |reason: String| weights(path, &format!("cannot be written: {reason}"));
+        let mut temporary = path.as_os_str().to_owned();
+        temporary.push(".tmp");
+        let temporary = PathBuf::from(temporary);
+        let views = self
+            .entries
+            .iter()
+            .map(|(name, data)| (name.as_str(), DataView(data)));
+        let written = safetensors::serialize_to_file(views, None, &temporary)
+            .map_err(|error| failed(error.to_string()));
+        let synced = written.and_then(|()| {
+            let sync = fs::File::open(&temporary).and_then(|file| file.sync_all());
+            sync.and_then(|()| fs::rename(&temporary, path))
+                .map_err(|error| failed(error.to_string()))
+        });
+        if synced.is_err() {
+            let _ = fs::remove_file(&temporary);
+        }
+        synced
+    }
+
+    /// Takes an entry of a shape.
+    ///
+    /// # Errors
+    /// An entry that is missing or has another shape or type; the error names it.
+    pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<TensorData, EsmmError> {
+        let Some(data) = self.entries.remove(name) else {
+            let hint = nearest(name, self.entries.keys());
+            return Err(EsmmError::MissingEntry {
+                path: self.source.clone(),
+                name: name.to_owned(),
+                hint,
+            });
+        };
+        if data.shape.to_vec() == shape && data.dtype == DType::F32 {
+            return Ok(data);
+        }
+        let found = format!("{:?} {:?}", data.dtype, data.shape.to_vec());
+        let expected = format!("F32 {shape:?}");
+        Err(EsmmError::EntryShape {
+            path: self.source.clone(),
+            name: name.to_owned(),
+            found,
+            expected,
+        })
+    }
+
+    /// Checks that every entry was taken, counters of batches aside.
+    ///
+    /// # Errors
+    /// Names the first entry that is left.
+    pub fn finish(self, known: &[String]) -> Result<(), EsmmError> {
+        match self
+            .entries
+            .into_keys()
+            .find(|name| !name.ends_with("num_batches_tracked"))
+        {
+            None => Ok(()),
+            Some(name) => {
+                let hint = nearest(&name, known.iter());
+                Err(EsmmError::SurplusEntry {
+                    path: self.source,
+                    name,
+                    hint,
+                })
+            }
+        }
+    }
+}
+
+fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a String>) -> String {
+    candidates
+        .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
+        .filter(|(similarity, _)| *similarity > 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map_or_else(String::new, |(_, candidate)| {
+            format!(" (did you mean `{candidate}`?)")
+        })
+}
+
+fn weights(path: &Path, reason: &str) -> EsmmError {
+    EsmmError::Weights {
+        path: path.to_owned(),
+        reason: reason.to_owned(),
+    }
+}
+
+fn read_safetensors(path: &Path) -> Result<StateDict, EsmmError> {
+    let bytes = fs::read(path).map_err(|error| weights(path, &format!("cannot be read: {error}")))?;
+    let damaged = |error| weights(path, &format!("is no whole safetensors file: {error}"));
+    let file = SafeTensors::deserialize(&bytes).map_err(damaged)?;
+    let mut dict = StateDict::new(path);
+    for (name, view) in file.tensors() {
+        let (shape, bytes) = (view.shape().to_vec(), view.data());
+        let data = match view.dtype() {
+            Dtype::F32 => TensorData::new(numbers(bytes, f32::from_le_bytes), shape),
+            Dtype::F64 => TensorData::new(numbers(bytes, |b| f64::from_le_bytes(b) as f32), shape),
+            Dtype::I64 => TensorData::new(numbers(bytes, i64::from_le_bytes), shape),
+            other => {
+                let (found, expected) = (format!("{other:?} {shape:?}"), "F32, F64 or I64".to_owned());
+                return Err(EsmmError::EntryShape {
+                    path: path.to_owned(),
+                    name,
+                    found,
+                    expected,
+                });
+            }
+        };
+        dict.entries.insert(name, data);
+    }
+    Ok(dict)
+}
+
+fn numbers<T, const N: usize>(bytes: &[u8], number: impl Fn([u8; N]) -> T) -> Vec<T> {
+    bytes
+        .as_chunks::<N>()
+        .0
+        .iter()
+        .map(|chunk| number(*chunk))
+        .collect()
+}
+
+#[cfg(feature = "pytorch")]
+fn read_pytorch(path: &Path) -> Result<StateDict, EsmmError> {
+    let unreadable = |reason: String| weights(path, &format!("is no PyTorch state dict: {reason}"));
+    let reader =
+        burn_store::pytorch::PytorchReader::new(path).map_err(|error| unreadable(format!("{error:?}")))?;
+    let mut dict = StateDict::new(path);
+    for (name, snapshot) in reader.into_tensors() {
+        let data = snapshot
+            .to_data()
+            .map_err(|error| unreadable(format!("entry `{name}`: {error:?}")))?;
+        let data = if data.dtype.is_float() {
+            data.convert::<f32>()
+        } else {
+            data.convert::<i64>()
+        };
+        dict.entries.insert(name, data);
+    }
+    Ok(dict)
+}
+
+#[cfg(not(feature = "pytorch"))]
+fn read_pytorch(path: &Path) -> Result<StateDict, EsmmError> {
+    Err(weights(
+        path,
+        "reading PyTorch files needs the cargo feature `pytorch`",
+    ))
+}
+
+struct DataView<'a>(&'a TensorData);
+
+impl View for DataView<'_> {
+    fn dtype(&self) -> Dtype {
+        if self.0.dtype == DType::I64 {
+            Dtype::I64
+        } else {
+            Dtype::F32
+        }
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.0.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(self.0.as_bytes())
+    }
+
+    fn data_len(&self) -> usize {
+        self.0.as_bytes().len()
+    }
+}

@@ -1,0 +1,2 @@
+//! The `esmm` command.
+fn main() {}

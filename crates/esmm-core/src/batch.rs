@@ -308,9 +308,7 @@ impl<B: Backend> FeatureBatch<B> {
     /// # Errors
     /// As [`BatchBuilder::build`].
     pub fn new(schema: &FeatureSchema, input: BatchInput<'_>, device: &B::Device) -> Result<Self, EsmmError> {
-        Ok(BatchBuilder::new(schema)
-            .build(input)?
-            .to_device(schema.num_sparse(), device))
+        Ok(BatchBuilder::new(schema).build(input)?.to_device(device))
     }
 }
 

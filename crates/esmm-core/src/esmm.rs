@@ -185,6 +185,16 @@ impl<B: AutodiffBackend> TouchedRows<B> {
     }
 }
 
+impl<B: Backend> RowGrads<B> {
+    /// The same on the autodiff backend, outside of any graph.
+    pub fn into_autodiff<A: AutodiffBackend<InnerBackend = B>>(self) -> RowGrads<A> {
+        RowGrads {
+            rows: Tensor::from_inner(self.rows),
+            grads: Tensor::from_inner(self.grads),
+        }
+    }
+}
+
 impl<B: Backend> Esmm<B> {
     /// Identity of the arena in records and gradient containers.
     pub fn arena_id(&self) -> ParamId {

@@ -114,7 +114,13 @@ impl<B: EsmmBackend> FunnelLogits<B> {
 
 /// `log s(x)`, without overflow: `min(x, 0) - log1p(exp(-|x|))`.
 pub(crate) fn log_sigmoid<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
-    x.clone().clamp_max(0.0) - x.abs().neg().exp().log1p()
+    x.clone().clamp_max(0.0) - negative_abs(x).exp().log1p()
+}
+
+/// `-|x|`. Not `x.abs().neg()`: on a transposed tensor of 32 values and more, as the logits are, `abs` of burn-ndarray
+/// 0.21 puts the values in another order (<https://github.com/tracel-ai/burn/issues/5552>).
+fn negative_abs<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
+    x.clone().min_pair(x.neg())
 }
 
 pub(crate) fn reach_logs<B: Backend>(conditional: Tensor<B, 2>) -> ReachLogs<B> {
@@ -145,6 +151,6 @@ pub(crate) fn reach_logs<B: Backend>(conditional: Tensor<B, 2>) -> ReachLogs<B> 
 
 /// `log(exp(x) + exp(y))`.
 fn log_add_exp<B: Backend>(x: Tensor<B, 2>, y: Tensor<B, 2>) -> Tensor<B, 2> {
-    let difference = (x.clone() - y.clone()).abs().neg();
+    let difference = negative_abs(x.clone() - y.clone());
     x.max_pair(y) + difference.exp().log1p()
 }

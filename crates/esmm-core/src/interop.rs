@@ -80,7 +80,7 @@ impl<B: Backend> Esmm<B> {
     /// clones of this model may then be changed in part: throw the model away.
     pub fn load_state_dict(mut self, config: &EsmmConfig, dict: StateDict) -> Result<Self, EsmmError> {
         let device = self.towers.output.bias.val().device();
-        let known = dict_names(&self.state_dict(config));
+        dict.check_names(&dict_names(&self.state_dict(config)))?;
         let mut import = Import::<B> {
             dict,
             towers: config.stages,
@@ -132,7 +132,6 @@ impl<B: Backend> Esmm<B> {
         };
         replace(&mut last.weight, import.linear("task_last_layer", 1, &columns)?);
         replace(&mut last.bias, import.rows("task_last_layer.bias", 1)?);
-        import.dict.finish(&known)?;
         Ok(self)
     }
 }
@@ -233,7 +232,10 @@ impl<B: Backend> Import<B> {
 }
 
 fn replace<B: Backend, const D: usize>(param: &mut Param<Tensor<B, D>>, value: Tensor<B, D>) {
-    *param = param.clone().map(|_| value);
+    // `map` takes the tensor as it comes: without this, loaded weights would never get a gradient.
+    *param = param
+        .clone()
+        .map(|old| value.set_require_grad(old.is_require_grad()));
 }
 
 fn entry(task: usize, name: &str) -> String {

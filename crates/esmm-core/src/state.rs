@@ -54,11 +54,23 @@ impl<B: Backend, const D: usize> StateTensor<B, D> {
     /// # Panics
     /// When an update panicked before.
     pub fn update(&self, change: impl FnOnce(Tensor<B, D>) -> Tensor<B, D>) {
-        let mut guard = self.lock();
-        match guard.take() {
-            Some(value) => *guard = Some(change(value)),
+        self.put(change(self.take()));
+    }
+
+    /// Takes the only handle out. [`put`](Self::put) must follow.
+    ///
+    /// # Panics
+    /// When an update panicked before.
+    pub fn take(&self) -> Tensor<B, D> {
+        match self.lock().take() {
+            Some(value) => value,
             None => panic!("the state tensor was lost in an update that panicked"),
         }
+    }
+
+    /// Puts the next value in.
+    pub fn put(&self, value: Tensor<B, D>) {
+        *self.lock() = Some(value);
     }
 
     /// A copy that shares nothing with this one.

@@ -75,12 +75,7 @@ impl StateDict {
     /// An entry that is missing or has another shape or type; the error names it.
     pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<TensorData, EsmmError> {
         let Some(data) = self.entries.remove(name) else {
-            let hint = nearest(name, self.entries.keys());
-            return Err(EsmmError::MissingEntry {
-                path: self.source.clone(),
-                name: name.to_owned(),
-                hint,
-            });
+            return Err(self.missing(name, nearest(name, self.entries.keys())));
         };
         if data.shape.to_vec() == shape && data.dtype == DType::F32 {
             return Ok(data);
@@ -95,25 +90,36 @@ impl StateDict {
         })
     }
 
-    /// Checks that every entry was taken, counters of batches aside.
+    /// Checks that the names are those of a model, counters of batches aside.
     ///
     /// # Errors
-    /// Names the first entry that is left.
-    pub fn finish(self, known: &[String]) -> Result<(), EsmmError> {
-        match self
+    /// Names the first entry that is missing, or else the first that is left over.
+    pub fn check_names(&self, known: &[String]) -> Result<(), EsmmError> {
+        let is_counter = |name: &&String| name.ends_with("num_batches_tracked");
+        let mut surplus = self
             .entries
-            .into_keys()
-            .find(|name| !name.ends_with("num_batches_tracked"))
-        {
+            .keys()
+            .filter(|name| !is_counter(name) && !known.contains(name));
+        let mut needed = known.iter().filter(|name| !is_counter(name));
+        if let Some(name) = needed.find(|name| !self.entries.contains_key(*name)) {
+            // Only a name that the model does not know can be another spelling of one that it misses.
+            return Err(self.missing(name, nearest(name, surplus)));
+        }
+        match surplus.next() {
             None => Ok(()),
-            Some(name) => {
-                let hint = nearest(&name, known.iter());
-                Err(EsmmError::SurplusEntry {
-                    path: self.source,
-                    name,
-                    hint,
-                })
-            }
+            Some(name) => Err(EsmmError::SurplusEntry {
+                path: self.source.clone(),
+                name: name.clone(),
+                hint: nearest(name, known.iter()),
+            }),
+        }
+    }
+
+    fn missing(&self, name: &str, hint: String) -> EsmmError {
+        EsmmError::MissingEntry {
+            path: self.source.clone(),
+            name: name.to_owned(),
+            hint,
         }
     }
 }

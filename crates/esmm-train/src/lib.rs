@@ -1,1 +1,48 @@
-//! Training, evaluation and prediction with ESMM.
+//! Everything around the model of [`esmm_core`]: data, loss, Burn's Learner, metrics, run directories, scoring.
+//!
+//! The `esmm` command is a thin layer on this library. Data flows one way:
+//!
+//! [`config`] says what is wanted; [`data`] reads, splits and encodes files into columns and batches; [`EsmmLearner`]
+//! makes steps of them, with [`EsmmLoss`] and the [`optimizer`]s; [`trainer`] runs the steps under Burn's
+//! `SupervisedTraining`; [`evaluation`] measures with the exact [`metric`]s; [`experiment`] ties a configuration to
+//! its data and [`run_dir`] keeps what comes out; [`scorer`] opens that again and scores new rows.
+//!
+//! ```no_run
+//! use esmm_train::config::{RunFile, TrainConfig};
+//! use esmm_train::experiment::Experiment;
+//!
+//! # fn main() -> Result<(), esmm_train::TrainError> {
+//! let file = RunFile::read("run.toml".as_ref(), &[])?;
+//! let experiment = Experiment::load(TrainConfig::resolve(&file)?)?;
+//! for warning in experiment.warnings() {
+//!     eprintln!("{warning}");
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod checkpoint;
+pub mod config;
+pub mod data;
+mod device;
+mod error;
+pub mod evaluation;
+pub mod experiment;
+pub mod guard;
+mod learner;
+mod loss;
+pub mod metric;
+pub mod optimizer;
+pub mod output;
+pub mod predictions;
+mod progress;
+pub mod run_dir;
+pub mod scorer;
+pub mod strategy;
+pub mod trainer;
+
+pub use device::{DeviceName, OnDevice};
+pub use error::TrainError;
+pub use learner::{EsmmLearner, EsmmLearnerConfig, StepCounter};
+pub use loss::{EsmmLoss, LossOutput};
+pub use progress::ProgressStyle;

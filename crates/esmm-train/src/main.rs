@@ -1,2 +1,7 @@
-//! The `esmm` command.
-fn main() {}
+//! The `esmm` command: see `esmm --help`.
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::run()
+}

@@ -1,0 +1,67 @@
+//! `esmm evaluate`
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use burn::tensor::backend::AutodiffBackend;
+use esmm_core::EsmmBackend;
+use esmm_train::evaluation::Evaluation;
+use esmm_train::guard;
+use esmm_train::run_dir::RunDir;
+use esmm_train::scorer::Scorer;
+use esmm_train::{OnDevice, TrainError};
+
+use super::{DeviceArg, logging, table};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct EvaluateArgs {
+    /// What `esmm train` left.
+    run_dir: PathBuf,
+    /// Labelled files or globs, CSV or Parquet.
+    #[arg(required = true)]
+    data: Vec<String>,
+    #[command(flatten)]
+    device: DeviceArg,
+    /// Metrics as JSON, in the form of metrics.json.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
+    logging::init();
+    let run = RunDir::open(&args.run_dir)?;
+    let evaluation = args.device.name()?.run(Measure {
+        run: &run,
+        data: &args.data,
+    })?;
+    if let Some(warning) = guard::check_collapse(evaluation.cvr_spread) {
+        log::warn!("{warning}");
+    }
+    if args.json {
+        println!(
+            "{}",
+            serde_json::to_string_pretty(&evaluation.metrics).context("metrics as JSON")?
+        );
+    } else {
+        println!("{}", table::metrics(&args.data.join(", "), &evaluation.metrics));
+    }
+    Ok(())
+}
+
+struct Measure<'a> {
+    run: &'a RunDir,
+    data: &'a [String],
+}
+
+impl OnDevice for Measure<'_> {
+    type Output = Evaluation;
+
+    fn run<B>(self, device: B::Device) -> Result<Evaluation, TrainError>
+    where
+        B: AutodiffBackend + EsmmBackend,
+        B::InnerBackend: EsmmBackend,
+    {
+        let scorer = Scorer::<B::InnerBackend>::open(self.run, &device)?;
+        scorer.evaluate(&scorer.source(self.data))
+    }
+}

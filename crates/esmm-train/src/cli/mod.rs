@@ -1,0 +1,98 @@
+//! The command line: thin. It parses, calls the library, prints results on stdout and everything else on stderr.
+
+mod evaluate;
+mod inspect;
+mod logging;
+mod predict;
+mod synthesize;
+mod table;
+mod train;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use esmm_train::TrainError;
+
+/// Exit code of a training that was interrupted, as of a program that SIGINT ended.
+const INTERRUPTED: u8 = 130;
+
+/// ESMM, the entire space multi-task model (arXiv 1804.07931): trains, evaluates and scores pCTR, pCVR and pCTCVR.
+#[derive(Debug, Parser)]
+#[command(name = "esmm", version, disable_help_subcommand = true)]
+struct Cli {
+    /// Without a command: `train` on the built-in synthetic funnel.
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Trains a model and leaves a run directory.
+    Train(train::TrainArgs),
+    /// Measures a trained model on labelled data.
+    Evaluate(evaluate::EvaluateArgs),
+    /// Scores impressions into a CSV or Parquet file: pctr, pcvr, pctcvr.
+    Predict(predict::PredictArgs),
+    /// Prints the layers of a run directory's or run file's model.
+    Inspect(inspect::InspectArgs),
+    /// Writes a synthetic funnel with its true rates, and a run file for it.
+    Synthesize(synthesize::SynthesizeArgs),
+}
+
+/// The device flag of the commands that compute.
+#[derive(Debug, clap::Args)]
+struct DeviceArg {
+    /// ndarray, flex, wgpu, wgpu:N, cuda or cuda:N; by default the fastest kind that is compiled in.
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<String>,
+}
+
+impl DeviceArg {
+    fn name(&self) -> Result<esmm_train::DeviceName, TrainError> {
+        match &self.device {
+            Some(name) => name.parse(),
+            None => esmm_train::DeviceName::preferred(),
+        }
+    }
+}
+
+/// How a command ended well.
+enum Done {
+    /// All of it.
+    Whole,
+    /// Ctrl-C: what is there can be gone on from.
+    Interrupted,
+}
+
+/// Runs the command of this process.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let command = cli
+        .command
+        .unwrap_or_else(|| Command::Train(train::TrainArgs::default()));
+    let done = match command {
+        Command::Train(args) => train::run(&args),
+        Command::Evaluate(args) => evaluate::run(&args).map(|()| Done::Whole),
+        Command::Predict(args) => predict::run(&args).map(|()| Done::Whole),
+        Command::Inspect(args) => inspect::run(&args).map(|()| Done::Whole),
+        Command::Synthesize(args) => synthesize::run(&args).map(|()| Done::Whole),
+    };
+    match done {
+        Ok(Done::Whole) => ExitCode::SUCCESS,
+        Ok(Done::Interrupted) => ExitCode::from(INTERRUPTED),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            let usage = error
+                .downcast_ref::<TrainError>()
+                .is_some_and(TrainError::is_usage);
+            ExitCode::from(if usage { 2 } else { 1 })
+        }
+    }
+}
+
+/// Removes the colours that Burn or a terminal may leave, and prints a path as a person would type it.
+fn shown(path: &std::path::Path) -> String {
+    let path: PathBuf = path.components().collect();
+    path.display().to_string()
+}

@@ -1,0 +1,67 @@
+//! `esmm synthesize`
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use esmm_train::TrainError;
+use esmm_train::data::synthetic::{SyntheticConfig, write_csv, write_parquet};
+use esmm_train::run_dir::write_atomic;
+
+use super::{logging, shown, table, train};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct SynthesizeArgs {
+    /// Where to write the data and a run file for it.
+    out_dir: PathBuf,
+    /// Impressions.
+    #[arg(long, default_value_t = SyntheticConfig::default().rows)]
+    rows: usize,
+    /// Seed of everything random.
+    #[arg(long, default_value_t = SyntheticConfig::default().seed)]
+    seed: u64,
+    /// Strength of a hidden variable that drives clicks and conversions, 0 to 4: above 0 the conversion rate of clicked
+    /// rows is higher than that of all.
+    #[arg(long, default_value_t = SyntheticConfig::default().confounding)]
+    confounding: f64,
+    /// Parquet or CSV.
+    #[arg(long, value_enum, default_value = "parquet")]
+    format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    Parquet,
+    Csv,
+}
+
+pub(super) fn run(args: &SynthesizeArgs) -> anyhow::Result<()> {
+    logging::init();
+    let config = SyntheticConfig {
+        rows: args.rows,
+        seed: args.seed,
+        confounding: args.confounding,
+        ..SyntheticConfig::default()
+    };
+    config
+        .validate()
+        .map_err(|error| TrainError::Config(error.to_string()))?;
+    std::fs::create_dir_all(&args.out_dir)
+        .with_context(|| format!("{}: cannot be created", args.out_dir.display()))?;
+    let data = match args.format {
+        Format::Parquet => args.out_dir.join("data.parquet"),
+        Format::Csv => args.out_dir.join("data.csv"),
+    };
+    match args.format {
+        Format::Parquet => write_parquet(config, &data)?,
+        Format::Csv => write_csv(config, &data)?,
+    }
+    let run_file = args.out_dir.join("run.toml");
+    write_atomic(&run_file, train::synthetic_run(&data).as_bytes())?;
+    println!(
+        "{}: {} impressions",
+        shown(&data),
+        table::grouped(args.rows as u64)
+    );
+    println!("Next: esmm train {}", shown(&run_file));
+    Ok(())
+}

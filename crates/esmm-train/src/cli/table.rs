@@ -1,0 +1,149 @@
+//! Metrics as a table.
+
+use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::{CellAlignment, Table};
+use esmm_train::data::SplitReport;
+use esmm_train::metric::{SplitMetrics, TaskMetrics};
+
+/// The tasks of a split, a line each, next to the best values that a known truth allows.
+pub(super) fn metrics(title: &str, split: &SplitMetrics) -> String {
+    let counts: Vec<String> = split
+        .reached
+        .iter()
+        .map(|(stage, rows)| format!("{} {stage}", grouped(*rows)))
+        .collect();
+    let mut table = Table::new();
+    table.load_style(UTF8_HORIZONTAL_ONLY);
+    let best = best(split);
+    let mut header = vec!["task", "measured on", "AUC", "95% interval"];
+    if best.is_some() {
+        header.push("best possible");
+    }
+    header.extend(["log loss", "norm. entropy", "calibration"]);
+    let gauc = split.tasks.iter().any(|(_, task)| task.gauc.is_some());
+    if gauc {
+        header.push("GAUC");
+    }
+    table.set_header(header);
+    for (name, task) in &split.tasks {
+        let mut cells = vec![
+            label(name),
+            rows_of(name, split),
+            number(task.auc),
+            interval(task),
+        ];
+        if let Some(best) = &best {
+            cells.push(number(
+                best.iter()
+                    .find(|(task, _)| task == name)
+                    .and_then(|(_, value)| *value),
+            ));
+        }
+        cells.extend([
+            number(task.log_loss),
+            number(task.normalized_entropy),
+            number(task.calibration),
+        ]);
+        if gauc {
+            cells.push(number(task.gauc.as_ref().and_then(|gauc| gauc.value)));
+        }
+        table.add_row(cells);
+    }
+    for index in 2..table.column_count() {
+        if let Some(column) = table.column_mut(index) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let mut text = format!(
+        "{title}: {} impressions, {}\n{table}\n",
+        grouped(split.rows),
+        counts.join(", ")
+    );
+    text.push_str(&entire_space(split));
+    for (name, task) in &split.tasks {
+        for (metric, reason) in &task.undefined {
+            text.push_str(&format!("{} {metric} is undefined: {reason}\n", label(name)));
+        }
+    }
+    text
+}
+
+/// `400,000 impressions, 79,912 click, 15,800 conversion, 3 dropped`
+pub(super) fn read(split: &SplitReport, stages: &[String]) -> String {
+    let mut parts = vec![format!("{} impressions", grouped(split.rows))];
+    parts.extend(
+        stages
+            .iter()
+            .zip(&split.reached)
+            .map(|(stage, rows)| format!("{} {stage}", grouped(*rows))),
+    );
+    if split.orphans_dropped > 0 {
+        parts.push(format!(
+            "{} dropped (a stage without the one before)",
+            grouped(split.orphans_dropped)
+        ));
+    }
+    parts.join(", ")
+}
+
+fn entire_space(split: &SplitMetrics) -> String {
+    let Some(space) = &split.entire_space else {
+        return String::new();
+    };
+    let best = space.best.as_ref().and_then(|best| best.entire_space_cvr_auc);
+    format!(
+        "CVR over all impressions, against the true CVR: AUC {} (best possible {}), calibration {}\n",
+        number(space.cvr_auc),
+        number(best),
+        number(space.cvr_calibration)
+    )
+}
+
+fn best(split: &SplitMetrics) -> Option<[(&'static str, Option<f64>); 3]> {
+    let best = split.entire_space.as_ref()?.best.as_ref()?;
+    Some([
+        ("ctr", best.ctr_auc),
+        ("cvr", best.cvr_auc),
+        ("ctcvr", best.ctcvr_auc),
+    ])
+}
+
+fn label(task: &str) -> String {
+    match task {
+        "ctr" | "cvr" | "ctcvr" => task.to_uppercase(),
+        other => other.to_owned(),
+    }
+}
+
+fn rows_of(task: &str, split: &SplitMetrics) -> String {
+    match task.split_once('|') {
+        Some((_, given)) => format!("rows with {given}"),
+        None if task == "cvr" => "clicked".to_owned(),
+        None => {
+            debug_assert!(split.rows > 0);
+            "all".to_owned()
+        }
+    }
+}
+
+fn number(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"))
+}
+
+fn interval(task: &TaskMetrics) -> String {
+    task.auc_ci95
+        .map_or_else(|| "-".to_owned(), |[low, high]| format!("{low:.4} - {high:.4}"))
+}
+
+/// `1234567` as `1,234,567`.
+pub(super) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let first = digits.len() % 3;
+    let (head, tail) = digits.split_at(first);
+    let mut groups: Vec<&str> = Vec::new();
+    if !head.is_empty() {
+        groups.push(head);
+    }
+    groups.extend((0..tail.len()).step_by(3).map(|start| &tail[start..start + 3]));
+    groups.join(",")
+}

@@ -1,0 +1,253 @@
+//! `esmm train`
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context;
+use burn::tensor::backend::AutodiffBackend;
+use burn::train::Interrupter;
+use esmm_core::{EsmmBackend, ModelSummary};
+use esmm_train::config::{RunFile, TrainConfig};
+use esmm_train::data::synthetic::{SyntheticConfig, write_parquet};
+use esmm_train::experiment::{Experiment, RunMetrics};
+use esmm_train::run_dir::{Existing, RunDir, read_json};
+use esmm_train::trainer::{TrainingControl, TrainingEnd};
+use esmm_train::{OnDevice, ProgressStyle, TrainError};
+
+use super::{DeviceArg, Done, INTERRUPTED, logging, shown, table};
+
+/// The run file of a training without one.
+const SYNTHETIC_RUN: &str = include_str!("synthetic.toml");
+
+#[derive(Debug, Default, clap::Args)]
+pub(super) struct TrainArgs {
+    /// The run file (TOML). Without one a synthetic funnel with a known truth is made and learned.
+    run_file: Option<PathBuf>,
+    /// Where to leave everything; by default a new folder in `runs`.
+    #[arg(long, value_name = "DIR")]
+    run_dir: Option<PathBuf>,
+    #[command(flatten)]
+    device: DeviceArg,
+    /// Overrides a key of the run file, such as `train.epochs=5`. May be repeated.
+    #[arg(long = "set", value_name = "KEY.PATH=VALUE")]
+    set: Vec<String>,
+    /// Goes on from the newest checkpoint of --run-dir.
+    #[arg(long, requires = "run_dir", conflicts_with = "overwrite")]
+    resume: bool,
+    /// Replaces what an earlier training left in --run-dir.
+    #[arg(long, requires = "run_dir")]
+    overwrite: bool,
+    /// Progress as plain lines even on a terminal.
+    #[arg(long, conflicts_with = "quiet")]
+    plain: bool,
+    /// No progress.
+    #[arg(long)]
+    quiet: bool,
+}
+
+impl Default for DeviceArg {
+    fn default() -> Self {
+        Self { device: None }
+    }
+}
+
+pub(super) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
+    logging::init();
+    let device = args.device.name()?;
+    let given = args.configuration(Path::new("data.parquet"))?;
+    let interrupter = Interrupter::new();
+    listen_for_ctrl_c(&interrupter)?;
+    let run = RunDir::create(&args.folder()?, args.existing())?;
+    logging::to_file(&run.log()).with_context(|| format!("{}: cannot be written", run.log().display()))?;
+    let config = match args.resume {
+        true => args.resumed(&run, given)?,
+        false => args.fresh(&run, given)?,
+    };
+    log::info!("run directory: {}", shown(run.path()));
+    let experiment = Experiment::load(config)?;
+    for (split, report) in experiment.report.splits() {
+        log::info!(
+            "{split}: {}",
+            table::read(report, &experiment.config.labels.columns)
+        );
+    }
+    for warning in experiment.warnings() {
+        log::warn!("{warning}");
+    }
+    log::info!("{}", ModelSummary::new(&experiment.model));
+    if !args.resume {
+        experiment.save(&run)?;
+    }
+    log::info!("training on {device}");
+    let progress = args.progress();
+    logging::quiet(progress == ProgressStyle::Dashboard);
+    let control = TrainingControl {
+        interrupter,
+        progress,
+        resume: args.resume,
+    };
+    TRAINING.store(true, Ordering::SeqCst);
+    let end = device.run(TrainAndMeasure {
+        experiment: &experiment,
+        run: &run,
+        control: &control,
+    });
+    logging::quiet(false);
+    report(&run, end?)
+}
+
+/// Trains, and measures what was trained.
+struct TrainAndMeasure<'a> {
+    experiment: &'a Experiment,
+    run: &'a RunDir,
+    control: &'a TrainingControl,
+}
+
+impl OnDevice for TrainAndMeasure<'_> {
+    type Output = (TrainingEnd, Option<RunMetrics>);
+
+    fn run<B>(self, device: B::Device) -> Result<Self::Output, TrainError>
+    where
+        B: AutodiffBackend + EsmmBackend,
+        B::InnerBackend: EsmmBackend,
+    {
+        let end = self.experiment.train::<B>(self.run, &device, self.control)?;
+        let metrics = match end {
+            TrainingEnd::Interrupted { .. } => None,
+            TrainingEnd::Finished { .. } => {
+                Some(self.experiment.evaluate::<B::InnerBackend>(self.run, &device)?)
+            }
+        };
+        Ok((end, metrics))
+    }
+}
+
+fn report(run: &RunDir, (end, metrics): (TrainingEnd, Option<RunMetrics>)) -> anyhow::Result<Done> {
+    let path = shown(run.path());
+    match end {
+        TrainingEnd::Interrupted { step } => {
+            log::warn!("interrupted after step {step}; the checkpoint is saved");
+            log::info!("go on with: esmm train --run-dir {path} --resume");
+            return Ok(Done::Interrupted);
+        }
+        TrainingEnd::Finished {
+            best_epoch,
+            stopped_early,
+        } => {
+            let why = if stopped_early {
+                "stopped early"
+            } else {
+                "all epochs done"
+            };
+            log::info!("{why}; kept the weights of epoch {best_epoch}");
+        }
+    }
+    if let Some(metrics) = metrics {
+        let (name, split) = match (&metrics.test, &metrics.valid) {
+            (Some(test), _) => ("test split", test),
+            (None, Some(valid)) => ("valid split (no test split was given)", valid),
+            (None, None) => ("train split (no other was given)", &metrics.train),
+        };
+        println!("{}", table::metrics(name, split));
+    }
+    println!("Everything is in {path}: weights, vocabularies, metrics.json, log.");
+    println!("Next:");
+    println!("  esmm evaluate {path} DATA.csv                    measure it on other data");
+    println!("  esmm predict {path} DATA.csv -o scores.csv       pctr, pcvr, pctcvr for each row");
+    println!("  esmm inspect {path}                              the model, layer by layer");
+    Ok(Done::Whole)
+}
+
+impl TrainArgs {
+    /// The configuration that was asked for; `None` where a resumed training brings its own.
+    fn configuration(&self, synthetic: &Path) -> Result<Option<TrainConfig>, TrainError> {
+        let file = match &self.run_file {
+            Some(path) => RunFile::read(path, &self.set)?,
+            None if self.resume && self.set.is_empty() => return Ok(None),
+            None if self.resume => {
+                return Err(TrainError::Config(
+                    "--set with --resume needs the run file as well".into(),
+                ));
+            }
+            None => RunFile::parse(&synthetic_run(synthetic), "the built-in run file", &self.set)?,
+        };
+        TrainConfig::resolve(&file).map(Some)
+    }
+
+    fn fresh(&self, run: &RunDir, given: Option<TrainConfig>) -> Result<TrainConfig, TrainError> {
+        if let (Some(_), Some(config)) = (&self.run_file, given) {
+            return Ok(config);
+        }
+        let data = run.path().join("data.parquet");
+        let synthetic = SyntheticConfig::default();
+        log::info!(
+            "no run file: making a synthetic funnel of {} impressions",
+            table::grouped(synthetic.rows as u64)
+        );
+        write_parquet(synthetic, &data).map_err(|error| TrainError::Training(error.to_string()))?;
+        let file = RunFile::parse(&synthetic_run(&data), "the built-in run file", &self.set)?;
+        TrainConfig::resolve(&file)
+    }
+
+    fn resumed(&self, run: &RunDir, given: Option<TrainConfig>) -> Result<TrainConfig, TrainError> {
+        let saved: TrainConfig = read_json(&run.config())?;
+        match given {
+            None => Ok(saved),
+            Some(given) => saved.extended_to(given),
+        }
+    }
+
+    fn existing(&self) -> Existing {
+        match (self.resume, self.overwrite) {
+            (true, _) => Existing::Resume,
+            (_, true) => Existing::Overwrite,
+            _ => Existing::Refuse,
+        }
+    }
+
+    fn progress(&self) -> ProgressStyle {
+        match (self.quiet, self.plain) {
+            (true, _) => ProgressStyle::Quiet,
+            (_, true) => ProgressStyle::Lines,
+            _ => ProgressStyle::automatic(),
+        }
+    }
+
+    /// `--run-dir`, or the first `runs/NAME-001`, `-002`, ... that is free.
+    fn folder(&self) -> Result<PathBuf, TrainError> {
+        if let Some(folder) = &self.run_dir {
+            return Ok(folder.clone());
+        }
+        let stem = self
+            .run_file
+            .as_deref()
+            .and_then(Path::file_stem)
+            .and_then(|stem| stem.to_str());
+        let name = stem.unwrap_or("synthetic");
+        let mut candidates = (1..1_000_000).map(|number| PathBuf::from(format!("runs/{name}-{number:03}")));
+        let free = candidates.find(|folder| !folder.exists());
+        free.ok_or_else(|| {
+            TrainError::Config(format!("runs/{name}-NNN: no free name is left, say --run-dir"))
+        })
+    }
+}
+
+pub(super) fn synthetic_run(data: &Path) -> String {
+    SYNTHETIC_RUN.replace("data.parquet", &data.display().to_string().replace('\\', "/"))
+}
+
+/// Whether a checkpoint would be lost if the program ended at once.
+static TRAINING: AtomicBool = AtomicBool::new(false);
+
+/// The first Ctrl-C ends the training after its step, or the program where nothing is under way; the second at once.
+fn listen_for_ctrl_c(interrupter: &Interrupter) -> anyhow::Result<()> {
+    let interrupter = interrupter.clone();
+    ctrlc::set_handler(move || {
+        if !TRAINING.load(Ordering::SeqCst) || interrupter.should_stop() {
+            std::process::exit(i32::from(INTERRUPTED));
+        }
+        eprintln!("Ctrl-C: finishing the step and saving a checkpoint (again to quit at once)");
+        interrupter.stop(Some("Ctrl-C"));
+    })
+    .context("Ctrl-C cannot be listened for")
+}

@@ -1,0 +1,16 @@
+//! What a person types ([`RunFile`], strict) and what it comes to ([`TrainConfig`], resolved and saved).
+
+mod parse;
+mod resolve;
+mod run_file;
+mod sections;
+
+pub use resolve::{ModelConfig, ScheduleConfig, TrainConfig, TrainingConfig};
+pub use run_file::{
+    DataSection, Encode, FeatureSection, LabelSection, MetricSection, OrphanPolicy, Paths, RunFile, SplitBy,
+    SplitSection,
+};
+pub use sections::{
+    ActivationName, DropoutSection, ModelSection, ScheduleSection, TableOptimizerName, TableSection,
+    TowerOptimizerName, TowerSection, TrainSection,
+};

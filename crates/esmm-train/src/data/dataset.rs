@@ -1,0 +1,191 @@
+//! Encoded rows in memory, column by column.
+
+use super::encoder::{EncodedChunk, FittedEncoders};
+use super::feature::FeatureKind;
+
+/// Encoded impressions with what is known of their outcome.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Dataset {
+    /// Number of rows.
+    pub rows: usize,
+    /// One entry for each sparse feature, in schema order.
+    pub sparse: Vec<SparseColumn>,
+    /// One entry for each dense feature, in schema order, each as long as there are rows.
+    pub dense: Vec<Vec<f32>>,
+    /// Stages that each impression reached, 0 to K.
+    pub depth: Vec<u8>,
+    /// Hash of each row's group, for GAUC.
+    pub group: Option<Vec<u64>>,
+    /// True probabilities, of synthetic data.
+    pub truth: Option<Truth>,
+}
+
+/// The ids of one sparse feature: rows of its table, 0 for missing and unknown values.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SparseColumn {
+    /// One id for each row.
+    Single(Vec<u32>),
+    /// Any number of ids for each row.
+    Bag {
+        /// The ids of row `i` are `offsets[i]..offsets[i + 1]`: one entry more than there are rows, the first is 0.
+        offsets: Vec<usize>,
+        /// The ids of all rows, one after another.
+        ids: Vec<u32>,
+        /// Their weights, finite and not negative.
+        weights: Option<Vec<f32>>,
+    },
+}
+
+/// Probabilities that the generator of the data knows, each as long as there are rows and in `[0, 1]`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Truth {
+    /// p(click given impression).
+    pub ctr: Vec<f32>,
+    /// p(conversion given click), whether clicked or not.
+    pub cvr: Vec<f32>,
+    /// p(click and conversion given impression), where it is not the product of the two.
+    pub ctcvr: Option<Vec<f32>>,
+}
+
+impl SparseColumn {
+    fn empty(bag: bool, weighted: bool) -> Self {
+        match bag {
+            false => Self::Single(Vec::new()),
+            true => Self::Bag {
+                offsets: vec![0],
+                ids: Vec::new(),
+                weights: weighted.then(Vec::new),
+            },
+        }
+    }
+
+    /// Share of its ids that are missing or unknown, in `[0, 1]`; 0 when it has no ids.
+    pub fn unknown_rate(&self) -> f64 {
+        let (Self::Single(ids) | Self::Bag { ids, .. }) = self;
+        let unknown = ids.iter().filter(|id| **id == 0).count();
+        unknown as f64 / ids.len().max(1) as f64
+    }
+
+    fn append(&mut self, other: &Self, rows: &[usize]) {
+        match (self, other) {
+            (Self::Single(ids), Self::Single(more)) => ids.extend(rows.iter().map(|&row| more[row])),
+            (
+                Self::Bag {
+                    offsets,
+                    ids,
+                    weights,
+                },
+                Self::Bag {
+                    offsets: from,
+                    ids: more,
+                    weights: heavier,
+                },
+            ) => {
+                for &row in rows {
+                    let range = from[row]..from[row + 1];
+                    ids.extend_from_slice(&more[range.clone()]);
+                    offsets.push(ids.len());
+                    if let (Some(weights), Some(heavier)) = (weights.as_mut(), heavier) {
+                        weights.extend_from_slice(&heavier[range]);
+                    }
+                }
+            }
+            (own, other) => panic!("a column of one kind got rows of another: {own:?} and {other:?}"),
+        }
+    }
+
+    /// Empties the bags whose weights are all zero: they have no mean.
+    pub(super) fn without_weightless_bags(self) -> Self {
+        let Self::Bag {
+            offsets,
+            ids,
+            weights: Some(weights),
+        } = self
+        else {
+            return self;
+        };
+        let mut kept = (
+            vec![0],
+            Vec::with_capacity(ids.len()),
+            Vec::with_capacity(ids.len()),
+        );
+        for bag in offsets.windows(2).map(|pair| pair[0]..pair[1]) {
+            if weights[bag.clone()].iter().any(|weight| *weight > 0.0) {
+                kept.1.extend_from_slice(&ids[bag.clone()]);
+                kept.2.extend_from_slice(&weights[bag]);
+            }
+            kept.0.push(kept.1.len());
+        }
+        Self::Bag {
+            offsets: kept.0,
+            ids: kept.1,
+            weights: Some(kept.2),
+        }
+    }
+}
+
+impl Dataset {
+    /// No rows of what these encoders make.
+    pub(super) fn empty(encoders: &FittedEncoders, group: bool, truth: Option<bool>) -> Self {
+        let sparse = encoders.specs().iter().filter_map(|spec| match &spec.kind {
+            FeatureKind::Dense { .. } => None,
+            FeatureKind::Sparse {
+                bag,
+                weighted,
+                weights_column,
+                ..
+            } => Some(SparseColumn::empty(
+                bag.is_some(),
+                *weighted || weights_column.is_some(),
+            )),
+        });
+        Self {
+            sparse: sparse.collect(),
+            dense: vec![Vec::new(); encoders.schema().num_dense()],
+            group: group.then(Vec::new),
+            truth: truth.map(|ctcvr| Truth {
+                ctcvr: ctcvr.then(Vec::new),
+                ..Truth::default()
+            }),
+            ..Self::default()
+        }
+    }
+
+    /// Adds some rows of a chunk.
+    pub(super) fn append(&mut self, chunk: &EncodedChunk, outcome: &Outcome, rows: &[usize]) {
+        self.rows += rows.len();
+        for (column, more) in self.sparse.iter_mut().zip(&chunk.sparse) {
+            column.append(more, rows);
+        }
+        for (column, more) in self.dense.iter_mut().zip(&chunk.dense) {
+            column.extend(rows.iter().map(|&row| more[row]));
+        }
+        self.depth
+            .extend(rows.iter().filter_map(|&row| outcome.depth[row]));
+        if let (Some(group), Some(more)) = (&mut self.group, &outcome.group) {
+            group.extend(rows.iter().map(|&row| more[row]));
+        }
+        if let (Some(truth), Some(more)) = (&mut self.truth, &outcome.truth) {
+            truth.append(more, rows);
+        }
+    }
+}
+
+impl Truth {
+    fn append(&mut self, other: &Self, rows: &[usize]) {
+        self.ctr.extend(rows.iter().map(|&row| other.ctr[row]));
+        self.cvr.extend(rows.iter().map(|&row| other.cvr[row]));
+        if let (Some(ctcvr), Some(more)) = (&mut self.ctcvr, &other.ctcvr) {
+            ctcvr.extend(rows.iter().map(|&row| more[row]));
+        }
+    }
+}
+
+/// What is known about the outcome of a chunk's rows.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    /// Stages reached, `None` for a row that is left out.
+    pub(super) depth: Vec<Option<u8>>,
+    pub(super) group: Option<Vec<u64>>,
+    pub(super) truth: Option<Truth>,
+}

@@ -1,0 +1,219 @@
+//! Fitted encoders: from a chunk of raw columns to table rows and numbers.
+
+use std::collections::HashSet;
+
+use esmm_core::{FeatureSchema, Pooling};
+
+use super::bag::{Bags, Weights, row_of};
+use super::chunk::Chunk;
+use super::dataset::{Dataset, SparseColumn};
+use super::dense::DenseEncoder;
+use super::error::DataError;
+use super::feature::{FeatureKind, FeatureSpec};
+use super::key_column::KeyColumn;
+use super::real::RealColumn;
+use super::table::TableEncoder;
+
+/// The encoders of all features of a model. Their order is the schema's.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FittedEncoders {
+    specs: Vec<FeatureSpec>,
+    fitted: Vec<Fitted>,
+    schema: FeatureSchema,
+}
+
+/// What one feature became.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Fitted {
+    Table(TableEncoder),
+    Shares(usize),
+    Dense(DenseEncoder),
+}
+
+/// The features of some rows, without labels.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EncodedChunk {
+    /// Number of rows.
+    pub rows: usize,
+    /// Table rows, one entry for each sparse feature in schema order.
+    pub sparse: Vec<SparseColumn>,
+    /// Numbers, one entry for each dense feature in schema order, each as long as there are rows.
+    pub dense: Vec<Vec<f32>>,
+}
+
+impl FittedEncoders {
+    pub(super) fn new(specs: Vec<FeatureSpec>, fitted: Vec<Fitted>) -> Result<Self, DataError> {
+        let rows = |fitted: &Fitted| match fitted {
+            Fitted::Table(table) => table.num_embeddings(),
+            Fitted::Shares(_) | Fitted::Dense(_) => 0,
+        };
+        let features = specs
+            .iter()
+            .zip(&fitted)
+            .map(|(spec, fitted)| spec.describe(rows(fitted)));
+        let schema = FeatureSchema::new(features.collect())?;
+        Ok(Self {
+            specs,
+            fitted,
+            schema,
+        })
+    }
+
+    /// What the model has to know about the features.
+    pub fn schema(&self) -> &FeatureSchema {
+        &self.schema
+    }
+
+    /// What was asked for.
+    pub fn specs(&self) -> &[FeatureSpec] {
+        &self.specs
+    }
+
+    pub(super) fn fitted(&self) -> &[Fitted] {
+        &self.fitted
+    }
+
+    /// The columns that [`FittedEncoders::encode`] reads, each once.
+    pub fn required_columns(&self) -> Vec<String> {
+        unique(self.specs.iter().flat_map(FeatureSpec::columns))
+    }
+
+    /// Encodes all rows of a chunk.
+    ///
+    /// # Errors
+    /// A column that is not in the chunk or has an unsuitable type, and a value that is not allowed.
+    pub fn encode(&self, chunk: &Chunk) -> Result<EncodedChunk, DataError> {
+        let mut encoded = EncodedChunk {
+            rows: chunk.rows(),
+            sparse: Vec::new(),
+            dense: Vec::new(),
+        };
+        for (spec, fitted) in self.specs.iter().zip(&self.fitted) {
+            let fitted = match fitted {
+                Fitted::Shares(owner) => &self.fitted[*owner],
+                own => own,
+            };
+            match fitted {
+                Fitted::Dense(encoder) => encoded.dense.push(encode_dense(encoder, spec, chunk)?),
+                Fitted::Table(table) => encoded.sparse.push(encode_sparse(table, spec, chunk)?),
+                Fitted::Shares(_) => {}
+            }
+        }
+        Ok(encoded)
+    }
+}
+
+impl EncodedChunk {
+    /// The rows as a dataset that knows no outcome: every depth is 0.
+    pub fn into_dataset(self) -> Dataset {
+        let Self { rows, sparse, dense } = self;
+        Dataset {
+            rows,
+            sparse,
+            dense,
+            depth: vec![0; rows],
+            group: None,
+            truth: None,
+        }
+    }
+}
+
+impl FeatureSpec {
+    /// Where the weights of its bags are.
+    pub(super) fn weights(&self) -> Weights<'_> {
+        match &self.kind {
+            FeatureKind::Sparse {
+                weights_column: Some(column),
+                ..
+            } => Weights::Column(column),
+            FeatureKind::Sparse { weighted: true, .. } => Weights::Inside,
+            _ => Weights::None,
+        }
+    }
+}
+
+/// Names in their order, each once.
+pub(super) fn unique<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut seen = HashSet::new();
+    names
+        .filter(|name| seen.insert(*name))
+        .map(str::to_owned)
+        .collect()
+}
+
+fn encode_dense(encoder: &DenseEncoder, spec: &FeatureSpec, chunk: &Chunk) -> Result<Vec<f32>, DataError> {
+    let mut numbers = Vec::with_capacity(chunk.rows());
+    RealColumn::read(chunk, &spec.column, |row, value| {
+        let number = encoder.apply(value);
+        numbers.push(number.map_err(|bad| chunk.bad_cell(row, &spec.column, bad.found, bad.allowed))?);
+        Ok(())
+    })?;
+    Ok(numbers)
+}
+
+fn encode_sparse(table: &TableEncoder, spec: &FeatureSpec, chunk: &Chunk) -> Result<SparseColumn, DataError> {
+    match (&spec.kind, table) {
+        (
+            FeatureKind::Sparse {
+                bag: Some(pooling), ..
+            },
+            _,
+        ) => encode_bag(table, *pooling, spec, chunk),
+        (_, TableEncoder::Quantile(quantiles)) => {
+            let mut ids = Vec::with_capacity(chunk.rows());
+            RealColumn::read(chunk, &spec.column, |_, value| {
+                ids.push(value.map_or(0, |value| quantiles.bucket(value) + 1));
+                Ok(())
+            })?;
+            Ok(SparseColumn::Single(ids))
+        }
+        _ => {
+            let keys = KeyColumn::read(chunk, &spec.column)?;
+            let ids = encode_keys(table, &keys, spec, chunk, chunk.rows(), |row| row)?;
+            Ok(SparseColumn::Single(ids))
+        }
+    }
+}
+
+fn encode_bag(
+    table: &TableEncoder,
+    pooling: Pooling,
+    spec: &FeatureSpec,
+    chunk: &Chunk,
+) -> Result<SparseColumn, DataError> {
+    let Bags {
+        offsets,
+        keys,
+        weights,
+    } = Bags::read(chunk, &spec.column, spec.weights())?;
+    let items = offsets.last().copied().unwrap_or(0);
+    let ids = encode_keys(table, &keys, spec, chunk, items, |item| row_of(&offsets, item))?;
+    let bag = SparseColumn::Bag {
+        offsets,
+        ids,
+        weights,
+    };
+    Ok(match pooling {
+        Pooling::Sum => bag,
+        Pooling::Mean => bag.without_weightless_bags(),
+    })
+}
+
+fn encode_keys(
+    table: &TableEncoder,
+    keys: &KeyColumn,
+    spec: &FeatureSpec,
+    chunk: &Chunk,
+    count: usize,
+    row_of: impl Fn(usize) -> usize,
+) -> Result<Vec<u32>, DataError> {
+    let mut ids = Vec::with_capacity(count);
+    for index in 0..count {
+        let key = keys.key(index);
+        ids.push(table.row(key).map_err(|allowed| {
+            let found = key.map_or_else(|| "nothing".to_owned(), |key| key.quoted());
+            chunk.bad_cell(row_of(index), &spec.column, found, &allowed)
+        })?);
+    }
+    Ok(ids)
+}

@@ -1,0 +1,317 @@
+//! From sources to encoded splits, in passes over the chunks: times, fit, encode.
+
+use serde::Serialize;
+
+use super::chunk::Chunk;
+use super::dataset::{Dataset, Outcome};
+use super::encoder::{EncodedChunk, FittedEncoders, unique};
+use super::error::DataError;
+use super::feature::{FeatureKind, FeatureSpec};
+use super::fit::EncoderFitter;
+use super::key::KEY_HASH_SEED;
+use super::label::LabelSpec;
+use super::source::SourceSpec;
+use super::split::{Divider, Part, SplitSpec, hashes};
+use super::truth::TruthSpec;
+
+/// Encoders that were fitted on the training rows, and the rows of each split.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoadedSplits {
+    /// The encoders.
+    pub encoders: FittedEncoders,
+    /// Training rows, at least one.
+    pub train: Dataset,
+    /// Validation rows, at least one.
+    pub valid: Option<Dataset>,
+    /// Test rows, at least one.
+    pub test: Option<Dataset>,
+    /// What was read.
+    pub report: LoadReport,
+}
+
+/// What was read into each split.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LoadReport {
+    /// The training split.
+    pub train: SplitReport,
+    /// The validation split.
+    pub valid: Option<SplitReport>,
+    /// The test split.
+    pub test: Option<SplitReport>,
+}
+
+impl LoadReport {
+    /// The splits that there are, by name.
+    pub fn splits(&self) -> impl Iterator<Item = (&'static str, &SplitReport)> {
+        let others = [("valid", &self.valid), ("test", &self.test)];
+        let others = others
+            .into_iter()
+            .filter_map(|(name, report)| Some((name, report.as_ref()?)));
+        std::iter::once(("train", &self.train)).chain(others)
+    }
+}
+
+/// What was read into a split.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct SplitReport {
+    /// Rows, without those that were dropped.
+    pub rows: u64,
+    /// Rows that reached each stage: clicks, conversions, ...
+    pub reached: Vec<u64>,
+    /// Rows that were dropped because they reached a stage but not the one before.
+    pub orphans_dropped: u64,
+    /// For each sparse feature in schema order, its name and the share of its ids that are missing or unknown.
+    pub unknown_rate: Vec<(String, f64)>,
+}
+
+/// Reads all splits and fits the encoders on the training rows.
+///
+/// # Errors
+/// Everything in [`DataError`], and a split that got no row.
+pub fn load_splits(
+    spec: &SplitSpec,
+    features: &[FeatureSpec],
+    labels: &LabelSpec,
+    group: Option<&str>,
+    truth: Option<&TruthSpec>,
+) -> Result<LoadedSplits, DataError> {
+    let outcomes = Outcomes::new(labels, group, truth)?;
+    let fitter = EncoderFitter::new(features.to_vec())?;
+
+    for source in sources(spec) {
+        source.open(&unique(
+            features
+                .iter()
+                .flat_map(FeatureSpec::columns)
+                .chain(outcomes.columns())
+                .chain(spec.column()),
+        ))?;
+    }
+    let dividers = spec.dividers()?;
+    let encoders = fit(fitter, &dividers, labels)?;
+    let mut splits =
+        [Part::Train, Part::Valid, Part::Test].map(|part| Split::empty(part, &encoders, &outcomes));
+    for (source, divider) in &dividers {
+        let columns = encoders.required_columns();
+        let columns = columns
+            .iter()
+            .map(String::as_str)
+            .chain(outcomes.columns())
+            .chain(divider.column());
+        for chunk in source.open(&unique(columns))? {
+            let chunk = chunk?;
+            let (parts, outcome) = (divider.assign(&chunk)?, outcomes.read(&chunk)?);
+            let encoded = encoders.encode(&chunk)?;
+            splits
+                .iter_mut()
+                .for_each(|split| split.append(&encoded, &outcome, &parts));
+        }
+    }
+    let [train, valid, test] =
+        splits.map(|split| spec.has(split.part).then(|| split.finish(&encoders, labels)));
+    assemble(
+        encoders,
+        train.transpose()?,
+        valid.transpose()?,
+        test.transpose()?,
+    )
+}
+
+/// Reads a labelled source with encoders that are fitted already, to evaluate a model on it.
+///
+/// # Errors
+/// Everything in [`DataError`], and a source of which no row is left.
+pub fn load_dataset(
+    source: &SourceSpec,
+    encoders: &FittedEncoders,
+    labels: &LabelSpec,
+    group: Option<&str>,
+    truth: Option<&TruthSpec>,
+) -> Result<(Dataset, SplitReport), DataError> {
+    let outcomes = Outcomes::new(labels, group, truth)?;
+    let mut split = Split::empty(Part::Test, encoders, &outcomes);
+    let columns = encoders.required_columns();
+    for chunk in source.open(&unique(
+        columns.iter().map(String::as_str).chain(outcomes.columns()),
+    ))? {
+        let chunk = chunk?;
+        let outcome = outcomes.read(&chunk)?;
+        split.append(
+            &encoders.encode(&chunk)?,
+            &outcome,
+            &vec![Part::Test; chunk.rows()],
+        );
+    }
+    split.finish(encoders, labels)
+}
+
+fn sources(spec: &SplitSpec) -> Vec<&SourceSpec> {
+    match spec {
+        SplitSpec::Files { train, valid, test } => [Some(train), valid.as_ref(), test.as_ref()]
+            .into_iter()
+            .flatten()
+            .collect(),
+        other => vec![other.train_source()],
+    }
+}
+
+/// One pass over the training rows, if any feature needs it.
+fn fit(
+    mut fitter: EncoderFitter,
+    dividers: &[(&SourceSpec, Divider)],
+    labels: &LabelSpec,
+) -> Result<FittedEncoders, DataError> {
+    let needs_data = fitter.needs_data();
+    let needed = fitter.required_columns();
+    for (source, divider) in dividers
+        .iter()
+        .filter(|(_, divider)| needs_data && divider.may_train())
+    {
+        let columns = needed
+            .iter()
+            .chain(&labels.columns)
+            .map(String::as_str)
+            .chain(divider.column());
+        for chunk in source.open(&unique(columns))? {
+            let chunk = chunk?;
+            let (parts, depth) = (divider.assign(&chunk)?, labels.read(&chunk)?);
+            let keep = parts
+                .iter()
+                .zip(&depth)
+                .map(|(part, depth)| *part == Part::Train && depth.is_some());
+            fitter.observe(&chunk, &keep.collect::<Vec<bool>>())?;
+        }
+    }
+    fitter.finish()
+}
+
+type Loaded = (Dataset, SplitReport);
+
+fn assemble(
+    encoders: FittedEncoders,
+    train: Option<Loaded>,
+    valid: Option<Loaded>,
+    test: Option<Loaded>,
+) -> Result<LoadedSplits, DataError> {
+    let (train, train_report) = train.unwrap_or_default();
+    let (valid, valid_report) = valid.unzip();
+    let (test, test_report) = test.unzip();
+    let report = LoadReport {
+        train: train_report,
+        valid: valid_report,
+        test: test_report,
+    };
+    Ok(LoadedSplits {
+        encoders,
+        train,
+        valid,
+        test,
+        report,
+    })
+}
+
+/// What is read beside the features.
+struct Outcomes<'a> {
+    labels: &'a LabelSpec,
+    group: Option<&'a str>,
+    truth: Option<&'a TruthSpec>,
+}
+
+impl<'a> Outcomes<'a> {
+    fn new(
+        labels: &'a LabelSpec,
+        group: Option<&'a str>,
+        truth: Option<&'a TruthSpec>,
+    ) -> Result<Self, DataError> {
+        labels.validate()?;
+        truth.map_or(Ok(()), TruthSpec::validate)?;
+        Ok(Self { labels, group, truth })
+    }
+
+    fn columns(&self) -> impl Iterator<Item = &'a str> {
+        let truth = self.truth.into_iter().flat_map(TruthSpec::columns);
+        self.labels
+            .columns
+            .iter()
+            .map(String::as_str)
+            .chain(self.group)
+            .chain(truth)
+    }
+
+    fn read(&self, chunk: &Chunk) -> Result<Outcome, DataError> {
+        Ok(Outcome {
+            depth: self.labels.read(chunk)?,
+            group: self.group.map(|column| groups(chunk, column)).transpose()?,
+            truth: self.truth.map(|truth| truth.read(chunk)).transpose()?,
+        })
+    }
+}
+
+fn groups(chunk: &Chunk, column: &str) -> Result<Vec<u64>, DataError> {
+    Ok(hashes(chunk, column, KEY_HASH_SEED)?.collect())
+}
+
+/// A split that is being read.
+struct Split {
+    part: Part,
+    data: Dataset,
+    orphans: u64,
+}
+
+impl Split {
+    fn empty(part: Part, encoders: &FittedEncoders, outcomes: &Outcomes<'_>) -> Self {
+        let truth = outcomes.truth.map(|truth| truth.ctcvr.is_some());
+        Self {
+            part,
+            data: Dataset::empty(encoders, outcomes.group.is_some(), truth),
+            orphans: 0,
+        }
+    }
+
+    fn append(&mut self, chunk: &EncodedChunk, outcome: &Outcome, parts: &[Part]) {
+        let own = parts
+            .iter()
+            .enumerate()
+            .filter(|(_, part)| **part == self.part)
+            .map(|(row, _)| row);
+        let (kept, orphans): (Vec<usize>, Vec<usize>) = own.partition(|&row| outcome.depth[row].is_some());
+        self.orphans += orphans.len() as u64;
+        self.data.append(chunk, outcome, &kept);
+    }
+
+    fn finish(self, encoders: &FittedEncoders, labels: &LabelSpec) -> Result<Loaded, DataError> {
+        let name = match self.part {
+            Part::Train => "train",
+            Part::Valid => "valid",
+            Part::Test => "test",
+        };
+        if self.data.rows == 0 {
+            let reason = format!(
+                "no row is left for the {name} split ({} orphans were dropped)",
+                self.orphans
+            );
+            return Err(DataError::setting("split", reason));
+        }
+        let sparse = encoders
+            .specs()
+            .iter()
+            .filter(|spec| matches!(spec.kind, FeatureKind::Sparse { .. }));
+        let unknown = sparse
+            .zip(&self.data.sparse)
+            .map(|(spec, column)| (spec.name.clone(), column.unknown_rate()));
+        let reached = (1..=labels.columns.len()).map(|stage| {
+            self.data
+                .depth
+                .iter()
+                .filter(|depth| usize::from(**depth) >= stage)
+                .count() as u64
+        });
+        let report = SplitReport {
+            rows: self.data.rows as u64,
+            reached: reached.collect(),
+            orphans_dropped: self.orphans,
+            unknown_rate: unknown.collect(),
+        };
+        Ok((self.data, report))
+    }
+}

@@ -1,0 +1,254 @@
+//! Files of impressions: which ones, how they are written, and one way to read them all.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::chunk::Chunk;
+use super::csv::{self, CsvReader};
+use super::error::{DataError, nearest};
+use super::files::{self, Format};
+use super::parquet::{self, ParquetFile};
+
+/// Some files of impressions, CSV or Parquet by their extension, read in the order of their paths.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SourceSpec {
+    /// Files or globs. They are sorted; a file that is named twice is read once.
+    pub paths: Vec<String>,
+    /// How CSV files are written.
+    #[serde(default)]
+    pub csv: CsvOptions,
+    /// How lists are written in text columns.
+    #[serde(default)]
+    pub lists: ListFormat,
+}
+
+/// How CSV files are written. The first line names the columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CsvOptions {
+    /// Between fields, one ASCII character. `None`: a tab in `.tsv` files, otherwise a comma.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delimiter: Option<char>,
+    /// Around fields that hold a delimiter or a line feed, one ASCII character; doubled inside of them.
+    pub quote: char,
+}
+
+impl Default for CsvOptions {
+    fn default() -> Self {
+        Self {
+            delimiter: None,
+            quote: '"',
+        }
+    }
+}
+
+/// How lists are written in text: `a|b|c`, with weights `a:0.7|b:0.3`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListFormat {
+    /// Between items.
+    pub separator: char,
+    /// Between an item and its weight; the last one in an item counts.
+    pub weight_separator: char,
+}
+
+impl Default for ListFormat {
+    fn default() -> Self {
+        Self {
+            separator: '|',
+            weight_separator: ':',
+        }
+    }
+}
+
+impl SourceSpec {
+    /// Files or globs in the default format.
+    pub fn new(paths: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self {
+            paths: paths.into_iter().map(Into::into).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// The files, sorted, each once.
+    ///
+    /// # Errors
+    /// No path, a glob that matches nothing, a missing or empty file, a folder, an unknown extension.
+    pub fn files(&self) -> Result<Vec<PathBuf>, DataError> {
+        files::expand(&self.paths)
+    }
+
+    /// The columns of the first file.
+    ///
+    /// # Errors
+    /// As [`SourceSpec::open`].
+    pub fn column_names(&self) -> Result<Vec<String>, DataError> {
+        self.validate()?;
+        let files = self.files()?;
+        files.first().map_or(Ok(Vec::new()), |path| self.columns_of(path))
+    }
+
+    /// Starts to read the named columns of all files. Can be called again for another pass.
+    ///
+    /// # Errors
+    /// Settings that cannot be, the errors of [`SourceSpec::files`], a damaged file, and a file that lacks one of the
+    /// columns or has it twice.
+    pub fn open(&self, columns: &[String]) -> Result<ChunkReader, DataError> {
+        self.validate()?;
+        let files = self.files()?;
+        for path in &files {
+            find_columns(path, &self.columns_of(path)?, columns)?;
+        }
+        let columns = columns.to_vec();
+        Ok(ChunkReader {
+            spec: self.clone(),
+            columns,
+            files: files.into_iter(),
+            current: None,
+            rows: 0,
+            last: None,
+        })
+    }
+
+    fn validate(&self) -> Result<(), DataError> {
+        let delimiter = self.csv.delimiter.unwrap_or(',');
+        let ListFormat {
+            separator,
+            weight_separator,
+        } = self.lists;
+        let reason = if !usable(delimiter) {
+            format!("delimiter = {delimiter:?}, it must be one ASCII character and no line feed")
+        } else if !usable(self.csv.quote) {
+            format!(
+                "quote = {:?}, it must be one ASCII character and no line feed",
+                self.csv.quote
+            )
+        } else if delimiter == self.csv.quote {
+            format!("delimiter and quote are both {delimiter:?}, they must differ")
+        } else if separator == weight_separator {
+            format!("the separators of lists and of weights are both {separator:?}, they must differ")
+        } else {
+            return Ok(());
+        };
+        Err(DataError::setting("source", reason))
+    }
+
+    fn bytes(&self, path: &Path) -> (u8, u8) {
+        let usual = if files::is_tsv(path) { '\t' } else { ',' };
+        (self.csv.delimiter.unwrap_or(usual) as u8, self.csv.quote as u8)
+    }
+
+    fn columns_of(&self, path: &Path) -> Result<Vec<String>, DataError> {
+        match files::format(path)? {
+            Format::Csv => {
+                let (delimiter, quote) = self.bytes(path);
+                csv::column_names(path, delimiter, quote)
+            }
+            Format::Parquet => parquet::column_names(path),
+        }
+    }
+
+    fn open_file(&self, path: &Path, columns: &[String]) -> Result<OpenFile, DataError> {
+        match files::format(path)? {
+            Format::Csv => {
+                let (delimiter, quote) = self.bytes(path);
+                CsvReader::open(path, delimiter, quote, columns).map(|reader| OpenFile::Csv(Box::new(reader)))
+            }
+            Format::Parquet => {
+                ParquetFile::open(path, columns).map(|reader| OpenFile::Parquet(Box::new(reader)))
+            }
+        }
+    }
+}
+
+fn usable(character: char) -> bool {
+    character.is_ascii() && !matches!(character, '\n' | '\r' | '\0')
+}
+
+/// The places of some columns among the names of a file.
+pub(super) fn find_columns(
+    path: &Path,
+    names: &[String],
+    columns: &[String],
+) -> Result<Vec<usize>, DataError> {
+    let find = |column: &String| {
+        let mut places = names
+            .iter()
+            .enumerate()
+            .filter(|(_, name)| *name == column)
+            .map(|(place, _)| place);
+        match (places.next(), places.next()) {
+            (Some(place), None) => Ok(place),
+            (Some(_), Some(_)) => Err(DataError::file(path, format!("column `{column}` is there twice"))),
+            (None, _) => {
+                let hint = nearest(column, names.iter().map(String::as_str));
+                Err(DataError::UnknownColumn {
+                    path: path.to_owned(),
+                    column: column.clone(),
+                    hint,
+                })
+            }
+        }
+    };
+    columns.iter().map(find).collect()
+}
+
+#[derive(Debug)]
+enum OpenFile {
+    Csv(Box<CsvReader>),
+    Parquet(Box<ParquetFile>),
+}
+
+/// The rows of a source, chunk by chunk, file after file. Ends after the first error.
+#[derive(Debug)]
+pub struct ChunkReader {
+    spec: SourceSpec,
+    columns: Vec<String>,
+    files: std::vec::IntoIter<PathBuf>,
+    current: Option<OpenFile>,
+    rows: u64,
+    last: Option<PathBuf>,
+}
+
+impl ChunkReader {
+    fn advance(&mut self) -> Result<Option<Chunk>, DataError> {
+        loop {
+            let next = match &mut self.current {
+                Some(OpenFile::Csv(reader)) => reader.next_chunk()?,
+                Some(OpenFile::Parquet(reader)) => reader.next_chunk()?,
+                None => None,
+            };
+            if let Some((batch, origin)) = next {
+                let chunk = Chunk::new(batch, origin, self.spec.lists, self.rows);
+                self.rows += chunk.rows() as u64;
+                return Ok(Some(chunk));
+            }
+            self.current = None;
+            let Some(path) = self.files.next() else {
+                return self.end();
+            };
+            self.current = Some(self.spec.open_file(&path, &self.columns)?);
+            self.last = Some(path);
+        }
+    }
+
+    /// Parquet files may be empty (Spark writes such parts), but not all of them.
+    fn end(&mut self) -> Result<Option<Chunk>, DataError> {
+        match self.last.take() {
+            Some(path) if self.rows == 0 => Err(DataError::file(&path, "no rows")),
+            _ => Ok(None),
+        }
+    }
+}
+
+impl Iterator for ChunkReader {
+    type Item = Result<Chunk, DataError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let next = self.advance().transpose();
+        if !matches!(next, Some(Ok(_))) {
+            (self.current, self.last) = (None, None);
+            self.files = Vec::new().into_iter();
+        }
+        next
+    }
+}

@@ -1,0 +1,197 @@
+//! Devices by name: the only place of this crate that knows which backends are compiled in.
+
+use std::fmt;
+use std::str::FromStr;
+
+use burn::tensor::backend::AutodiffBackend;
+use esmm_core::EsmmBackend;
+
+use crate::error::TrainError;
+
+/// A device as a person names it: `ndarray`, `flex`, `wgpu`, `cuda` or `cuda:1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceName {
+    /// CPU, burn-ndarray.
+    NdArray,
+    /// CPU, burn-flex.
+    Flex,
+    /// A GPU through WebGPU: Vulkan, Metal or DirectX. Without a number the one that the system prefers.
+    Wgpu(Option<usize>),
+    /// An NVIDIA GPU.
+    Cuda(usize),
+}
+
+/// Work that runs on whichever backend a [`DeviceName`] selects.
+pub trait OnDevice {
+    /// What comes out.
+    type Output;
+
+    /// The work.
+    ///
+    /// # Errors
+    /// Those of the work.
+    fn run<B>(self, device: B::Device) -> Result<Self::Output, TrainError>
+    where
+        B: AutodiffBackend + EsmmBackend,
+        B::InnerBackend: EsmmBackend;
+}
+
+impl DeviceName {
+    /// The devices of the backends that are compiled in.
+    pub fn compiled() -> Vec<&'static str> {
+        let all = [
+            ("ndarray", cfg!(feature = "ndarray")),
+            ("flex", cfg!(feature = "flex")),
+            ("wgpu", cfg!(feature = "wgpu")),
+            ("cuda", cfg!(feature = "cuda")),
+        ];
+        all.into_iter()
+            .filter_map(|(name, compiled)| compiled.then_some(name))
+            .collect()
+    }
+
+    /// The device for those who do not choose: CUDA, wgpu, ndarray, flex, the first that is compiled in.
+    ///
+    /// # Errors
+    /// A program without any backend.
+    pub fn preferred() -> Result<Self, TrainError> {
+        let order = [Self::Cuda(0), Self::Wgpu(None), Self::NdArray, Self::Flex];
+        let compiled = Self::compiled();
+        let first = order
+            .into_iter()
+            .find(|device| compiled.contains(&device.backend()));
+        first.ok_or_else(|| {
+            TrainError::Config(format!(
+                "this program was built without a backend: {}",
+                how("ndarray")
+            ))
+        })
+    }
+
+    /// Runs work on this device.
+    ///
+    /// # Errors
+    /// A backend that is not compiled in, with the cargo feature that switches it on; and those of the work.
+    pub fn run<W: OnDevice>(self, work: W) -> Result<W::Output, TrainError> {
+        match self {
+            #[cfg(feature = "ndarray")]
+            Self::NdArray => work.run::<burn::backend::Autodiff<burn_ndarray::NdArray>>(Default::default()),
+            #[cfg(feature = "flex")]
+            Self::Flex => work.run::<burn::backend::Autodiff<burn_flex::Flex>>(Default::default()),
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu(index) => {
+                let device = match index {
+                    None => burn_wgpu::WgpuDevice::DefaultDevice,
+                    Some(index) => burn_wgpu::WgpuDevice::DiscreteGpu(index),
+                };
+                work.run::<burn::backend::Autodiff<burn_wgpu::Wgpu>>(device)
+            }
+            #[cfg(feature = "cuda")]
+            Self::Cuda(index) => {
+                work.run::<burn::backend::Autodiff<burn_cuda::Cuda>>(burn_cuda::CudaDevice::new(index))
+            }
+            #[allow(
+                unreachable_patterns,
+                reason = "with all backends compiled in nothing is left"
+            )]
+            other => {
+                let backend = other.backend();
+                Err(TrainError::Config(format!(
+                    "device `{other}` is not compiled in: {}",
+                    how(backend)
+                )))
+            }
+        }
+    }
+
+    fn backend(self) -> &'static str {
+        match self {
+            Self::NdArray => "ndarray",
+            Self::Flex => "flex",
+            Self::Wgpu(_) => "wgpu",
+            Self::Cuda(_) => "cuda",
+        }
+    }
+}
+
+fn how(backend: &str) -> String {
+    format!(
+        "build with `--features {backend}` (for example `cargo run --release -p esmm-train --features {backend}`)"
+    )
+}
+
+impl FromStr for DeviceName {
+    type Err = TrainError;
+
+    fn from_str(text: &str) -> Result<Self, TrainError> {
+        let (name, index) = match text.split_once(':') {
+            Some((name, index)) => (name, Some(index.parse::<usize>().ok())),
+            None => (text, None),
+        };
+        match (name, index) {
+            ("ndarray" | "cpu", None) => Ok(Self::NdArray),
+            ("flex", None) => Ok(Self::Flex),
+            ("wgpu", None) => Ok(Self::Wgpu(None)),
+            ("wgpu", Some(Some(index))) => Ok(Self::Wgpu(Some(index))),
+            ("cuda", None) => Ok(Self::Cuda(0)),
+            ("cuda", Some(Some(index))) => Ok(Self::Cuda(index)),
+            _ => {
+                let allowed = "ndarray, flex, wgpu, wgpu:N, cuda, cuda:N";
+                Err(TrainError::Config(format!(
+                    "unknown device `{text}`, allowed are {allowed}"
+                )))
+            }
+        }
+    }
+}
+
+impl fmt::Display for DeviceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Wgpu(Some(index)) | Self::Cuda(index) => write!(f, "{}:{index}", self.backend()),
+            _ => f.write_str(self.backend()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_go_both_ways() {
+        for name in ["ndarray", "flex", "wgpu", "wgpu:1", "cuda:0", "cuda:2"] {
+            assert_eq!(name.parse::<DeviceName>().unwrap().to_string(), name);
+        }
+        for name in ["gpu", "cuda:x", "ndarray:1", ""] {
+            let error = name.parse::<DeviceName>().unwrap_err().to_string();
+            assert!(
+                error.starts_with(&format!("unknown device `{name}`, allowed are ndarray")),
+                "{error}"
+            );
+        }
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    #[test]
+    fn a_missing_backend_names_its_feature() {
+        struct Nothing;
+        impl OnDevice for Nothing {
+            type Output = ();
+            fn run<B>(self, _: B::Device) -> Result<(), TrainError>
+            where
+                B: AutodiffBackend + EsmmBackend,
+                B::InnerBackend: EsmmBackend,
+            {
+                Ok(())
+            }
+        }
+        let error = DeviceName::Cuda(0).run(Nothing).unwrap_err();
+        assert!(error.is_usage());
+        assert!(
+            error
+                .to_string()
+                .starts_with("device `cuda:0` is not compiled in: build with `--features cuda`")
+        );
+    }
+}

@@ -1,0 +1,109 @@
+//! Scores of a labelled split, measured: the one pass that validation, `evaluate` and the final report share.
+
+use burn::data::dataloader::{DataLoader, Progress};
+use burn::train::InferenceStep;
+use esmm_core::{Esmm, EsmmBackend};
+
+use crate::data::Dataset;
+use crate::data::loader::EsmmBatch;
+use crate::error::TrainError;
+use crate::metric::{Evaluator, SplitMetrics};
+use crate::output::HostScores;
+
+/// What is asked of a split besides the metrics that every split has.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EvaluationPlan {
+    /// Names of the stages.
+    pub stages: Vec<String>,
+    /// Whether the rows have groups, for GAUC.
+    pub with_group: bool,
+    /// Whether the rows have true rates.
+    pub with_truth: bool,
+}
+
+/// A split, measured.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evaluation {
+    /// The metrics.
+    pub metrics: SplitMetrics,
+    /// Standard deviation of the logits of the second stage (pCVR) over all rows: near 0 when it has collapsed.
+    pub cvr_spread: f64,
+}
+
+/// Scores labelled batches, as a model does.
+pub trait ScoreBatch<B: EsmmBackend> {
+    /// Scores of a batch.
+    fn score(&self, batch: EsmmBatch<B>) -> HostScores;
+}
+
+impl<B: EsmmBackend> ScoreBatch<B> for Esmm<B> {
+    fn score(&self, batch: EsmmBatch<B>) -> HostScores {
+        HostScores::new(&self.forward(&batch.features), batch.labels)
+    }
+}
+
+impl<B: EsmmBackend> ScoreBatch<B> for crate::learner::EsmmLearner<B> {
+    fn score(&self, batch: EsmmBatch<B>) -> HostScores {
+        self.step(batch)
+    }
+}
+
+impl EvaluationPlan {
+    /// What the labels of a dataset allow.
+    pub fn of(stages: &[String], data: &Dataset) -> Self {
+        Self {
+            stages: stages.to_vec(),
+            with_group: data.group.is_some(),
+            with_truth: data.truth.is_some(),
+        }
+    }
+
+    /// Scores and measures all rows of a loader; `each` sees the scores of every batch.
+    ///
+    /// # Errors
+    /// Stages whose names the report cannot hold.
+    pub fn evaluate<B: EsmmBackend>(
+        &self,
+        model: &impl ScoreBatch<B>,
+        loader: &dyn DataLoader<B, EsmmBatch<B>>,
+        mut each: impl FnMut(HostScores, Progress),
+    ) -> Result<Evaluation, TrainError> {
+        let evaluator = Evaluator::new(&self.stages, self.with_group, self.with_truth);
+        let mut evaluator = evaluator.map_err(|error| TrainError::Config(error.to_string()))?;
+        let mut spread = Spread::default();
+        let mut batches = loader.iter();
+        while let Some(batch) = batches.next() {
+            let scores = model.score(batch);
+            evaluator.push(scores.rows());
+            spread.push(&scores);
+            each(scores, batches.progress());
+        }
+        Ok(Evaluation {
+            metrics: evaluator.finish(),
+            cvr_spread: spread.value(),
+        })
+    }
+}
+
+#[derive(Default)]
+struct Spread {
+    count: f64,
+    mean: f64,
+    squares: f64,
+}
+
+impl Spread {
+    fn push(&mut self, scores: &HostScores) {
+        let stages = scores.stages();
+        for logits in scores.conditional.chunks_exact(stages) {
+            self.count += 1.0;
+            let distance = f64::from(logits[1]) - self.mean;
+            self.mean += distance / self.count;
+            self.squares += distance * (f64::from(logits[1]) - self.mean);
+        }
+    }
+
+    fn value(&self) -> f64 {
+        (self.squares / self.count.max(1.0)).sqrt()
+    }
+}

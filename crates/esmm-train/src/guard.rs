@@ -1,0 +1,238 @@
+//! Guard rails: what is suspicious about data and model before anyone believes a metric.
+
+use crate::data::{Dataset, SparseColumn};
+use crate::metric::auc;
+
+/// A single feature that ranks a label better than this knows the label.
+const LEAK_AUC: f64 = 0.99;
+/// A sparse feature of which more validation rows than this are unknown has learned little.
+const UNKNOWN_SHARE: f64 = 0.5;
+/// Rows that the leak check looks at.
+const LEAK_ROWS: usize = 200_000;
+/// A spread of pCVR logits below this is a constant.
+const COLLAPSED_SPREAD: f64 = 1e-3;
+
+/// Names that the checks speak of.
+#[derive(Debug, Clone, Copy)]
+pub struct Names<'a> {
+    /// Sparse features in the order of the dataset.
+    pub sparse: &'a [String],
+    /// Dense features in the order of the dataset.
+    pub dense: &'a [String],
+    /// Stages of the funnel.
+    pub stages: &'a [String],
+}
+
+/// Warnings about the training split: features that know a label, constant features.
+pub fn check_features(train: &Dataset, names: Names<'_>) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let sparse = names
+        .sparse
+        .iter()
+        .zip(&train.sparse)
+        .map(|(name, column)| (name, Column::Sparse(column)));
+    let dense = names
+        .dense
+        .iter()
+        .zip(&train.dense)
+        .map(|(name, column)| (name, Column::Dense(column)));
+    for (name, column) in sparse.chain(dense) {
+        if column.is_constant() {
+            warnings.push(format!(
+                "feature `{name}` has the same value in every training row: it cannot help"
+            ));
+            continue;
+        }
+        for (stage, label) in names.stages.iter().enumerate() {
+            if let Some(area) = column.single_auc(train, stage).filter(|area| *area > LEAK_AUC) {
+                warnings.push(format!(
+                    "feature `{name}` alone ranks `{label}` with an AUC of {area:.4}: it probably knows the label"
+                ));
+                break;
+            }
+        }
+    }
+    warnings
+}
+
+/// Warnings about a split: no rows of the last stage.
+pub fn check_labels(split: &str, data: &Dataset, stages: &[String]) -> Vec<String> {
+    let missing = stages
+        .iter()
+        .enumerate()
+        .filter(|(stage, _)| !data.depth.iter().any(|&depth| usize::from(depth) > *stage));
+    missing
+        .map(|(_, label)| format!("the {split} split has no row with `{label}`: its metrics are undefined"))
+        .collect()
+}
+
+/// Warnings about sparse features whose values are mostly unknown in a split.
+pub fn check_unknown(split: &str, data: &Dataset, names: &[String]) -> Vec<String> {
+    let shares = names
+        .iter()
+        .zip(&data.sparse)
+        .map(|(name, column)| (name, unknown_share(column)));
+    shares
+        .filter(|(_, share)| *share > UNKNOWN_SHARE)
+        .map(|(name, share)| {
+            let percent = 100.0 * share;
+            format!("feature `{name}`: {percent:.0}% of the {split} split's values are unknown in training")
+        })
+        .collect()
+}
+
+/// A warning when the conversion tower says the same of every impression.
+pub fn check_collapse(spread: f64) -> Option<String> {
+    (spread < COLLAPSED_SPREAD).then(|| {
+        format!(
+            "pCVR has collapsed to a constant (standard deviation of its logits {spread:.1e}): \
+             there may be too few conversions, or too high a learning rate"
+        )
+    })
+}
+
+enum Column<'a> {
+    Sparse(&'a SparseColumn),
+    Dense(&'a [f32]),
+}
+
+impl Column<'_> {
+    fn is_constant(&self) -> bool {
+        match self {
+            Self::Dense(values) => values.windows(2).all(|pair| pair[0] == pair[1]),
+            Self::Sparse(SparseColumn::Single(ids)) => ids.windows(2).all(|pair| pair[0] == pair[1]),
+            Self::Sparse(SparseColumn::Bag { offsets, ids, .. }) => {
+                let bags = || offsets.windows(2).map(|pair| &ids[pair[0]..pair[1]]);
+                bags().zip(bags().skip(1)).all(|(left, right)| left == right)
+            }
+        }
+    }
+
+    /// AUC of this feature alone, in the better direction. Ids are scored by their rate in the even rows and measured
+    /// on the odd ones, so that an id that is seen once proves nothing.
+    fn single_auc(&self, data: &Dataset, stage: usize) -> Option<f64> {
+        let rows = data.rows.min(LEAK_ROWS);
+        let label = |row: usize| usize::from(data.depth[row]) > stage;
+        let (scores, labels): (Vec<f32>, Vec<bool>) = match self {
+            Self::Dense(values) => (0..rows).map(|row| (values[row], label(row))).unzip(),
+            Self::Sparse(column) => {
+                let rates = rates(column, rows, &label);
+                (1..rows)
+                    .step_by(2)
+                    .map(|row| (mean_rate(column, row, &rates), label(row)))
+                    .unzip()
+            }
+        };
+        let area = auc(&scores, &labels).ok()?.value;
+        Some(area.max(1.0 - area))
+    }
+}
+
+fn ids(column: &SparseColumn, row: usize) -> &[u32] {
+    match column {
+        SparseColumn::Single(ids) => &ids[row..=row],
+        SparseColumn::Bag { offsets, ids, .. } => &ids[offsets[row]..offsets[row + 1]],
+    }
+}
+
+/// Smoothed rate of a label for each id, over the even rows.
+fn rates(column: &SparseColumn, rows: usize, label: &impl Fn(usize) -> bool) -> Vec<f32> {
+    let all = match column {
+        SparseColumn::Single(ids) | SparseColumn::Bag { ids, .. } => ids,
+    };
+    let mut counts = vec![(0_u32, 0_u32); all.iter().max().map_or(0, |id| *id as usize + 1)];
+    let even = || (0..rows).step_by(2);
+    for row in even() {
+        for &id in ids(column, row) {
+            let count = &mut counts[id as usize];
+            *count = (count.0 + u32::from(label(row)), count.1 + 1);
+        }
+    }
+    let base = even().filter(|row| label(*row)).count() as f32 / even().count().max(1) as f32;
+    counts
+        .into_iter()
+        .map(|(hits, seen)| (hits as f32 + base) / (seen as f32 + 1.0))
+        .collect()
+}
+
+fn mean_rate(column: &SparseColumn, row: usize, rates: &[f32]) -> f32 {
+    let ids = ids(column, row);
+    ids.iter().map(|&id| rates[id as usize]).sum::<f32>() / ids.len().max(1) as f32
+}
+
+fn unknown_share(column: &SparseColumn) -> f64 {
+    let ids = match column {
+        SparseColumn::Single(ids) | SparseColumn::Bag { ids, .. } => ids,
+    };
+    ids.iter().filter(|id| **id == 0).count() as f64 / ids.len().max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn data() -> Dataset {
+        let rows = 2000_u32;
+        let depth: Vec<u8> = (0..rows).map(|row| u8::from(row * 7919 % 13 < 4)).collect();
+        Dataset {
+            rows: rows as usize,
+            sparse: vec![
+                SparseColumn::Single(depth.iter().map(|depth| u32::from(*depth) + 1).collect()),
+                SparseColumn::Single((0..rows).collect()),
+                SparseColumn::Single((0..rows).map(|row| row % 3 / 2).collect()),
+            ],
+            dense: vec![
+                vec![1.0; rows as usize],
+                depth.iter().map(|depth| -f32::from(*depth)).collect(),
+            ],
+            depth,
+            group: None,
+            truth: None,
+        }
+    }
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn leaks_and_constants_are_found_and_single_ids_are_not() {
+        let (sparse, dense) = (
+            names(&["leak", "row_id", "third"]),
+            names(&["one", "minus_label"]),
+        );
+        let stages = names(&["click", "conversion"]);
+        let warnings = check_features(
+            &data(),
+            Names {
+                sparse: &sparse,
+                dense: &dense,
+                stages: &stages,
+            },
+        );
+        let text = warnings.join("\n");
+        assert_eq!(warnings.len(), 3, "{text}");
+        assert!(
+            text.contains("`leak` alone ranks `click` with an AUC of 1.0000"),
+            "{text}"
+        );
+        assert!(text.contains("`minus_label` alone ranks `click`"), "{text}");
+        assert!(text.contains("`one` has the same value"), "{text}");
+    }
+
+    #[test]
+    fn missing_labels_unknown_values_and_collapse() {
+        let data = data();
+        let warnings = check_labels("valid", &data, &names(&["click", "conversion"]));
+        assert_eq!(
+            warnings,
+            ["the valid split has no row with `conversion`: its metrics are undefined"]
+        );
+        let warnings = check_unknown("valid", &data, &names(&["leak", "row_id", "third"]));
+        assert_eq!(
+            warnings,
+            ["feature `third`: 67% of the valid split's values are unknown in training"]
+        );
+        assert!(check_collapse(1e-5).is_some() && check_collapse(0.5).is_none());
+    }
+}

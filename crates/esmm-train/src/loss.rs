@@ -1,0 +1,47 @@
+//! What a training minimizes: labels and named logits in, a loss out.
+
+use burn::tensor::Tensor;
+use burn::tensor::backend::Backend;
+use esmm_core::{EsmmBackend, FunnelLogits};
+
+/// The loss of ESMM, eq. 3 of arXiv 1804.07931: cross-entropy of click and of click-and-conversion, each over all
+/// impressions. There is no CVR term.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EsmmLoss {
+    /// One weight a stage; the paper has 1 and 1.
+    pub task_weights: Vec<f64>,
+}
+
+/// The loss of one batch.
+#[derive(Debug, Clone)]
+pub struct LossOutput<B: Backend> {
+    /// Weighted sum of the tasks, `[1]`.
+    pub total: Tensor<B, 1>,
+    /// Mean cross-entropy of reaching each stage, unweighted, `[K]`.
+    pub tasks: Tensor<B, 1>,
+}
+
+impl EsmmLoss {
+    /// The paper's loss for `stages` stages.
+    pub fn new(stages: usize) -> Self {
+        Self {
+            task_weights: vec![1.0; stages],
+        }
+    }
+
+    /// # Shapes
+    /// `reached`: `[B, K]`, 1 where the impression reached the stage, 0 where not.
+    ///
+    /// # Panics
+    /// When labels, logits and weights disagree in shape.
+    pub fn forward<B: EsmmBackend>(&self, logits: &FunnelLogits<B>, reached: Tensor<B, 2>) -> LossOutput<B> {
+        let (stages, weights) = (logits.stages(), self.task_weights.len());
+        assert_eq!(stages, weights, "{stages} stages and {weights} task weights");
+        let tasks = logits.losses(reached);
+        let weights = Tensor::<B, 1>::from_floats(self.task_weights.as_slice(), &tasks.device());
+        LossOutput {
+            total: (tasks.clone() * weights).sum(),
+            tasks,
+        }
+    }
+}

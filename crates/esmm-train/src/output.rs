@@ -1,0 +1,147 @@
+//! What a step hands to metrics and to the evaluation.
+
+use std::sync::Arc;
+
+use burn::tensor::Tensor;
+use burn::tensor::backend::Backend;
+use burn::train::ItemLazy;
+use burn::train::metric::Adaptor;
+
+use esmm_core::FunnelLogits;
+
+use crate::data::loader::RowLabels;
+use crate::metric::{EvaluationRows, TruthRows};
+
+/// A training step: its losses, still on the device.
+#[derive(Debug)]
+pub struct TrainStepOutput<B: Backend> {
+    /// Weighted loss, `[1]`.
+    pub total: Tensor<B, 1>,
+    /// Loss of each stage, `[K]`.
+    pub tasks: Tensor<B, 1>,
+    /// Rows of the batch.
+    pub rows: usize,
+}
+
+/// A step in host memory, as metrics read it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepReport {
+    /// Rows of the batch.
+    pub rows: usize,
+    /// Mean weighted loss; of an inference step the plain sum of the tasks.
+    pub total: f64,
+    /// Mean loss of each stage.
+    pub tasks: Vec<f64>,
+    /// The scores, of an inference step.
+    pub scores: Option<Arc<HostScores>>,
+}
+
+impl<B: Backend> ItemLazy for TrainStepOutput<B> {
+    type ItemSync = StepReport;
+
+    fn sync(self) -> StepReport {
+        let tasks: Vec<f64> = self.tasks.into_data().iter::<f64>().collect();
+        let total = self.total.into_data().iter::<f64>().sum();
+        StepReport {
+            rows: self.rows,
+            total,
+            tasks,
+            scores: None,
+        }
+    }
+}
+
+impl ItemLazy for StepReport {
+    type ItemSync = Self;
+
+    fn sync(self) -> Self {
+        self
+    }
+}
+
+impl ItemLazy for HostScores {
+    type ItemSync = StepReport;
+
+    fn sync(self) -> StepReport {
+        let tasks = self.losses();
+        let (rows, total) = (self.labels.depth.len(), tasks.iter().sum());
+        StepReport {
+            rows,
+            total,
+            tasks,
+            scores: Some(Arc::new(self)),
+        }
+    }
+}
+
+impl Adaptor<Self> for StepReport {
+    fn adapt(&self) -> Self {
+        self.clone()
+    }
+}
+
+/// Scores of labelled rows in host memory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HostScores {
+    /// `log P_k`, row-major `[B, K]`.
+    pub log_reach: Vec<f32>,
+    /// `log(1 - P_k)`, row-major `[B, K]`.
+    pub log_not_reach: Vec<f32>,
+    /// Conditional logits, row-major `[B, K]`.
+    pub conditional: Vec<f32>,
+    /// Labels of the rows.
+    pub labels: Arc<RowLabels>,
+}
+
+impl HostScores {
+    /// Reads the scores of a batch back from its device.
+    pub fn new<B: Backend>(logits: &FunnelLogits<B>, labels: Arc<RowLabels>) -> Self {
+        let logs = logits.reach_logs();
+        let host = |tensor: Tensor<B, 2>| tensor.into_data().iter::<f32>().collect();
+        Self {
+            log_reach: host(logs.log_reach),
+            log_not_reach: host(logs.log_not_reach),
+            conditional: host(logits.conditional.clone()),
+            labels,
+        }
+    }
+
+    /// As the evaluator reads them.
+    pub fn rows(&self) -> EvaluationRows<'_> {
+        let labels = &self.labels;
+        EvaluationRows {
+            log_reach: &self.log_reach,
+            log_not_reach: &self.log_not_reach,
+            conditional_logit: &self.conditional,
+            depth: &labels.depth,
+            group: labels.group.as_deref(),
+            truth: labels.truth.as_ref().map(|truth| TruthRows {
+                ctr: Some(&truth.ctr),
+                cvr: &truth.cvr,
+                ctcvr: truth.ctcvr.as_deref(),
+            }),
+        }
+    }
+
+    /// Number of stages, K.
+    pub fn stages(&self) -> usize {
+        self.log_reach.len() / self.labels.depth.len().max(1)
+    }
+
+    /// Mean cross-entropy of reaching each stage.
+    pub fn losses(&self) -> Vec<f64> {
+        let (rows, stages) = (self.labels.depth.len(), self.stages());
+        let mut losses = vec![0.0_f64; stages];
+        for (row, &depth) in self.labels.depth.iter().enumerate() {
+            for (stage, loss) in losses.iter_mut().enumerate() {
+                let logs = if usize::from(depth) > stage {
+                    &self.log_reach
+                } else {
+                    &self.log_not_reach
+                };
+                *loss -= f64::from(logs[row * stages + stage]) / rows as f64;
+            }
+        }
+        losses
+    }
+}

@@ -1,0 +1,197 @@
+//! The run directory: everything that one training leaves behind, each file written whole or not at all.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::TrainError;
+
+/// A run directory.
+///
+/// | file | what |
+/// | --- | --- |
+/// | `config.json` | the resolved configuration |
+/// | `schema.json` | the model: features, sizes, stages |
+/// | `encoders/` | fitted vocabularies and numbers |
+/// | `model.safetensors` | the best weights, PyTorch names (`esmm_core`'s documentation lists them) |
+/// | `checkpoint/` | the newest state of the training, optimizers included, for `--resume` |
+/// | `metrics.json` | metrics of all splits, with the best weights |
+/// | `curves/` | loss and AUC over the steps |
+/// | `train.log` | what was said |
+#[derive(Debug, Clone)]
+pub struct RunDir {
+    path: PathBuf,
+}
+
+/// What to do with a directory that is not empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// Refuse.
+    Refuse,
+    /// Remove what an earlier run left.
+    Overwrite,
+    /// Go on from its checkpoint.
+    Resume,
+}
+
+impl RunDir {
+    /// Makes or takes a directory for a new training.
+    ///
+    /// # Errors
+    /// A directory that is not empty, unless `existing` allows it; one without a run when resuming; a disk that refuses.
+    pub fn create(path: &Path, existing: Existing) -> Result<Self, TrainError> {
+        let run = Self {
+            path: path.to_owned(),
+        };
+        let failed = |error: std::io::Error| {
+            TrainError::file(path, format!("cannot be used as a run directory: {error}"))
+        };
+        let occupied = match fs::read_dir(path) {
+            Ok(mut entries) => entries.next().is_some(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
+            Err(error) => return Err(failed(error)),
+        };
+        match existing {
+            Existing::Refuse if occupied => {
+                let reason = "is not empty: choose another --run-dir, or say --overwrite or --resume";
+                return Err(TrainError::Config(format!("{}: {reason}", path.display())));
+            }
+            Existing::Resume if !run.config().exists() => {
+                let reason = "has nothing to resume (no config.json)";
+                return Err(TrainError::Config(format!("{}: {reason}", path.display())));
+            }
+            Existing::Overwrite if occupied => run.clear()?,
+            _ => {}
+        }
+        fs::create_dir_all(path).map_err(failed)?;
+        Ok(run)
+    }
+
+    /// Takes the directory of an earlier training.
+    ///
+    /// # Errors
+    /// No directory, or one that holds no run.
+    pub fn open(path: &Path) -> Result<Self, TrainError> {
+        let run = Self {
+            path: path.to_owned(),
+        };
+        match run.config().exists() {
+            true => Ok(run),
+            false => Err(TrainError::file(
+                path,
+                "is no run directory (it has no config.json)",
+            )),
+        }
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The resolved configuration.
+    pub fn config(&self) -> PathBuf {
+        self.path.join("config.json")
+    }
+
+    /// The model's configuration.
+    pub fn schema(&self) -> PathBuf {
+        self.path.join("schema.json")
+    }
+
+    /// Fitted vocabularies and numbers.
+    pub fn encoders(&self) -> PathBuf {
+        self.path.join("encoders")
+    }
+
+    /// The best weights.
+    pub fn weights(&self) -> PathBuf {
+        self.path.join("model.safetensors")
+    }
+
+    /// State for going on.
+    pub fn checkpoint(&self) -> PathBuf {
+        self.path.join("checkpoint")
+    }
+
+    /// The metrics.
+    pub fn metrics(&self) -> PathBuf {
+        self.path.join("metrics.json")
+    }
+
+    /// Loss and AUC over the steps.
+    pub fn curves(&self) -> PathBuf {
+        self.path.join("curves")
+    }
+
+    /// What was said.
+    pub fn log(&self) -> PathBuf {
+        self.path.join("train.log")
+    }
+
+    /// Removes what a run writes, and nothing else.
+    fn clear(&self) -> Result<(), TrainError> {
+        let failed = |path: &Path, error: std::io::Error| {
+            TrainError::file(path, format!("cannot be removed: {error}"))
+        };
+        for path in [
+            self.config(),
+            self.schema(),
+            self.weights(),
+            self.metrics(),
+            self.log(),
+        ] {
+            if path.exists() {
+                fs::remove_file(&path).map_err(|error| failed(&path, error))?;
+            }
+        }
+        for path in [self.encoders(), self.checkpoint(), self.curves()] {
+            if path.exists() {
+                fs::remove_dir_all(&path).map_err(|error| failed(&path, error))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes a file under a temporary name in its folder, syncs it and renames it.
+///
+/// # Errors
+/// A disk that refuses; the file is then as it was.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let write = || -> std::io::Result<()> {
+        let mut file = tempfile::Builder::new().prefix(".esmm-").tempfile_in(folder)?;
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|error| error.error)?;
+        Ok(())
+    };
+    write().map_err(|error| TrainError::file(path, format!("cannot be written: {error}")))
+}
+
+/// Writes a value as indented JSON, atomically.
+///
+/// # Errors
+/// As [`write_atomic`].
+pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), TrainError> {
+    let mut text =
+        serde_json::to_vec_pretty(value).map_err(|error| TrainError::file(path, error.to_string()))?;
+    text.push(b'\n');
+    write_atomic(path, &text)
+}
+
+/// Reads a value from JSON.
+///
+/// # Errors
+/// A file that cannot be read or is no such value.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, TrainError> {
+    let text = fs::read(path).map_err(|error| TrainError::file(path, format!("cannot be read: {error}")))?;
+    serde_json::from_slice(&text).map_err(|error| TrainError::file(path, format!("is damaged: {error}")))
+}

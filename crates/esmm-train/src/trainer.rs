@@ -1,0 +1,172 @@
+//! One training from first step to best weights.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use burn::tensor::backend::AutodiffBackend;
+use burn::train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
+use esmm_core::{EsmmBackend, EsmmConfig};
+
+use crate::checkpoint::{Checkpoints, TrainingState};
+use crate::data::Dataset;
+use crate::data::loader::{BatchLoader, BatchLoaderConfig};
+use crate::error::TrainError;
+use crate::learner::EsmmLearnerConfig;
+use crate::metric::{ExactAuc, StepLoss};
+use crate::optimizer::{Schedule, SharedOptimizer, TowerOptimizerConfig};
+use crate::progress::ProgressStyle;
+use crate::run_dir::RunDir;
+use crate::strategy::{Components, EsmmStrategy};
+
+/// Rows of a batch when nothing is learned from it.
+pub const EVALUATION_BATCH: usize = 8192;
+
+/// Everything that fixes a training but its data.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrainerConfig {
+    /// The model.
+    pub model: EsmmConfig,
+    /// Names of the stages, as the labels are called.
+    pub stages: Vec<String>,
+    /// Loss, tables, clipping.
+    pub learner: EsmmLearnerConfig,
+    /// The towers' optimizer.
+    pub towers: TowerOptimizerConfig,
+    /// The learning rate; `total_steps` is set by the trainer.
+    pub schedule: Schedule,
+    /// Passes over the training split.
+    pub epochs: u64,
+    /// Rows of a training batch.
+    pub batch_size: usize,
+    /// Seed of the order of rows.
+    pub seed: u64,
+    /// The validation metric that selects the best weights, such as `ctcvr.auc`.
+    pub select: String,
+    /// Stop after so many validations without a better one.
+    pub patience: Option<u64>,
+}
+
+/// How a training ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TrainingEnd {
+    /// All epochs are done, or no better weights were in sight.
+    Finished {
+        /// The epoch of the best weights, from 1.
+        best_epoch: u64,
+        /// Whether patience ran out.
+        stopped_early: bool,
+    },
+    /// The interrupter asked for it; the checkpoint is saved.
+    Interrupted {
+        /// Steps done.
+        step: u64,
+    },
+}
+
+/// The data of a training.
+#[derive(Debug, Clone)]
+pub struct TrainingData {
+    /// Learned from.
+    pub train: Arc<Dataset>,
+    /// Selects the best weights. Without it the last weights count as the best.
+    pub valid: Option<Arc<Dataset>>,
+}
+
+/// Who may stop a training, and how it shows where it stands.
+#[derive(Clone)]
+pub struct TrainingControl {
+    /// Stops the training after the step under way; a checkpoint is then saved.
+    pub interrupter: Interrupter,
+    /// What is shown while it runs.
+    pub progress: ProgressStyle,
+    /// Go on from the newest checkpoint of the run directory.
+    pub resume: bool,
+}
+
+/// Trains and leaves the best weights in the run directory.
+///
+/// # Errors
+/// A disk that refuses, a checkpoint that cannot be read, a metric that does not exist, a loss that is no number.
+pub fn train<B>(
+    config: &TrainerConfig,
+    data: &TrainingData,
+    run: &RunDir,
+    device: &B::Device,
+    control: &TrainingControl,
+) -> Result<TrainingEnd, TrainError>
+where
+    B: AutodiffBackend + EsmmBackend,
+    B::InnerBackend: EsmmBackend,
+{
+    let train_loader: BatchLoader<B> = config
+        .loader(config.batch_size, Some(config.seed))
+        .init(data.train.clone(), device);
+    let valid_data = data
+        .valid
+        .clone()
+        .unwrap_or_else(|| Arc::new(data.train.take(&[])));
+    let valid_loader: BatchLoader<B::InnerBackend> =
+        config.loader(EVALUATION_BATCH, None).init(valid_data, device);
+
+    let optimizer = SharedOptimizer::new(&config.towers);
+    let mut learner = config.learner.clone().init(config.model.init::<B>(device)?);
+    let checkpoints = Checkpoints::new(run.checkpoint());
+    let mut state = TrainingState::default();
+    if control.resume
+        && let Some(saved) = checkpoints.state()?
+    {
+        learner = checkpoints.load(learner, optimizer.clone(), device)?;
+        log::info!(
+            "going on after step {}, {} epochs done",
+            saved.step,
+            saved.epochs_done
+        );
+        state = saved;
+    }
+    let position = train_loader.position();
+    position.epoch.store(state.epochs_done, Ordering::Relaxed);
+    position
+        .skip
+        .store(state.batches_done as usize, Ordering::Relaxed);
+    let total_steps = config.epochs * train_loader.num_batches() as u64;
+    let schedule = Schedule {
+        total_steps,
+        step: state.step,
+        ..config.schedule
+    };
+
+    let strategy = EsmmStrategy::new(config, data, run, checkpoints, optimizer.clone(), state);
+    let strategy = Arc::new(strategy);
+    let mut training = SupervisedTraining::<Components<B>>::new(
+        run.curves(),
+        Arc::new(train_loader),
+        Arc::new(valid_loader),
+    )
+    .num_epochs(config.epochs as usize)
+    .with_application_logger(None)
+    .with_interrupter(control.interrupter.clone())
+    .with_training_strategy(TrainingStrategy::Custom(strategy.clone()));
+    for metric in StepLoss::all(&config.stages) {
+        training = training
+            .metric_train_numeric(metric.clone())
+            .metric_valid_numeric(metric);
+    }
+    for metric in ExactAuc::all(&config.stages) {
+        training = training.metric_valid_numeric(metric);
+    }
+    let training = control.progress.attach(training, &control.interrupter);
+    let result = training.launch(Learner::new(learner, optimizer, schedule));
+    drop(result);
+    strategy.take_end()
+}
+
+impl TrainerConfig {
+    fn loader(&self, batch_size: usize, shuffle: Option<u64>) -> BatchLoaderConfig {
+        BatchLoaderConfig {
+            schema: self.model.schema.clone(),
+            stages: self.stages.len(),
+            batch_size,
+            shuffle,
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The `esmm` command in a folder of its own.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+/// A folder with a small training in it.
+pub struct Workspace {
+    folder: TempDir,
+}
+
+/// What a command said.
+pub struct Said {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+pub const RUN_FILE: &str = r#"
+features = [
+  { name = "user", side = "user" },
+  { name = "tags", side = "item", pooling = "mean" },
+  { name = "price", side = "item", encode = "standardize" },
+]
+
+[data]
+path = "data.csv"
+split = { by = "random", valid = 0.2, test = 0.2, seed = 3 }
+
+[model]
+embedding_dim = 4
+hidden = [8]
+
+[train]
+epochs = 2
+batch_size = 64
+"#;
+
+impl Workspace {
+    /// With `data.csv` (400 rows) and `run.toml`.
+    pub fn new() -> Self {
+        let workspace = Self {
+            folder: tempfile::tempdir().unwrap(),
+        };
+        workspace.write("data.csv", &csv(400));
+        workspace.write("run.toml", RUN_FILE);
+        workspace
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.path(name), text).unwrap();
+    }
+
+    pub fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_esmm"));
+        command
+            .args(args)
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null());
+        command
+    }
+
+    pub fn esmm(&self, args: &[&str]) -> Said {
+        Said::from(self.command(args).output().unwrap())
+    }
+
+    /// A trained model in `run`.
+    pub fn trained() -> Self {
+        let workspace = Self::new();
+        let said = workspace.esmm(&["train", "run.toml", "--run-dir", "run"]);
+        assert_eq!(said.code, 0, "{}", said.stderr);
+        workspace
+    }
+}
+
+impl From<Output> for Said {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+impl Said {
+    /// The error, which must be one line, the last one, and the only one of its kind.
+    pub fn error(&self, code: i32) -> &str {
+        assert_eq!(self.code, code, "stderr: {}", self.stderr);
+        let errors: Vec<&str> = self
+            .stderr
+            .lines()
+            .filter(|line| line.starts_with("error: "))
+            .collect();
+        assert_eq!(errors.len(), 1, "one line of error, in: {}", self.stderr);
+        assert_eq!(
+            self.stderr.lines().last(),
+            Some(errors[0]),
+            "the error comes last: {}",
+            self.stderr
+        );
+        assert!(self.stdout.is_empty(), "results on stdout: {}", self.stdout);
+        errors[0].trim_start_matches("error: ")
+    }
+}
+
+/// Rows `user,tags,price,click,conversion`, the labels depending on the user.
+pub fn csv(rows: usize) -> String {
+    let mut text = String::from("user,tags,price,click,conversion\n");
+    for row in 0..rows {
+        let user = row * 7 % 20;
+        let click = u8::from((row * 13 + user * user) % 5 < 2);
+        let conversion = click * u8::from((row + user) % 3 == 0);
+        text.push_str(&format!(
+            "u{user},t{}|t{},{}.5,{click},{conversion}\n",
+            row % 6,
+            row % 4,
+            row % 9
+        ));
+    }
+    text
+}
+
+/// Files of a folder, so that a test can see that nothing was left behind.
+pub fn files(folder: &Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}

@@ -6,7 +6,22 @@
 //! ```
 //!
 //! ```text
-//! <lead fills in>
+//! row 0  ctr_logit    0.1725  PyTorch   0.1725
+//! row 1  ctr_logit    0.6026  PyTorch   0.6026
+//! row 2  ctr_logit    0.6714  PyTorch   0.6714
+//! row 3  ctr_logit    0.4439  PyTorch   0.4439
+//! row 4  ctr_logit    0.4386  PyTorch   0.4386
+//! row 0  cvr_logit    0.3785  PyTorch   0.3785
+//! row 1  cvr_logit    0.7620  PyTorch   0.7620
+//! row 2  cvr_logit    0.3732  PyTorch   0.3732
+//! row 3  cvr_logit    0.1445  PyTorch   0.1445
+//! row 4  cvr_logit    0.1397  PyTorch   0.1397
+//! all logits agree within 1e-5
+//! wrote notebook.safetensors, 36 entries, among them:
+//!   item_cate.weight [6, 128]
+//!   item_id.weight [8, 128]
+//!   task_1_dnn.ctr_batchnorm_0.bias [128]
+//!   task_1_dnn.ctr_batchnorm_0.num_batches_tracked []
 //! ```
 
 use std::path::Path;

@@ -5,7 +5,29 @@
 //! ```
 //!
 //! ```text
-//! <lead fills in>
+//! row  ctr_logit  cvr_logit    pCTR    pCVR  pCTCVR
+//!   0    -0.0417    -0.2797  0.4896  0.4305  0.2108
+//!   1    -0.3435    -0.0019  0.4150  0.4995  0.2073
+//!   2    -0.3351    -0.4964  0.4170  0.3784  0.1578
+//!   3    -0.0959    -0.2541  0.4761  0.4368  0.2079
+//!   4    -0.0631    -0.3477  0.4842  0.4139  0.2004
+//!
+//! refused: row 3, column 0, feature `user_id`: 11 is not an id, allowed are whole numbers from 0 to 10
+//!
+//! layer            type       output shape       parameters      memory
+//! user_id          Embedding  [B, 128]                1,408     5.5 KiB
+//! user_list        Embedding  [B, 128]                1,536     6.0 KiB
+//! item_id          Embedding  [B, 128]                1,024     4.0 KiB
+//! item_cate        Embedding  [B, 128]                  768     3.0 KiB
+//! input            Concat     [B, 514]                    0           0
+//! ctr_hidden_0     Linear     [2, B, 128]           131,840   515.0 KiB
+//! ctr_batchnorm_0  BatchNorm  [2, B, 128]               512     4.0 KiB
+//! ctr_dropout_0    Dropout    [2, B, 128]                 0           0
+//! ctr_hidden_1     Linear     [2, B, 64]             16,512    64.5 KiB
+//! ctr_batchnorm_1  BatchNorm  [2, B, 64]                256     2.0 KiB
+//! ctr_dropout_1    Dropout    [2, B, 64]                  0           0
+//! task_last_layer  Linear     [B, 2]                    130       520 B
+//! total                                             153,986   604.5 KiB
 //! ```
 //!
 //! The first values come from the seed, so they are the same on every machine; untrained, they mean nothing.
@@ -65,6 +87,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Err(error) => println!("\nrefused: {error}"),
     }
 
-    println!("\n{}", ModelSummary::new(&config));
+    print!("\n{}", ModelSummary::new(&config));
     Ok(())
 }

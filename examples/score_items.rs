@@ -6,7 +6,12 @@
 //! ```
 //!
 //! ```text
-//! <lead fills in>
+//! user 7: the best 5 of 500 items
+//! item 231  pCTR 0.313  pCVR 0.472  pCTCVR 0.148
+//! item 102  pCTR 0.294  pCVR 0.445  pCTCVR 0.131
+//! item 235  pCTR 0.230  pCVR 0.524  pCTCVR 0.121
+//! item 253  pCTR 0.314  pCVR 0.369  pCTCVR 0.116
+//! item 452  pCTR 0.238  pCVR 0.469  pCTCVR 0.112
 //! ```
 
 use std::collections::BTreeMap;
@@ -66,12 +71,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// The items of the log, and each as a row shown to the user: columns 7 to 10 describe the item, the others are those
-/// of the user's last impression.
+/// The log's items, and each as a row of the user's last impression: columns 7 to 10 are the item's.
 fn candidates(log: &str) -> Option<(Vec<u32>, String)> {
     let (header, _) = log.split_once('\n')?;
     let rows = || log.lines().map(|line| line.split(',').collect::<Vec<&str>>());
-    let user = rows().filter(|row| row[2] == USER).last()?;
+    let user = rows().rfind(|row| row[2] == USER)?;
     let mut items = BTreeMap::new();
     for row in rows().skip(1) {
         let shown = [&user[..7], &row[7..11], &user[11..]].concat().join(",");

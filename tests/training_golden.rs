@@ -1,5 +1,7 @@
 //! Ten training steps against PyTorch: same first weights, same batches, same optimizers (`tests/golden`).
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

@@ -56,11 +56,15 @@ impl StateDict {
             .entries
             .iter()
             .map(|(name, data)| (name.as_str(), DataView(data)));
+        // The library writes a file that only its owner may read: it gets the permissions of an ordinary one.
+        let permissions = fs::File::create(&temporary).and_then(|file| Ok(file.metadata()?.permissions()));
+        let permissions = permissions.map_err(|error| failed(error.to_string()))?;
         let written = safetensors::serialize_to_file(views, None, &temporary)
             .map_err(|error| failed(error.to_string()));
         let synced = written.and_then(|()| {
             let sync = fs::File::open(&temporary).and_then(|file| file.sync_all());
-            sync.and_then(|()| fs::rename(&temporary, path))
+            sync.and_then(|()| fs::set_permissions(&temporary, permissions))
+                .and_then(|()| fs::rename(&temporary, path))
                 .map_err(|error| failed(error.to_string()))
         });
         if synced.is_err() {

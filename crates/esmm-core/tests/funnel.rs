@@ -111,7 +111,7 @@ fn gradients() {
                 }
                 .losses(reached);
                 // The loss is a mean: times the number of rows it is the sum of the pairs.
-                let grads = (losses.slice([k..k + 1]) * pairs.len() as f64).backward();
+                let grads = (losses.slice(k..k + 1) * pairs.len() as f64).backward();
                 let found = values(leaf.grad(&grads).unwrap());
                 // An exponential of a sum of logarithms of up to 180, rounded to some 1e-5 at 110 and more; what
                 // it gives there is below 1e-40.
@@ -139,7 +139,7 @@ fn a_product_of_sigmoids_is_not_finite() {
         conditional: leaf.clone(),
     }
     .losses(Tensor::zeros([1, 2], &Default::default()));
-    let grads = losses.clone().slice([1..2]).backward();
+    let grads = losses.clone().slice(1..2).backward();
     // -log(1 - s(20)^2), near 20 - log 2; each derivative is s(20)^2 s(-20) / (1 - s(20)^2), near 1/2.
     assert_near("loss", &values(losses)[1..], &[20.0 - 2.0_f64.ln()], 1e-5, 0.0);
     assert_near(

@@ -111,7 +111,10 @@ impl Experiment {
     /// # Errors
     /// A disk that refuses.
     pub fn save(&self, run: &RunDir) -> Result<(), TrainError> {
-        self.encoders.save(&run.encoders())?;
+        let folder = run.encoders();
+        std::fs::create_dir_all(&folder)
+            .map_err(|error| TrainError::file(&folder, format!("cannot be created: {error}")))?;
+        self.encoders.save(&folder)?;
         write_json(&run.schema(), &self.model)?;
         write_json(&run.config(), &self.config)
     }

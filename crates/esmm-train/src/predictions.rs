@@ -15,6 +15,7 @@ use tempfile::NamedTempFile;
 
 use crate::data::Chunk;
 use crate::error::TrainError;
+use crate::run_dir::temporary_in;
 
 /// Writes record batches of one schema to a CSV or Parquet file, by its extension.
 pub struct PredictionWriter {
@@ -63,10 +64,7 @@ impl PredictionWriter {
                 .parent()
                 .filter(|folder| !folder.as_os_str().is_empty())
                 .unwrap_or(Path::new("."));
-            let temporary = tempfile::Builder::new()
-                .prefix(".esmm-")
-                .tempfile_in(folder)
-                .map_err(refused)?;
+            let temporary = temporary_in(folder).map_err(refused)?;
             (temporary.reopen().map_err(refused)?, Some(temporary))
         };
         let sink = match extension {

@@ -3,6 +3,9 @@
 // Each test file compiles this module for itself and uses a part of it.
 #![allow(dead_code)]
 
+pub(crate) mod differences;
+pub(crate) mod model;
+
 use std::path::PathBuf;
 
 use burn::backend::Autodiff;
@@ -10,7 +13,7 @@ use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
 use burn::tensor::{Int, Tensor, TensorData, TensorPrimitive};
 use burn_ndarray::NdArray;
-use esmm_core::{NotebookConfig, NotebookFeature, StateDict};
+use esmm_core::{EsmmError, NotebookConfig, NotebookFeature, StateDict};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
@@ -126,4 +129,11 @@ pub(crate) fn assert_entries_near(found: &StateDict, expected: &StateDict, absol
         let [entry, data] = [entry, data].map(|data| data.iter::<f64>().collect::<Vec<_>>());
         assert_near(name, &entry, &data, absolute, 0.0);
     }
+}
+
+/// The text of an error, which must be one clear line.
+pub(crate) fn one_line(error: EsmmError) -> String {
+    let text = error.to_string();
+    assert!(!text.contains('\n') && text.len() < 500, "{text:?}");
+    text
 }

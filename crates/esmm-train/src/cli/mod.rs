@@ -41,7 +41,7 @@ enum Command {
 }
 
 /// The device flag of the commands that compute.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 struct DeviceArg {
     /// ndarray, flex, wgpu, wgpu:N, cuda or cuda:N; by default the fastest kind that is compiled in.
     #[arg(long, value_name = "DEVICE")]
@@ -66,7 +66,7 @@ enum Done {
 }
 
 /// Runs the command of this process.
-pub fn run() -> ExitCode {
+pub(crate) fn run() -> ExitCode {
     let cli = Cli::parse();
     let command = cli
         .command
@@ -91,7 +91,7 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// Removes the colours that Burn or a terminal may leave, and prints a path as a person would type it.
+/// A path as a person would type it.
 fn shown(path: &std::path::Path) -> String {
     let path: PathBuf = path.components().collect();
     path.display().to_string()

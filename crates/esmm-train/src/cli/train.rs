@@ -45,12 +45,6 @@ pub(super) struct TrainArgs {
     quiet: bool,
 }
 
-impl Default for DeviceArg {
-    fn default() -> Self {
-        Self { device: None }
-    }
-}
-
 pub(super) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
     logging::init();
     let device = args.device.name()?;

@@ -1,15 +1,14 @@
 //! From sources to encoded splits, in passes over the chunks: times, fit, encode.
 
-use serde::Serialize;
-
 use super::chunk::Chunk;
 use super::dataset::{Dataset, Outcome};
 use super::encoder::{EncodedChunk, FittedEncoders, unique};
 use super::error::DataError;
-use super::feature::{FeatureKind, FeatureSpec};
+use super::feature::FeatureSpec;
 use super::fit::EncoderFitter;
 use super::key::KEY_HASH_SEED;
 use super::label::LabelSpec;
+use super::report::{LoadReport, SplitReport};
 use super::source::SourceSpec;
 use super::split::{Divider, Part, SplitSpec, hashes};
 use super::truth::TruthSpec;
@@ -29,41 +28,6 @@ pub struct LoadedSplits {
     pub report: LoadReport,
 }
 
-/// What was read into each split.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct LoadReport {
-    /// The training split.
-    pub train: SplitReport,
-    /// The validation split.
-    pub valid: Option<SplitReport>,
-    /// The test split.
-    pub test: Option<SplitReport>,
-}
-
-impl LoadReport {
-    /// The splits that there are, by name.
-    pub fn splits(&self) -> impl Iterator<Item = (&'static str, &SplitReport)> {
-        let others = [("valid", &self.valid), ("test", &self.test)];
-        let others = others
-            .into_iter()
-            .filter_map(|(name, report)| Some((name, report.as_ref()?)));
-        std::iter::once(("train", &self.train)).chain(others)
-    }
-}
-
-/// What was read into a split.
-#[derive(Debug, Clone, PartialEq, Default, Serialize)]
-pub struct SplitReport {
-    /// Rows, without those that were dropped.
-    pub rows: u64,
-    /// Rows that reached each stage: clicks, conversions, ...
-    pub reached: Vec<u64>,
-    /// Rows that were dropped because they reached a stage but not the one before.
-    pub orphans_dropped: u64,
-    /// For each sparse feature in schema order, its name and the share of its ids that are missing or unknown.
-    pub unknown_rate: Vec<(String, f64)>,
-}
-
 /// Reads all splits and fits the encoders on the training rows.
 ///
 /// # Errors
@@ -78,7 +42,7 @@ pub fn load_splits(
     let outcomes = Outcomes::new(labels, group, truth)?;
     let fitter = EncoderFitter::new(features.to_vec())?;
 
-    for source in sources(spec) {
+    for source in spec.sources() {
         source.open(&unique(
             features
                 .iter()
@@ -143,16 +107,6 @@ pub fn load_dataset(
         );
     }
     split.finish(encoders, labels)
-}
-
-fn sources(spec: &SplitSpec) -> Vec<&SourceSpec> {
-    match spec {
-        SplitSpec::Files { train, valid, test } => [Some(train), valid.as_ref(), test.as_ref()]
-            .into_iter()
-            .flatten()
-            .collect(),
-        other => vec![other.train_source()],
-    }
 }
 
 /// One pass over the training rows, if any feature needs it.
@@ -292,26 +246,7 @@ impl Split {
             );
             return Err(DataError::setting("split", reason));
         }
-        let sparse = encoders
-            .specs()
-            .iter()
-            .filter(|spec| matches!(spec.kind, FeatureKind::Sparse { .. }));
-        let unknown = sparse
-            .zip(&self.data.sparse)
-            .map(|(spec, column)| (spec.name.clone(), column.unknown_rate()));
-        let reached = (1..=labels.columns.len()).map(|stage| {
-            self.data
-                .depth
-                .iter()
-                .filter(|depth| usize::from(**depth) >= stage)
-                .count() as u64
-        });
-        let report = SplitReport {
-            rows: self.data.rows as u64,
-            reached: reached.collect(),
-            orphans_dropped: self.orphans,
-            unknown_rate: unknown.collect(),
-        };
+        let report = SplitReport::of(&self.data, encoders, labels, self.orphans);
         Ok((self.data, report))
     }
 }

@@ -121,13 +121,26 @@ impl SplitSpec {
         }
     }
 
-    /// The source whose columns all splits have.
+    /// The source of the training rows, or the one that is divided.
     pub fn train_source(&self) -> &SourceSpec {
         match self {
             Self::Files { train: source, .. }
             | Self::Time { source, .. }
             | Self::Hash { source, .. }
             | Self::Random { source, .. } => source,
+        }
+    }
+
+    /// All sources: of the splits, or the one that is divided.
+    pub fn sources(&self) -> Vec<&SourceSpec> {
+        match self {
+            Self::Files { train, valid, test } => [Some(train), valid.as_ref(), test.as_ref()]
+                .into_iter()
+                .flatten()
+                .collect(),
+            Self::Time { source, .. } | Self::Hash { source, .. } | Self::Random { source, .. } => {
+                vec![source]
+            }
         }
     }
 

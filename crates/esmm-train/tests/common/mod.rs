@@ -1,23 +1,26 @@
 //! The `esmm` command in a folder of its own.
 
+#![allow(dead_code, reason = "each test file uses its own part of this module")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
 /// A folder with a small training in it.
-pub struct Workspace {
+pub(crate) struct Workspace {
     folder: TempDir,
 }
 
 /// What a command said.
-pub struct Said {
-    pub code: i32,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Said {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
-pub const RUN_FILE: &str = r#"
+pub(crate) const RUN_FILE: &str = r#"
 features = [
   { name = "user", side = "user" },
   { name = "tags", side = "item", pooling = "mean" },
@@ -39,7 +42,7 @@ batch_size = 64
 
 impl Workspace {
     /// With `data.csv` (400 rows) and `run.toml`.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let workspace = Self {
             folder: tempfile::tempdir().unwrap(),
         };
@@ -48,19 +51,19 @@ impl Workspace {
         workspace
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    pub fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         std::fs::write(self.path(name), text).unwrap();
     }
 
-    pub fn read(&self, name: &str) -> String {
+    pub(crate) fn read(&self, name: &str) -> String {
         std::fs::read_to_string(self.path(name)).unwrap()
     }
 
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_esmm"));
         command
             .args(args)
@@ -69,12 +72,12 @@ impl Workspace {
         command
     }
 
-    pub fn esmm(&self, args: &[&str]) -> Said {
+    pub(crate) fn esmm(&self, args: &[&str]) -> Said {
         Said::from(self.command(args).output().unwrap())
     }
 
     /// A trained model in `run`.
-    pub fn trained() -> Self {
+    pub(crate) fn trained() -> Self {
         let workspace = Self::new();
         let said = workspace.esmm(&["train", "run.toml", "--run-dir", "run"]);
         assert_eq!(said.code, 0, "{}", said.stderr);
@@ -94,7 +97,7 @@ impl From<Output> for Said {
 
 impl Said {
     /// The error, which must be one line, the last one, and the only one of its kind.
-    pub fn error(&self, code: i32) -> &str {
+    pub(crate) fn error(&self, code: i32) -> &str {
         assert_eq!(self.code, code, "stderr: {}", self.stderr);
         let errors: Vec<&str> = self
             .stderr
@@ -114,7 +117,7 @@ impl Said {
 }
 
 /// Rows `user,tags,price,click,conversion`, the labels depending on the user.
-pub fn csv(rows: usize) -> String {
+pub(crate) fn csv(rows: usize) -> String {
     let mut text = String::from("user,tags,price,click,conversion\n");
     for row in 0..rows {
         let user = row * 7 % 20;
@@ -131,7 +134,7 @@ pub fn csv(rows: usize) -> String {
 }
 
 /// Files of a folder, so that a test can see that nothing was left behind.
-pub fn files(folder: &Path) -> Vec<String> {
+pub(crate) fn files(folder: &Path) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(folder) else {
         return Vec::new();
     };

@@ -71,7 +71,7 @@ pub fn check_unknown(split: &str, data: &Dataset, names: &[String]) -> Vec<Strin
     let shares = names
         .iter()
         .zip(&data.sparse)
-        .map(|(name, column)| (name, unknown_share(column)));
+        .map(|(name, column)| (name, column.unknown_rate()));
     shares
         .filter(|(_, share)| *share > UNKNOWN_SHARE)
         .map(|(name, share)| {
@@ -158,13 +158,6 @@ fn rates(column: &SparseColumn, rows: usize, label: &impl Fn(usize) -> bool) -> 
 fn mean_rate(column: &SparseColumn, row: usize, rates: &[f32]) -> f32 {
     let ids = ids(column, row);
     ids.iter().map(|&id| rates[id as usize]).sum::<f32>() / ids.len().max(1) as f32
-}
-
-fn unknown_share(column: &SparseColumn) -> f64 {
-    let ids = match column {
-        SparseColumn::Single(ids) | SparseColumn::Bag { ids, .. } => ids,
-    };
-    ids.iter().filter(|id| **id == 0).count() as f64 / ids.len().max(1) as f64
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use burn::data::dataloader::Progress;
 use burn::tensor::backend::AutodiffBackend;
-use burn::train::metric::{MetricDefinition, MetricId};
+use burn::train::metric::{Metric, MetricDefinition, MetricId};
 use burn::train::renderer::tui::TuiMetricsRendererWrapper;
 use burn::train::renderer::{
     EvaluationName, EvaluationProgress, MetricState, MetricsRenderer, MetricsRendererEvaluation,
@@ -14,6 +14,7 @@ use burn::train::renderer::{
 use burn::train::{Interrupter, LearnerSummary, SupervisedTraining};
 use esmm_core::EsmmBackend;
 
+use crate::metric::StepLoss;
 use crate::strategy::Components;
 
 /// What is shown while a training runs.
@@ -39,6 +40,7 @@ impl ProgressStyle {
         self,
         training: SupervisedTraining<Components<B>>,
         interrupter: &Interrupter,
+        losses: &[StepLoss],
     ) -> SupervisedTraining<Components<B>>
     where
         B: AutodiffBackend + EsmmBackend,
@@ -46,8 +48,8 @@ impl ProgressStyle {
     {
         match self {
             Self::Dashboard => training.renderer(TuiMetricsRendererWrapper::new(interrupter.clone(), None)),
-            Self::Lines => training.renderer(ProgressLines::new(Some(Duration::from_secs(3)))),
-            Self::Quiet => training.renderer(ProgressLines::new(None)),
+            Self::Lines => training.renderer(ProgressLines::new(Some(Duration::from_secs(3)), losses)),
+            Self::Quiet => training.renderer(ProgressLines::new(None, losses)),
         }
     }
 }
@@ -61,28 +63,32 @@ struct ProgressLines {
 }
 
 struct ShownMetric {
-    id: MetricId,
+    id: Option<MetricId>,
     name: String,
     shown: String,
 }
 
 impl ProgressLines {
-    fn new(every: Option<Duration>) -> Self {
+    fn new(every: Option<Duration>, losses: &[StepLoss]) -> Self {
+        let metric = |loss: &StepLoss| ShownMetric {
+            id: None,
+            name: loss.name().to_string(),
+            shown: String::new(),
+        };
         Self {
             every,
             last: Instant::now(),
             epoch: None,
-            metrics: Vec::new(),
+            metrics: losses.iter().map(metric).collect(),
         }
     }
 
-    fn line(&mut self, rows: &Progress, epochs: &Progress) -> String {
-        let (epoch, now) = (epochs.items_processed, Instant::now());
-        let (_, since, first) = *match self.epoch {
-            Some(ref started) if started.0 == epoch => started,
-            _ => self.epoch.insert((epoch, now, rows.items_processed)),
-        };
-        let seconds = now.duration_since(since).as_secs_f64();
+    fn line(&self, rows: &Progress, epochs: &Progress) -> String {
+        let epoch = epochs.items_processed;
+        let (_, since, first) = self
+            .epoch
+            .unwrap_or((epoch, Instant::now(), rows.items_processed));
+        let seconds = since.elapsed().as_secs_f64();
         let rate = (rows.items_processed - first) as f64 / seconds.max(1e-9);
         let remaining =
             (rows.items_total - rows.items_processed) + rows.items_total * (epochs.items_total - epoch);
@@ -90,7 +96,7 @@ impl ProgressLines {
         let percent = 100 * rows.items_processed / rows.items_total.max(1);
         let seen = self.metrics.iter().filter(|metric| !metric.shown.is_empty());
         let values: Vec<String> = seen
-            .map(|metric| format!("{} {}", metric.name, metric.shown))
+            .map(|metric| format!("{} {}", metric.name.to_lowercase(), metric.shown))
             .collect();
         format!(
             "epoch {epoch}/{}  {percent:>3}%  {:>7.0} rows/s  {}:{:02} left  {}",
@@ -111,7 +117,7 @@ impl MetricsRendererTraining for ProgressLines {
         if let Some(metric) = self
             .metrics
             .iter_mut()
-            .find(|metric| metric.id == entry.metric_id)
+            .find(|metric| metric.id.as_ref() == Some(&entry.metric_id))
         {
             metric.shown = entry.serialized_entry.formatted;
         }
@@ -122,10 +128,17 @@ impl MetricsRendererTraining for ProgressLines {
     fn render_train(&mut self, item: TrainingProgress, _: Vec<ProgressType>) {
         let Some(rows) = &item.progress else { return };
         let Some(every) = self.every else { return };
-        let line = self.line(rows, &item.global_progress);
+        let epoch = item.global_progress.items_processed;
+        if self.epoch.is_none_or(|(known, ..)| known != epoch) {
+            // A rate needs some time to be measured over: the first line of an epoch waits as long as any other.
+            (self.epoch, self.last) = (
+                Some((epoch, Instant::now(), rows.items_processed)),
+                Instant::now(),
+            );
+        }
         if self.last.elapsed() >= every {
             self.last = Instant::now();
-            eprintln!("{line}");
+            eprintln!("{}", self.line(rows, &item.global_progress));
         }
     }
 
@@ -146,11 +159,8 @@ impl MetricsRenderer for ProgressLines {
     fn manual_close(&mut self) {}
 
     fn register_metric(&mut self, metric: MetricDefinition) {
-        let name = metric.name.to_lowercase();
-        self.metrics.push(ShownMetric {
-            id: metric.metric_id,
-            name,
-            shown: String::new(),
-        });
+        if let Some(shown) = self.metrics.iter_mut().find(|shown| shown.name == metric.name) {
+            shown.id = Some(metric.metric_id);
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! Bad input: one clear line, the exit code of the contract, nothing half-written.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod common;
 
 use common::{RUN_FILE, Workspace, csv, files};

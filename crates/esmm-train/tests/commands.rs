@@ -1,5 +1,7 @@
 //! The commands as a person uses them.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod common;
 
 use common::{Said, Workspace, files};

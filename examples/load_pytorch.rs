@@ -62,10 +62,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let file = folder.path().join("notebook.safetensors");
     model.state_dict(&config).write_safetensors(&file)?;
     let written = StateDict::read(&file)?;
-    println!(
-        "wrote notebook.safetensors, {} entries, among them:",
-        written.entries.len()
-    );
+    println!("wrote notebook.safetensors, {} entries, among them:", written.entries.len());
     for (name, data) in written.entries.iter().take(4) {
         println!("  {name} {:?}", data.shape.to_vec());
     }
@@ -75,13 +72,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// `[name, number of values, column]` each.
 fn features(value: &Value) -> Option<Vec<NotebookFeature>> {
     let whole = |value: &Value| Some(value.as_u64()? as usize);
-    let feature = |entry: &Value| {
-        Some(NotebookFeature::new(
-            entry[0].as_str()?,
-            whole(&entry[1])?,
-            whole(&entry[2])?,
-        ))
-    };
+    let feature =
+        |entry: &Value| Some(NotebookFeature::new(entry[0].as_str()?, whole(&entry[1])?, whole(&entry[2])?));
     value.as_array()?.iter().map(feature).collect()
 }
 

@@ -65,13 +65,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let logits = model.forward(&batch);
     let probs = logits.probs();
 
-    let columns = [
-        logits.ctr_logit(),
-        logits.cvr_logit(),
-        probs.ctr,
-        probs.cvr,
-        probs.ctcvr,
-    ];
+    let columns = [logits.ctr_logit(), logits.cvr_logit(), probs.ctr, probs.cvr, probs.ctcvr];
     let columns = columns.map(|column| column.into_data().iter::<f32>().collect::<Vec<f32>>());
     println!("row  ctr_logit  cvr_logit    pCTR    pCVR  pCTCVR");
     for row in 0..ROWS.len() {

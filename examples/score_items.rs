@@ -41,10 +41,7 @@ train = { batch_size = 512, towers.learning_rate = 3e-3, tables.learning_rate = 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
     let [log, file] = ["log.csv", "candidates.csv"].map(|name| folder.path().join(name));
-    let config = SyntheticConfig {
-        rows: 40_000,
-        ..SyntheticConfig::default()
-    };
+    let config = SyntheticConfig { rows: 40_000, ..SyntheticConfig::default() };
     write_csv(config, &log)?;
     let run = match std::env::args_os().nth(1) {
         Some(path) => RunDir::open(Path::new(&path))?,
@@ -90,11 +87,8 @@ fn train(log: &Path, folder: &Path) -> Result<RunDir, Box<dyn std::error::Error>
     let text = RUN.replace("log.csv", &log.display().to_string().replace('\\', "/"));
     let experiment = Experiment::load(TrainConfig::resolve(&RunFile::parse(&text, "run.toml", &[])?)?)?;
     experiment.save(&run)?;
-    let control = TrainingControl {
-        interrupter: Interrupter::new(),
-        progress: ProgressStyle::Quiet,
-        resume: false,
-    };
+    let control =
+        TrainingControl { interrupter: Interrupter::new(), progress: ProgressStyle::Quiet, resume: false };
     experiment.train::<Autodiff<NdArray>>(&run, &NdArrayDevice::default(), &control)?;
     Ok(run)
 }

@@ -50,10 +50,7 @@ tables = { learning_rate = 3e-3 }
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
     let data = folder.path().join("data.csv");
-    let config = SyntheticConfig {
-        rows: 40_000,
-        ..SyntheticConfig::default()
-    };
+    let config = SyntheticConfig { rows: 40_000, ..SyntheticConfig::default() };
     write_csv(config, &data)?;
 
     // What a person would have in run.toml, and `RunFile::read` would read.
@@ -70,11 +67,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let run = RunDir::create(&folder.path().join("run"), Existing::Refuse)?;
     experiment.save(&run)?;
     let device = NdArrayDevice::default();
-    let control = TrainingControl {
-        interrupter: Interrupter::new(),
-        progress: ProgressStyle::Quiet,
-        resume: false,
-    };
+    let control =
+        TrainingControl { interrupter: Interrupter::new(), progress: ProgressStyle::Quiet, resume: false };
     match experiment.train::<Autodiff<NdArray>>(&run, &device, &control)? {
         TrainingEnd::Finished { best_epoch, .. } => println!("kept the weights of epoch {best_epoch} of 3"),
         TrainingEnd::Interrupted { step } => return Err(format!("interrupted after step {step}").into()),

@@ -8,10 +8,7 @@ use std::process::{Command, Output};
 /// `target/PROFILE/examples/NAME`, beside this test's `target/PROFILE/deps/examples-HASH`.
 fn binary(name: &str) -> Result<PathBuf, Box<dyn Error>> {
     let own = std::env::current_exe()?;
-    let profile = own
-        .ancestors()
-        .nth(2)
-        .ok_or("the test lies in no target folder")?;
+    let profile = own.ancestors().nth(2).ok_or("the test lies in no target folder")?;
     let path = profile.join("examples").join(format!("{name}{EXE_SUFFIX}"));
     if path.is_file() {
         return Ok(path);
@@ -30,10 +27,7 @@ fn run(name: &str, arguments: &[&str]) -> Result<Output, Box<dyn Error>> {
 /// What an example prints when it ends well.
 fn printed(name: &str) -> Result<String, Box<dyn Error>> {
     let output = run(name, &[])?;
-    let (stdout, stderr) = (
-        String::from_utf8(output.stdout)?,
-        String::from_utf8_lossy(&output.stderr),
-    );
+    let (stdout, stderr) = (String::from_utf8(output.stdout)?, String::from_utf8_lossy(&output.stderr));
     if output.status.success() {
         return Ok(stdout);
     }
@@ -43,9 +37,7 @@ fn printed(name: &str) -> Result<String, Box<dyn Error>> {
 /// The first number behind `label` in every line that holds it.
 fn numbers(text: &str, label: &str) -> Vec<f64> {
     let after = text.lines().filter_map(|line| Some(line.split_once(label)?.1));
-    after
-        .filter_map(|rest| rest.split([' ', ',']).find_map(|word| word.parse().ok()))
-        .collect()
+    after.filter_map(|rest| rest.split([' ', ',']).find_map(|word| word.parse().ok())).collect()
 }
 
 #[test]
@@ -54,20 +46,13 @@ fn notebook_port() -> Result<(), Box<dyn Error>> {
     // Tables (11 + 12 + 8 + 6) x 128; a tower (514 + 1) x 128 + 2 x 128 + (128 + 1) x 64 + 2 x 64 + 64 + 1.
     let total = 37 * 128 + 2 * (515 * 128 + 2 * 128 + 129 * 64 + 2 * 64 + 65);
     assert_eq!(total, 153_986);
-    let last = text
-        .lines()
-        .rfind(|line| line.starts_with("total"))
-        .ok_or("no total")?;
+    let last = text.lines().rfind(|line| line.starts_with("total")).ok_or("no total")?;
     assert!(last.contains("153,986"), "{text}");
     assert!(
         text.contains("feature `user_id`: 11 is not an id, allowed are whole numbers from 0 to 10"),
         "{text}"
     );
-    assert_eq!(
-        text.lines().skip(1).take_while(|line| !line.is_empty()).count(),
-        5,
-        "{text}"
-    );
+    assert_eq!(text.lines().skip(1).take_while(|line| !line.is_empty()).count(), 5, "{text}");
     Ok(())
 }
 
@@ -77,10 +62,7 @@ fn own_loop() -> Result<(), Box<dyn Error>> {
     for label in ["click loss", "click-and-conversion loss"] {
         let losses = numbers(&text, label);
         assert_eq!(losses.len(), 5, "{text}");
-        assert!(
-            losses.is_sorted_by(|before, after| after < before),
-            "{label} does not fall:\n{text}"
-        );
+        assert!(losses.is_sorted_by(|before, after| after < before), "{label} does not fall:\n{text}");
     }
     Ok(())
 }
@@ -97,11 +79,7 @@ fn load_pytorch() -> Result<(), Box<dyn Error>> {
 #[test]
 fn train_csv() -> Result<(), Box<dyn Error>> {
     let text = printed("train_csv")?;
-    for split in [
-        "train: 28000 impressions",
-        "valid: 4000 impressions",
-        "test: 8000 impressions",
-    ] {
+    for split in ["train: 28000 impressions", "valid: 4000 impressions", "test: 8000 impressions"] {
         assert!(text.contains(split), "`{split}` is not in:\n{text}");
     }
     assert!(text.contains("kept the weights of epoch"), "{text}");
@@ -115,18 +93,11 @@ fn train_csv() -> Result<(), Box<dyn Error>> {
 fn score_items() -> Result<(), Box<dyn Error>> {
     let text = printed("score_items")?;
     assert!(text.contains("the best 5 of"), "{text}");
-    let (ctr, cvr, ctcvr) = (
-        numbers(&text, "pCTR"),
-        numbers(&text, "pCVR"),
-        numbers(&text, "pCTCVR"),
-    );
+    let (ctr, cvr, ctcvr) = (numbers(&text, "pCTR"), numbers(&text, "pCVR"), numbers(&text, "pCTCVR"));
     assert_eq!((ctr.len(), cvr.len(), ctcvr.len()), (5, 5, 5), "{text}");
     assert!(ctcvr.is_sorted_by(|before, after| after <= before), "{text}");
     for ((ctr, cvr), ctcvr) in ctr.iter().zip(&cvr).zip(&ctcvr) {
-        assert!(
-            (ctr * cvr - ctcvr).abs() < 2e-3,
-            "{ctr} x {cvr} is not {ctcvr}:\n{text}"
-        );
+        assert!((ctr * cvr - ctcvr).abs() < 2e-3, "{ctr} x {cvr} is not {ctcvr}:\n{text}");
     }
     Ok(())
 }
@@ -135,9 +106,6 @@ fn score_items() -> Result<(), Box<dyn Error>> {
 fn score_items_refuses_a_folder_without_a_run() -> Result<(), Box<dyn Error>> {
     let output = run("score_items", &[env!("CARGO_MANIFEST_DIR")])?;
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        !output.status.success() && stderr.contains("is no run directory"),
-        "{stderr}"
-    );
+    assert!(!output.status.success() && stderr.contains("is no run directory"), "{stderr}");
     Ok(())
 }

@@ -25,10 +25,7 @@ fn stages(names: &[&str]) -> Vec<String> {
 #[track_caller]
 fn assert_near(found: f64, expected: f64, tolerance: f64, what: &str) {
     let error = (found - expected).abs();
-    assert!(
-        error <= tolerance * expected.abs(),
-        "{what}: found {found}, expected {expected}"
-    );
+    assert!(error <= tolerance * expected.abs(), "{what}: found {found}, expected {expected}");
 }
 
 /// The words of the three cases in which scikit-learn has no value.
@@ -56,14 +53,7 @@ fn auc_and_its_variance() {
         let found = found.unwrap();
         assert_near(found.value, expected, 1e-13, name);
         let Some(variance) = case["variance"].as_f64() else {
-            assert_eq!(
-                found.ci95(),
-                Err(Undefined::NoVariance {
-                    positives: 1,
-                    negatives: 299
-                }),
-                "{name}"
-            );
+            assert_eq!(found.ci95(), Err(Undefined::NoVariance { positives: 1, negatives: 299 }), "{name}");
             continue;
         };
         assert_near(found.variance.unwrap(), variance, 1e-11, name);
@@ -85,20 +75,10 @@ fn log_loss_entropy_and_calibration() {
         let labels = flags(&case["labels"]);
         let expected = |key: &str| case[key].as_f64().unwrap();
         // The log-probabilities were rounded to f32, scikit-learn's probabilities were not: 2^-24 each.
-        assert_near(
-            log_loss(&log_p, &log_not_p, &labels).unwrap(),
-            expected("log_loss"),
-            1e-7,
-            name,
-        );
+        assert_near(log_loss(&log_p, &log_not_p, &labels).unwrap(), expected("log_loss"), 1e-7, name);
         let entropy = normalized_entropy(&log_p, &log_not_p, &labels).unwrap();
         assert_near(entropy, expected("normalized_entropy"), 1e-7, name);
-        assert_near(
-            calibration(&log_p, &labels).unwrap(),
-            expected("calibration"),
-            1e-6,
-            name,
-        );
+        assert_near(calibration(&log_p, &labels).unwrap(), expected("calibration"), 1e-6, name);
     }
 }
 
@@ -109,9 +89,7 @@ fn a_million_rows_with_ties() {
     let (mut scores, mut labels) = (Vec::new(), Vec::new());
     let mut state = 20_180_407_u64;
     let mut top_bits = || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         state >> 40
     };
     for _ in 0..1_000_000 {
@@ -127,25 +105,10 @@ fn a_million_rows_with_ties() {
     let probs = scores.iter().map(|score| 0.02 + f64::from(*score) / 8.0);
     let log_p: Vec<f32> = probs.clone().map(|prob| prob.ln() as f32).collect();
     let log_not_p: Vec<f32> = probs.map(|prob| (-prob).ln_1p() as f32).collect();
-    assert_near(
-        log_loss(&log_p, &log_not_p, &labels).unwrap(),
-        expected("log_loss"),
-        1e-8,
-        "log loss",
-    );
+    assert_near(log_loss(&log_p, &log_not_p, &labels).unwrap(), expected("log_loss"), 1e-8, "log loss");
     let entropy = normalized_entropy(&log_p, &log_not_p, &labels).unwrap();
-    assert_near(
-        entropy,
-        expected("normalized_entropy"),
-        1e-8,
-        "normalized entropy",
-    );
-    assert_near(
-        calibration(&log_p, &labels).unwrap(),
-        expected("calibration"),
-        1e-8,
-        "calibration",
-    );
+    assert_near(entropy, expected("normalized_entropy"), 1e-8, "normalized entropy");
+    assert_near(calibration(&log_p, &labels).unwrap(), expected("calibration"), 1e-8, "calibration");
 }
 
 /// The rows of `funnel.json`.
@@ -209,17 +172,8 @@ fn a_funnel_of_two_stages() {
     assert_eq!(found.metric_names().len(), 17);
     for name in found.metric_names() {
         // CVR comes from logits in f64, CTR and CTCVR from log-probabilities that were rounded to f32.
-        let tolerance = if name.starts_with("cvr") || name.ends_with("auc") {
-            1e-12
-        } else {
-            1e-7
-        };
-        assert_near(
-            found.metric(&name).unwrap(),
-            expected.metric(&name).unwrap(),
-            tolerance,
-            &name,
-        );
+        let tolerance = if name.starts_with("cvr") || name.ends_with("auc") { 1e-12 } else { 1e-7 };
+        assert_near(found.metric(&name).unwrap(), expected.metric(&name).unwrap(), tolerance, &name);
     }
     for (name, found) in &found.tasks {
         let expected = expected.task(name).unwrap();
@@ -233,28 +187,10 @@ fn a_funnel_of_two_stages() {
     }
     let best = found.entire_space.unwrap().best.unwrap();
     let expected = expected.entire_space.unwrap().best.unwrap();
-    assert_near(
-        best.ctr_auc.unwrap(),
-        expected.ctr_auc.unwrap(),
-        1e-12,
-        "best CTR",
-    );
-    assert_near(
-        best.cvr_auc.unwrap(),
-        expected.cvr_auc.unwrap(),
-        1e-12,
-        "best CVR",
-    );
-    assert_near(
-        best.ctcvr_auc.unwrap(),
-        expected.ctcvr_auc.unwrap(),
-        1e-12,
-        "best CTCVR",
-    );
-    let (found, expected) = (
-        best.entire_space_cvr_auc.unwrap(),
-        expected.entire_space_cvr_auc.unwrap(),
-    );
+    assert_near(best.ctr_auc.unwrap(), expected.ctr_auc.unwrap(), 1e-12, "best CTR");
+    assert_near(best.cvr_auc.unwrap(), expected.cvr_auc.unwrap(), 1e-12, "best CVR");
+    assert_near(best.ctcvr_auc.unwrap(), expected.ctcvr_auc.unwrap(), 1e-12, "best CTCVR");
+    let (found, expected) = (best.entire_space_cvr_auc.unwrap(), expected.entire_space_cvr_auc.unwrap());
     assert_near(found, expected, 1e-12, "best over the entire space");
 }
 
@@ -262,12 +198,8 @@ fn a_funnel_of_two_stages() {
 fn batches_leave_no_trace() {
     let file: Value = from_str(include_str!("metrics/funnel.json")).unwrap();
     let funnel = Funnel::read(&file["rows"]);
-    let evaluate = |size| {
-        funnel.evaluate(
-            Evaluator::new(&stages(&["click", "conversion"]), true, true).unwrap(),
-            size,
-        )
-    };
+    let evaluate =
+        |size| funnel.evaluate(Evaluator::new(&stages(&["click", "conversion"]), true, true).unwrap(), size);
     let whole = to_string(&evaluate(600)).unwrap();
     assert_eq!(to_string(&evaluate(1)).unwrap(), whole);
     assert_eq!(to_string(&evaluate(77)).unwrap(), whole);
@@ -289,11 +221,7 @@ fn a_split_without_conversions_is_null_with_reasons() {
         for key in ["auc", "auc_ci95", "normalized_entropy", "calibration"] {
             assert!(report[task][key].is_null(), "{task}.{key}");
             let reason = format!("none of the {rows} rows is positive");
-            assert_eq!(
-                report[task]["undefined"][key],
-                Value::from(reason),
-                "{task}.{key}"
-            );
+            assert_eq!(report[task]["undefined"][key], Value::from(reason), "{task}.{key}");
         }
         let gauc = json!({"value": null, "groups_used": 0, "groups_skipped": groups});
         assert_eq!(report[task]["gauc"], gauc, "{task}");

@@ -25,16 +25,11 @@ fn train(folder: &Path) -> RunMetrics {
     let experiment = Experiment::load(config).unwrap();
     assert!(experiment.warnings().is_empty(), "{:?}", experiment.warnings());
     let run = RunDir::create(&folder.join("run"), Existing::Refuse).unwrap();
-    let control = TrainingControl {
-        interrupter: Interrupter::new(),
-        progress: ProgressStyle::Quiet,
-        resume: false,
-    };
+    let control =
+        TrainingControl { interrupter: Interrupter::new(), progress: ProgressStyle::Quiet, resume: false };
     let device = Default::default();
     experiment.save(&run).unwrap();
-    experiment
-        .train::<Autodiff<NdArray>>(&run, &device, &control)
-        .unwrap();
+    experiment.train::<Autodiff<NdArray>>(&run, &device, &control).unwrap();
     experiment.evaluate::<NdArray>(&run, &device).unwrap()
 }
 
@@ -44,23 +39,13 @@ fn the_truth_is_recovered() {
     let test = train(folder.path()).test.unwrap();
     let space = test.entire_space.as_ref().unwrap();
     let best = space.best.as_ref().unwrap();
-    for (task, best) in [
-        ("ctr", best.ctr_auc),
-        ("cvr", best.cvr_auc),
-        ("ctcvr", best.ctcvr_auc),
-    ] {
+    for (task, best) in [("ctr", best.ctr_auc), ("cvr", best.cvr_auc), ("ctcvr", best.ctcvr_auc)] {
         let (auc, best) = (test.task(task).unwrap().auc.unwrap(), best.unwrap());
         assert!(best > 0.65, "{task}: the truth itself has an AUC of {best}");
         assert!(auc > best - 0.02, "{task}: AUC {auc}, best possible {best}");
     }
     let calibration = test.task("ctcvr").unwrap().calibration.unwrap();
-    assert!(
-        (0.9..=1.1).contains(&calibration),
-        "CTCVR calibration {calibration}"
-    );
+    assert!((0.9..=1.1).contains(&calibration), "CTCVR calibration {calibration}");
     let (auc, best) = (space.cvr_auc.unwrap(), best.entire_space_cvr_auc.unwrap());
-    assert!(
-        auc > best - 0.02,
-        "CVR over all impressions: AUC {auc}, best possible {best}"
-    );
+    assert!(auc > best - 0.02, "CVR over all impressions: AUC {auc}, best possible {best}");
 }

@@ -17,17 +17,11 @@ use serde_json::Value;
 
 type B = Autodiff<NdArray>;
 
-const ADAM: TowerOptimizerConfig = TowerOptimizerConfig::Adam {
-    beta_1: 0.9,
-    beta_2: 0.999,
-    epsilon: 1e-8,
-    weight_decay: 0.0,
-};
+const ADAM: TowerOptimizerConfig =
+    TowerOptimizerConfig::Adam { beta_1: 0.9, beta_2: 0.999, epsilon: 1e-8, weight_decay: 0.0 };
 
 fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/golden")
-        .join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
 }
 
 fn training() -> Value {
@@ -43,24 +37,14 @@ fn features(value: &Value) -> Vec<NotebookFeature> {
 }
 
 fn numbers(value: &Value) -> Vec<f64> {
-    value
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|number| number.as_f64().unwrap())
-        .collect()
+    value.as_array().unwrap().iter().map(|number| number.as_f64().unwrap()).collect()
 }
 
 fn notebook(config: &Value) -> NotebookConfig {
-    let mut notebook = NotebookConfig::new(
-        features(&config["user_features"]),
-        features(&config["item_features"]),
-    );
+    let mut notebook =
+        NotebookConfig::new(features(&config["user_features"]), features(&config["item_features"]));
     notebook.emb_dim = config["emb_dim"].as_u64().unwrap() as usize;
-    notebook.hidden_dim = numbers(&config["hidden_dim"])
-        .into_iter()
-        .map(|width| width as usize)
-        .collect();
+    notebook.hidden_dim = numbers(&config["hidden_dim"]).into_iter().map(|width| width as usize).collect();
     notebook.dropouts = numbers(&config["dropouts"]);
     notebook
 }
@@ -72,14 +56,8 @@ fn batches(golden: &Value, notebook: &NotebookConfig) -> Vec<EsmmBatch<B>> {
         let matrix: Vec<f32> = rows.iter().flat_map(numbers).map(|cell| cell as f32).collect();
         let host = notebook.batch(&matrix, matrix.len() / rows.len()).unwrap();
         let reached = batch["reached"].as_array().unwrap();
-        let depth = reached
-            .iter()
-            .map(|row| numbers(row).iter().sum::<f64>() as u8)
-            .collect();
-        let labels = RowLabels {
-            depth,
-            ..RowLabels::default()
-        };
+        let depth = reached.iter().map(|row| numbers(row).iter().sum::<f64>() as u8).collect();
+        let labels = RowLabels { depth, ..RowLabels::default() };
         EsmmBatch {
             features: host.to_device(&device),
             reached: labels.reached(2, &device),
@@ -103,20 +81,10 @@ fn run(case: &Case) -> (Vec<f64>, StateDict, Value) {
     let config = notebook.model().unwrap();
     assert_eq!(config.towers.activation, Activation::None);
     let device = Default::default();
-    let model = config
-        .load::<B>(&golden("training_init.safetensors"), &device)
-        .unwrap();
-    let tables = TableOptimizerConfig {
-        rule: case.tables,
-        learning_rate_ratio: case.table_rate / case.rate,
-        l2: 0.0,
-    };
-    let learner = EsmmLearnerConfig {
-        loss: EsmmLoss::new(2),
-        tables,
-        clip_norm: None,
-        seed: 0,
-    };
+    let model = config.load::<B>(&golden("training_init.safetensors"), &device).unwrap();
+    let tables =
+        TableOptimizerConfig { rule: case.tables, learning_rate_ratio: case.table_rate / case.rate, l2: 0.0 };
+    let learner = EsmmLearnerConfig { loss: EsmmLoss::new(2), tables, clip_norm: None, seed: 0 };
     let mut learner: EsmmLearner<B> = learner.init(model);
     let mut optimizer = SharedOptimizer::new(&case.towers);
     let mut losses = Vec::new();
@@ -126,11 +94,7 @@ fn run(case: &Case) -> (Vec<f64>, StateDict, Value) {
         learner = learner.optimize::<B, _>(&mut optimizer, case.rate, step.grads);
     }
     assert_eq!(learner.steps().get(), 10);
-    (
-        losses,
-        learner.model.state_dict(&config),
-        golden_values["optimizers"][case.name].clone(),
-    )
+    (losses, learner.model.state_dict(&config), golden_values["optimizers"][case.name].clone())
 }
 
 fn total(loss: Tensor<NdArray, 1>) -> f64 {
@@ -140,32 +104,20 @@ fn total(loss: Tensor<NdArray, 1>) -> f64 {
 fn check(case: &Case) {
     let (losses, ours, golden_values) = run(case);
     for (step, (ours, theirs)) in losses.iter().zip(numbers(&golden_values["losses"])).enumerate() {
-        assert!(
-            (ours - theirs).abs() < 1e-4,
-            "{}: loss of step {step}: {ours}, PyTorch {theirs}",
-            case.name
-        );
+        assert!((ours - theirs).abs() < 1e-4, "{}: loss of step {step}: {ours}, PyTorch {theirs}", case.name);
     }
     let theirs = StateDict::read(&golden(&format!("training_after_{}.safetensors", case.name))).unwrap();
     // Batch norm removes these shifts, so that their true gradient is 0: Adam divides rounding by rounding there, and
     // PyTorch's own f32 and f64 runs differ by more than 1e-4 (tests/golden/README.md).
-    let undetermined: Vec<&str> = golden_values["undetermined"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter_map(Value::as_str)
-        .collect();
+    let undetermined: Vec<&str> =
+        golden_values["undetermined"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
     let mut compared = 0;
     for (name, theirs) in &theirs.entries {
         if undetermined.contains(&name.as_str()) || name.ends_with("num_batches_tracked") {
             continue;
         }
         for (ours, theirs) in ours.entries[name].iter::<f32>().zip(theirs.iter::<f32>()) {
-            assert!(
-                (ours - theirs).abs() < 1e-4,
-                "{}: {name}: {ours}, PyTorch {theirs}",
-                case.name
-            );
+            assert!((ours - theirs).abs() < 1e-4, "{}: {name}: {ours}, PyTorch {theirs}", case.name);
         }
         compared += 1;
     }
@@ -174,43 +126,18 @@ fn check(case: &Case) {
 
 #[test]
 fn sgd_agrees_with_the_dense_optimizer() {
-    let towers = TowerOptimizerConfig::Sgd {
-        momentum: 0.0,
-        weight_decay: 0.0,
-    };
-    check(&Case {
-        name: "sgd",
-        towers,
-        rate: 0.05,
-        tables: TableRule::Sgd,
-        table_rate: 0.05,
-    });
+    let towers = TowerOptimizerConfig::Sgd { momentum: 0.0, weight_decay: 0.0 };
+    check(&Case { name: "sgd", towers, rate: 0.05, tables: TableRule::Sgd, table_rate: 0.05 });
 }
 
 #[test]
 fn adam_with_sparse_adam_agrees() {
-    let tables = TableRule::LazyAdam {
-        beta_1: 0.9,
-        beta_2: 0.999,
-        epsilon: 1e-8,
-    };
-    check(&Case {
-        name: "sparse_adam",
-        towers: ADAM,
-        rate: 1e-3,
-        tables,
-        table_rate: 1e-3,
-    });
+    let tables = TableRule::LazyAdam { beta_1: 0.9, beta_2: 0.999, epsilon: 1e-8 };
+    check(&Case { name: "sparse_adam", towers: ADAM, rate: 1e-3, tables, table_rate: 1e-3 });
 }
 
 #[test]
 fn adam_with_rowwise_adagrad_agrees() {
     let tables = TableRule::Adagrad { epsilon: 1e-8 };
-    check(&Case {
-        name: "rowwise_adagrad",
-        towers: ADAM,
-        rate: 1e-3,
-        tables,
-        table_rate: 0.05,
-    });
+    check(&Case { name: "rowwise_adagrad", towers: ADAM, rate: 1e-3, tables, table_rate: 0.05 });
 }

@@ -2,9 +2,6 @@
 
 use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 
-use crate::error::EsmmError;
-use crate::schema::{FeatureSchema, Pooling, RowRange};
-
 /// The ids of one sparse feature for the rows of a batch. Ids are rows of the feature's own table.
 #[derive(Debug, Clone, Copy)]
 pub enum SparseInput<'a> {
@@ -32,34 +29,22 @@ pub struct BatchInput<'a> {
     pub dense: &'a [&'a [f32]],
 }
 
-/// Turns columns into checked, de-duplicated batches. Reuses its scratch space, one stamp a table row.
-#[derive(Debug, Clone)]
-pub struct BatchBuilder {
-    names: Vec<String>,
-    pooling: Vec<Option<Pooling>>,
-    dense_names: Vec<String>,
-    ranges: Vec<RowRange>,
-    /// Generation in which a row was last seen, and its slot then.
-    stamps: Vec<(u32, u32)>,
-    generation: u32,
-}
-
 /// A batch in host memory, free of any backend, so that another thread can build it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HostBatch {
-    rows: usize,
-    num_sparse: usize,
-    touched: Vec<i32>,
-    slots: Vec<i32>,
-    bags: Option<HostBags>,
-    dense: Vec<f32>,
-    num_dense: usize,
+    pub(crate) rows: usize,
+    pub(crate) num_sparse: usize,
+    pub(crate) touched: Vec<i32>,
+    pub(crate) slots: Vec<i32>,
+    pub(crate) bags: Option<HostBags>,
+    pub(crate) dense: Vec<f32>,
+    pub(crate) num_dense: usize,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-struct HostBags {
-    segments: Vec<i32>,
-    weights: Vec<f32>,
+pub(crate) struct HostBags {
+    pub(crate) segments: Vec<i32>,
+    pub(crate) weights: Vec<f32>,
 }
 
 /// Which bag each entry of a batch belongs to, and what it weighs there.
@@ -88,177 +73,6 @@ pub struct FeatureBatch<B: Backend> {
     pub dense: Option<Tensor<B, 2>>,
 }
 
-impl BatchBuilder {
-    /// A builder for batches of this schema. Takes 8 bytes for each table row.
-    pub fn new(schema: &FeatureSchema) -> Self {
-        Self {
-            names: schema.sparse().map(|feature| feature.name.clone()).collect(),
-            pooling: schema.sparse().map(|feature| feature.bag).collect(),
-            dense_names: schema.dense().map(|feature| feature.name.clone()).collect(),
-            ranges: schema.row_ranges(),
-            stamps: vec![(0, 0); schema.num_rows()],
-            generation: 0,
-        }
-    }
-
-    /// Checks the columns and numbers the distinct table rows in the order in which they first appear.
-    ///
-    /// # Shapes
-    /// `input.sparse`: F columns of B rows; `input.dense`: one column of B values a dense feature.
-    ///
-    /// # Errors
-    /// Columns that do not fit the schema or each other, ids beyond their table, values and weights that are not
-    /// finite. The error names row and feature.
-    pub fn build(&mut self, input: BatchInput<'_>) -> Result<HostBatch, EsmmError> {
-        self.check_shape(&input)?;
-        self.next_generation();
-        let has_bags = input
-            .sparse
-            .iter()
-            .any(|column| matches!(column, SparseInput::Bag { .. }));
-        let mut batch = HostBatch {
-            rows: input.rows,
-            num_sparse: self.names.len(),
-            touched: Vec::new(),
-            slots: Vec::with_capacity(input.rows * input.sparse.len()),
-            bags: has_bags.then(|| HostBags {
-                segments: Vec::new(),
-                weights: Vec::new(),
-            }),
-            dense: Vec::with_capacity(input.rows * input.dense.len()),
-            num_dense: input.dense.len(),
-        };
-        for row in 0..input.rows {
-            for (feature, column) in input.sparse.iter().enumerate() {
-                self.push_bag(&mut batch, row, feature, column)?;
-            }
-            for (feature, column) in input.dense.iter().enumerate() {
-                batch
-                    .dense
-                    .push(finite(column[row], row, &self.dense_names[feature])?);
-            }
-        }
-        batch.fill_if_empty();
-        Ok(batch)
-    }
-
-    fn next_generation(&mut self) {
-        if self.generation == u32::MAX {
-            self.stamps.fill((0, 0));
-            self.generation = 0;
-        }
-        self.generation += 1;
-    }
-
-    fn push_bag(
-        &mut self,
-        batch: &mut HostBatch,
-        row: usize,
-        feature: usize,
-        column: &SparseInput<'_>,
-    ) -> Result<(), EsmmError> {
-        let (ids, weights) = column.bag(row);
-        let scale = match self.pooling[feature] {
-            Some(Pooling::Mean) => mean_scale(ids.len(), weights),
-            _ => 1.0,
-        };
-        for (position, &id) in ids.iter().enumerate() {
-            let slot = self.slot(&mut batch.touched, row, feature, id)?;
-            batch.slots.push(slot);
-            if let Some(bags) = &mut batch.bags {
-                let weight = weights.map_or(1.0, |weights| weights[position]);
-                bags.segments.push((row * self.names.len() + feature) as i32);
-                bags.weights
-                    .push(finite(weight, row, &self.names[feature])? * scale);
-            }
-        }
-        Ok(())
-    }
-
-    fn slot(
-        &mut self,
-        touched: &mut Vec<i32>,
-        row: usize,
-        feature: usize,
-        id: u32,
-    ) -> Result<i32, EsmmError> {
-        let range = self.ranges[feature];
-        if id as usize >= range.len {
-            let name = self.names[feature].clone();
-            return Err(EsmmError::IdOutOfRange {
-                row,
-                name,
-                found: u64::from(id),
-                max: range.len as u64 - 1,
-            });
-        }
-        let arena_row = range.start + id as usize;
-        let stamp = &mut self.stamps[arena_row];
-        if stamp.0 != self.generation {
-            *stamp = (self.generation, touched.len() as u32);
-            touched.push(arena_row as i32);
-        }
-        Ok(stamp.1 as i32)
-    }
-
-    fn check_shape(&self, input: &BatchInput<'_>) -> Result<(), EsmmError> {
-        expect_len("sparse features", input.sparse.len(), self.names.len())?;
-        expect_len("dense features", input.dense.len(), self.dense_names.len())?;
-        expect_at_least_one(input.rows)?;
-        for (column, (name, pooling)) in input.sparse.iter().zip(self.names.iter().zip(&self.pooling)) {
-            column.check(input.rows, name, pooling.is_some())?;
-        }
-        for (column, name) in input.dense.iter().zip(&self.dense_names) {
-            expect_len(&format!("feature `{name}`, values"), column.len(), input.rows)?;
-        }
-        Ok(())
-    }
-}
-
-impl<'a> SparseInput<'a> {
-    fn bag(&self, row: usize) -> (&'a [u32], Option<&'a [f32]>) {
-        match *self {
-            Self::Single(ids) => (&ids[row..=row], None),
-            Self::Bag {
-                offsets,
-                ids,
-                weights,
-            } => {
-                let range = offsets[row]..offsets[row + 1];
-                (&ids[range.clone()], weights.map(|weights| &weights[range]))
-            }
-        }
-    }
-
-    fn check(&self, rows: usize, name: &str, is_bag: bool) -> Result<(), EsmmError> {
-        let shape = |what: &str, found: String, expected: String| EsmmError::BatchShape {
-            what: format!("feature `{name}`, {what}"),
-            found,
-            expected,
-        };
-        match *self {
-            Self::Single(_) if is_bag => Err(shape("input", "single ids".into(), "bags".into())),
-            Self::Bag { .. } if !is_bag => Err(shape("input", "bags".into(), "single ids".into())),
-            Self::Single(ids) => expect_len(&format!("feature `{name}`, ids"), ids.len(), rows),
-            Self::Bag {
-                offsets,
-                ids,
-                weights,
-            } => {
-                expect_len(&format!("feature `{name}`, offsets"), offsets.len(), rows + 1)?;
-                let rising = offsets[0] == 0 && offsets.windows(2).all(|pair| pair[0] <= pair[1]);
-                if !rising || offsets[rows] != ids.len() {
-                    let expected = format!("numbers rising from 0 to {}", ids.len());
-                    return Err(shape("offsets", "others".into(), expected));
-                }
-                weights.map_or(Ok(()), |weights| {
-                    expect_len(&format!("feature `{name}`, weights"), weights.len(), ids.len())
-                })
-            }
-        }
-    }
-}
-
 impl HostBatch {
     /// Rows, B.
     pub fn rows(&self) -> usize {
@@ -271,7 +85,7 @@ impl HostBatch {
     }
 
     /// Not every backend takes tensors without elements: a batch of empty bags reads row 0 with weight 0.
-    fn fill_if_empty(&mut self) {
+    pub(crate) fn fill_if_empty(&mut self) {
         if self.touched.is_empty() {
             self.touched.push(0);
             self.slots.push(0);
@@ -299,128 +113,5 @@ impl HostBatch {
                 Tensor::from_data(data, device)
             }),
         }
-    }
-}
-
-impl<B: Backend> FeatureBatch<B> {
-    /// Checks the columns and uploads them: the short way for a single batch.
-    ///
-    /// # Errors
-    /// As [`BatchBuilder::build`].
-    pub fn new(schema: &FeatureSchema, input: BatchInput<'_>, device: &B::Device) -> Result<Self, EsmmError> {
-        Ok(BatchBuilder::new(schema).build(input)?.to_device(device))
-    }
-}
-
-fn mean_scale(len: usize, weights: Option<&[f32]>) -> f32 {
-    let total = weights.map_or(len as f32, |weights| weights.iter().sum());
-    if total == 0.0 { 0.0 } else { total.recip() }
-}
-
-fn finite(found: f32, row: usize, name: &str) -> Result<f32, EsmmError> {
-    if found.is_finite() {
-        Ok(found)
-    } else {
-        Err(EsmmError::NotFinite {
-            row,
-            name: name.to_owned(),
-            found,
-        })
-    }
-}
-
-fn expect_len(what: &str, found: usize, expected: usize) -> Result<(), EsmmError> {
-    if found == expected {
-        return Ok(());
-    }
-    Err(EsmmError::BatchShape {
-        what: what.into(),
-        found: found.to_string(),
-        expected: expected.to_string(),
-    })
-}
-
-fn expect_at_least_one(rows: usize) -> Result<(), EsmmError> {
-    if rows > 0 {
-        return Ok(());
-    }
-    Err(EsmmError::BatchShape {
-        what: "rows".into(),
-        found: "0".into(),
-        expected: "at least 1".into(),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::schema::{Feature, Side};
-
-    fn schema() -> FeatureSchema {
-        FeatureSchema::new(vec![
-            Feature::sparse("user", Side::User, 5),
-            Feature::bag("history", Side::User, 0, Pooling::Mean).sharing("item"),
-            Feature::sparse("item", Side::Item, 4),
-            Feature::dense("price", Side::Item),
-        ])
-        .unwrap()
-    }
-
-    fn build(user: &[u32], weights: Option<&[f32]>, price: &[f32]) -> Result<HostBatch, EsmmError> {
-        let history = SparseInput::Bag {
-            offsets: &[0, 2, 2],
-            ids: &[3, 1],
-            weights,
-        };
-        let sparse = [SparseInput::Single(user), history, SparseInput::Single(&[1, 1])];
-        BatchBuilder::new(&schema()).build(BatchInput {
-            rows: 2,
-            sparse: &sparse,
-            dense: &[price],
-        })
-    }
-
-    #[test]
-    fn rows_are_numbered_once_and_means_divided() {
-        let batch = build(&[4, 4], Some(&[1.0, 3.0]), &[0.5, 1.5]).unwrap();
-        assert_eq!(batch.touched, [4, 8, 6]);
-        assert_eq!(batch.slots, [0, 1, 2, 2, 0, 2]);
-        let bags = batch.bags.unwrap();
-        assert_eq!(bags.segments, [0, 1, 1, 2, 3, 5]);
-        assert_eq!(bags.weights, [1.0, 0.25, 0.75, 1.0, 1.0, 1.0]);
-        assert_eq!(batch.dense, [0.5, 1.5]);
-    }
-
-    #[test]
-    fn a_builder_forgets_the_batch_before() {
-        let schema = FeatureSchema::new(vec![Feature::sparse("user", Side::User, 5)]).unwrap();
-        let mut builder = BatchBuilder::new(&schema);
-        for user in [3, 4, 3] {
-            let sparse = [SparseInput::Single(&[user])];
-            let batch = builder
-                .build(BatchInput {
-                    rows: 1,
-                    sparse: &sparse,
-                    dense: &[],
-                })
-                .unwrap();
-            assert_eq!((batch.touched[0], batch.slots[0]), (user as i32, 0));
-        }
-    }
-
-    #[test]
-    fn bad_input_names_row_and_feature() {
-        let message = |result: Result<HostBatch, EsmmError>| result.unwrap_err().to_string();
-        assert_eq!(
-            message(build(&[0, 5], None, &[0.0, 0.0])),
-            "row 1, feature `user`: id 5 is out of range, allowed are 0 to 4"
-        );
-        assert_eq!(
-            message(build(&[0, 0], None, &[0.0, f32::NAN])),
-            "row 1, feature `price`: NaN is not a finite number"
-        );
-        assert!(message(build(&[0, 0], Some(&[1.0, f32::INFINITY]), &[0.0, 0.0])).contains("`history`: inf"));
-        assert!(message(build(&[0], None, &[0.0, 0.0])).contains("feature `user`, ids: found 1, expected 2"));
-        assert!(message(build(&[0, 0], None, &[0.0])).contains("`price`, values: found 1, expected 2"));
     }
 }

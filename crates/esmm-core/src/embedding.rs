@@ -28,10 +28,7 @@ impl EmbeddingArenaConfig {
         let rows = self.rows.max(1) * self.copies;
         let values = init::normal(rng, rows * self.dim, self.init_std);
         let table = Tensor::from_data(TensorData::new(values, [rows, self.dim]), device);
-        EmbeddingArena {
-            table: StateTensor::new(table),
-            copies: self.copies,
-        }
+        EmbeddingArena { table: StateTensor::new(table), copies: self.copies }
     }
 }
 

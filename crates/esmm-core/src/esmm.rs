@@ -88,22 +88,13 @@ impl EsmmConfig {
     /// # Errors
     /// Names the setting, its value and what is allowed.
     pub fn validate(&self) -> Result<(), EsmmError> {
-        let error = |key, found, allowed: &str| {
-            Err(EsmmError::Config {
-                key,
-                found,
-                allowed: allowed.to_owned(),
-            })
-        };
+        let error =
+            |key, found, allowed: &str| Err(EsmmError::Config { key, found, allowed: allowed.to_owned() });
         if self.embedding_dim == 0 {
             return error("embedding_dim", "0".into(), "it must be at least 1");
         }
         if self.stages < 2 {
-            return error(
-                "stages",
-                self.stages.to_string(),
-                "a funnel has at least 2 stages",
-            );
+            return error("stages", self.stages.to_string(), "a funnel has at least 2 stages");
         }
         if !(self.embedding_init_std >= 0.0 && self.embedding_init_std.is_finite()) {
             return error(
@@ -114,11 +105,7 @@ impl EsmmConfig {
         }
         let rows = self.copies() as u64 * self.schema.num_rows() as u64;
         if rows > i32::MAX as u64 {
-            return error(
-                "features",
-                format!("{rows} table rows"),
-                "at most 2147483647 rows fit one arena",
-            );
+            return error("features", format!("{rows} table rows"), "at most 2147483647 rows fit one arena");
         }
         self.towers.validate()
     }
@@ -138,10 +125,7 @@ impl EsmmConfig {
             copies: self.copies(),
             init_std: self.embedding_init_std,
         };
-        Ok(Esmm {
-            embeddings: arena.init(&mut rng, device),
-            towers,
-        })
+        Ok(Esmm { embeddings: arena.init(&mut rng, device), towers })
     }
 
     /// Copies of every table: 1, or K without shared embeddings.
@@ -154,9 +138,7 @@ impl<B: EsmmBackend> Esmm<B> {
     /// Logits for inference: running statistics, no dropout, no graph needed.
     pub fn forward(&self, batch: &FeatureBatch<B>) -> FunnelLogits<B> {
         let touched = self.embeddings.gather(batch);
-        FunnelLogits {
-            conditional: self.towers.forward(tower_input(&touched, batch)),
-        }
+        FunnelLogits { conditional: self.towers.forward(tower_input(&touched, batch)) }
     }
 }
 
@@ -166,10 +148,7 @@ impl<B: AutodiffBackend + EsmmBackend> Esmm<B> {
         let mut touched = self.embeddings.gather(batch);
         touched.values = touched.values.detach().require_grad();
         let conditional = self.towers.forward_train(tower_input(&touched, batch), key);
-        TrainForward {
-            logits: FunnelLogits { conditional },
-            touched,
-        }
+        TrainForward { logits: FunnelLogits { conditional }, touched }
     }
 }
 
@@ -178,20 +157,14 @@ impl<B: AutodiffBackend> TouchedRows<B> {
     pub fn take_grads(&self, grads: &mut B::Gradients) -> Option<RowGrads<B::InnerBackend>> {
         let [copies, touched, dim] = self.values.dims();
         let grads = self.values.grad_remove(grads)?.reshape([copies * touched, dim]);
-        Some(RowGrads {
-            rows: self.rows.clone().inner(),
-            grads,
-        })
+        Some(RowGrads { rows: self.rows.clone().inner(), grads })
     }
 }
 
 impl<B: Backend> RowGrads<B> {
     /// The same on the autodiff backend, outside of any graph.
     pub fn into_autodiff<A: AutodiffBackend<InnerBackend = B>>(self) -> RowGrads<A> {
-        RowGrads {
-            rows: Tensor::from_inner(self.rows),
-            grads: Tensor::from_inner(self.grads),
-        }
+        RowGrads { rows: Tensor::from_inner(self.rows), grads: Tensor::from_inner(self.grads) }
     }
 }
 

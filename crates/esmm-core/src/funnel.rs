@@ -53,10 +53,7 @@ impl<B: Backend> FunnelLogits<B> {
     pub fn logit(&self, stage: usize) -> Tensor<B, 1> {
         let [rows, stages] = self.conditional.dims();
         assert!(stage < stages, "stage {stage} of a funnel of {stages}");
-        self.conditional
-            .clone()
-            .slice([0..rows, stage..stage + 1])
-            .reshape([-1])
+        self.conditional.clone().slice([0..rows, stage..stage + 1]).reshape([-1])
     }
 
     /// Logit of pCTR, `[B]`.
@@ -83,11 +80,7 @@ impl<B: Backend> FunnelLogits<B> {
     pub fn probs(&self) -> FunnelProbs<B> {
         let ctr = log_sigmoid(self.ctr_logit());
         let cvr = log_sigmoid(self.cvr_logit());
-        FunnelProbs {
-            ctcvr: (ctr.clone() + cvr.clone()).exp(),
-            ctr: ctr.exp(),
-            cvr: cvr.exp(),
-        }
+        FunnelProbs { ctcvr: (ctr.clone() + cvr.clone()).exp(), ctr: ctr.exp(), cvr: cvr.exp() }
     }
 }
 
@@ -102,10 +95,7 @@ impl<B: EsmmBackend> FunnelLogits<B> {
     /// When the shapes differ.
     pub fn losses(&self, reached: Tensor<B, 2>) -> Tensor<B, 1> {
         let (logits, labels) = (self.conditional.dims(), reached.dims());
-        assert_eq!(
-            logits, labels,
-            "logits {logits:?} and labels {labels:?} must have one shape"
-        );
+        assert_eq!(logits, labels, "logits {logits:?} and labels {labels:?} must have one shape");
         let logits = self.conditional.clone().into_primitive().tensor();
         let losses = B::funnel_loss(logits, reached.into_primitive().tensor());
         Tensor::from_primitive(TensorPrimitive::Float(losses))
@@ -136,17 +126,9 @@ pub(crate) fn reach_logs<B: Backend>(conditional: Tensor<B, 2>) -> ReachLogs<B> 
         reach.push(reach[k - 1].clone() + column(&log_pass, k));
     }
     let (log_reach, log_missed) = (Tensor::cat(reach, 1), Tensor::cat(missed, 1));
-    let small = log_reach
-        .clone()
-        .clamp_max(-std::f64::consts::LN_2)
-        .exp()
-        .neg()
-        .log1p();
+    let small = log_reach.clone().clamp_max(-std::f64::consts::LN_2).exp().neg().log1p();
     let is_small = log_reach.clone().lower_elem(-std::f64::consts::LN_2);
-    ReachLogs {
-        log_not_reach: log_missed.mask_where(is_small, small),
-        log_reach,
-    }
+    ReachLogs { log_not_reach: log_missed.mask_where(is_small, small), log_reach }
 }
 
 /// `log(exp(x) + exp(y))`.

@@ -17,7 +17,5 @@ pub(crate) fn normal(rng: &mut ChaCha8Rng, len: usize, std: f64) -> Vec<f32> {
 
 /// `len` values uniform in `[-bound, bound)`.
 pub(crate) fn uniform(rng: &mut ChaCha8Rng, len: usize, bound: f64) -> Vec<f32> {
-    (0..len)
-        .map(|_| (rng.random::<f64>().mul_add(2.0, -1.0) * bound) as f32)
-        .collect()
+    (0..len).map(|_| (rng.random::<f64>().mul_add(2.0, -1.0) * bound) as f32).collect()
 }

@@ -34,17 +34,11 @@ impl EsmmConfig {
 impl<B: Backend> Esmm<B> {
     /// The weights under their PyTorch names.
     pub fn state_dict(&self, config: &EsmmConfig) -> StateDict {
-        let mut export = Export {
-            dict: StateDict::new("model"),
-            towers: config.stages,
-        };
+        let mut export = Export { dict: StateDict::new("model"), towers: config.stages };
         export.tables(config, &self.embeddings.table.value());
         for (j, layer) in self.towers.layers.iter().enumerate() {
-            let columns = if j == 0 {
-                input_columns(config)
-            } else {
-                identity(layer.linear.weight.dims()[1])
-            };
+            let columns =
+                if j == 0 { input_columns(config) } else { identity(layer.linear.weight.dims()[1]) };
             export.linear(&format!("ctr_hidden_{j}"), &layer.linear.weight.val(), &columns);
             export.rows(&format!("ctr_hidden_{j}.bias"), layer.linear.bias.val());
             if let Some(norm) = &layer.norm {
@@ -56,10 +50,7 @@ impl<B: Backend> Esmm<B> {
                 export.counters(&name("num_batches_tracked"));
             }
             if let Some(slope) = &layer.slope {
-                export.rows(
-                    &format!("ctr_activation_{j}.weight"),
-                    slope.val().unsqueeze_dim(1),
-                );
+                export.rows(&format!("ctr_activation_{j}.weight"), slope.val().unsqueeze_dim(1));
             }
         }
         let last = &self.towers.output;
@@ -81,28 +72,14 @@ impl<B: Backend> Esmm<B> {
     pub fn load_state_dict(mut self, config: &EsmmConfig, dict: StateDict) -> Result<Self, EsmmError> {
         let device = self.towers.output.bias.val().device();
         dict.check_names(&dict_names(&self.state_dict(config)))?;
-        let mut import = Import::<B> {
-            dict,
-            towers: config.stages,
-            device,
-        };
+        let mut import = Import::<B> { dict, towers: config.stages, device };
         let table = import.tables(config)?;
         self.embeddings.table.update(|_| table);
         for (j, layer) in self.towers.layers.iter_mut().enumerate() {
             let [_, inputs, outputs] = layer.linear.weight.dims();
-            let columns = if j == 0 {
-                input_columns(config)
-            } else {
-                identity(inputs)
-            };
-            replace(
-                &mut layer.linear.weight,
-                import.linear(&format!("ctr_hidden_{j}"), outputs, &columns)?,
-            );
-            replace(
-                &mut layer.linear.bias,
-                import.rows(&format!("ctr_hidden_{j}.bias"), outputs)?,
-            );
+            let columns = if j == 0 { input_columns(config) } else { identity(inputs) };
+            replace(&mut layer.linear.weight, import.linear(&format!("ctr_hidden_{j}"), outputs, &columns)?);
+            replace(&mut layer.linear.bias, import.rows(&format!("ctr_hidden_{j}.bias"), outputs)?);
             if let Some(norm) = &mut layer.norm {
                 let name = |part: &str| format!("ctr_batchnorm_{j}.{part}");
                 replace(&mut norm.gamma, import.rows(&name("weight"), outputs)?);
@@ -115,21 +92,12 @@ impl<B: Backend> Esmm<B> {
                 norm.running_variance.update(|_| variance);
             }
             if let Some(slope) = &mut layer.slope {
-                replace(
-                    slope,
-                    import
-                        .rows(&format!("ctr_activation_{j}.weight"), 1)?
-                        .reshape([-1]),
-                );
+                replace(slope, import.rows(&format!("ctr_activation_{j}.weight"), 1)?.reshape([-1]));
             }
         }
         let is_linear = self.towers.layers.is_empty();
         let last = &mut self.towers.output;
-        let columns = if is_linear {
-            input_columns(config)
-        } else {
-            identity(last.weight.dims()[1])
-        };
+        let columns = if is_linear { input_columns(config) } else { identity(last.weight.dims()[1]) };
         replace(&mut last.weight, import.linear("task_last_layer", 1, &columns)?);
         replace(&mut last.bias, import.rows("task_last_layer.bias", 1)?);
         Ok(self)
@@ -144,9 +112,7 @@ struct Export {
 impl Export {
     fn tables<B: Backend>(&mut self, config: &EsmmConfig, arena: &Tensor<B, 2>) {
         for (name, range) in table_entries(config) {
-            let rows = arena
-                .clone()
-                .slice([range.start..range.start + range.len, 0..config.embedding_dim]);
+            let rows = arena.clone().slice([range.start..range.start + range.len, 0..config.embedding_dim]);
             self.dict.entries.insert(name, rows.into_data().convert::<f32>());
         }
     }
@@ -168,17 +134,13 @@ impl Export {
             let rows = (0..outputs).flat_map(|row| columns.iter().map(move |&column| (row, column)));
             let transposed = rows.map(|(row, column)| values[column * outputs + row]).collect();
             let data = TensorData::new::<f32, _>(transposed, [outputs, inputs]);
-            self.dict
-                .entries
-                .insert(entry(task, &format!("{name}.weight")), data);
+            self.dict.entries.insert(entry(task, &format!("{name}.weight")), data);
         }
     }
 
     fn counters(&mut self, name: &str) {
         for task in 0..self.towers {
-            self.dict
-                .entries
-                .insert(entry(task, name), TensorData::new(vec![0_i64], [0_usize; 0]));
+            self.dict.entries.insert(entry(task, name), TensorData::new(vec![0_i64], [0_usize; 0]));
         }
     }
 }
@@ -198,10 +160,7 @@ impl<B: Backend> Import<B> {
         }
         values.resize(values.len().max(config.copies() * dim), 0.0);
         let rows = values.len() / dim;
-        Ok(Tensor::from_data(
-            TensorData::new(values, [rows, dim]),
-            &self.device,
-        ))
+        Ok(Tensor::from_data(TensorData::new(values, [rows, dim]), &self.device))
     }
 
     fn rows(&mut self, name: &str, width: usize) -> Result<Tensor<B, 2>, EsmmError> {
@@ -209,19 +168,14 @@ impl<B: Backend> Import<B> {
         for task in 0..self.towers {
             values.extend(self.dict.take(&entry(task, name), &[width])?.iter::<f32>());
         }
-        Ok(Tensor::from_data(
-            TensorData::new(values, [self.towers, width]),
-            &self.device,
-        ))
+        Ok(Tensor::from_data(TensorData::new(values, [self.towers, width]), &self.device))
     }
 
     fn linear(&mut self, name: &str, outputs: usize, columns: &[usize]) -> Result<Tensor<B, 3>, EsmmError> {
         let inputs = columns.len();
         let mut values = vec![0.0_f32; self.towers * inputs * outputs];
         for (task, stacked) in values.chunks_exact_mut(inputs * outputs).enumerate() {
-            let data = self
-                .dict
-                .take(&entry(task, &format!("{name}.weight")), &[outputs, inputs])?;
+            let data = self.dict.take(&entry(task, &format!("{name}.weight")), &[outputs, inputs])?;
             for (index, value) in data.iter::<f32>().enumerate() {
                 stacked[columns[index % inputs] * outputs + index / inputs] = value;
             }
@@ -233,9 +187,7 @@ impl<B: Backend> Import<B> {
 
 fn replace<B: Backend, const D: usize>(param: &mut Param<Tensor<B, D>>, value: Tensor<B, D>) {
     // `map` takes the tensor as it comes: without this, loaded weights would never get a gradient.
-    *param = param
-        .clone()
-        .map(|old| value.set_require_grad(old.is_require_grad()));
+    *param = param.clone().map(|old| value.set_require_grad(old.is_require_grad()));
 }
 
 fn entry(task: usize, name: &str) -> String {
@@ -257,18 +209,8 @@ fn table_entries(config: &EsmmConfig) -> Vec<(String, RowRange)> {
     for copy in 0..config.copies() {
         for table in config.schema.tables() {
             let weight = format!("{}.weight", table.name);
-            let name = if config.shared_embeddings {
-                weight
-            } else {
-                entry(copy, &weight)
-            };
-            entries.push((
-                name,
-                RowRange {
-                    start,
-                    len: table.num_embeddings,
-                },
-            ));
+            let name = if config.shared_embeddings { weight } else { entry(copy, &weight) };
+            entries.push((name, RowRange { start, len: table.num_embeddings }));
             start += table.num_embeddings;
         }
     }

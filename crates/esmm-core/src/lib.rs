@@ -34,6 +34,7 @@
 
 pub mod backend;
 mod batch;
+mod batch_builder;
 mod embedding;
 mod error;
 mod esmm;
@@ -49,7 +50,8 @@ mod tower;
 
 pub use backend::EsmmBackend;
 pub use backend::random::DropoutKey;
-pub use batch::{Bags, BatchBuilder, BatchInput, FeatureBatch, HostBatch, SparseInput};
+pub use batch::{Bags, BatchInput, FeatureBatch, HostBatch, SparseInput};
+pub use batch_builder::BatchBuilder;
 pub use embedding::{EmbeddingArena, EmbeddingArenaConfig, TouchedRows};
 pub use error::EsmmError;
 pub use esmm::{Esmm, EsmmConfig, RowGrads, TrainForward};

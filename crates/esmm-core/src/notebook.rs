@@ -1,6 +1,7 @@
 //! The notebook's way in: two feature dicts and one float matrix.
 
-use crate::batch::{BatchBuilder, BatchInput, HostBatch, SparseInput};
+use crate::batch::{BatchInput, HostBatch, SparseInput};
+use crate::batch_builder::BatchBuilder;
 use crate::error::EsmmError;
 use crate::esmm::EsmmConfig;
 use crate::schema::{Feature, FeatureSchema, Side};
@@ -39,11 +40,7 @@ pub struct NotebookConfig {
 impl NotebookFeature {
     /// `name: (number, column)`.
     pub fn new(name: impl Into<String>, number: usize, column: usize) -> Self {
-        Self {
-            name: name.into(),
-            number,
-            column,
-        }
+        Self { name: name.into(), number, column }
     }
 
     fn to_feature(&self, side: Side) -> Feature {
@@ -73,24 +70,14 @@ impl NotebookConfig {
     /// # Errors
     /// A missing feature set, and what [`FeatureSchema::new`] and [`EsmmConfig::validate`] refuse.
     pub fn model(&self) -> Result<EsmmConfig, EsmmError> {
-        let sides = [
-            ("user_features", &self.user_features),
-            ("item_features", &self.item_features),
-        ];
+        let sides = [("user_features", &self.user_features), ("item_features", &self.item_features)];
         for (key, features) in sides {
             if features.is_empty() {
                 let allowed = "at least one feature `name: (number of values, column)` is needed".to_owned();
-                return Err(EsmmError::Config {
-                    key,
-                    found: "{}".into(),
-                    allowed,
-                });
+                return Err(EsmmError::Config { key, found: "{}".into(), allowed });
             }
         }
-        let features = self
-            .features()
-            .map(|(side, feature)| feature.to_feature(side))
-            .collect();
+        let features = self.features().map(|(side, feature)| feature.to_feature(side)).collect();
         let config = EsmmConfig {
             schema: FeatureSchema::new(features)?,
             embedding_dim: self.emb_dim,
@@ -124,10 +111,7 @@ impl NotebookConfig {
             expected,
         };
         if columns == 0 || !matrix.len().is_multiple_of(columns) {
-            return Err(shape(
-                format!("{} values", matrix.len()),
-                format!("rows of {columns} values"),
-            ));
+            return Err(shape(format!("{} values", matrix.len()), format!("rows of {columns} values")));
         }
         if let Some((_, feature)) = self.features().find(|(_, feature)| feature.column >= columns) {
             let expected = format!("column {} for feature `{}`", feature.column, feature.name);
@@ -143,11 +127,7 @@ impl NotebookConfig {
         }
         let sparse: Vec<_> = sparse.iter().map(|ids| SparseInput::Single(ids)).collect();
         let dense: Vec<_> = dense.iter().map(Vec::as_slice).collect();
-        let input = BatchInput {
-            rows: matrix.len() / columns,
-            sparse: &sparse,
-            dense: &dense,
-        };
+        let input = BatchInput { rows: matrix.len() / columns, sparse: &sparse, dense: &dense };
         BatchBuilder::new(&self.model()?.schema).build(input)
     }
 
@@ -164,13 +144,7 @@ fn ids(cells: impl Iterator<Item = f32>, feature: &NotebookFeature) -> Result<Ve
             return Ok(found as u32);
         }
         let (name, column) = (feature.name.clone(), feature.column);
-        Err(EsmmError::NotAnId {
-            row,
-            column,
-            name,
-            found,
-            max,
-        })
+        Err(EsmmError::NotAnId { row, column, name, found, max })
     };
     cells.enumerate().map(id).collect()
 }
@@ -180,10 +154,7 @@ mod tests {
     use super::*;
 
     fn config() -> NotebookConfig {
-        let users = vec![
-            NotebookFeature::new("user_id", 11, 0),
-            NotebookFeature::new("user_num", 1, 2),
-        ];
+        let users = vec![NotebookFeature::new("user_id", 11, 0), NotebookFeature::new("user_num", 1, 2)];
         NotebookConfig::new(users, vec![NotebookFeature::new("item_id", 8, 1)])
     }
 
@@ -191,52 +162,27 @@ mod tests {
     fn missing_feature_sets_are_named() {
         let mut config = config();
         config.item_features.clear();
-        assert!(
-            config
-                .model()
-                .unwrap_err()
-                .to_string()
-                .starts_with("item_features = {}: at least one")
-        );
+        assert!(config.model().unwrap_err().to_string().starts_with("item_features = {}: at least one"));
     }
 
     #[test]
     fn bad_cells_name_row_column_and_value() {
-        let message = |row: [f32; 3]| {
-            config()
-                .batch(&[[1.0, 2.0, 0.5], row].concat(), 3)
-                .unwrap_err()
-                .to_string()
-        };
+        let message =
+            |row: [f32; 3]| config().batch(&[[1.0, 2.0, 0.5], row].concat(), 3).unwrap_err().to_string();
         let allowed = "is not an id, allowed are whole numbers from 0 to 10";
-        assert_eq!(
-            message([11.0, 0.0, 0.0]),
-            format!("row 1, column 0, feature `user_id`: 11 {allowed}")
-        );
-        assert_eq!(
-            message([1.5, 0.0, 0.0]),
-            format!("row 1, column 0, feature `user_id`: 1.5 {allowed}")
-        );
+        assert_eq!(message([11.0, 0.0, 0.0]), format!("row 1, column 0, feature `user_id`: 11 {allowed}"));
+        assert_eq!(message([1.5, 0.0, 0.0]), format!("row 1, column 0, feature `user_id`: 1.5 {allowed}"));
         assert_eq!(
             message([f32::NAN, 0.0, 0.0]),
             format!("row 1, column 0, feature `user_id`: NaN {allowed}")
         );
-        assert_eq!(
-            message([-1.0, 0.0, 0.0]),
-            format!("row 1, column 0, feature `user_id`: -1 {allowed}")
-        );
-        assert_eq!(
-            message([1.0, 0.0, f32::NAN]),
-            "row 1, feature `user_num`: NaN is not a finite number"
-        );
+        assert_eq!(message([-1.0, 0.0, 0.0]), format!("row 1, column 0, feature `user_id`: -1 {allowed}"));
+        assert_eq!(message([1.0, 0.0, f32::NAN]), "row 1, feature `user_num`: NaN is not a finite number");
     }
 
     #[test]
     fn a_matrix_without_the_column_is_refused() {
         let error = config().batch(&[1.0, 2.0], 2).unwrap_err().to_string();
-        assert_eq!(
-            error,
-            "matrix: found 2 columns, expected column 2 for feature `user_num`"
-        );
+        assert_eq!(error, "matrix: found 2 columns, expected column 2 for feature `user_num`");
     }
 }

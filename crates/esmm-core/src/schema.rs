@@ -67,13 +67,7 @@ pub enum Feature {
 impl Feature {
     /// A single-valued sparse feature with its own table.
     pub fn sparse(name: impl Into<String>, side: Side, num_embeddings: usize) -> Self {
-        Self::Sparse(SparseFeature {
-            name: name.into(),
-            side,
-            num_embeddings,
-            bag: None,
-            shares: None,
-        })
+        Self::Sparse(SparseFeature { name: name.into(), side, num_embeddings, bag: None, shares: None })
     }
 
     /// A bag of ids with its own table.
@@ -89,10 +83,7 @@ impl Feature {
 
     /// A dense feature.
     pub fn dense(name: impl Into<String>, side: Side) -> Self {
-        Self::Dense(DenseFeature {
-            name: name.into(),
-            side,
-        })
+        Self::Dense(DenseFeature { name: name.into(), side })
     }
 
     /// This feature on the table of `other`. Dense features have no table and stay as they are.
@@ -200,16 +191,11 @@ impl FeatureSchema {
         let mut start = 0;
         let mut by_name = HashMap::new();
         for table in self.tables() {
-            let range = RowRange {
-                start,
-                len: table.num_embeddings,
-            };
+            let range = RowRange { start, len: table.num_embeddings };
             by_name.insert(table.name.as_str(), range);
             start += table.num_embeddings;
         }
-        self.sparse()
-            .map(|feature| by_name[feature.shares.as_deref().unwrap_or(&feature.name)])
-            .collect()
+        self.sparse().map(|feature| by_name[feature.shares.as_deref().unwrap_or(&feature.name)]).collect()
     }
 }
 
@@ -238,9 +224,7 @@ fn validate(features: &[Feature]) -> Result<(), EsmmError> {
             return Err(EsmmError::EmptyName { position: index + 1 });
         }
         if by_name.insert(name, feature).is_some() {
-            return Err(EsmmError::DuplicateName {
-                name: name.to_owned(),
-            });
+            return Err(EsmmError::DuplicateName { name: name.to_owned() });
         }
     }
     for feature in features {
@@ -265,11 +249,7 @@ fn validate_table(feature: &SparseFeature, by_name: &HashMap<&str, &Feature>) ->
         Some(Feature::Sparse(other)) if other.shares.is_some() => "itself shares another table",
         Some(Feature::Sparse(_)) => return Ok(()),
     };
-    Err(EsmmError::BadShare {
-        name,
-        shares,
-        reason: reason.to_owned(),
-    })
+    Err(EsmmError::BadShare { name, shares, reason: reason.to_owned() })
 }
 
 #[cfg(test)]

@@ -27,10 +27,7 @@ impl<B: Backend, const D: usize> StateTensor<B, D> {
     }
 
     fn with_id(id: ParamId, value: Tensor<B, D>) -> Self {
-        Self {
-            id,
-            value: Arc::new(Mutex::new(Some(value))),
-        }
+        Self { id, value: Arc::new(Mutex::new(Some(value))) }
     }
 
     /// Its identity in records and in Burn's gradient containers.

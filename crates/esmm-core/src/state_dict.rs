@@ -22,10 +22,7 @@ pub struct StateDict {
 impl StateDict {
     /// An empty one that is not from a file.
     pub fn new(source: impl Into<PathBuf>) -> Self {
-        Self {
-            source: source.into(),
-            entries: BTreeMap::new(),
-        }
+        Self { source: source.into(), entries: BTreeMap::new() }
     }
 
     /// Reads a safetensors file, or with the feature `pytorch` a `.pt` or `.pth` file of `torch.save`.
@@ -33,10 +30,7 @@ impl StateDict {
     /// # Errors
     /// A file that cannot be read, is damaged, or holds something other than float and integer tensors.
     pub fn read(path: &Path) -> Result<Self, EsmmError> {
-        let extension = path
-            .extension()
-            .and_then(|extension| extension.to_str())
-            .unwrap_or_default();
+        let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
         match extension {
             "pt" | "pth" | "bin" => read_pytorch(path),
             _ => read_safetensors(path),
@@ -52,10 +46,7 @@ impl StateDict {
         let mut temporary = path.as_os_str().to_owned();
         temporary.push(".tmp");
         let temporary = PathBuf::from(temporary);
-        let views = self
-            .entries
-            .iter()
-            .map(|(name, data)| (name.as_str(), DataView(data)));
+        let views = self.entries.iter().map(|(name, data)| (name.as_str(), DataView(data)));
         // The library writes a file that only its owner may read: it gets the permissions of an ordinary one.
         let permissions = fs::File::create(&temporary).and_then(|file| Ok(file.metadata()?.permissions()));
         let permissions = permissions.map_err(|error| failed(error.to_string()))?;
@@ -86,12 +77,7 @@ impl StateDict {
         }
         let found = format!("{:?} {:?}", data.dtype, data.shape.to_vec());
         let expected = format!("F32 {shape:?}");
-        Err(EsmmError::EntryShape {
-            path: self.source.clone(),
-            name: name.to_owned(),
-            found,
-            expected,
-        })
+        Err(EsmmError::EntryShape { path: self.source.clone(), name: name.to_owned(), found, expected })
     }
 
     /// Checks that the names are those of a model, counters of batches aside.
@@ -100,10 +86,7 @@ impl StateDict {
     /// Names the first entry that is missing, or else the first that is left over.
     pub fn check_names(&self, known: &[String]) -> Result<(), EsmmError> {
         let is_counter = |name: &&String| name.ends_with("num_batches_tracked");
-        let mut surplus = self
-            .entries
-            .keys()
-            .filter(|name| !is_counter(name) && !known.contains(name));
+        let mut surplus = self.entries.keys().filter(|name| !is_counter(name) && !known.contains(name));
         let mut needed = known.iter().filter(|name| !is_counter(name));
         if let Some(name) = needed.find(|name| !self.entries.contains_key(*name)) {
             // Only a name that the model does not know can be another spelling of one that it misses.
@@ -120,11 +103,7 @@ impl StateDict {
     }
 
     fn missing(&self, name: &str, hint: String) -> EsmmError {
-        EsmmError::MissingEntry {
-            path: self.source.clone(),
-            name: name.to_owned(),
-            hint,
-        }
+        EsmmError::MissingEntry { path: self.source.clone(), name: name.to_owned(), hint }
     }
 }
 
@@ -133,16 +112,11 @@ fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a String>) -> Stri
         .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
         .filter(|(similarity, _)| *similarity > 0.8)
         .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map_or_else(String::new, |(_, candidate)| {
-            format!(" (did you mean `{candidate}`?)")
-        })
+        .map_or_else(String::new, |(_, candidate)| format!(" (did you mean `{candidate}`?)"))
 }
 
 fn weights(path: &Path, reason: &str) -> EsmmError {
-    EsmmError::Weights {
-        path: path.to_owned(),
-        reason: reason.to_owned(),
-    }
+    EsmmError::Weights { path: path.to_owned(), reason: reason.to_owned() }
 }
 
 fn read_safetensors(path: &Path) -> Result<StateDict, EsmmError> {
@@ -158,12 +132,7 @@ fn read_safetensors(path: &Path) -> Result<StateDict, EsmmError> {
             Dtype::I64 => TensorData::new(numbers(bytes, i64::from_le_bytes), shape),
             other => {
                 let (found, expected) = (format!("{other:?} {shape:?}"), "F32, F64 or I64".to_owned());
-                return Err(EsmmError::EntryShape {
-                    path: path.to_owned(),
-                    name,
-                    found,
-                    expected,
-                });
+                return Err(EsmmError::EntryShape { path: path.to_owned(), name, found, expected });
             }
         };
         dict.entries.insert(name, data);
@@ -172,12 +141,7 @@ fn read_safetensors(path: &Path) -> Result<StateDict, EsmmError> {
 }
 
 fn numbers<T, const N: usize>(bytes: &[u8], number: impl Fn([u8; N]) -> T) -> Vec<T> {
-    bytes
-        .as_chunks::<N>()
-        .0
-        .iter()
-        .map(|chunk| number(*chunk))
-        .collect()
+    bytes.as_chunks::<N>().0.iter().map(|chunk| number(*chunk)).collect()
 }
 
 #[cfg(feature = "pytorch")]
@@ -187,14 +151,8 @@ fn read_pytorch(path: &Path) -> Result<StateDict, EsmmError> {
         burn_store::pytorch::PytorchReader::new(path).map_err(|error| unreadable(format!("{error:?}")))?;
     let mut dict = StateDict::new(path);
     for (name, snapshot) in reader.into_tensors() {
-        let data = snapshot
-            .to_data()
-            .map_err(|error| unreadable(format!("entry `{name}`: {error:?}")))?;
-        let data = if data.dtype.is_float() {
-            data.convert::<f32>()
-        } else {
-            data.convert::<i64>()
-        };
+        let data = snapshot.to_data().map_err(|error| unreadable(format!("entry `{name}`: {error:?}")))?;
+        let data = if data.dtype.is_float() { data.convert::<f32>() } else { data.convert::<i64>() };
         dict.entries.insert(name, data);
     }
     Ok(dict)
@@ -202,21 +160,14 @@ fn read_pytorch(path: &Path) -> Result<StateDict, EsmmError> {
 
 #[cfg(not(feature = "pytorch"))]
 fn read_pytorch(path: &Path) -> Result<StateDict, EsmmError> {
-    Err(weights(
-        path,
-        "reading PyTorch files needs the cargo feature `pytorch`",
-    ))
+    Err(weights(path, "reading PyTorch files needs the cargo feature `pytorch`"))
 }
 
 struct DataView<'a>(&'a TensorData);
 
 impl View for DataView<'_> {
     fn dtype(&self) -> Dtype {
-        if self.0.dtype == DType::I64 {
-            Dtype::I64
-        } else {
-            Dtype::F32
-        }
+        if self.0.dtype == DType::I64 { Dtype::I64 } else { Dtype::F32 }
     }
 
     fn shape(&self) -> &[usize] {

@@ -38,30 +38,14 @@ impl ModelSummary {
             layers.push(LayerSummary::new(&table.name, "Embedding", output, parameters));
         }
         for feature in config.schema.sparse().filter(|feature| feature.shares.is_some()) {
-            layers.push(LayerSummary::new(
-                &feature.name,
-                "Shared embedding",
-                format!("[B, {dim}]"),
-                0,
-            ));
+            layers.push(LayerSummary::new(&feature.name, "Shared embedding", format!("[B, {dim}]"), 0));
         }
         let (mut width, stages) = (config.schema.input_width(dim), config.stages);
         layers.push(LayerSummary::new("input", "Concat", format!("[B, {width}]"), 0));
-        for (j, (&hidden, &dropout)) in config
-            .towers
-            .hidden
-            .iter()
-            .zip(&config.towers.dropout)
-            .enumerate()
-        {
+        for (j, (&hidden, &dropout)) in config.towers.hidden.iter().zip(&config.towers.dropout).enumerate() {
             let shape = || format!("[{stages}, B, {hidden}]");
             let weights = (stages * (width + 1) * hidden) as u64;
-            layers.push(LayerSummary::new(
-                &format!("ctr_hidden_{j}"),
-                "Linear",
-                shape(),
-                weights,
-            ));
+            layers.push(LayerSummary::new(&format!("ctr_hidden_{j}"), "Linear", shape(), weights));
             let width_all = (stages * hidden) as u64;
             if config.towers.batch_norm {
                 let mut norm =
@@ -70,30 +54,15 @@ impl ModelSummary {
                 layers.push(norm);
             }
             if let Some((kind, parameters)) = activation(config.towers.activation, stages) {
-                layers.push(LayerSummary::new(
-                    &format!("ctr_activation_{j}"),
-                    kind,
-                    shape(),
-                    parameters,
-                ));
+                layers.push(LayerSummary::new(&format!("ctr_activation_{j}"), kind, shape(), parameters));
             }
             if dropout > 0.0 {
-                layers.push(LayerSummary::new(
-                    &format!("ctr_dropout_{j}"),
-                    "Dropout",
-                    shape(),
-                    0,
-                ));
+                layers.push(LayerSummary::new(&format!("ctr_dropout_{j}"), "Dropout", shape(), 0));
             }
             width = hidden;
         }
         let weights = (stages * (width + 1)) as u64;
-        layers.push(LayerSummary::new(
-            "task_last_layer",
-            "Linear",
-            format!("[B, {stages}]"),
-            weights,
-        ));
+        layers.push(LayerSummary::new("task_last_layer", "Linear", format!("[B, {stages}]"), weights));
         Self { layers }
     }
 
@@ -110,13 +79,7 @@ impl ModelSummary {
 
 impl LayerSummary {
     fn new(name: &str, kind: &'static str, output: String, parameters: u64) -> Self {
-        Self {
-            name: name.to_owned(),
-            kind,
-            output,
-            parameters,
-            buffers: 0,
-        }
+        Self { name: name.to_owned(), kind, output, parameters, buffers: 0 }
     }
 
     /// Bytes of its parameters and buffers in f32.
@@ -127,19 +90,8 @@ impl LayerSummary {
 
 impl fmt::Display for ModelSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = self
-            .layers
-            .iter()
-            .map(|layer| layer.name.chars().count())
-            .max()
-            .unwrap_or(0)
-            .max(5);
-        let kind = self
-            .layers
-            .iter()
-            .map(|layer| layer.kind.len())
-            .max()
-            .unwrap_or(0);
+        let name = self.layers.iter().map(|layer| layer.name.chars().count()).max().unwrap_or(0).max(5);
+        let kind = self.layers.iter().map(|layer| layer.kind.len()).max().unwrap_or(0);
         let mut line = |a: &str, b: &str, c: &str, d: &str, e: &str| {
             writeln!(f, "{a:<name$}  {b:<kind$}  {c:<14}  {d:>13}  {e:>10}")
         };
@@ -148,13 +100,7 @@ impl fmt::Display for ModelSummary {
             let (parameters, bytes) = (grouped(layer.parameters), memory(layer.bytes()));
             line(&layer.name, layer.kind, &layer.output, &parameters, &bytes)?;
         }
-        line(
-            "total",
-            "",
-            "",
-            &grouped(self.parameters()),
-            &memory(self.bytes()),
-        )
+        line("total", "", "", &grouped(self.parameters()), &memory(self.bytes()))
     }
 }
 
@@ -197,10 +143,7 @@ mod tests {
 
     #[test]
     fn parameters_of_the_notebook_add_up() {
-        let users = vec![
-            NotebookFeature::new("user_id", 11, 0),
-            NotebookFeature::new("user_num", 1, 1),
-        ];
+        let users = vec![NotebookFeature::new("user_id", 11, 0), NotebookFeature::new("user_num", 1, 1)];
         let items = vec![NotebookFeature::new("item_id", 8, 2)];
         let summary = ModelSummary::new(&NotebookConfig::new(users, items).model().unwrap());
         let tables = (11 + 8) * 128;

@@ -98,33 +98,17 @@ impl TowersConfig {
     /// # Errors
     /// A hidden width of 0, a dropout outside `[0, 1)`, or not one dropout a layer.
     pub fn validate(&self) -> Result<(), EsmmError> {
-        let error = |key, found, allowed: &str| {
-            Err(EsmmError::Config {
-                key,
-                found,
-                allowed: allowed.to_owned(),
-            })
-        };
+        let error =
+            |key, found, allowed: &str| Err(EsmmError::Config { key, found, allowed: allowed.to_owned() });
         if self.hidden.contains(&0) {
-            return error(
-                "towers.hidden",
-                format!("{:?}", self.hidden),
-                "widths must be at least 1",
-            );
+            return error("towers.hidden", format!("{:?}", self.hidden), "widths must be at least 1");
         }
         if self.dropout.len() != self.hidden.len() {
-            let allowed = format!(
-                "one probability for each of the {} hidden layers",
-                self.hidden.len()
-            );
+            let allowed = format!("one probability for each of the {} hidden layers", self.hidden.len());
             return error("towers.dropout", format!("{:?}", self.dropout), &allowed);
         }
         if self.dropout.iter().any(|p| !(0.0..1.0).contains(p)) {
-            return error(
-                "towers.dropout",
-                format!("{:?}", self.dropout),
-                "probabilities must be in [0, 1)",
-            );
+            return error("towers.dropout", format!("{:?}", self.dropout), "probabilities must be in [0, 1)");
         }
         Ok(())
     }
@@ -141,20 +125,14 @@ impl TowersConfig {
         let mut layers = Vec::new();
         for &hidden in &self.hidden {
             let linear = StackedLinear::init(towers, width, hidden, rng, device);
-            let norm = self
-                .batch_norm
-                .then(|| StackedBatchNorm::init(towers, hidden, device));
+            let norm = self.batch_norm.then(|| StackedBatchNorm::init(towers, hidden, device));
             let slope = (self.activation == Activation::Prelu)
                 .then(|| Param::from_tensor(Tensor::full([towers], PRELU_SLOPE, device)));
             layers.push(TowerLayer { linear, norm, slope });
             width = hidden;
         }
         let output = StackedLinear::init(towers, width, 1, rng, device);
-        Towers {
-            layers,
-            output,
-            config: self.clone(),
-        }
+        Towers { layers, output, config: self.clone() }
     }
 }
 
@@ -164,9 +142,8 @@ impl<B: EsmmBackend> Towers<B> {
     /// # Shapes
     /// `[1 or K, B, input]` to `[B, K]`.
     pub fn forward(&self, input: Tensor<B, 3>) -> Tensor<B, 2> {
-        let hidden = self.layers.iter().fold(input, |hidden, layer| {
-            layer.forward(hidden, self.config.activation)
-        });
+        let hidden =
+            self.layers.iter().fold(input, |hidden, layer| layer.forward(hidden, self.config.activation));
         stack_logits(self.output.forward(hidden))
     }
 
@@ -220,12 +197,7 @@ impl<B: EsmmBackend> TowerLayer<B> {
             slope: self.slope(&device).into_primitive().tensor(),
         };
         let batch_norm = self.norm.is_some();
-        let spec = BlockSpec {
-            batch_norm,
-            epsilon: BATCH_NORM_EPSILON,
-            activation,
-            dropout,
-        };
+        let spec = BlockSpec { batch_norm, epsilon: BATCH_NORM_EPSILON, activation, dropout };
         let block = B::tower_block(input, spec);
         if let Some(norm) = &self.norm {
             norm.observe(float(block.mean), float(block.variance), rows);
@@ -234,9 +206,7 @@ impl<B: EsmmBackend> TowerLayer<B> {
     }
 
     fn slope(&self, device: &B::Device) -> Tensor<B, 1> {
-        self.slope
-            .as_ref()
-            .map_or_else(|| Tensor::zeros([1], device), |slope| slope.val())
+        self.slope.as_ref().map_or_else(|| Tensor::zeros([1], device), |slope| slope.val())
     }
 }
 
@@ -284,25 +254,16 @@ impl<B: Backend> StackedBatchNorm<B> {
 
     /// Moves the running statistics towards those of a batch of `rows` rows.
     fn observe(&self, mean: Tensor<B, 2>, variance: Tensor<B, 2>, rows: usize) {
-        let unbiased = if rows > 1 {
-            rows as f64 / (rows - 1) as f64
-        } else {
-            1.0
-        };
+        let unbiased = if rows > 1 { rows as f64 / (rows - 1) as f64 } else { 1.0 };
         let keep = 1.0 - BATCH_NORM_MOMENTUM;
-        self.running_mean
-            .update(|old| old * keep + mean.detach() * BATCH_NORM_MOMENTUM);
-        self.running_variance
-            .update(|old| old * keep + variance.detach() * (BATCH_NORM_MOMENTUM * unbiased));
+        self.running_mean.update(|old| old * keep + mean.detach() * BATCH_NORM_MOMENTUM);
+        self.running_variance.update(|old| old * keep + variance.detach() * (BATCH_NORM_MOMENTUM * unbiased));
     }
 }
 
 fn linear<B: EsmmBackend>(input: Tensor<B, 3>, weight: Tensor<B, 3>, bias: Tensor<B, 2>) -> Tensor<B, 3> {
     let (x, w) = (input.dims(), weight.dims());
-    assert!(
-        x[2] == w[1] && (x[0] == 1 || x[0] == w[0]),
-        "input {x:?} does not fit the weights {w:?}"
-    );
+    assert!(x[2] == w[1] && (x[0] == 1 || x[0] == w[0]), "input {x:?} does not fit the weights {w:?}");
     let [input, weight] = [input, weight].map(|tensor| tensor.into_primitive().tensor());
     float(B::stacked_linear(input, weight, bias.into_primitive().tensor()))
 }

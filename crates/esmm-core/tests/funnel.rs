@@ -25,11 +25,8 @@ fn column(pairs: &[Value], key: &str) -> Vec<f64> {
 }
 
 fn logits<B: Backend>(pairs: &[Value]) -> Tensor<B, 2> {
-    let rows: Vec<f64> = column(pairs, "a")
-        .into_iter()
-        .zip(column(pairs, "b"))
-        .flat_map(<[f64; 2]>::from)
-        .collect();
+    let rows: Vec<f64> =
+        column(pairs, "a").into_iter().zip(column(pairs, "b")).flat_map(<[f64; 2]>::from).collect();
     tensor(&rows, [pairs.len(), 2])
 }
 
@@ -75,11 +72,7 @@ fn probabilities() {
     let rows = logits::<Plain>(&pairs);
     for conditional in [by_columns(&rows), rows] {
         let probs = FunnelLogits { conditional }.probs();
-        for (key, found) in [
-            ("log_ctr", probs.ctr),
-            ("log_cvr", probs.cvr),
-            ("log_ctcvr", probs.ctcvr),
-        ] {
+        for (key, found) in [("log_ctr", probs.ctr), ("log_cvr", probs.cvr), ("log_ctcvr", probs.ctcvr)] {
             for (found, log_p) in values(found).into_iter().zip(column(&pairs, key)) {
                 let relative = RELATIVE + log_p.abs() * f64::from(f32::EPSILON);
                 assert_near(key, &[found], &[log_p.exp()], TINY, relative);
@@ -106,10 +99,7 @@ fn gradients() {
             let columns = by_columns(&rows.clone().detach()).require_grad();
             for leaf in [rows, columns] {
                 let reached = Tensor::full([pairs.len(), 2], label as f32, &Default::default());
-                let losses = FunnelLogits {
-                    conditional: leaf.clone(),
-                }
-                .losses(reached);
+                let losses = FunnelLogits { conditional: leaf.clone() }.losses(reached);
                 // The loss is a mean: times the number of rows it is the sum of the pairs.
                 let grads = (losses.slice(k..k + 1) * pairs.len() as f64).backward();
                 let found = values(leaf.grad(&grads).unwrap());
@@ -128,27 +118,15 @@ fn a_product_of_sigmoids_is_not_finite() {
     let both = sigmoid(leaf.clone()).prod_dim(1);
     let naive = (both.neg() + 1.0).log().neg().sum();
     assert_eq!(values(naive.clone()), [f64::INFINITY]);
-    assert!(
-        values(leaf.grad(&naive.backward()).unwrap())
-            .iter()
-            .all(|grad| !grad.is_finite())
-    );
+    assert!(values(leaf.grad(&naive.backward()).unwrap()).iter().all(|grad| !grad.is_finite()));
 
     let leaf = tensor::<Auto, 2>(&[20.0, 20.0], [1, 2]).require_grad();
-    let losses = FunnelLogits {
-        conditional: leaf.clone(),
-    }
-    .losses(Tensor::zeros([1, 2], &Default::default()));
+    let losses =
+        FunnelLogits { conditional: leaf.clone() }.losses(Tensor::zeros([1, 2], &Default::default()));
     let grads = losses.clone().slice(1..2).backward();
     // -log(1 - s(20)^2), near 20 - log 2; each derivative is s(20)^2 s(-20) / (1 - s(20)^2), near 1/2.
     assert_near("loss", &values(losses)[1..], &[20.0 - 2.0_f64.ln()], 1e-5, 0.0);
-    assert_near(
-        "gradient",
-        &values(leaf.grad(&grads).unwrap()),
-        &[0.5, 0.5],
-        1e-5,
-        0.0,
-    );
+    assert_near("gradient", &values(leaf.grad(&grads).unwrap()), &[0.5, 0.5], 1e-5, 0.0);
 }
 
 #[test]
@@ -160,19 +138,13 @@ fn a_later_stage_is_never_likelier() {
         let funnel = FunnelLogits { conditional };
         let reach = values(funnel.reach_probs());
         for reach in reach.chunks_exact(stages) {
-            assert!(
-                reach.windows(2).all(|pair| 1.0 >= pair[0] && pair[0] >= pair[1]),
-                "{reach:?}"
-            );
+            assert!(reach.windows(2).all(|pair| 1.0 >= pair[0] && pair[0] >= pair[1]), "{reach:?}");
             assert!(reach[stages - 1] >= 0.0);
         }
         let probs = funnel.probs();
         let [ctr, cvr, ctcvr] = [probs.ctr, probs.cvr, probs.ctcvr].map(values);
         for row in 0..rows {
-            assert!(
-                ctcvr[row] <= ctr[row] && ctcvr[row] <= cvr[row],
-                "row {row} at scale {scale}"
-            );
+            assert!(ctcvr[row] <= ctr[row] && ctcvr[row] <= cvr[row], "row {row} at scale {scale}");
         }
         let logs = funnel.reach_logs();
         let sums = values(logs.log_reach.exp() + logs.log_not_reach.exp());

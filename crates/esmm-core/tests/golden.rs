@@ -37,11 +37,7 @@ impl Golden {
             "prelu" => Activation::Prelu,
             other => panic!("activation {other}"),
         };
-        Self {
-            json,
-            notebook,
-            config,
-        }
+        Self { json, notebook, config }
     }
 
     fn load<B: Backend>(&self, file: &str) -> Esmm<B> {
@@ -104,37 +100,16 @@ fn training_step_of(name: &str, tables: usize) {
     golden.assert_logits(forward.logits.clone(), "logits");
 
     let reached = TensorData::new(floats(&first["reached"]), [batch.rows, golden.config.stages]);
-    let losses = forward
-        .logits
-        .losses(Tensor::from_data(reached, &Default::default()));
-    assert_near(
-        "losses",
-        &values(losses.clone()),
-        &numbers(&golden.json["losses"]),
-        1e-5,
-        0.0,
-    );
+    let losses = forward.logits.losses(Tensor::from_data(reached, &Default::default()));
+    assert_near("losses", &values(losses.clone()), &numbers(&golden.json["losses"]), 1e-5, 0.0);
 
     let mut grads = losses.sum().backward();
     let found = gradients(&golden.config, &model, &forward.touched, &mut grads);
     let expected = golden_dict(&format!("{name}_grads.safetensors"));
-    let parameters = found
-        .entries
-        .keys()
-        .filter(|name| !name.contains("running_") && !name.contains("_tracked"));
-    assert!(
-        parameters.eq(expected.entries.keys()),
-        "{:?}",
-        found.entries.keys()
-    );
-    assert_eq!(
-        expected
-            .entries
-            .keys()
-            .filter(|name| !name.starts_with("task_"))
-            .count(),
-        tables
-    );
+    let parameters =
+        found.entries.keys().filter(|name| !name.contains("running_") && !name.contains("_tracked"));
+    assert!(parameters.eq(expected.entries.keys()), "{:?}", found.entries.keys());
+    assert_eq!(expected.entries.keys().filter(|name| !name.starts_with("task_")).count(), tables);
     assert_entries_near(&found, &expected, 1e-6);
 
     let statistics = golden_dict(&format!("{name}_stats.safetensors"));
@@ -161,14 +136,8 @@ fn gradients(
     }
     let untouched = dense.iter().filter(|value| value.is_nan()).count();
     assert!(untouched > 0, "the fixture touches every row");
-    let dense: Vec<f64> = dense
-        .iter()
-        .map(|&value| if value.is_nan() { 0.0 } else { value })
-        .collect();
-    holder
-        .embeddings
-        .table
-        .update(|_| common::tensor(&dense, [height, width]));
+    let dense: Vec<f64> = dense.iter().map(|&value| if value.is_nan() { 0.0 } else { value }).collect();
+    holder.embeddings.table.update(|_| common::tensor(&dense, [height, width]));
 
     for (to, from) in holder.towers.layers.iter_mut().zip(&model.towers.layers) {
         take(&mut to.linear.weight, &from.linear.weight, grads);
@@ -181,11 +150,7 @@ fn gradients(
             take(to, from, grads);
         }
     }
-    take(
-        &mut holder.towers.output.weight,
-        &model.towers.output.weight,
-        grads,
-    );
+    take(&mut holder.towers.output.weight, &model.towers.output.weight, grads);
     take(&mut holder.towers.output.bias, &model.towers.output.bias, grads);
     holder.state_dict(config)
 }
@@ -201,19 +166,9 @@ fn a_state_dict_goes_through_the_model_unchanged() {
     let path = folder.path().join("written.safetensors");
     for file in ["notebook.pt", "notebook.safetensors"] {
         let model = notebook.load::<Plain>(file);
-        model
-            .state_dict(&notebook.config)
-            .write_safetensors(&path)
-            .unwrap();
-        let (written, original) = (
-            StateDict::read(&path).unwrap(),
-            golden_dict("notebook.safetensors"),
-        );
-        assert!(
-            written.entries.keys().eq(original.entries.keys()),
-            "{:?}",
-            written.entries.keys()
-        );
+        model.state_dict(&notebook.config).write_safetensors(&path).unwrap();
+        let (written, original) = (StateDict::read(&path).unwrap(), golden_dict("notebook.safetensors"));
+        assert!(written.entries.keys().eq(original.entries.keys()), "{:?}", written.entries.keys());
         for (name, data) in &original.entries {
             let found = &written.entries[name];
             assert_eq!((&found.shape, found.dtype), (&data.shape, data.dtype), "{name}");

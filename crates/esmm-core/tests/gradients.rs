@@ -36,20 +36,9 @@ fn bag_pool() {
     let w = uniform(1, 7);
     // Bags 1 and 4 are empty, bag 3 has one row twice; a weight may be negative or 0.
     let bags = [(0, 2), (0, 0), (2, 1), (3, 0), (3, 0), (3, 3), (5, 4)];
-    let bags: Vec<_> = bags
-        .iter()
-        .zip(&w)
-        .map(|(&(bag, slot), &weight)| (bag, slot, weight))
-        .collect();
+    let bags: Vec<_> = bags.iter().zip(&w).map(|(&(bag, slot), &weight)| (bag, slot, weight)).collect();
     let cases = [
-        (
-            "singles",
-            4,
-            3,
-            6,
-            false,
-            single(&[0, 1, 2, 0, 3, 2, 0, 4, 5, 1, 1, 1]),
-        ),
+        ("singles", 4, 3, 6, false, single(&[0, 1, 2, 0, 3, 2, 0, 4, 5, 1, 1, 1])),
         ("weighted bags with empty ones", 2, 3, 5, true, bags),
         ("singles given as bags", 4, 1, 3, true, single(&[2, 0, 1, 1])),
         ("one row in the whole batch", 9, 2, 1, false, single(&[0; 18])),
@@ -61,10 +50,7 @@ fn bag_pool() {
             let what = &format!("{what}, {tables} tables, transposed {swapped}");
             let bags = rows * num_sparse;
             let sizes = [tables, num_touched, dim, bags];
-            let (x, weights) = (
-                uniform(2, tables * num_touched * dim),
-                uniform(3, tables * bags * dim),
-            );
+            let (x, weights) = (uniform(2, tables * num_touched * dim), uniform(3, tables * bags * dim));
             let segments: Vec<_> = entries.iter().map(|entry| entry.0).collect();
             let slots: Vec<_> = entries.iter().map(|entry| entry.1).collect();
             let scales: Vec<_> = entries.iter().map(|entry| entry.2).collect();
@@ -125,13 +111,7 @@ fn stacked_linear() {
             let expected = differences(|x| products(x, &w, &b, sizes), &x, &weights);
             assert_near(&what("input"), &input.grad(&grads), &expected, ABSOLUTE, RELATIVE);
             let expected = differences(|w| products(&x, w, &b, sizes), &w, &weights);
-            assert_near(
-                &what("weight"),
-                &weight.grad(&grads),
-                &expected,
-                ABSOLUTE,
-                RELATIVE,
-            );
+            assert_near(&what("weight"), &weight.grad(&grads), &expected, ABSOLUTE, RELATIVE);
             let expected = differences(|b| products(&x, &w, b, sizes), &b, &weights);
             assert_near(&what("bias"), &bias.grad(&grads), &expected, ABSOLUTE, RELATIVE);
         }

@@ -43,24 +43,15 @@ fn a_missing_entry_is_named() {
     let text = refusal(|dict| drop(dict.entries.remove(name)));
     assert_eq!(text, format!("model: entry `{name}` is missing"));
     let text = refusal(|dict| drop(dict.entries.remove("task_2_dnn.ctr_activation_0.weight")));
-    assert_eq!(
-        text,
-        "model: entry `task_2_dnn.ctr_activation_0.weight` is missing"
-    );
+    assert_eq!(text, "model: entry `task_2_dnn.ctr_activation_0.weight` is missing");
     let text = refusal(|dict| dict.entries.clear());
-    assert!(
-        text.starts_with("model: entry `") && text.ends_with("` is missing"),
-        "{text}"
-    );
+    assert!(text.starts_with("model: entry `") && text.ends_with("` is missing"), "{text}");
 }
 
 #[test]
 fn a_misspelt_entry_is_suggested() {
     let text = refusal(|dict| rename(dict, "user.weight", "users.weight"));
-    assert_eq!(
-        text,
-        "model: entry `user.weight` is missing (did you mean `users.weight`?)"
-    );
+    assert_eq!(text, "model: entry `user.weight` is missing (did you mean `users.weight`?)");
     let text = refusal(|dict| rename(dict, "item.weight", "zzz"));
     assert_eq!(text, "model: entry `item.weight` is missing");
 }
@@ -69,10 +60,7 @@ fn a_misspelt_entry_is_suggested() {
 fn a_surplus_entry_is_named() {
     let text = refusal(|dict| drop(dict.entries.insert("item.weights".into(), zeros([4, 3]))));
     let hint = "(did you mean `item.weight`?)";
-    assert_eq!(
-        text,
-        format!("model: entry `item.weights` belongs to no part of the model {hint}")
-    );
+    assert_eq!(text, format!("model: entry `item.weights` belongs to no part of the model {hint}"));
     let text = refusal(|dict| drop(dict.entries.insert("zzz".into(), zeros([1]))));
     assert_eq!(text, "model: entry `zzz` belongs to no part of the model");
 }
@@ -89,17 +77,11 @@ fn a_wrong_shape_or_type_is_told() {
     ] {
         let data = TensorData::zeros::<f32, _>(found.clone());
         let text = refusal(|dict| drop(dict.entries.insert(name.into(), data)));
-        assert_eq!(
-            text,
-            format!("model: entry `{name}` is F32 {found:?}, expected F32 {expected}")
-        );
+        assert_eq!(text, format!("model: entry `{name}` is F32 {found:?}, expected F32 {expected}"));
     }
     let whole = TensorData::zeros::<i64, _>([7, 3]);
     let text = refusal(|dict| drop(dict.entries.insert("user.weight".into(), whole)));
-    assert_eq!(
-        text,
-        "model: entry `user.weight` is I64 [7, 3], expected F32 [7, 3]"
-    );
+    assert_eq!(text, "model: entry `user.weight` is I64 [7, 3], expected F32 [7, 3]");
 }
 
 #[test]
@@ -120,8 +102,7 @@ fn counters_of_batches_are_optional() {
     let model = config.init::<Plain>(&device).unwrap();
     let mut dict = model.state_dict(&config);
     let before = dict.entries.len();
-    dict.entries
-        .retain(|name, _| !name.ends_with("num_batches_tracked"));
+    dict.entries.retain(|name, _| !name.ends_with("num_batches_tracked"));
     assert_eq!(dict.entries.len(), before - 2);
     assert!(model.load_state_dict(&config, dict).is_ok());
 }
@@ -130,15 +111,9 @@ fn counters_of_batches_are_optional() {
 fn own_tables_have_names_and_go_through_a_file() {
     let mut config = config(user_price_item());
     config.shared_embeddings = false;
-    let dict = config
-        .init::<Plain>(&Default::default())
-        .unwrap()
-        .state_dict(&config);
-    let tables: Vec<_> = dict
-        .entries
-        .keys()
-        .filter(|name| name.contains("user") || name.contains("item"))
-        .collect();
+    let dict = config.init::<Plain>(&Default::default()).unwrap().state_dict(&config);
+    let tables: Vec<_> =
+        dict.entries.keys().filter(|name| name.contains("user") || name.contains("item")).collect();
     let expected =
         ["1_dnn.item", "1_dnn.user", "2_dnn.item", "2_dnn.user"].map(|name| format!("task_{name}.weight"));
     assert_eq!(tables, expected.iter().collect::<Vec<_>>());

@@ -12,16 +12,8 @@ use esmm_core::backend::{RowRule, RowState, RowUpdate};
 const HEIGHT: usize = 12;
 const WIDTH: usize = 5;
 /// Rows of each step: again and again, resting, once, never (4, 5, 11); one row, and every other one.
-const STEPS: [&[usize]; 8] = [
-    &[3, 0, 7],
-    &[7],
-    &[1, 3, 9, 2],
-    &[0],
-    &[10, 8, 6, 2, 0],
-    &[3],
-    &[9, 7, 0],
-    &[6, 1],
-];
+const STEPS: [&[usize]; 8] =
+    [&[3, 0, 7], &[7], &[1, 3, 9, 2], &[0], &[10, 8, 6, 2, 0], &[3], &[9, 7, 0], &[6, 1]];
 const NEVER: [usize; 3] = [4, 5, 11];
 
 /// Table and moments in f64, a row at a time.
@@ -37,11 +29,7 @@ impl Expected {
     fn step(&mut self, grads: &[Option<Vec<f64>>], update: RowUpdate) {
         for (row, grad) in grads.iter().enumerate() {
             let Some(grad) = grad else { continue };
-            let grad: Vec<f64> = grad
-                .iter()
-                .zip(&self.table[row])
-                .map(|(g, w)| g + update.l2 * w)
-                .collect();
+            let grad: Vec<f64> = grad.iter().zip(&self.table[row]).map(|(g, w)| g + update.l2 * w).collect();
             if let RowRule::RowWiseAdagrad { .. } = update.rule {
                 self.sums[row] += grad.iter().map(|g| g * g).sum::<f64>() / WIDTH as f64;
             }
@@ -56,12 +44,7 @@ impl Expected {
             RowRule::Sgd => g,
             RowRule::RowWiseAdagrad { epsilon } => g / (self.sums[row].sqrt() + epsilon),
             // torch.optim.SparseAdam: epsilon goes to the root before the bias correction.
-            RowRule::LazyAdam {
-                beta_1,
-                beta_2,
-                epsilon,
-                step,
-            } => {
+            RowRule::LazyAdam { beta_1, beta_2, epsilon, step } => {
                 let m = &mut self.first[row][column];
                 *m = beta_1 * *m + (1.0 - beta_1) * g;
                 let v = &mut self.second[row][column];
@@ -85,19 +68,13 @@ fn bits(tensor: &Tensor<Plain, 2>, rows: impl Iterator<Item = usize>) -> Vec<u32
     let [_, width] = tensor.dims();
     let values: Vec<f32> = tensor.to_data().to_vec().unwrap();
     rows.flat_map(|row| {
-        values[row * width..][..width]
-            .iter()
-            .map(|value| value.to_bits())
-            .collect::<Vec<_>>()
+        values[row * width..][..width].iter().map(|value| value.to_bits()).collect::<Vec<_>>()
     })
     .collect()
 }
 
 fn state(table: &[f64], moments: &[[usize; 2]]) -> (Tensor<Plain, 2>, Vec<Tensor<Plain, 2>>) {
-    let zeros = moments
-        .iter()
-        .map(|&shape| Tensor::zeros(shape, &Default::default()))
-        .collect();
+    let zeros = moments.iter().map(|&shape| Tensor::zeros(shape, &Default::default())).collect();
     (tensor(table, [HEIGHT, WIDTH]), zeros)
 }
 
@@ -114,11 +91,8 @@ fn run(rule: impl Fn(u64) -> RowRule, moments: &[[usize; 2]], l2: f64) {
         sums: vec![0.0; HEIGHT],
     };
     for (index, rows) in STEPS.into_iter().enumerate() {
-        let update = RowUpdate {
-            rule: rule(index as u64 + 1),
-            learning_rate: 0.05 / (1.0 + index as f64),
-            l2,
-        };
+        let update =
+            RowUpdate { rule: rule(index as u64 + 1), learning_rate: 0.05 / (1.0 + index as f64), l2 };
         let grads = uniform(40 + index as u64, rows.len() * WIDTH);
         let mut dense = vec![None; HEIGHT];
         for (&row, grad) in rows.iter().zip(grads.chunks_exact(WIDTH)) {
@@ -128,10 +102,7 @@ fn run(rule: impl Fn(u64) -> RowRule, moments: &[[usize; 2]], l2: f64) {
 
         let untouched = || (0..HEIGHT).filter(|row| !rows.contains(row));
         let all = |table: &Tensor<Plain, 2>, state: &[Tensor<Plain, 2>]| -> Vec<_> {
-            std::iter::once(table)
-                .chain(state)
-                .map(|tensor| bits(tensor, untouched()))
-                .collect()
+            std::iter::once(table).chain(state).map(|tensor| bits(tensor, untouched())).collect()
         };
         let before = all(&table, &state);
         (table, state) = step(table, state, rows, &grads, update);
@@ -163,10 +134,8 @@ fn step(
     grads: &[f64],
     update: RowUpdate,
 ) -> (Tensor<Plain, 2>, Vec<Tensor<Plain, 2>>) {
-    let state = RowState::<Plain> {
-        table: primitive(table),
-        moments: moments.into_iter().map(primitive).collect(),
-    };
+    let state =
+        RowState::<Plain> { table: primitive(table), moments: moments.into_iter().map(primitive).collect() };
     let grads = primitive(tensor::<Plain, 2>(grads, [rows.len(), WIDTH]));
     let state = Plain::update_rows(state, ints::<Plain>(rows), grads, update);
     (float(state.table), state.moments.into_iter().map(float).collect())
@@ -187,12 +156,7 @@ fn row_wise_adagrad() {
 
 #[test]
 fn lazy_adam() {
-    let rule = |step| RowRule::LazyAdam {
-        beta_1: 0.9,
-        beta_2: 0.99,
-        epsilon: 1e-3,
-        step,
-    };
+    let rule = |step| RowRule::LazyAdam { beta_1: 0.9, beta_2: 0.99, epsilon: 1e-3, step };
     run(rule, &[[HEIGHT, WIDTH]; 2], 0.0);
     run(rule, &[[HEIGHT, WIDTH]; 2], 0.1);
 }
@@ -200,44 +164,20 @@ fn lazy_adam() {
 /// A closed form: the first step of Adam goes by the learning rate, whatever the gradient.
 #[test]
 fn the_first_step_of_adam_is_the_learning_rate() {
-    let rule = RowRule::LazyAdam {
-        beta_1: 0.9,
-        beta_2: 0.999,
-        epsilon: 0.0,
-        step: 1,
-    };
+    let rule = RowRule::LazyAdam { beta_1: 0.9, beta_2: 0.999, epsilon: 0.0, step: 1 };
     let (table, moments) = state(&[0.0; HEIGHT * WIDTH], &[[HEIGHT, WIDTH]; 2]);
-    let update = RowUpdate {
-        rule,
-        learning_rate: 0.01,
-        l2: 0.0,
-    };
+    let update = RowUpdate { rule, learning_rate: 0.01, l2: 0.0 };
     let (table, _) = step(table, moments, &[2], &[1e-3, -1e-3, 5.0, -5.0, 0.25], update);
     let expected = [-0.01, 0.01, -0.01, 0.01, -0.01];
-    assert_near(
-        "row 2",
-        &values(table)[2 * WIDTH..][..WIDTH],
-        &expected,
-        0.0,
-        1e-5,
-    );
+    assert_near("row 2", &values(table)[2 * WIDTH..][..WIDTH], &expected, 0.0, 1e-5);
 }
 
 /// An optimizer may step for longer than an i32 counts; the bias correction is then 1.
 #[test]
 fn adam_counts_far() {
-    let rule = RowRule::LazyAdam {
-        beta_1: 0.9,
-        beta_2: 0.999,
-        epsilon: 0.0,
-        step: 1 << 32,
-    };
+    let rule = RowRule::LazyAdam { beta_1: 0.9, beta_2: 0.999, epsilon: 0.0, step: 1 << 32 };
     let (table, moments) = state(&[0.0; HEIGHT * WIDTH], &[[HEIGHT, WIDTH]; 2]);
-    let update = RowUpdate {
-        rule,
-        learning_rate: 0.01,
-        l2: 0.0,
-    };
+    let update = RowUpdate { rule, learning_rate: 0.01, l2: 0.0 };
     let (table, _) = step(table, moments, &[0], &[0.5; WIDTH], update);
     let expected = -0.01 * 0.1 / 0.001_f64.sqrt();
     assert_near("row 0", &values(table)[..WIDTH], &[expected; WIDTH], 0.0, 1e-5);
@@ -246,11 +186,7 @@ fn adam_counts_far() {
 #[test]
 fn the_autodiff_backend_updates_the_same() {
     let (start, grads) = (uniform(31, HEIGHT * WIDTH), uniform(40, 2 * WIDTH));
-    let update = RowUpdate {
-        rule: RowRule::RowWiseAdagrad { epsilon: 1e-3 },
-        learning_rate: 0.1,
-        l2: 0.01,
-    };
+    let update = RowUpdate { rule: RowRule::RowWiseAdagrad { epsilon: 1e-3 }, learning_rate: 0.1, l2: 0.01 };
     let (table, moments) = state(&start, &[[HEIGHT, 1]]);
     let (table, moments) = step(table, moments, &[7, 2], &grads, update);
 
@@ -262,9 +198,6 @@ fn the_autodiff_backend_updates_the_same() {
     let grads = primitive(tensor::<Auto, 2>(&grads, [2, WIDTH]));
     let state = Auto::update_rows(state, ints::<Auto>(&[7, 2]), grads, update);
     assert_eq!(values(float::<Auto, 2>(state.table)), values(table));
-    let [found, expected] = [
-        values(float::<Auto, 2>(state.moments[0].clone())),
-        values(moments[0].clone()),
-    ];
+    let [found, expected] = [values(float::<Auto, 2>(state.moments[0].clone())), values(moments[0].clone())];
     assert_eq!(found, expected);
 }

@@ -16,10 +16,7 @@ fn statistics(x: &[f64], [towers, rows, width]: [usize; 3]) -> (Vec<f64>, Vec<f6
     let columns = (0..towers).flat_map(|tower| (0..width).map(move |h| (tower, h)));
     let moments = columns.map(|(tower, h)| {
         let mean = of(tower, h).sum::<f64>() / rows as f64;
-        (
-            mean,
-            of(tower, h).map(|x| (x - mean).powi(2)).sum::<f64>() / rows as f64,
-        )
+        (mean, of(tower, h).map(|x| (x - mean).powi(2)).sum::<f64>() / rows as f64)
     });
     moments.unzip()
 }
@@ -57,12 +54,7 @@ fn tower_block() {
     for sizes in [[3, 7, 11], [2, 1, 5], [4, 2, 1], [1, 32, 3]] {
         for activation in [Activation::None, Activation::Relu, leaky, Activation::Prelu] {
             for (batch_norm, dropout) in [(true, None), (true, dropout), (false, None), (false, dropout)] {
-                let spec = BlockSpec {
-                    batch_norm,
-                    epsilon: 1e-5,
-                    activation,
-                    dropout,
-                };
+                let spec = BlockSpec { batch_norm, epsilon: 1e-5, activation, dropout };
                 for swapped in [false, true] {
                     tower_block_of(spec, sizes, swapped);
                 }
@@ -75,9 +67,7 @@ fn tower_block_of(spec: BlockSpec, sizes: [usize; 3], swapped: bool) {
     let [towers, rows, width] = sizes;
     let what = |name| format!("{name}, {sizes:?}, {spec:?}, transposed {swapped}");
     let len = towers * rows * width;
-    let mask = spec
-        .dropout
-        .map_or_else(|| vec![1.0; len], |dropout: Dropout| dropout.mask(len));
+    let mask = spec.dropout.map_or_else(|| vec![1.0; len], |dropout: Dropout| dropout.mask(len));
     let [x, weights] = [8, 9].map(|seed| uniform(seed, len));
     let [gamma, beta] = [10, 11].map(|seed| uniform(seed, towers * width));
     let slope = uniform(12, towers);
@@ -96,20 +86,11 @@ fn tower_block_of(spec: BlockSpec, sizes: [usize; 3], swapped: bool) {
         slope: primitive(slopes.view()),
     };
     let found = Auto::tower_block(input, spec);
-    let grads = backward(
-        &what("output"),
-        float::<Auto, 3>(found.output),
-        &expected,
-        &weights,
-    );
+    let grads = backward(&what("output"), float::<Auto, 3>(found.output), &expected, &weights);
     let near =
         |name, found: &[f64], expected: &[f64]| assert_near(&what(name), found, expected, ABSOLUTE, RELATIVE);
     let output = |inputs: [&[f64]; 4]| block(inputs, spec, &mask, sizes).0;
-    near(
-        "hidden",
-        &hidden.grad(&grads),
-        &differences(|x| output([x, &gamma, &beta, &slope]), &x, &weights),
-    );
+    near("hidden", &hidden.grad(&grads), &differences(|x| output([x, &gamma, &beta, &slope]), &x, &weights));
     if spec.batch_norm {
         let (mean, variance) = statistics(&x, sizes);
         near("mean", &values(float::<Auto, 2>(found.mean)), &mean);
@@ -119,11 +100,7 @@ fn tower_block_of(spec: BlockSpec, sizes: [usize; 3], swapped: bool) {
             &scale.grad(&grads),
             &differences(|g| output([&x, g, &beta, &slope]), &gamma, &weights),
         );
-        near(
-            "beta",
-            &shift.grad(&grads),
-            &differences(|b| output([&x, &gamma, b, &slope]), &beta, &weights),
-        );
+        near("beta", &shift.grad(&grads), &differences(|b| output([&x, &gamma, b, &slope]), &beta, &weights));
     }
     if spec.activation == Activation::Prelu {
         near(

@@ -24,10 +24,7 @@ fn table_grads(config: &EsmmConfig, stage: usize) -> Vec<Vec<f64>> {
     distinct.dedup();
     assert_eq!(distinct.len(), numbers.len(), "a row comes twice");
     let grads = values(rows.grads);
-    grads
-        .chunks_exact(grads.len() / config.copies())
-        .map(<[f64]>::to_vec)
-        .collect()
+    grads.chunks_exact(grads.len() / config.copies()).map(<[f64]>::to_vec).collect()
 }
 
 #[test]
@@ -61,12 +58,8 @@ fn a_linear_model_is_a_dot_product() {
     let row = |table: &[f64], id: usize| table[3 * id..][..3].to_vec();
     let mut expected = Vec::new();
     for (index, price) in price(0).into_iter().enumerate() {
-        let input = [
-            row(&user, index * index % 7),
-            vec![f64::from(price)],
-            row(&item, index * index % 4),
-        ]
-        .concat();
+        let input =
+            [row(&user, index * index % 7), vec![f64::from(price)], row(&item, index * index % 4)].concat();
         for task in ["task_1_dnn", "task_2_dnn"] {
             let weight = entry(&format!("{task}.task_last_layer.weight"));
             let bias = entry(&format!("{task}.task_last_layer.bias"))[0];
@@ -97,20 +90,11 @@ fn trains(config: &EsmmConfig) -> bool {
 
 #[test]
 fn schemas_of_one_kind() {
-    let dense = || {
-        (0..3)
-            .map(|j| Feature::dense(format!("x{j}"), Side::Context))
-            .collect()
-    };
-    let sparse = vec![
-        Feature::sparse("user", Side::User, 7),
-        Feature::sparse("item", Side::Item, 1),
-    ];
-    for (shared, batch_norm, hidden) in [
-        (true, true, vec![5]),
-        (false, false, vec![5]),
-        (true, false, vec![]),
-    ] {
+    let dense = || (0..3).map(|j| Feature::dense(format!("x{j}"), Side::Context)).collect();
+    let sparse = vec![Feature::sparse("user", Side::User, 7), Feature::sparse("item", Side::Item, 1)];
+    for (shared, batch_norm, hidden) in
+        [(true, true, vec![5]), (false, false, vec![5]), (true, false, vec![])]
+    {
         for (features, has_tables) in [(dense(), false), (sparse.clone(), true)] {
             let mut config = config(features);
             config.shared_embeddings = shared;
@@ -127,24 +111,14 @@ fn schemas_of_one_kind() {
 #[test]
 fn the_order_of_a_bag_does_not_matter() {
     for pooling in [Pooling::Sum, Pooling::Mean] {
-        let features = vec![
-            Feature::bag("history", Side::User, 9, pooling),
-            Feature::sparse("item", Side::Item, 4),
-        ];
+        let features =
+            vec![Feature::bag("history", Side::User, 9, pooling), Feature::sparse("item", Side::Item, 4)];
         let config = config(features);
         let model = config.init::<Plain>(&Default::default()).unwrap();
         let run = |ids: &[u32], weights: Option<&[f32]>| {
-            let bag = SparseInput::Bag {
-                offsets: &[0, ids.len()],
-                ids,
-                weights,
-            };
+            let bag = SparseInput::Bag { offsets: &[0, ids.len()], ids, weights };
             let sparse = [bag, SparseInput::Single(&[2])];
-            let input = BatchInput {
-                rows: 1,
-                sparse: &sparse,
-                dense: &[],
-            };
+            let input = BatchInput { rows: 1, sparse: &sparse, dense: &[] };
             values(
                 model
                     .forward(&FeatureBatch::new(&config.schema, input, &Default::default()).unwrap())
@@ -153,13 +127,7 @@ fn the_order_of_a_bag_does_not_matter() {
         };
         let (ids, weights) = ([3, 8, 3, 0, 5], [0.5, 1.0, -0.25, 2.0, 0.125]);
         let (turned, turned_weights) = ([5, 3, 0, 8, 3], [0.125, -0.25, 2.0, 1.0, 0.5]);
-        assert_near(
-            "weighted",
-            &run(&turned, Some(&turned_weights)),
-            &run(&ids, Some(&weights)),
-            1e-6,
-            1e-6,
-        );
+        assert_near("weighted", &run(&turned, Some(&turned_weights)), &run(&ids, Some(&weights)), 1e-6, 1e-6);
         assert_near("plain", &run(&turned, None), &run(&ids, None), 1e-6, 1e-6);
         assert_ne!(run(&ids, None), run(&ids, Some(&weights)));
         assert_ne!(run(&ids[..4], None), run(&ids, None));
@@ -172,14 +140,7 @@ fn dropout_is_for_training_and_depends_on_the_key_alone() {
     config.towers.dropout = vec![0.5, 0.25];
     let model = config.init::<Auto>(&Default::default()).unwrap();
     let batch = batch::<Auto>(&config.schema);
-    let run = |step| {
-        values(
-            model
-                .forward_train(&batch, DropoutKey { seed: 9, step })
-                .logits
-                .conditional,
-        )
-    };
+    let run = |step| values(model.forward_train(&batch, DropoutKey { seed: 9, step }).logits.conditional);
     assert_eq!(run(4), run(4));
     assert_ne!(run(4), run(5));
     assert_eq!(logits(&model, &config), logits(&model, &config));
@@ -189,10 +150,7 @@ fn dropout_is_for_training_and_depends_on_the_key_alone() {
 fn a_model_on_the_autodiff_backend_scores_the_same() {
     let config = config(user_price_item());
     let scores = logits(&config.init::<Plain>(&Default::default()).unwrap(), &config);
-    assert_eq!(
-        logits(&config.init::<Auto>(&Default::default()).unwrap(), &config),
-        scores
-    );
+    assert_eq!(logits(&config.init::<Auto>(&Default::default()).unwrap(), &config), scores);
 }
 
 #[test]
@@ -207,16 +165,11 @@ fn configurations_go_through_json() {
         let text = serde_json::to_string(&config).unwrap();
         assert_eq!(serde_json::from_str::<EsmmConfig>(&text).unwrap(), config);
         let text = serde_json::to_string(&config.schema).unwrap();
-        assert_eq!(
-            serde_json::from_str::<FeatureSchema>(&text).unwrap(),
-            config.schema
-        );
+        assert_eq!(serde_json::from_str::<FeatureSchema>(&text).unwrap(), config.schema);
     }
     let twice =
         r#"[{"kind": "dense", "name": "x", "side": "user"}, {"kind": "dense", "name": "x", "side": "item"}]"#;
-    let error = serde_json::from_str::<FeatureSchema>(twice)
-        .unwrap_err()
-        .to_string();
+    let error = serde_json::from_str::<FeatureSchema>(twice).unwrap_err().to_string();
     assert_eq!(error, "feature `x` is declared twice: names must be unique");
 }
 
@@ -224,18 +177,8 @@ fn configurations_go_through_json() {
 fn first_values_depend_on_the_seed_alone() {
     let config = config(user_price_item());
     let table = |seed| {
-        let config = EsmmConfig {
-            seed,
-            ..config.clone()
-        };
-        values(
-            config
-                .init::<Plain>(&Default::default())
-                .unwrap()
-                .embeddings
-                .table
-                .value(),
-        )
+        let config = EsmmConfig { seed, ..config.clone() };
+        values(config.init::<Plain>(&Default::default()).unwrap().embeddings.table.value())
     };
     assert_eq!(table(3), table(3));
     assert_ne!(table(3), table(4));

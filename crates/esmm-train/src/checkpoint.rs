@@ -114,10 +114,8 @@ impl Checkpoints {
         if state.format_version == FORMAT_VERSION {
             return Ok(Some(state));
         }
-        let reason = format!(
-            "has format version {}, this program reads {FORMAT_VERSION}",
-            state.format_version
-        );
+        let reason =
+            format!("has format version {}, this program reads {FORMAT_VERSION}", state.format_version);
         Err(TrainError::file(&path, reason))
     }
 
@@ -136,10 +134,7 @@ impl Checkpoints {
         B::InnerBackend: EsmmBackend,
     {
         let Some(newest) = self.newest() else {
-            return Err(TrainError::file(
-                &self.folder,
-                "holds no checkpoint to resume from",
-            ));
+            return Err(TrainError::file(&self.folder, "holds no checkpoint to resume from"));
         };
         let state: TrainingState = read_json(&newest.join("state.json"))?;
         let record = read_record::<B, _>(&newest.join("optimizer.bin"), device)?;
@@ -152,9 +147,7 @@ impl Checkpoints {
 
     fn newest(&self) -> Option<PathBuf> {
         let entries = fs::read_dir(&self.folder).ok()?;
-        let folders = entries
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .filter(|path| is_checkpoint(path));
+        let folders = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| is_checkpoint(path));
         folders.max()
     }
 
@@ -172,9 +165,7 @@ impl Checkpoints {
 }
 
 fn is_checkpoint(path: &Path) -> bool {
-    path.file_name()
-        .and_then(|name| name.to_str())
-        .is_some_and(|name| name.starts_with("step-"))
+    path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("step-"))
 }
 
 type BytesRecorder = BinBytesRecorder<FullPrecisionSettings>;
@@ -188,12 +179,6 @@ fn write_record<B: AutodiffBackend, R: Record<B>>(path: &Path, record: R) -> Res
 fn read_record<B: AutodiffBackend, R: Record<B>>(path: &Path, device: &B::Device) -> Result<R, TrainError> {
     let bytes = fs::read(path).map_err(|error| TrainError::file(path, format!("cannot be read: {error}")))?;
     Recorder::<B>::load(&BytesRecorder::default(), bytes, device).map_err(|error| {
-        TrainError::file(
-            path,
-            format!("is damaged: {error}")
-                .lines()
-                .collect::<Vec<_>>()
-                .join(" "),
-        )
+        TrainError::file(path, format!("is damaged: {error}").lines().collect::<Vec<_>>().join(" "))
     })
 }

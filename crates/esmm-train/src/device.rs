@@ -45,9 +45,7 @@ impl DeviceName {
             ("wgpu", cfg!(feature = "wgpu")),
             ("cuda", cfg!(feature = "cuda")),
         ];
-        all.into_iter()
-            .filter_map(|(name, compiled)| compiled.then_some(name))
-            .collect()
+        all.into_iter().filter_map(|(name, compiled)| compiled.then_some(name)).collect()
     }
 
     /// The device for those who do not choose: CUDA, wgpu, ndarray, flex, the first that is compiled in.
@@ -57,14 +55,9 @@ impl DeviceName {
     pub fn preferred() -> Result<Self, TrainError> {
         let order = [Self::Cuda(0), Self::Wgpu(None), Self::NdArray, Self::Flex];
         let compiled = Self::compiled();
-        let first = order
-            .into_iter()
-            .find(|device| compiled.contains(&device.backend()));
+        let first = order.into_iter().find(|device| compiled.contains(&device.backend()));
         first.ok_or_else(|| {
-            TrainError::Config(format!(
-                "this program was built without a backend: {}",
-                how("ndarray")
-            ))
+            TrainError::Config(format!("this program was built without a backend: {}", how("ndarray")))
         })
     }
 
@@ -90,16 +83,10 @@ impl DeviceName {
             Self::Cuda(index) => {
                 work.run::<burn::backend::Autodiff<burn_cuda::Cuda>>(burn_cuda::CudaDevice::new(index))
             }
-            #[allow(
-                unreachable_patterns,
-                reason = "with all backends compiled in nothing is left"
-            )]
+            #[allow(unreachable_patterns, reason = "with all backends compiled in nothing is left")]
             other => {
                 let backend = other.backend();
-                Err(TrainError::Config(format!(
-                    "device `{other}` is not compiled in: {}",
-                    how(backend)
-                )))
+                Err(TrainError::Config(format!("device `{other}` is not compiled in: {}", how(backend))))
             }
         }
     }
@@ -137,9 +124,7 @@ impl FromStr for DeviceName {
             ("cuda", Some(Some(index))) => Ok(Self::Cuda(index)),
             _ => {
                 let allowed = "ndarray, flex, wgpu, wgpu:N, cuda, cuda:N";
-                Err(TrainError::Config(format!(
-                    "unknown device `{text}`, allowed are {allowed}"
-                )))
+                Err(TrainError::Config(format!("unknown device `{text}`, allowed are {allowed}")))
             }
         }
     }
@@ -165,10 +150,7 @@ mod tests {
         }
         for name in ["gpu", "cuda:x", "ndarray:1", ""] {
             let error = name.parse::<DeviceName>().unwrap_err().to_string();
-            assert!(
-                error.starts_with(&format!("unknown device `{name}`, allowed are ndarray")),
-                "{error}"
-            );
+            assert!(error.starts_with(&format!("unknown device `{name}`, allowed are ndarray")), "{error}");
         }
     }
 
@@ -189,9 +171,7 @@ mod tests {
         let error = DeviceName::Cuda(0).run(Nothing).unwrap_err();
         assert!(error.is_usage());
         assert!(
-            error
-                .to_string()
-                .starts_with("device `cuda:0` is not compiled in: build with `--features cuda`")
+            error.to_string().starts_with("device `cuda:0` is not compiled in: build with `--features cuda`")
         );
     }
 }

@@ -35,10 +35,7 @@ pub enum TrainError {
 impl TrainError {
     /// An error of a file.
     pub fn file(path: &Path, reason: impl Into<String>) -> Self {
-        Self::File {
-            path: path.to_owned(),
-            reason: reason.into(),
-        }
+        Self::File { path: path.to_owned(), reason: reason.into() }
     }
 
     /// Whether the caller should exit with 2 (usage or configuration) instead of 1 (failed).

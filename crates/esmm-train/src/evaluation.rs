@@ -51,11 +51,7 @@ impl<B: EsmmBackend> ScoreBatch<B> for crate::learner::EsmmLearner<B> {
 impl EvaluationPlan {
     /// What the labels of a dataset allow.
     pub fn of(stages: &[String], data: &Dataset) -> Self {
-        Self {
-            stages: stages.to_vec(),
-            with_group: data.group.is_some(),
-            with_truth: data.truth.is_some(),
-        }
+        Self { stages: stages.to_vec(), with_group: data.group.is_some(), with_truth: data.truth.is_some() }
     }
 
     /// Scores and measures all rows of a loader; `each` sees the scores of every batch.
@@ -78,10 +74,7 @@ impl EvaluationPlan {
             spread.push(&scores);
             each(scores, batches.progress());
         }
-        Ok(Evaluation {
-            metrics: evaluator.finish(),
-            cvr_spread: spread.value(),
-        })
+        Ok(Evaluation { metrics: evaluator.finish(), cvr_spread: spread.value() })
     }
 }
 

@@ -67,27 +67,11 @@ impl Experiment {
 
     /// What the guard rails say about the data.
     pub fn warnings(&self) -> Vec<String> {
-        let sparse: Vec<String> = self
-            .model
-            .schema
-            .sparse()
-            .map(|feature| feature.name.clone())
-            .collect();
-        let dense: Vec<String> = self
-            .model
-            .schema
-            .dense()
-            .map(|feature| feature.name.clone())
-            .collect();
+        let sparse: Vec<String> = self.model.schema.sparse().map(|feature| feature.name.clone()).collect();
+        let dense: Vec<String> = self.model.schema.dense().map(|feature| feature.name.clone()).collect();
         let stages = &self.config.labels.columns;
-        let mut warnings = guard::check_features(
-            &self.train,
-            Names {
-                sparse: &sparse,
-                dense: &dense,
-                stages,
-            },
-        );
+        let mut warnings =
+            guard::check_features(&self.train, Names { sparse: &sparse, dense: &dense, stages });
         for (split, data) in self.splits() {
             warnings.extend(guard::check_labels(split, data, stages));
             if split != "train" {
@@ -100,9 +84,7 @@ impl Experiment {
     /// The splits that there are, by name.
     pub fn splits(&self) -> impl Iterator<Item = (&'static str, &Arc<Dataset>)> {
         let others = [("valid", &self.valid), ("test", &self.test)];
-        let others = others
-            .into_iter()
-            .filter_map(|(name, data)| Some((name, data.as_ref()?)));
+        let others = others.into_iter().filter_map(|(name, data)| Some((name, data.as_ref()?)));
         std::iter::once(("train", &self.train)).chain(others)
     }
 
@@ -133,10 +115,7 @@ impl Experiment {
         B: AutodiffBackend + EsmmBackend,
         B::InnerBackend: EsmmBackend,
     {
-        let data = TrainingData {
-            train: self.train.clone(),
-            valid: self.valid.clone(),
-        };
+        let data = TrainingData { train: self.train.clone(), valid: self.valid.clone() };
         train::<B>(&self.config.trainer(&self.model), &data, run, device, control)
     }
 

@@ -26,21 +26,12 @@ pub struct Names<'a> {
 /// Warnings about the training split: features that know a label, constant features.
 pub fn check_features(train: &Dataset, names: Names<'_>) -> Vec<String> {
     let mut warnings = Vec::new();
-    let sparse = names
-        .sparse
-        .iter()
-        .zip(&train.sparse)
-        .map(|(name, column)| (name, Column::Sparse(column)));
-    let dense = names
-        .dense
-        .iter()
-        .zip(&train.dense)
-        .map(|(name, column)| (name, Column::Dense(column)));
+    let sparse = names.sparse.iter().zip(&train.sparse).map(|(name, column)| (name, Column::Sparse(column)));
+    let dense = names.dense.iter().zip(&train.dense).map(|(name, column)| (name, Column::Dense(column)));
     for (name, column) in sparse.chain(dense) {
         if column.is_constant() {
-            warnings.push(format!(
-                "feature `{name}` has the same value in every training row: it cannot help"
-            ));
+            warnings
+                .push(format!("feature `{name}` has the same value in every training row: it cannot help"));
             continue;
         }
         for (stage, label) in names.stages.iter().enumerate() {
@@ -68,10 +59,7 @@ pub fn check_labels(split: &str, data: &Dataset, stages: &[String]) -> Vec<Strin
 
 /// Warnings about sparse features whose values are mostly unknown in a split.
 pub fn check_unknown(split: &str, data: &Dataset, names: &[String]) -> Vec<String> {
-    let shares = names
-        .iter()
-        .zip(&data.sparse)
-        .map(|(name, column)| (name, column.unknown_rate()));
+    let shares = names.iter().zip(&data.sparse).map(|(name, column)| (name, column.unknown_rate()));
     shares
         .filter(|(_, share)| *share > UNKNOWN_SHARE)
         .map(|(name, share)| {
@@ -117,10 +105,7 @@ impl Column<'_> {
             Self::Dense(values) => (0..rows).map(|row| (values[row], label(row))).unzip(),
             Self::Sparse(column) => {
                 let rates = rates(column, rows, &label);
-                (1..rows)
-                    .step_by(2)
-                    .map(|row| (mean_rate(column, row, &rates), label(row)))
-                    .unzip()
+                (1..rows).step_by(2).map(|row| (mean_rate(column, row, &rates), label(row))).unzip()
             }
         };
         let area = auc(&scores, &labels).ok()?.value;
@@ -149,10 +134,7 @@ fn rates(column: &SparseColumn, rows: usize, label: &impl Fn(usize) -> bool) -> 
         }
     }
     let base = even().filter(|row| label(*row)).count() as f32 / even().count().max(1) as f32;
-    counts
-        .into_iter()
-        .map(|(hits, seen)| (hits as f32 + base) / (seen as f32 + 1.0))
-        .collect()
+    counts.into_iter().map(|(hits, seen)| (hits as f32 + base) / (seen as f32 + 1.0)).collect()
 }
 
 fn mean_rate(column: &SparseColumn, row: usize, rates: &[f32]) -> f32 {
@@ -174,10 +156,7 @@ mod tests {
                 SparseColumn::Single((0..rows).collect()),
                 SparseColumn::Single((0..rows).map(|row| row % 3 / 2).collect()),
             ],
-            dense: vec![
-                vec![1.0; rows as usize],
-                depth.iter().map(|depth| -f32::from(*depth)).collect(),
-            ],
+            dense: vec![vec![1.0; rows as usize], depth.iter().map(|depth| -f32::from(*depth)).collect()],
             depth,
             group: None,
             truth: None,
@@ -190,25 +169,12 @@ mod tests {
 
     #[test]
     fn leaks_and_constants_are_found_and_single_ids_are_not() {
-        let (sparse, dense) = (
-            names(&["leak", "row_id", "third"]),
-            names(&["one", "minus_label"]),
-        );
+        let (sparse, dense) = (names(&["leak", "row_id", "third"]), names(&["one", "minus_label"]));
         let stages = names(&["click", "conversion"]);
-        let warnings = check_features(
-            &data(),
-            Names {
-                sparse: &sparse,
-                dense: &dense,
-                stages: &stages,
-            },
-        );
+        let warnings = check_features(&data(), Names { sparse: &sparse, dense: &dense, stages: &stages });
         let text = warnings.join("\n");
         assert_eq!(warnings.len(), 3, "{text}");
-        assert!(
-            text.contains("`leak` alone ranks `click` with an AUC of 1.0000"),
-            "{text}"
-        );
+        assert!(text.contains("`leak` alone ranks `click` with an AUC of 1.0000"), "{text}");
         assert!(text.contains("`minus_label` alone ranks `click`"), "{text}");
         assert!(text.contains("`one` has the same value"), "{text}");
     }
@@ -217,15 +183,9 @@ mod tests {
     fn missing_labels_unknown_values_and_collapse() {
         let data = data();
         let warnings = check_labels("valid", &data, &names(&["click", "conversion"]));
-        assert_eq!(
-            warnings,
-            ["the valid split has no row with `conversion`: its metrics are undefined"]
-        );
+        assert_eq!(warnings, ["the valid split has no row with `conversion`: its metrics are undefined"]);
         let warnings = check_unknown("valid", &data, &names(&["leak", "row_id", "third"]));
-        assert_eq!(
-            warnings,
-            ["feature `third`: 67% of the valid split's values are unknown in training"]
-        );
+        assert_eq!(warnings, ["feature `third`: 67% of the valid split's values are unknown in training"]);
         assert!(check_collapse(1e-5).is_some() && check_collapse(0.5).is_none());
     }
 }

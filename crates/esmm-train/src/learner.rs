@@ -62,12 +62,7 @@ impl EsmmLearnerConfig {
     /// Wraps a model.
     pub fn init<B: Backend>(self, model: Esmm<B>) -> EsmmLearner<B> {
         let tables = self.tables.init(&model.embeddings);
-        EsmmLearner {
-            model,
-            tables,
-            config: self,
-            steps: StepCounter::default(),
-        }
+        EsmmLearner { model, tables, config: self, steps: StepCounter::default() }
     }
 }
 
@@ -87,10 +82,7 @@ where
     type Output = TrainStepOutput<B::InnerBackend>;
 
     fn step(&self, batch: EsmmBatch<B>) -> TrainOutput<Self::Output> {
-        let key = DropoutKey {
-            seed: self.config.seed,
-            step: self.steps.get(),
-        };
+        let key = DropoutKey { seed: self.config.seed, step: self.steps.get() };
         let forward = self.model.forward_train(&batch.features, key);
         let loss = self.config.loss.forward(&forward.logits, batch.reached);
         let mut grads = loss.total.backward();
@@ -103,11 +95,7 @@ where
             self.tables.register(rows.into_autodiff());
         }
         let rows = batch.features.rows;
-        let item = TrainStepOutput {
-            total: loss.total.inner(),
-            tasks: loss.tasks.inner(),
-            rows,
-        };
+        let item = TrainStepOutput { total: loss.total.inner(), tasks: loss.tasks.inner(), rows };
         TrainOutput { grads, item }
     }
 

@@ -24,9 +24,7 @@ pub struct LossOutput<B: Backend> {
 impl EsmmLoss {
     /// The paper's loss for `stages` stages.
     pub fn new(stages: usize) -> Self {
-        Self {
-            task_weights: vec![1.0; stages],
-        }
+        Self { task_weights: vec![1.0; stages] }
     }
 
     /// # Shapes
@@ -39,9 +37,6 @@ impl EsmmLoss {
         assert_eq!(stages, weights, "{stages} stages and {weights} task weights");
         let tasks = logits.losses(reached);
         let weights = Tensor::<B, 1>::from_floats(self.task_weights.as_slice(), &tasks.device());
-        LossOutput {
-            total: (tasks.clone() * weights).sum(),
-            tasks,
-        }
+        LossOutput { total: (tasks.clone() * weights).sum(), tasks }
     }
 }

@@ -42,12 +42,7 @@ impl<B: Backend> ItemLazy for TrainStepOutput<B> {
     fn sync(self) -> StepReport {
         let tasks: Vec<f64> = self.tasks.into_data().iter::<f64>().collect();
         let total = self.total.into_data().iter::<f64>().sum();
-        StepReport {
-            rows: self.rows,
-            total,
-            tasks,
-            scores: None,
-        }
+        StepReport { rows: self.rows, total, tasks, scores: None }
     }
 }
 
@@ -65,12 +60,7 @@ impl ItemLazy for HostScores {
     fn sync(self) -> StepReport {
         let tasks = self.losses();
         let (rows, total) = (self.labels.depth.len(), tasks.iter().sum());
-        StepReport {
-            rows,
-            total,
-            tasks,
-            scores: Some(Arc::new(self)),
-        }
+        StepReport { rows, total, tasks, scores: Some(Arc::new(self)) }
     }
 }
 
@@ -134,11 +124,7 @@ impl HostScores {
         let mut losses = vec![0.0_f64; stages];
         for (row, &depth) in self.labels.depth.iter().enumerate() {
             for (stage, loss) in losses.iter_mut().enumerate() {
-                let logs = if usize::from(depth) > stage {
-                    &self.log_reach
-                } else {
-                    &self.log_not_reach
-                };
+                let logs = if usize::from(depth) > stage { &self.log_reach } else { &self.log_not_reach };
                 *loss -= f64::from(logs[row * stages + stage]) / rows as f64;
             }
         }

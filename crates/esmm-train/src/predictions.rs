@@ -27,14 +27,8 @@ pub struct PredictionWriter {
 }
 
 enum Sink {
-    Csv {
-        writer: Box<csv::Writer<BufWriter<File>>>,
-        has_header: bool,
-    },
-    Parquet {
-        file: File,
-        writer: Option<Box<ArrowWriter<File>>>,
-    },
+    Csv { writer: Box<csv::Writer<BufWriter<File>>>, has_header: bool },
+    Parquet { file: File, writer: Option<Box<ArrowWriter<File>>> },
 }
 
 impl PredictionWriter {
@@ -44,26 +38,17 @@ impl PredictionWriter {
     /// An extension other than `.csv` and `.parquet`, a folder that refuses.
     pub fn create(path: &Path) -> Result<Self, TrainError> {
         let refused = |error: io::Error| TrainError::file(path, format!("cannot be written: {error}"));
-        let special = path
-            .metadata()
-            .is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir());
-        let extension = path
-            .extension()
-            .and_then(|extension| extension.to_str())
-            .unwrap_or_default();
+        let special = path.metadata().is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir());
+        let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
         if !special && !matches!(extension, "csv" | "parquet") {
             let found = path.display();
-            return Err(TrainError::Config(format!(
-                "-o {found}: the output must end in .csv or .parquet"
-            )));
+            return Err(TrainError::Config(format!("-o {found}: the output must end in .csv or .parquet")));
         }
         let (file, temporary) = if special {
             (File::options().write(true).open(path).map_err(refused)?, None)
         } else {
-            let folder = path
-                .parent()
-                .filter(|folder| !folder.as_os_str().is_empty())
-                .unwrap_or(Path::new("."));
+            let folder =
+                path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
             let temporary = temporary_in(folder).map_err(refused)?;
             (temporary.reopen().map_err(refused)?, Some(temporary))
         };
@@ -74,12 +59,7 @@ impl PredictionWriter {
                 has_header: false,
             },
         };
-        Ok(Self {
-            path: path.to_owned(),
-            sink,
-            temporary,
-            rows: 0,
-        })
+        Ok(Self { path: path.to_owned(), sink, temporary, rows: 0 })
     }
 
     /// Appends rows. All batches must have the schema of the first.
@@ -110,13 +90,8 @@ impl PredictionWriter {
             }
         }
         if let Some(temporary) = self.temporary {
-            temporary
-                .as_file()
-                .sync_all()
-                .map_err(|error| refused(error.to_string()))?;
-            temporary
-                .persist(&self.path)
-                .map_err(|error| refused(error.error.to_string()))?;
+            temporary.as_file().sync_all().map_err(|error| refused(error.to_string()))?;
+            temporary.persist(&self.path).map_err(|error| refused(error.error.to_string()))?;
         }
         Ok(self.rows)
     }
@@ -142,13 +117,9 @@ fn write_csv(
     let columns = columns.map_err(|error| error.to_string())?;
     for row in 0..batch.num_rows() {
         for column in &columns {
-            writer
-                .write_field(column.value(row).to_string())
-                .map_err(|error| error.to_string())?;
+            writer.write_field(column.value(row).to_string()).map_err(|error| error.to_string())?;
         }
-        writer
-            .write_record(None::<&[u8]>)
-            .map_err(|error| error.to_string())?;
+        writer.write_record(None::<&[u8]>).map_err(|error| error.to_string())?;
     }
     Ok(())
 }
@@ -167,9 +138,8 @@ fn write_parquet(
 
 fn parquet_writer(file: &File, schema: SchemaRef) -> Result<ArrowWriter<File>, String> {
     let file = file.try_clone().map_err(|error| error.to_string())?;
-    let properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::default()))
-        .build();
+    let properties =
+        WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
     ArrowWriter::try_new(file, schema, Some(properties)).map_err(|error| error.to_string())
 }
 
@@ -185,9 +155,7 @@ pub fn with_columns(
     let (mut fields, mut columns) = (Vec::new(), Vec::new());
     for name in names {
         if scores.column_by_name(name).is_some() {
-            return Err(TrainError::Config(format!(
-                "--keep {name}: the scores have a column of that name"
-            )));
+            return Err(TrainError::Config(format!("--keep {name}: the scores have a column of that name")));
         }
         let column = chunk.column(name)?;
         fields.push(Arc::new(Field::new(name, column.data_type().clone(), true)));

@@ -70,24 +70,14 @@ struct ShownMetric {
 
 impl ProgressLines {
     fn new(every: Option<Duration>, losses: &[StepLoss]) -> Self {
-        let metric = |loss: &StepLoss| ShownMetric {
-            id: None,
-            name: loss.name().to_string(),
-            shown: String::new(),
-        };
-        Self {
-            every,
-            last: Instant::now(),
-            epoch: None,
-            metrics: losses.iter().map(metric).collect(),
-        }
+        let metric =
+            |loss: &StepLoss| ShownMetric { id: None, name: loss.name().to_string(), shown: String::new() };
+        Self { every, last: Instant::now(), epoch: None, metrics: losses.iter().map(metric).collect() }
     }
 
     fn line(&self, rows: &Progress, epochs: &Progress) -> String {
         let epoch = epochs.items_processed;
-        let (_, since, first) = self
-            .epoch
-            .unwrap_or((epoch, Instant::now(), rows.items_processed));
+        let (_, since, first) = self.epoch.unwrap_or((epoch, Instant::now(), rows.items_processed));
         let seconds = since.elapsed().as_secs_f64();
         let rate = (rows.items_processed - first) as f64 / seconds.max(1e-9);
         let remaining =
@@ -95,9 +85,8 @@ impl ProgressLines {
         let left = if rate > 0.0 { remaining as f64 / rate } else { 0.0 };
         let percent = 100 * rows.items_processed / rows.items_total.max(1);
         let seen = self.metrics.iter().filter(|metric| !metric.shown.is_empty());
-        let values: Vec<String> = seen
-            .map(|metric| format!("{} {}", metric.name.to_lowercase(), metric.shown))
-            .collect();
+        let values: Vec<String> =
+            seen.map(|metric| format!("{} {}", metric.name.to_lowercase(), metric.shown)).collect();
         format!(
             "epoch {epoch}/{}  {percent:>3}%  {:>7.0} rows/s  {}:{:02} left  {}",
             epochs.items_total,
@@ -114,10 +103,8 @@ impl MetricsRendererTraining for ProgressLines {
         let MetricState::Numeric(entry, _) = state else {
             return;
         };
-        if let Some(metric) = self
-            .metrics
-            .iter_mut()
-            .find(|metric| metric.id.as_ref() == Some(&entry.metric_id))
+        if let Some(metric) =
+            self.metrics.iter_mut().find(|metric| metric.id.as_ref() == Some(&entry.metric_id))
         {
             metric.shown = entry.serialized_entry.formatted;
         }
@@ -131,10 +118,7 @@ impl MetricsRendererTraining for ProgressLines {
         let epoch = item.global_progress.items_processed;
         if self.epoch.is_none_or(|(known, ..)| known != epoch) {
             // A rate needs some time to be measured over: the first line of an epoch waits as long as any other.
-            (self.epoch, self.last) = (
-                Some((epoch, Instant::now(), rows.items_processed)),
-                Instant::now(),
-            );
+            (self.epoch, self.last) = (Some((epoch, Instant::now(), rows.items_processed)), Instant::now());
         }
         if self.last.elapsed() >= every {
             self.last = Instant::now();

@@ -43,9 +43,7 @@ impl RunDir {
     /// # Errors
     /// A directory that is not empty, unless `existing` allows it; one without a run when resuming; a disk that refuses.
     pub fn create(path: &Path, existing: Existing) -> Result<Self, TrainError> {
-        let run = Self {
-            path: path.to_owned(),
-        };
+        let run = Self { path: path.to_owned() };
         let failed = |error: std::io::Error| {
             TrainError::file(path, format!("cannot be used as a run directory: {error}"))
         };
@@ -75,15 +73,10 @@ impl RunDir {
     /// # Errors
     /// No directory, or one that holds no run.
     pub fn open(path: &Path) -> Result<Self, TrainError> {
-        let run = Self {
-            path: path.to_owned(),
-        };
+        let run = Self { path: path.to_owned() };
         match run.config().exists() {
             true => Ok(run),
-            false => Err(TrainError::file(
-                path,
-                "is no run directory (it has no config.json)",
-            )),
+            false => Err(TrainError::file(path, "is no run directory (it has no config.json)")),
         }
     }
 
@@ -137,13 +130,7 @@ impl RunDir {
         let failed = |path: &Path, error: std::io::Error| {
             TrainError::file(path, format!("cannot be removed: {error}"))
         };
-        for path in [
-            self.config(),
-            self.schema(),
-            self.weights(),
-            self.metrics(),
-            self.log(),
-        ] {
+        for path in [self.config(), self.schema(), self.weights(), self.metrics(), self.log()] {
             if path.exists() {
                 fs::remove_file(&path).map_err(|error| failed(&path, error))?;
             }
@@ -162,10 +149,7 @@ impl RunDir {
 /// # Errors
 /// A disk that refuses; the file is then as it was.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let write = || -> std::io::Result<()> {
         let mut file = temporary_in(folder)?;
         file.write_all(bytes)?;

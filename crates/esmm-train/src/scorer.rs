@@ -38,22 +38,12 @@ impl<B: EsmmBackend> Scorer<B> {
         let encoders = FittedEncoders::load(&run.encoders())?;
         let weights = model.load(&run.weights(), device)?;
         let builder = BatchBuilder::new(&model.schema);
-        Ok(Self {
-            config,
-            model,
-            encoders,
-            weights,
-            builder,
-            device: device.clone(),
-        })
+        Ok(Self { config, model, encoders, weights, builder, device: device.clone() })
     }
 
     /// Files to read, with the delimiters of the training data.
     pub fn source(&self, paths: &[String]) -> SourceSpec {
-        SourceSpec {
-            paths: paths.to_vec(),
-            ..self.config.data.train_source().clone()
-        }
+        SourceSpec { paths: paths.to_vec(), ..self.config.data.train_source().clone() }
     }
 
     /// Columns that scoring reads.
@@ -81,13 +71,10 @@ impl<B: EsmmBackend> Scorer<B> {
         let encoded = self.encoders.encode(chunk)?;
         let logits = self.logits(&encoded)?;
         let names = prediction_columns(&self.config.labels.columns);
-        let fields: Vec<Field> = names
-            .iter()
-            .map(|name| Field::new(name, DataType::Float32, false))
-            .collect();
-        let columns = probabilities(&logits)
-            .into_iter()
-            .map(|values| Arc::new(Float32Array::from(values)) as ArrayRef);
+        let fields: Vec<Field> =
+            names.iter().map(|name| Field::new(name, DataType::Float32, false)).collect();
+        let columns =
+            probabilities(&logits).into_iter().map(|values| Arc::new(Float32Array::from(values)) as ArrayRef);
         RecordBatch::try_new(Arc::new(Schema::new(fields)), columns.collect())
             .map_err(|error| TrainError::Training(error.to_string()))
     }
@@ -95,11 +82,7 @@ impl<B: EsmmBackend> Scorer<B> {
     fn logits(&mut self, encoded: &EncodedChunk) -> Result<esmm_core::FunnelLogits<B>, TrainError> {
         let sparse: Vec<SparseInput<'_>> = encoded.sparse.iter().map(SparseColumn::as_input).collect();
         let dense: Vec<&[f32]> = encoded.dense.iter().map(Vec::as_slice).collect();
-        let input = BatchInput {
-            rows: encoded.rows,
-            sparse: &sparse,
-            dense: &dense,
-        };
+        let input = BatchInput { rows: encoded.rows, sparse: &sparse, dense: &dense };
         let batch = self.builder.build(input)?.to_device(&self.device);
         Ok(self.weights.forward(&batch))
     }
@@ -112,10 +95,7 @@ pub fn prediction_columns(stages: &[String]) -> Vec<String> {
     }
     let mut names = vec![format!("p_{}", stages[0])];
     for pair in stages.windows(2) {
-        names.extend([
-            format!("p_{}_given_{}", pair[1], pair[0]),
-            format!("p_{}", pair[1]),
-        ]);
+        names.extend([format!("p_{}_given_{}", pair[1], pair[0]), format!("p_{}", pair[1])]);
     }
     names
 }
@@ -126,12 +106,7 @@ fn probabilities<B: EsmmBackend>(logits: &esmm_core::FunnelLogits<B>) -> Vec<Vec
     let conditional = burn::tensor::activation::sigmoid(logits.conditional.clone());
     let column = |matrix: &Tensor<B, 2>, stage: usize| {
         let rows = matrix.dims()[0];
-        matrix
-            .clone()
-            .slice([0..rows, stage..stage + 1])
-            .into_data()
-            .iter::<f32>()
-            .collect::<Vec<f32>>()
+        matrix.clone().slice([0..rows, stage..stage + 1]).into_data().iter::<f32>().collect::<Vec<f32>>()
     };
     let mut columns = vec![column(&reach, 0)];
     for stage in 1..logits.stages() {

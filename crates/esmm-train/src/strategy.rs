@@ -77,16 +77,7 @@ where
         let plan = EvaluationPlan::of(&config.stages, data.valid.as_ref().unwrap_or(&data.train));
         let (config, weights, end) = (config.clone(), run.weights(), Mutex::new(None));
         let has_valid = data.valid.is_some();
-        Self {
-            config,
-            plan,
-            has_valid,
-            weights,
-            checkpoints,
-            optimizer,
-            first,
-            end,
-        }
+        Self { config, plan, has_valid, weights, checkpoints, optimizer, first, end }
     }
 
     /// How the training ended.
@@ -113,13 +104,7 @@ where
         _starting_epoch: usize,
     ) -> (EsmmLearner<B>, SupervisedTrainingEventProcessor<Components<B>>) {
         let (events, interrupter) = (components.event_processor, components.interrupter);
-        let mut work = Loop {
-            strategy: self,
-            learner,
-            events,
-            interrupter,
-            state: self.first.clone(),
-        };
+        let mut work = Loop { strategy: self, learner, events, interrupter, state: self.first.clone() };
         let end = work.run(&train, &valid);
         *self.end.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);
         (work.learner.model(), work.events)
@@ -143,31 +128,19 @@ where
             let epoch = self.state.epochs_done + 1;
             if self.train_epoch(train, epoch)? {
                 self.save()?;
-                return Ok(TrainingEnd::Interrupted {
-                    step: self.state.step,
-                });
+                return Ok(TrainingEnd::Interrupted { step: self.state.step });
             }
             (self.state.epochs_done, self.state.batches_done) = (epoch, 0);
             self.validate(valid, epoch)?;
             self.save()?;
         }
-        let best_epoch = self
-            .state
-            .best
-            .as_ref()
-            .map_or(self.state.epochs_done, |best| best.epoch);
+        let best_epoch = self.state.best.as_ref().map_or(self.state.epochs_done, |best| best.epoch);
         let stopped_early = self.state.epochs_done < self.strategy.config.epochs;
-        Ok(TrainingEnd::Finished {
-            best_epoch,
-            stopped_early,
-        })
+        Ok(TrainingEnd::Finished { best_epoch, stopped_early })
     }
 
     fn out_of_patience(&self) -> bool {
-        self.strategy
-            .config
-            .patience
-            .is_some_and(|patience| self.state.stale >= patience)
+        self.strategy.config.patience.is_some_and(|patience| self.state.stale >= patience)
     }
 
     /// Runs an epoch, or the rest of one; `true` when it was interrupted.
@@ -199,9 +172,7 @@ where
             return Ok(false);
         }
         let advice = "lower train.towers.learning_rate or train.tables.learning_rate, or set train.clip_norm";
-        Err(TrainError::Training(format!(
-            "epoch {epoch}: the loss is {loss}; {advice}"
-        )))
+        Err(TrainError::Training(format!("epoch {epoch}: the loss is {loss}; {advice}")))
     }
 
     fn epochs(&self, epoch: u64) -> Progress {
@@ -228,9 +199,7 @@ where
         };
         let goal = Goal::of(select).unwrap_or(Goal::Maximize);
         let best = self.state.best.as_ref().and_then(|best| best.value);
-        let better = value
-            .zip(best)
-            .is_none_or(|(value, best)| goal.improves(value, best));
+        let better = value.zip(best).is_none_or(|(value, best)| goal.improves(value, best));
         if better {
             self.save_weights()?;
             self.state.best = Some(BestState { epoch, value });
@@ -239,11 +208,7 @@ where
             self.state.stale += 1;
         }
         let best = self.state.best.as_ref().map_or(epoch, |best| best.epoch);
-        let verdict = if better {
-            "the best so far".to_owned()
-        } else {
-            format!("the best is epoch {best}")
-        };
+        let verdict = if better { "the best so far".to_owned() } else { format!("the best is epoch {best}") };
         log::info!("epoch {epoch}: valid {}; {verdict} by {select}", brief(&metrics));
         Ok(())
     }
@@ -255,13 +220,10 @@ where
     ) -> Result<SplitMetrics, TrainError> {
         let (learner, epochs, step) = (self.learner.model().valid(), self.epochs(epoch), self.state.step);
         let events = &mut self.events;
-        let evaluation = self
-            .strategy
-            .plan
-            .evaluate(&learner, loader.as_ref(), |scores, progress| {
-                let item = TrainingItem::new(scores, progress, epochs.clone(), Some(step as usize), None);
-                events.process_valid(LearnerEvent::ProcessedItem(item));
-            })?;
+        let evaluation = self.strategy.plan.evaluate(&learner, loader.as_ref(), |scores, progress| {
+            let item = TrainingItem::new(scores, progress, epochs.clone(), Some(step as usize), None);
+            events.process_valid(LearnerEvent::ProcessedItem(item));
+        })?;
         self.events.process_valid(LearnerEvent::EndEpoch(epoch as usize));
         Ok(evaluation.metrics)
     }
@@ -272,19 +234,14 @@ where
     }
 
     fn save(&self) -> Result<(), TrainError> {
-        self.strategy
-            .checkpoints
-            .save(&self.learner.model(), &self.strategy.optimizer, &self.state)
+        self.strategy.checkpoints.save(&self.learner.model(), &self.strategy.optimizer, &self.state)
     }
 }
 
 /// `AUC ctr 0.7421, cvr 0.7012, ctcvr 0.7633`
 fn brief(metrics: &SplitMetrics) -> String {
     let area = |auc: Option<f64>| auc.map_or_else(|| "-".to_owned(), |auc| format!("{auc:.4}"));
-    let areas: Vec<String> = metrics
-        .tasks
-        .iter()
-        .map(|(task, metrics)| format!("{task} {}", area(metrics.auc)))
-        .collect();
+    let areas: Vec<String> =
+        metrics.tasks.iter().map(|(task, metrics)| format!("{task} {}", area(metrics.auc))).collect();
     format!("AUC {}", areas.join(", "))
 }

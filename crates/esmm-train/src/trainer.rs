@@ -98,13 +98,9 @@ where
     B: AutodiffBackend + EsmmBackend,
     B::InnerBackend: EsmmBackend,
 {
-    let train_loader: BatchLoader<B> = config
-        .loader(config.batch_size, Some(config.seed))
-        .init(data.train.clone(), device);
-    let valid_data = data
-        .valid
-        .clone()
-        .unwrap_or_else(|| Arc::new(data.train.take(&[])));
+    let train_loader: BatchLoader<B> =
+        config.loader(config.batch_size, Some(config.seed)).init(data.train.clone(), device);
+    let valid_data = data.valid.clone().unwrap_or_else(|| Arc::new(data.train.take(&[])));
     let valid_loader: BatchLoader<B::InnerBackend> =
         config.loader(EVALUATION_BATCH, None).init(valid_data, device);
 
@@ -116,24 +112,14 @@ where
         && let Some(saved) = checkpoints.state()?
     {
         learner = checkpoints.load(learner, optimizer.clone(), device)?;
-        log::info!(
-            "going on after step {}, {} epochs done",
-            saved.step,
-            saved.epochs_done
-        );
+        log::info!("going on after step {}, {} epochs done", saved.step, saved.epochs_done);
         state = saved;
     }
     let position = train_loader.position();
     position.epoch.store(state.epochs_done, Ordering::Relaxed);
-    position
-        .skip
-        .store(state.batches_done as usize, Ordering::Relaxed);
+    position.skip.store(state.batches_done as usize, Ordering::Relaxed);
     let total_steps = config.epochs * train_loader.num_batches() as u64;
-    let schedule = Schedule {
-        total_steps,
-        step: state.step,
-        ..config.schedule
-    };
+    let schedule = Schedule { total_steps, step: state.step, ..config.schedule };
 
     let strategy = EsmmStrategy::new(config, data, run, checkpoints, optimizer.clone(), state);
     let strategy = Arc::new(strategy);
@@ -148,9 +134,7 @@ where
     .with_training_strategy(TrainingStrategy::Custom(strategy.clone()));
     let losses = StepLoss::all(&config.stages);
     for metric in losses.clone() {
-        training = training
-            .metric_train_numeric(metric.clone())
-            .metric_valid_numeric(metric);
+        training = training.metric_train_numeric(metric.clone()).metric_valid_numeric(metric);
     }
     for metric in ExactAuc::all(&config.stages) {
         training = training.metric_valid_numeric(metric);

@@ -16,10 +16,7 @@ fn train_error(data: Option<&str>, run_file: &str, code: i32) -> String {
     workspace.write("run.toml", run_file);
     let said = workspace.esmm(&["train", "run.toml", "--run-dir", "run"]);
     let left = files(&workspace.path("run"));
-    assert!(
-        left.iter().all(|name| name == "train.log"),
-        "left behind: {left:?}"
-    );
+    assert!(left.iter().all(|name| name == "train.log"), "left behind: {left:?}");
     said.error(code).to_owned()
 }
 
@@ -37,42 +34,26 @@ fn missing_and_empty_files() {
 #[test]
 fn an_unknown_column_suggests_the_nearest_name() {
     let error = data_error(&csv(10).replace("price", "prize"));
-    assert_eq!(
-        error,
-        "data.csv: there is no column `price`, did you mean `prize`?"
-    );
+    assert_eq!(error, "data.csv: there is no column `price`, did you mean `prize`?");
 }
 
 #[test]
 fn a_label_is_0_or_1() {
     let error = data_error(&(csv(10) + "u1,t1,1.5,2,0\n"));
-    assert!(
-        error.starts_with("data.csv:12: column `click`: found `2`, allowed"),
-        "{error}"
-    );
+    assert!(error.starts_with("data.csv:12: column `click`: found `2`, allowed"), "{error}");
 }
 
 #[test]
 fn a_conversion_without_a_click_is_refused_or_dropped() {
     let data = csv(100) + "u1,t1,1.5,0,1\n";
     let error = data_error(&data);
-    assert!(
-        error.starts_with("data.csv:102: conversion = 1 but click = 0"),
-        "{error}"
-    );
+    assert!(error.starts_with("data.csv:102: conversion = 1 but click = 0"), "{error}");
     let workspace = Workspace::new();
     workspace.write("data.csv", &data);
-    workspace.write(
-        "run.toml",
-        &format!("{RUN_FILE}\n[labels]\norphan_conversions = \"drop\"\n"),
-    );
+    workspace.write("run.toml", &format!("{RUN_FILE}\n[labels]\norphan_conversions = \"drop\"\n"));
     let said = workspace.esmm(&["train", "run.toml", "--run-dir", "run", "--set", "train.epochs=1"]);
     assert_eq!(said.code, 0, "{}", said.stderr);
-    assert!(
-        said.stderr.contains("1 "),
-        "the dropped row is counted: {}",
-        said.stderr
-    );
+    assert!(said.stderr.contains("1 "), "the dropped row is counted: {}", said.stderr);
 }
 
 #[test]
@@ -94,12 +75,7 @@ fn text_is_utf_8() {
 
 #[test]
 fn dense_columns_hold_finite_numbers() {
-    for (bad, found) in [
-        ("NaN", "`NaN`"),
-        ("cheap", "`cheap`"),
-        ("inf", "`inf`"),
-        ("", "nothing"),
-    ] {
+    for (bad, found) in [("NaN", "`NaN`"), ("cheap", "`cheap`"), ("inf", "`inf`"), ("", "nothing")] {
         let error = data_error(&(csv(10) + &format!("u1,t1,{bad},1,0\n")));
         assert!(
             error.starts_with(&format!("data.csv:12: column `price`: found {found}, allowed")),
@@ -113,17 +89,9 @@ fn the_run_file_is_strict() {
     let error = train_error(Some(&csv(10)), &RUN_FILE.replace("epochs", "epoch"), 2);
     assert!(error.starts_with("run.toml:17: unknown field `epoch`"), "{error}");
     assert!(error.ends_with("(did you mean `epochs`?)"), "{error}");
-    let error = train_error(
-        Some(&csv(10)),
-        &RUN_FILE.replace("epochs = 2", "epochs = \"two\""),
-        2,
-    );
+    let error = train_error(Some(&csv(10)), &RUN_FILE.replace("epochs = 2", "epochs = \"two\""), 2);
     assert!(error.starts_with("run.toml:17: invalid type"), "{error}");
-    let error = train_error(
-        Some(&csv(10)),
-        &RUN_FILE.replace("hidden = [8]", "hidden = [0]"),
-        2,
-    );
+    let error = train_error(Some(&csv(10)), &RUN_FILE.replace("hidden = [8]", "hidden = [0]"), 2);
     assert!(error.starts_with("towers.hidden = [0]: "), "{error}");
 }
 
@@ -143,11 +111,7 @@ fn predict_needs_every_feature() {
     let workspace = Workspace::trained();
     workspace.write("new.csv", "user,price\nu1,1.5\n");
     let said = workspace.esmm(&["predict", "run", "new.csv", "-o", "scores.csv"]);
-    assert!(
-        said.error(1).starts_with("new.csv: there is no column `tags`"),
-        "{}",
-        said.stderr
-    );
+    assert!(said.error(1).starts_with("new.csv: there is no column `tags`"), "{}", said.stderr);
     assert!(!workspace.path("scores.csv").exists());
 }
 
@@ -156,28 +120,17 @@ fn damaged_weights_are_named() {
     let workspace = Workspace::trained();
     let weights = workspace.path("run/model.safetensors");
     let bytes = std::fs::read(&weights).unwrap();
-    let damaged: [(&str, Vec<u8>); 3] = [
-        ("cut", bytes[..bytes.len() - 7].to_vec()),
-        ("noise", vec![0xa5; 200]),
-        ("empty", Vec::new()),
-    ];
+    let damaged: [(&str, Vec<u8>); 3] =
+        [("cut", bytes[..bytes.len() - 7].to_vec()), ("noise", vec![0xa5; 200]), ("empty", Vec::new())];
     for (what, bytes) in damaged {
         std::fs::write(&weights, bytes).unwrap();
         let said = workspace.esmm(&["predict", "run", "data.csv", "-o", "scores.csv"]);
-        assert!(
-            said.error(1).starts_with("run/model.safetensors: "),
-            "{what}: {}",
-            said.stderr
-        );
+        assert!(said.error(1).starts_with("run/model.safetensors: "), "{what}: {}", said.stderr);
         assert!(!workspace.path("scores.csv").exists());
     }
     std::fs::remove_file(&weights).unwrap();
     let said = workspace.esmm(&["evaluate", "run", "data.csv"]);
-    assert!(
-        said.error(1).starts_with("run/model.safetensors: cannot be read"),
-        "{}",
-        said.stderr
-    );
+    assert!(said.error(1).starts_with("run/model.safetensors: cannot be read"), "{}", said.stderr);
 }
 
 #[cfg(not(feature = "cuda"))]
@@ -187,11 +140,7 @@ fn a_backend_that_is_not_compiled_in_names_its_feature() {
     let said = workspace.esmm(&["train", "run.toml", "--run-dir", "run", "--device", "cuda"]);
     assert!(said.error(2).contains("`--features cuda`"), "{}", said.stderr);
     let said = workspace.esmm(&["train", "run.toml", "--run-dir", "run", "--device", "gpu"]);
-    assert!(
-        said.error(2).starts_with("unknown device `gpu`"),
-        "{}",
-        said.stderr
-    );
+    assert!(said.error(2).starts_with("unknown device `gpu`"), "{}", said.stderr);
 }
 
 #[test]
@@ -199,18 +148,9 @@ fn a_disk_that_refuses_is_an_error_with_the_file() {
     let workspace = Workspace::trained();
     workspace.write("file", "");
     let said = workspace.esmm(&["train", "run.toml", "--run-dir", "file/run"]);
-    assert!(
-        said.error(1)
-            .starts_with("file/run: cannot be used as a run directory"),
-        "{}",
-        said.stderr
-    );
+    assert!(said.error(1).starts_with("file/run: cannot be used as a run directory"), "{}", said.stderr);
     let said = workspace.esmm(&["predict", "run", "data.csv", "-o", "missing/scores.csv"]);
-    assert!(
-        said.error(1).starts_with("missing/scores.csv: cannot be written"),
-        "{}",
-        said.stderr
-    );
+    assert!(said.error(1).starts_with("missing/scores.csv: cannot be written"), "{}", said.stderr);
 }
 
 /// A full disk in the middle of a file: `/dev/full` refuses every write.
@@ -219,28 +159,15 @@ fn a_disk_that_refuses_is_an_error_with_the_file() {
 fn a_full_disk_is_an_error() {
     let workspace = Workspace::trained();
     let said = workspace.esmm(&["predict", "run", "data.csv", "-o", "/dev/full"]);
-    assert!(
-        said.error(1).starts_with("/dev/full: cannot be written"),
-        "{}",
-        said.stderr
-    );
+    assert!(said.error(1).starts_with("/dev/full: cannot be written"), "{}", said.stderr);
 }
 
 #[test]
 fn wrong_usage_exits_with_2() {
     let workspace = Workspace::new();
-    for args in [
-        &["fly"][..],
-        &["predict", "run"],
-        &["train", "--no-such-flag"],
-        &["train", "--resume"],
-    ] {
+    for args in [&["fly"][..], &["predict", "run"], &["train", "--no-such-flag"], &["train", "--resume"]] {
         assert_eq!(workspace.esmm(args).code, 2, "{args:?}");
     }
     let said = workspace.esmm(&["evaluate", "nowhere", "data.csv"]);
-    assert!(
-        said.error(1).starts_with("nowhere: is no run directory"),
-        "{}",
-        said.stderr
-    );
+    assert!(said.error(1).starts_with("nowhere: is no run directory"), "{}", said.stderr);
 }

@@ -39,15 +39,7 @@ fn train_leaves_a_run_directory_that_evaluate_and_predict_use() {
     let all: Value = serde_json::from_str(&said.stdout).unwrap();
     assert_eq!(all["rows"], 400);
 
-    let said = workspace.esmm(&[
-        "predict",
-        "run",
-        "data.csv",
-        "-o",
-        "scores.csv",
-        "--keep",
-        "user,click",
-    ]);
+    let said = workspace.esmm(&["predict", "run", "data.csv", "-o", "scores.csv", "--keep", "user,click"]);
     assert_eq!(said.code, 0, "{}", said.stderr);
     let scores = workspace.read("scores.csv");
     let mut lines = scores.lines();
@@ -57,16 +49,9 @@ fn train_leaves_a_run_directory_that_evaluate_and_predict_use() {
     for (line, input) in lines.zip(input.lines().skip(1)) {
         let fields: Vec<&str> = line.split(',').collect();
         let wanted: Vec<&str> = input.split(',').collect();
-        assert_eq!(
-            (fields[0], fields[1]),
-            (wanted[0], wanted[3]),
-            "same rows in the same order"
-        );
+        assert_eq!((fields[0], fields[1]), (wanted[0], wanted[3]), "same rows in the same order");
         let [ctr, cvr, ctcvr] = [2, 3, 4].map(|column: usize| fields[column].parse::<f64>().unwrap());
-        assert!(
-            (ctr * cvr - ctcvr).abs() < 1e-6 && ctcvr <= ctr && (0.0..=1.0).contains(&cvr),
-            "{line}"
-        );
+        assert!((ctr * cvr - ctcvr).abs() < 1e-6 && ctcvr <= ctr && (0.0..=1.0).contains(&cvr), "{line}");
         count += 1;
     }
     assert_eq!(count, 400);
@@ -74,11 +59,7 @@ fn train_leaves_a_run_directory_that_evaluate_and_predict_use() {
     let said = workspace.esmm(&["predict", "run", "data.csv", "-o", "scores.parquet"]);
     assert_eq!(said.code, 0, "{}", said.stderr);
     let said = workspace.esmm(&["inspect", "run"]);
-    assert!(
-        said.stdout.contains("ctr_hidden_0") && said.stdout.contains("total"),
-        "{}",
-        said.stdout
-    );
+    assert!(said.stdout.contains("ctr_hidden_0") && said.stdout.contains("total"), "{}", said.stdout);
     let said = workspace.esmm(&["inspect", "run.toml"]);
     assert!(said.stdout.contains("ctr_hidden_0"), "{}", said.stdout);
 }
@@ -99,13 +80,9 @@ fn the_same_seed_gives_the_same_bytes() {
     for run in ["a", "b"] {
         assert_eq!(workspace.esmm(&["train", "run.toml", "--run-dir", run]).code, 0);
     }
-    for file in [
-        "model.safetensors",
-        "metrics.json",
-        "config.json",
-        "schema.json",
-        "encoders/vocabularies.parquet",
-    ] {
+    for file in
+        ["model.safetensors", "metrics.json", "config.json", "schema.json", "encoders/vocabularies.parquet"]
+    {
         let read = |run: &str| std::fs::read(workspace.path(&format!("{run}/{file}"))).unwrap();
         assert_eq!(read("a"), read("b"), "{file}");
     }
@@ -119,38 +96,15 @@ fn the_same_seed_gives_the_same_bytes() {
 #[test]
 fn a_training_can_be_extended() {
     let workspace = Workspace::new();
-    assert_eq!(
-        workspace.esmm(&["train", "run.toml", "--run-dir", "whole"]).code,
-        0
-    );
-    let first = [
-        "train",
-        "run.toml",
-        "--run-dir",
-        "parts",
-        "--set",
-        "train.epochs=1",
-    ];
+    assert_eq!(workspace.esmm(&["train", "run.toml", "--run-dir", "whole"]).code, 0);
+    let first = ["train", "run.toml", "--run-dir", "parts", "--set", "train.epochs=1"];
     assert_eq!(workspace.esmm(&first).code, 0);
     let said = workspace.esmm(&["train", "run.toml", "--run-dir", "parts", "--resume"]);
     assert_eq!(said.code, 0, "{}", said.stderr);
     let read = |run: &str| std::fs::read(workspace.path(&format!("{run}/model.safetensors"))).unwrap();
     assert!(read("whole") == read("parts"), "the weights differ");
-    let other = [
-        "train",
-        "run.toml",
-        "--run-dir",
-        "parts",
-        "--resume",
-        "--set",
-        "model.hidden=[4]",
-    ];
-    assert!(
-        workspace
-            .esmm(&other)
-            .error(2)
-            .starts_with("--resume: the run file differs")
-    );
+    let other = ["train", "run.toml", "--run-dir", "parts", "--resume", "--set", "model.hidden=[4]"];
+    assert!(workspace.esmm(&other).error(2).starts_with("--resume: the run file differs"));
 }
 
 #[cfg(unix)]
@@ -158,14 +112,7 @@ fn a_training_can_be_extended() {
 fn ctrl_c_saves_a_checkpoint_and_resume_ends_as_if_it_had_not_happened() {
     let workspace = Workspace::new();
     workspace.write("data.csv", &common::csv(20_000));
-    let long = [
-        "train",
-        "run.toml",
-        "--set",
-        "train.epochs=3",
-        "--set",
-        "train.batch_size=16",
-    ];
+    let long = ["train", "run.toml", "--set", "train.epochs=3", "--set", "train.batch_size=16"];
     let run = |dir: &'static str| [&long[..], &["--run-dir", dir]].concat();
     let child = workspace
         .command(&run("interrupted"))
@@ -178,18 +125,11 @@ fn ctrl_c_saves_a_checkpoint_and_resume_ends_as_if_it_had_not_happened() {
     while !is_training() {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
-    let kill = std::process::Command::new("kill")
-        .args(["-INT", &child.id().to_string()])
-        .status()
-        .unwrap();
+    let kill = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(kill.success());
     let said = Said::from(child.wait_with_output().unwrap());
     assert_eq!(said.code, 130, "{}", said.stderr);
-    assert!(
-        said.stderr.contains("esmm train --run-dir interrupted --resume"),
-        "{}",
-        said.stderr
-    );
+    assert!(said.stderr.contains("esmm train --run-dir interrupted --resume"), "{}", said.stderr);
     assert!(said.stdout.is_empty() && !workspace.path("interrupted/metrics.json").exists());
 
     let said = workspace.esmm(&["train", "--run-dir", "interrupted", "--resume"]);
@@ -198,10 +138,7 @@ fn ctrl_c_saves_a_checkpoint_and_resume_ends_as_if_it_had_not_happened() {
     assert_eq!(said.code, 0, "{}", said.stderr);
     let read = |run: &str| std::fs::read(workspace.path(&format!("{run}/model.safetensors"))).unwrap();
     assert!(read("whole") == read("interrupted"), "the weights differ");
-    assert_eq!(
-        workspace.read("whole/metrics.json"),
-        workspace.read("interrupted/metrics.json")
-    );
+    assert_eq!(workspace.read("whole/metrics.json"), workspace.read("interrupted/metrics.json"));
 }
 
 #[test]
@@ -221,10 +158,9 @@ fn guard_rails_warn() {
     workspace.write("run.toml", &common::RUN_FILE.replace("]\n\n[data]", extra));
     let said = workspace.esmm(&["train", "run.toml", "--run-dir", "run"]);
     assert_eq!(said.code, 0, "{}", said.stderr);
-    for expected in [
-        "warning: feature `leak` alone ranks `click`",
-        "warning: feature `flat` has the same value",
-    ] {
+    for expected in
+        ["warning: feature `leak` alone ranks `click`", "warning: feature `flat` has the same value"]
+    {
         assert!(said.stderr.contains(expected), "{expected} in: {}", said.stderr);
         assert!(workspace.read("run/train.log").contains(expected));
     }
@@ -234,16 +170,8 @@ fn guard_rails_warn() {
 fn synthesize_writes_data_and_a_run_file_that_trains() {
     let workspace = Workspace::new();
     for format in ["csv", "parquet"] {
-        let said = workspace.esmm(&[
-            "synthesize",
-            format,
-            "--rows",
-            "3000",
-            "--seed",
-            "5",
-            "--format",
-            format,
-        ]);
+        let said =
+            workspace.esmm(&["synthesize", format, "--rows", "3000", "--seed", "5", "--format", format]);
         assert_eq!(said.code, 0, "{}", said.stderr);
         let run_file = format!("{format}/run.toml");
         let said = workspace.esmm(&[
@@ -259,8 +187,5 @@ fn synthesize_writes_data_and_a_run_file_that_trains() {
     }
     // The same impressions from both formats: the same model.
     let read = |run: &str| std::fs::read(workspace.path(&format!("{run}/model.safetensors"))).unwrap();
-    assert!(
-        read("run-csv") == read("run-parquet"),
-        "CSV and Parquet give different models"
-    );
+    assert!(read("run-csv") == read("run-parquet"), "CSV and Parquet give different models");
 }

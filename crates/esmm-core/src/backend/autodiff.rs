@@ -40,12 +40,7 @@ impl<B: EsmmBackend, C: CheckpointStrategy> EsmmBackend for Autodiff<B, C> {
     }
 
     fn tower_block(input: BlockInput<Self>, spec: BlockSpec) -> BlockOutput<Self> {
-        let nodes = [
-            input.hidden.node,
-            input.gamma.node,
-            input.beta.node,
-            input.slope.node,
-        ];
+        let nodes = [input.hidden.node, input.gamma.node, input.beta.node, input.slope.node];
         let input = BlockInput::<B> {
             hidden: input.hidden.primitive,
             gamma: input.gamma.primitive,
@@ -59,11 +54,7 @@ impl<B: EsmmBackend, C: CheckpointStrategy> EsmmBackend for Autodiff<B, C> {
             OpsKind::Tracked(prep) => prep.finish((input, block.mean, block.variance, spec), block.output),
             OpsKind::UnTracked(prep) => prep.finish(block.output),
         };
-        BlockOutput {
-            output,
-            mean,
-            variance,
-        }
+        BlockOutput { output, mean, variance }
     }
 
     fn funnel_loss(logits: FloatTensor<Self>, reached: FloatTensor<Self>) -> FloatTensor<Self> {

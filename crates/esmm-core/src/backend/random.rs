@@ -25,13 +25,8 @@ impl DropoutKey {
     /// The dropout of hidden layer `layer`, or `None` if it drops nothing.
     pub fn layer(self, layer: usize, probability: f64) -> Option<Dropout> {
         let seed = [self.seed as u32, (self.seed >> 32) as u32];
-        let key = threefry(
-            seed,
-            [
-                self.step as u32,
-                (self.step >> 32) as u32 ^ (layer as u32).rotate_left(20),
-            ],
-        );
+        let key =
+            threefry(seed, [self.step as u32, (self.step >> 32) as u32 ^ (layer as u32).rotate_left(20)]);
         (probability > 0.0).then_some(Dropout { probability, key })
     }
 }
@@ -78,9 +73,7 @@ pub fn threefry(key: [u32; 2], counter: [u32; 2]) -> [u32; 2] {
         if round % 4 == 3 {
             let injection = round / 4 + 1;
             x[0] = x[0].wrapping_add(keys[injection % 3]);
-            x[1] = x[1]
-                .wrapping_add(keys[(injection + 1) % 3])
-                .wrapping_add(injection as u32);
+            x[1] = x[1].wrapping_add(keys[(injection + 1) % 3]).wrapping_add(injection as u32);
         }
     }
     x
@@ -95,10 +88,7 @@ mod tests {
     fn known_answers() {
         assert_eq!(threefry([0, 0], [0, 0]), [0x9d1c_5ec6, 0x8bd5_0731]);
         assert_eq!(threefry([!0, !0], [!0, !0]), [0xfd36_d048, 0x2d17_272c]);
-        assert_eq!(
-            threefry([0x13198a2e, 0x03707344], [0x243f6a88, 0x85a308d3]),
-            [0xba3e_4725, 0xf27d_669e]
-        );
+        assert_eq!(threefry([0x13198a2e, 0x03707344], [0x243f6a88, 0x85a308d3]), [0xba3e_4725, 0xf27d_669e]);
     }
 
     #[test]
@@ -108,10 +98,7 @@ mod tests {
             let mask = dropout.mask(100_001);
             let mean = mask.iter().map(|&factor| f64::from(factor)).sum::<f64>() / mask.len() as f64;
             let error = (probability / (1.0 - probability) / mask.len() as f64).sqrt();
-            assert!(
-                (mean - 1.0).abs() < 5.0 * error,
-                "{probability}: mean factor {mean}"
-            );
+            assert!((mean - 1.0).abs() < 5.0 * error, "{probability}: mean factor {mean}");
         }
     }
 

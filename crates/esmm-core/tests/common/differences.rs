@@ -28,18 +28,11 @@ impl<const D: usize> Leaf<D> {
         } else {
             plain
         };
-        Self {
-            tensor: tensor.require_grad(),
-            swapped: swapped && D > 1,
-        }
+        Self { tensor: tensor.require_grad(), swapped: swapped && D > 1 }
     }
 
     pub(crate) fn view(&self) -> Tensor<Auto, D> {
-        if self.swapped {
-            self.tensor.clone().swap_dims(0, 1)
-        } else {
-            self.tensor.clone()
-        }
+        if self.swapped { self.tensor.clone().swap_dims(0, 1) } else { self.tensor.clone() }
     }
 
     pub(crate) fn grad(&self, grads: &<Auto as AutodiffBackend>::Gradients) -> Vec<f64> {
@@ -50,12 +43,7 @@ impl<const D: usize> Leaf<D> {
 
 /// Gradient of `sum(weights * f(x))` by central differences.
 pub(crate) fn differences(f: impl Fn(&[f64]) -> Vec<f64>, at: &[f64], weights: &[f64]) -> Vec<f64> {
-    let sum = |x: &[f64]| {
-        f(x).iter()
-            .zip(weights)
-            .map(|(y, weight)| y * weight)
-            .sum::<f64>()
-    };
+    let sum = |x: &[f64]| f(x).iter().zip(weights).map(|(y, weight)| y * weight).sum::<f64>();
     let mut x = at.to_vec();
     let slope = |index: usize| {
         x[index] = at[index] + STEP;
@@ -75,13 +63,7 @@ pub(crate) fn backward<const D: usize>(
     expected: &[f64],
     weights: &[f64],
 ) -> <Auto as AutodiffBackend>::Gradients {
-    assert_near(
-        &format!("{what}: output"),
-        &values(output.clone()),
-        expected,
-        ABSOLUTE,
-        RELATIVE,
-    );
+    assert_near(&format!("{what}: output"), &values(output.clone()), expected, ABSOLUTE, RELATIVE);
     let weights = tensor::<Auto, D>(weights, output.dims());
     (output * weights).sum().backward()
 }

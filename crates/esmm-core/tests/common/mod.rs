@@ -25,9 +25,7 @@ pub(crate) type Auto = Autodiff<NdArray>;
 
 /// A file of the golden folder, which PyTorch and mpmath wrote (its README says how).
 pub(crate) fn golden(name: &str) -> PathBuf {
-    [env!("CARGO_MANIFEST_DIR"), "../../tests/golden", name]
-        .iter()
-        .collect()
+    [env!("CARGO_MANIFEST_DIR"), "../../tests/golden", name].iter().collect()
 }
 
 pub(crate) fn golden_json(name: &str) -> Value {
@@ -60,12 +58,7 @@ pub(crate) fn notebook(config: &Value) -> NotebookConfig {
     };
     NotebookConfig {
         emb_dim: whole(&config["emb_dim"]),
-        hidden_dim: config["hidden_dim"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(whole)
-            .collect(),
+        hidden_dim: config["hidden_dim"].as_array().unwrap().iter().map(whole).collect(),
         dropouts: numbers(&config["dropouts"]),
         num_task: whole(&config["num_task"]),
         ..NotebookConfig::new(features("user_features"), features("item_features"))
@@ -75,9 +68,7 @@ pub(crate) fn notebook(config: &Value) -> NotebookConfig {
 /// `len` values uniform in `[-1, 1)` that f32 holds exactly; the same for the same seed.
 pub(crate) fn uniform(seed: u64, len: usize) -> Vec<f64> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    (0..len)
-        .map(|_| f64::from(rng.random::<f32>() * 2.0 - 1.0))
-        .collect()
+    (0..len).map(|_| f64::from(rng.random::<f32>() * 2.0 - 1.0)).collect()
 }
 
 pub(crate) fn tensor<B: Backend, const D: usize>(values: &[f64], shape: [usize; D]) -> Tensor<B, D> {
@@ -121,10 +112,7 @@ pub(crate) fn assert_entries_near(found: &StateDict, expected: &StateDict, absol
         if name.ends_with("num_batches_tracked") {
             continue;
         }
-        let entry = found
-            .entries
-            .get(name)
-            .unwrap_or_else(|| panic!("entry `{name}` is missing"));
+        let entry = found.entries.get(name).unwrap_or_else(|| panic!("entry `{name}` is missing"));
         assert_eq!(entry.shape, data.shape, "shape of `{name}`");
         let [entry, data] = [entry, data].map(|data| data.iter::<f64>().collect::<Vec<_>>());
         assert_near(name, &entry, &data, absolute, 0.0);

@@ -31,27 +31,17 @@ pub(crate) fn user_price_item() -> Vec<Feature> {
 pub(crate) fn batch<B: Backend>(schema: &FeatureSchema) -> FeatureBatch<B> {
     let ids: Vec<Vec<u32>> = schema
         .sparse()
-        .map(|feature| {
-            (0..ROWS)
-                .map(|row| (row * row % feature.num_embeddings) as u32)
-                .collect()
-        })
+        .map(|feature| (0..ROWS).map(|row| (row * row % feature.num_embeddings) as u32).collect())
         .collect();
     let dense: Vec<Vec<f32>> = schema.dense().enumerate().map(|(j, _)| price(j)).collect();
     let sparse: Vec<_> = ids.iter().map(|ids| SparseInput::Single(ids)).collect();
     let dense: Vec<_> = dense.iter().map(Vec::as_slice).collect();
-    let input = BatchInput {
-        rows: ROWS,
-        sparse: &sparse,
-        dense: &dense,
-    };
+    let input = BatchInput { rows: ROWS, sparse: &sparse, dense: &dense };
     FeatureBatch::new(schema, input, &Default::default()).unwrap()
 }
 
 pub(crate) fn price(feature: usize) -> Vec<f32> {
-    (0..ROWS)
-        .map(|row| (row + 3 * feature) as f32 / ROWS as f32 - 0.5)
-        .collect()
+    (0..ROWS).map(|row| (row + 3 * feature) as f32 / ROWS as f32 - 0.5).collect()
 }
 
 pub(crate) fn key() -> DropoutKey {
@@ -73,19 +63,11 @@ pub(crate) fn assert_round_trip(config: &EsmmConfig) {
     let read = StateDict::read(&path).unwrap();
     let bytes = |dict: &StateDict| -> Vec<_> {
         let entries = dict.entries.iter();
-        entries
-            .map(|(name, data)| (name.clone(), data.shape.clone(), data.as_bytes().to_vec()))
-            .collect()
+        entries.map(|(name, data)| (name.clone(), data.shape.clone(), data.as_bytes().to_vec())).collect()
     };
     assert_eq!(bytes(&read), bytes(&dict));
-    let other = EsmmConfig {
-        seed: config.seed + 1,
-        ..config.clone()
-    };
-    assert_ne!(
-        logits(&other.init::<Plain>(&device).unwrap(), config),
-        logits(&model, config)
-    );
+    let other = EsmmConfig { seed: config.seed + 1, ..config.clone() };
+    assert_ne!(logits(&other.init::<Plain>(&device).unwrap(), config), logits(&model, config));
     let loaded = other.load::<Plain>(&path, &device).unwrap();
     assert_eq!(logits(&loaded, config), logits(&model, config));
 }

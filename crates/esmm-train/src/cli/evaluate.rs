@@ -30,18 +30,12 @@ pub(super) struct EvaluateArgs {
 pub(super) fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
     logging::init();
     let run = RunDir::open(&args.run_dir)?;
-    let evaluation = args.device.name()?.run(Measure {
-        run: &run,
-        data: &args.data,
-    })?;
+    let evaluation = args.device.name()?.run(Measure { run: &run, data: &args.data })?;
     if let Some(warning) = guard::check_collapse(evaluation.cvr_spread) {
         log::warn!("{warning}");
     }
     if args.json {
-        println!(
-            "{}",
-            serde_json::to_string_pretty(&evaluation.metrics).context("metrics as JSON")?
-        );
+        println!("{}", serde_json::to_string_pretty(&evaluation.metrics).context("metrics as JSON")?);
     } else {
         println!("{}", table::metrics(&args.data.join(", "), &evaluation.metrics));
     }

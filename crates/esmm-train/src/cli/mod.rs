@@ -68,9 +68,7 @@ enum Done {
 /// Runs the command of this process.
 pub(crate) fn run() -> ExitCode {
     let cli = Cli::parse();
-    let command = cli
-        .command
-        .unwrap_or_else(|| Command::Train(train::TrainArgs::default()));
+    let command = cli.command.unwrap_or_else(|| Command::Train(train::TrainArgs::default()));
     let done = match command {
         Command::Train(args) => train::run(&args),
         Command::Evaluate(args) => evaluate::run(&args).map(|()| Done::Whole),
@@ -83,9 +81,7 @@ pub(crate) fn run() -> ExitCode {
         Ok(Done::Interrupted) => ExitCode::from(INTERRUPTED),
         Err(error) => {
             eprintln!("error: {error:#}");
-            let usage = error
-                .downcast_ref::<TrainError>()
-                .is_some_and(TrainError::is_usage);
+            let usage = error.downcast_ref::<TrainError>().is_some_and(TrainError::is_usage);
             ExitCode::from(if usage { 2 } else { 1 })
         }
     }

@@ -32,12 +32,7 @@ pub(super) fn run(args: &PredictArgs) -> anyhow::Result<()> {
     logging::init();
     let run = RunDir::open(&args.run_dir)?;
     let device = args.device.name()?;
-    let rows = device.run(Predict {
-        run: &run,
-        data: &args.data,
-        keep: &args.keep,
-        output: &args.output,
-    })?;
+    let rows = device.run(Predict { run: &run, data: &args.data, keep: &args.keep, output: &args.output })?;
     log::info!("{}: {} rows", args.output.display(), table::grouped(rows));
     Ok(())
 }
@@ -59,12 +54,7 @@ impl OnDevice for Predict<'_> {
     {
         let mut scorer = Scorer::<B::InnerBackend>::open(self.run, &device)?;
         let mut columns = scorer.required_columns();
-        columns.extend(
-            self.keep
-                .iter()
-                .filter(|name| !scorer.required_columns().contains(name))
-                .cloned(),
-        );
+        columns.extend(self.keep.iter().filter(|name| !scorer.required_columns().contains(name)).cloned());
         let source = scorer.source(self.data);
         let chunks = source.open(&columns)?;
         let mut writer = PredictionWriter::create(self.output)?;

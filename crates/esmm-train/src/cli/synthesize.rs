@@ -42,9 +42,7 @@ pub(super) fn run(args: &SynthesizeArgs) -> anyhow::Result<()> {
         confounding: args.confounding,
         ..SyntheticConfig::default()
     };
-    config
-        .validate()
-        .map_err(|error| TrainError::Config(error.to_string()))?;
+    config.validate().map_err(|error| TrainError::Config(error.to_string()))?;
     std::fs::create_dir_all(&args.out_dir)
         .with_context(|| format!("{}: cannot be created", args.out_dir.display()))?;
     let data = match args.format {
@@ -57,11 +55,7 @@ pub(super) fn run(args: &SynthesizeArgs) -> anyhow::Result<()> {
     }
     let run_file = args.out_dir.join("run.toml");
     write_atomic(&run_file, train::synthetic_run(&data).as_bytes())?;
-    println!(
-        "{}: {} impressions",
-        shown(&data),
-        table::grouped(args.rows as u64)
-    );
+    println!("{}: {} impressions", shown(&data), table::grouped(args.rows as u64));
     println!("Next: esmm train {}", shown(&run_file));
     Ok(())
 }

@@ -7,11 +7,8 @@ use esmm_train::metric::{SplitMetrics, TaskMetrics};
 
 /// The tasks of a split, a line each, next to the best values that a known truth allows.
 pub(super) fn metrics(title: &str, split: &SplitMetrics) -> String {
-    let counts: Vec<String> = split
-        .reached
-        .iter()
-        .map(|(stage, rows)| format!("{} {stage}", grouped(*rows)))
-        .collect();
+    let counts: Vec<String> =
+        split.reached.iter().map(|(stage, rows)| format!("{} {stage}", grouped(*rows))).collect();
     let mut table = Table::new();
     table.load_style(UTF8_HORIZONTAL_ONLY);
     let best = best(split);
@@ -28,17 +25,9 @@ pub(super) fn metrics(title: &str, split: &SplitMetrics) -> String {
     for (name, task) in &split.tasks {
         let mut cells = vec![label(name), rows_of(name), number(task.auc), interval(task)];
         if let Some(best) = &best {
-            cells.push(number(
-                best.iter()
-                    .find(|(task, _)| task == name)
-                    .and_then(|(_, value)| *value),
-            ));
+            cells.push(number(best.iter().find(|(task, _)| task == name).and_then(|(_, value)| *value)));
         }
-        cells.extend([
-            number(task.log_loss),
-            number(task.normalized_entropy),
-            number(task.calibration),
-        ]);
+        cells.extend([number(task.log_loss), number(task.normalized_entropy), number(task.calibration)]);
         if gauc {
             cells.push(number(task.gauc.as_ref().and_then(|gauc| gauc.value)));
         }
@@ -49,11 +38,7 @@ pub(super) fn metrics(title: &str, split: &SplitMetrics) -> String {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    let mut text = format!(
-        "{title}: {} impressions, {}\n{table}\n",
-        grouped(split.rows),
-        counts.join(", ")
-    );
+    let mut text = format!("{title}: {} impressions, {}\n{table}\n", grouped(split.rows), counts.join(", "));
     text.push_str(&entire_space(split));
     for (name, task) in &split.tasks {
         for (metric, reason) in &task.undefined {
@@ -66,17 +51,10 @@ pub(super) fn metrics(title: &str, split: &SplitMetrics) -> String {
 /// `400,000 impressions, 79,912 click, 15,800 conversion, 3 dropped`
 pub(super) fn read(split: &SplitReport, stages: &[String]) -> String {
     let mut parts = vec![format!("{} impressions", grouped(split.rows))];
-    parts.extend(
-        stages
-            .iter()
-            .zip(&split.reached)
-            .map(|(stage, rows)| format!("{} {stage}", grouped(*rows))),
-    );
+    parts
+        .extend(stages.iter().zip(&split.reached).map(|(stage, rows)| format!("{} {stage}", grouped(*rows))));
     if split.orphans_dropped > 0 {
-        parts.push(format!(
-            "{} dropped (a stage without the one before)",
-            grouped(split.orphans_dropped)
-        ));
+        parts.push(format!("{} dropped (a stage without the one before)", grouped(split.orphans_dropped)));
     }
     parts.join(", ")
 }
@@ -96,11 +74,7 @@ fn entire_space(split: &SplitMetrics) -> String {
 
 fn best(split: &SplitMetrics) -> Option<[(&'static str, Option<f64>); 3]> {
     let best = split.entire_space.as_ref()?.best.as_ref()?;
-    Some([
-        ("ctr", best.ctr_auc),
-        ("cvr", best.cvr_auc),
-        ("ctcvr", best.ctcvr_auc),
-    ])
+    Some([("ctr", best.ctr_auc), ("cvr", best.cvr_auc), ("ctcvr", best.ctcvr_auc)])
 }
 
 fn label(task: &str) -> String {
@@ -123,8 +97,7 @@ fn number(value: Option<f64>) -> String {
 }
 
 fn interval(task: &TaskMetrics) -> String {
-    task.auc_ci95
-        .map_or_else(|| "-".to_owned(), |[low, high]| format!("{low:.4} - {high:.4}"))
+    task.auc_ci95.map_or_else(|| "-".to_owned(), |[low, high]| format!("{low:.4} - {high:.4}"))
 }
 
 /// `1234567` as `1,234,567`.

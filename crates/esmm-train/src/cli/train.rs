@@ -60,10 +60,7 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
     log::info!("run directory: {}", shown(run.path()));
     let experiment = Experiment::load(config)?;
     for (split, report) in experiment.report.splits() {
-        log::info!(
-            "{split}: {}",
-            table::read(report, &experiment.config.labels.columns)
-        );
+        log::info!("{split}: {}", table::read(report, &experiment.config.labels.columns));
     }
     for warning in experiment.warnings() {
         log::warn!("{warning}");
@@ -75,17 +72,9 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
     log::info!("training on {device}");
     let progress = args.progress();
     logging::quiet(progress == ProgressStyle::Dashboard);
-    let control = TrainingControl {
-        interrupter,
-        progress,
-        resume: args.resume,
-    };
+    let control = TrainingControl { interrupter, progress, resume: args.resume };
     TRAINING.store(true, Ordering::SeqCst);
-    let end = device.run(TrainAndMeasure {
-        experiment: &experiment,
-        run: &run,
-        control: &control,
-    });
+    let end = device.run(TrainAndMeasure { experiment: &experiment, run: &run, control: &control });
     logging::quiet(false);
     report(&run, end?)
 }
@@ -124,15 +113,8 @@ fn report(run: &RunDir, (end, metrics): (TrainingEnd, Option<RunMetrics>)) -> an
             log::info!("go on with: esmm train --run-dir {path} --resume");
             return Ok(Done::Interrupted);
         }
-        TrainingEnd::Finished {
-            best_epoch,
-            stopped_early,
-        } => {
-            let why = if stopped_early {
-                "stopped early"
-            } else {
-                "all epochs done"
-            };
+        TrainingEnd::Finished { best_epoch, stopped_early } => {
+            let why = if stopped_early { "stopped early" } else { "all epochs done" };
             log::info!("{why}; kept the weights of epoch {best_epoch}");
         }
     }
@@ -159,9 +141,7 @@ impl TrainArgs {
             Some(path) => RunFile::read(path, &self.set)?,
             None if self.resume && self.set.is_empty() => return Ok(None),
             None if self.resume => {
-                return Err(TrainError::Config(
-                    "--set with --resume needs the run file as well".into(),
-                ));
+                return Err(TrainError::Config("--set with --resume needs the run file as well".into()));
             }
             None => RunFile::parse(&synthetic_run(synthetic), "the built-in run file", &self.set)?,
         };
@@ -212,11 +192,7 @@ impl TrainArgs {
         if let Some(folder) = &self.run_dir {
             return Ok(folder.clone());
         }
-        let stem = self
-            .run_file
-            .as_deref()
-            .and_then(Path::file_stem)
-            .and_then(|stem| stem.to_str());
+        let stem = self.run_file.as_deref().and_then(Path::file_stem).and_then(|stem| stem.to_str());
         let name = stem.unwrap_or("synthetic");
         let mut candidates = (1..1_000_000).map(|number| PathBuf::from(format!("runs/{name}-{number:03}")));
         let free = candidates.find(|folder| !folder.exists());

@@ -2,6 +2,8 @@
 
 mod parse;
 mod resolve;
+mod resolve_data;
+mod resolve_train;
 mod run_file;
 mod sections;
 

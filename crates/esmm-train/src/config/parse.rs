@@ -30,36 +30,25 @@ impl RunFile {
         for text in overrides {
             set(&mut table, text)?;
         }
-        table
-            .try_into()
-            .map_err(|error: toml::de::Error| explain(&error, "--set", None))
+        table.try_into().map_err(|error: toml::de::Error| explain(&error, "--set", None))
     }
 }
 
 /// `a.b.c=value` into a table; what is no TOML value is taken as text.
 fn set(table: &mut toml::Table, text: &str) -> Result<(), TrainError> {
     let wrong = |reason: &str| TrainError::Config(format!("--set {text}: {reason}"));
-    let (path, value) = text
-        .split_once('=')
-        .ok_or_else(|| wrong("expected key.path=value"))?;
+    let (path, value) = text.split_once('=').ok_or_else(|| wrong("expected key.path=value"))?;
     let value = format!("value = {value}")
         .parse::<toml::Table>()
         .ok()
         .and_then(|mut parsed| parsed.remove("value"))
         .unwrap_or_else(|| toml::Value::String(value.to_owned()));
     let mut keys: Vec<&str> = path.split('.').map(str::trim).collect();
-    let last = keys
-        .pop()
-        .filter(|key| !key.is_empty())
-        .ok_or_else(|| wrong("expected key.path=value"))?;
+    let last = keys.pop().filter(|key| !key.is_empty()).ok_or_else(|| wrong("expected key.path=value"))?;
     let mut place = table;
     for key in keys {
-        let entry = place
-            .entry(key)
-            .or_insert_with(|| toml::Value::Table(toml::Table::new()));
-        place = entry
-            .as_table_mut()
-            .ok_or_else(|| wrong(&format!("`{key}` is no section")))?;
+        let entry = place.entry(key).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        place = entry.as_table_mut().ok_or_else(|| wrong(&format!("`{key}` is no section")))?;
     }
     place.insert(last.to_owned(), value);
     Ok(())
@@ -116,17 +105,10 @@ mod tests {
 
     #[test]
     fn overrides_reach_any_key() {
-        let overrides = [
-            "train.epochs=5",
-            "train.tables.optimizer=adagrad",
-            "model.hidden=[8]",
-        ]
-        .map(String::from);
+        let overrides =
+            ["train.epochs=5", "train.tables.optimizer=adagrad", "model.hidden=[8]"].map(String::from);
         let file = RunFile::parse(MINIMAL, "run.toml", &overrides).unwrap();
-        assert_eq!(
-            (file.train.epochs, file.model.hidden.as_slice()),
-            (5, [8].as_slice())
-        );
+        assert_eq!((file.train.epochs, file.model.hidden.as_slice()), (5, [8].as_slice()));
         assert_eq!(file.train.tables.optimizer, TableOptimizerName::Adagrad);
     }
 
@@ -141,10 +123,7 @@ mod tests {
         assert!(message.ends_with("(did you mean `embedding_dim`?)"), "{message}");
         assert!(!message.contains('\n'));
         let message = error(&format!("{MINIMAL}[train]\nepochs = \"many\"\n"), &[]);
-        assert!(
-            message.starts_with("run.toml:5: invalid type: string \"many\", expected u64"),
-            "{message}"
-        );
+        assert!(message.starts_with("run.toml:5: invalid type: string \"many\", expected u64"), "{message}");
         assert!(error(MINIMAL, &["train.epoch=5"]).ends_with("(did you mean `epochs`?)"));
         assert_eq!(error(MINIMAL, &["train"]), "--set train: expected key.path=value");
     }

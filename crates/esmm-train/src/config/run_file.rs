@@ -120,10 +120,7 @@ pub struct LabelSection {
 
 impl Default for LabelSection {
     fn default() -> Self {
-        Self {
-            stages: vec!["click".into(), "conversion".into()],
-            orphan_conversions: OrphanPolicy::Error,
-        }
+        Self { stages: vec!["click".into(), "conversion".into()], orphan_conversions: OrphanPolicy::Error }
     }
 }
 

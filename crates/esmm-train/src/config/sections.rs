@@ -213,10 +213,6 @@ pub struct ScheduleSection {
 
 impl Default for ScheduleSection {
     fn default() -> Self {
-        Self {
-            warmup_steps: 0,
-            decay: Decay::Constant,
-            final_factor: 0.01,
-        }
+        Self { warmup_steps: 0, decay: Decay::Constant, final_factor: 0.01 }
     }
 }

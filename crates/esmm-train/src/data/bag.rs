@@ -55,11 +55,7 @@ impl Bags {
             offsets.count(row);
             items.append_value(item);
         }
-        Self {
-            offsets: offsets.finish(),
-            keys: KeyColumn::Text(items.finish()),
-            weights: None,
-        }
+        Self { offsets: offsets.finish(), keys: KeyColumn::Text(items.finish()), weights: None }
     }
 
     fn of_weighted_text(chunk: &Chunk, column: &str, texts: &StringArray) -> Result<Self, DataError> {
@@ -76,21 +72,13 @@ impl Bags {
             items.append_value(id);
             weights.push(weight);
         }
-        Ok(Self {
-            offsets: offsets.finish(),
-            keys: KeyColumn::Text(items.finish()),
-            weights: Some(weights),
-        })
+        Ok(Self { offsets: offsets.finish(), keys: KeyColumn::Text(items.finish()), weights: Some(weights) })
     }
 
     fn of_lists(chunk: &Chunk, column: &str, array: &ArrayRef) -> Result<Self, DataError> {
         let Lists { offsets, items } = lists(chunk, column, array)?;
         let keys = keys(chunk, column, &items, &offsets)?;
-        Ok(Self {
-            offsets,
-            keys,
-            weights: None,
-        })
+        Ok(Self { offsets, keys, weights: None })
     }
 
     fn of_pairs(chunk: &Chunk, column: &str, array: &ArrayRef) -> Result<Self, DataError> {
@@ -107,11 +95,7 @@ impl Bags {
         let (ids, weights) = pair.ok_or_else(|| chunk.bad_type(column, array.data_type(), allowed))?;
         let weights = checked_weights(chunk, column, weights, &offsets)?;
         let keys = keys(chunk, column, ids, &offsets)?;
-        Ok(Self {
-            offsets,
-            keys,
-            weights: Some(weights),
-        })
+        Ok(Self { offsets, keys, weights: Some(weights) })
     }
 }
 
@@ -137,16 +121,12 @@ fn lists(chunk: &Chunk, column: &str, array: &ArrayRef) -> Result<Lists<ArrayRef
 
 fn keys(chunk: &Chunk, column: &str, items: &ArrayRef, offsets: &[usize]) -> Result<KeyColumn, DataError> {
     KeyColumn::new(items).map_err(|error| match error {
-        KeyError::Type(kind) => chunk.bad_type(
-            column,
-            &format!("a list of {kind}"),
-            &format!("lists of {KEY_TYPES}"),
-        ),
-        KeyError::Value {
-            index,
-            found,
-            allowed,
-        } => chunk.bad_cell(row_of(offsets, index), column, found, allowed),
+        KeyError::Type(kind) => {
+            chunk.bad_type(column, &format!("a list of {kind}"), &format!("lists of {KEY_TYPES}"))
+        }
+        KeyError::Value { index, found, allowed } => {
+            chunk.bad_cell(row_of(offsets, index), column, found, allowed)
+        }
     })
 }
 
@@ -162,11 +142,7 @@ fn checked_weights(
     offsets: &[usize],
 ) -> Result<Vec<f32>, DataError> {
     let reals = RealColumn::new(items).ok_or_else(|| {
-        chunk.bad_type(
-            column,
-            &format!("a list of weights of {}", items.data_type()),
-            "numbers",
-        )
+        chunk.bad_type(column, &format!("a list of weights of {}", items.data_type()), "numbers")
     })?;
     let weight = |index: usize| {
         let bad = |found| chunk.bad_cell(row_of(offsets, index), column, found, WEIGHT);
@@ -191,18 +167,10 @@ fn read_weights(chunk: &Chunk, column: &str, bag: &str, expected: &[usize]) -> R
                 items.append_value(item);
             }
             let items: ArrayRef = Arc::new(items.finish());
-            Lists {
-                offsets: offsets.finish(),
-                items,
-            }
+            Lists { offsets: offsets.finish(), items }
         }
     };
-    let lengths = |offsets: &[usize]| {
-        offsets
-            .windows(2)
-            .map(|pair| pair[1] - pair[0])
-            .collect::<Vec<_>>()
-    };
+    let lengths = |offsets: &[usize]| offsets.windows(2).map(|pair| pair[1] - pair[0]).collect::<Vec<_>>();
     let mut both = lengths(&offsets).into_iter().zip(lengths(expected)).enumerate();
     if let Some((row, (found, expected))) = both.find(|(_, (found, expected))| found != expected) {
         let allowed = format!("{expected}, one for each item of column `{bag}`");

@@ -22,12 +22,7 @@ pub struct Chunk {
 impl Chunk {
     /// A chunk from columns in memory. `first_row` is the number of its first row among all rows, from 0.
     pub fn new(batch: RecordBatch, origin: Origin, lists: ListFormat, first_row: u64) -> Self {
-        Self {
-            batch,
-            origin,
-            lists,
-            first_row,
-        }
+        Self { batch, origin, lists, first_row }
     }
 
     /// Number of rows.

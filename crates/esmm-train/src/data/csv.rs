@@ -41,10 +41,7 @@ impl CsvReader {
     pub(super) fn open(path: &Path, delimiter: u8, quote: u8, columns: &[String]) -> Result<Self, DataError> {
         let (reader, names) = open(path, delimiter, quote)?;
         let indices = super::source::find_columns(path, &names, columns)?;
-        let fields: Vec<Field> = columns
-            .iter()
-            .map(|name| Field::new(name, DataType::Utf8, true))
-            .collect();
+        let fields: Vec<Field> = columns.iter().map(|name| Field::new(name, DataType::Utf8, true)).collect();
         Ok(Self {
             path: path.into(),
             reader,
@@ -68,16 +65,9 @@ impl CsvReader {
         }
         self.rows += lines.len() as u64;
         if lines.is_empty() {
-            return if self.rows > 0 {
-                Ok(None)
-            } else {
-                Err(DataError::file(&self.path, "no rows"))
-            };
+            return if self.rows > 0 { Ok(None) } else { Err(DataError::file(&self.path, "no rows")) };
         }
-        let arrays = builders
-            .iter_mut()
-            .map(|builder| Arc::new(builder.finish()) as ArrayRef)
-            .collect();
+        let arrays = builders.iter_mut().map(|builder| Arc::new(builder.finish()) as ArrayRef).collect();
         let options = RecordBatchOptions::new().with_row_count(Some(lines.len()));
         let batch = RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options)
             .map_err(|error| DataError::file(&self.path, error))?;
@@ -86,28 +76,17 @@ impl CsvReader {
 
     /// Reads a record and gives the line on which it starts.
     fn next_record(&mut self) -> Result<Option<u64>, DataError> {
-        let more = self
-            .reader
-            .read_byte_record(&mut self.record)
-            .map_err(|error| broken(&self.path, error))?;
+        let more =
+            self.reader.read_byte_record(&mut self.record).map_err(|error| broken(&self.path, error))?;
         if !more {
             return Ok(None);
         }
         let end = self.reader.position().byte();
-        let inside = self
-            .record
-            .as_slice()
-            .iter()
-            .filter(|byte| **byte == b'\n')
-            .count() as u64;
+        let inside = self.record.as_slice().iter().filter(|byte| **byte == b'\n').count() as u64;
         let line = self.reader.get_mut().line_of_end(end) - inside;
         if self.record.len() != self.width {
             let (found, expected) = (self.record.len(), self.width);
-            return Err(DataError::FieldCount {
-                place: self.place(line),
-                found,
-                expected,
-            });
+            return Err(DataError::FieldCount { place: self.place(line), found, expected });
         }
         Ok(Some(line))
     }
@@ -120,12 +99,7 @@ impl CsvReader {
                 Err(_) => {
                     let found = super::error::quoted(&String::from_utf8_lossy(&self.record[*index]));
                     let (place, column, allowed) = (self.place(line), name.clone(), "UTF-8 text".to_owned());
-                    return Err(DataError::Cell {
-                        place,
-                        column,
-                        found,
-                        allowed,
-                    });
+                    return Err(DataError::Cell { place, column, found, allowed });
                 }
             }
         }
@@ -133,10 +107,7 @@ impl CsvReader {
     }
 
     fn place(&self, line: u64) -> Place {
-        Place {
-            path: self.path.to_path_buf(),
-            row: RowNumber::Line(line),
-        }
+        Place { path: self.path.to_path_buf(), row: RowNumber::Line(line) }
     }
 }
 
@@ -150,26 +121,16 @@ fn open(path: &Path, delimiter: u8, quote: u8) -> Result<(Reader<Newlines<File>>
         .from_reader(Newlines::new(file));
     let header = reader.byte_headers().map_err(|error| broken(path, error))?;
     if header.is_empty() {
-        return Err(DataError::file(
-            path,
-            "the file is empty, its first line must name the columns",
-        ));
+        return Err(DataError::file(path, "the file is empty, its first line must name the columns"));
     }
-    let name = |bytes| {
-        std::str::from_utf8(bytes)
-            .map(str::to_owned)
-            .map_err(|_| bad_header(path, bytes))
-    };
+    let name = |bytes| std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| bad_header(path, bytes));
     let names = header.iter().map(name).collect::<Result<_, _>>()?;
     Ok((reader, names))
 }
 
 fn bad_header(path: &Path, name: &[u8]) -> DataError {
     DataError::Cell {
-        place: Place {
-            path: path.to_owned(),
-            row: RowNumber::Line(1),
-        },
+        place: Place { path: path.to_owned(), row: RowNumber::Line(1) },
         column: String::from_utf8_lossy(name).chars().take(40).collect(),
         found: "a header that is not UTF-8".to_owned(),
         allowed: "UTF-8 text".to_owned(),

@@ -51,11 +51,7 @@ impl SparseColumn {
     fn empty(bag: bool, weighted: bool) -> Self {
         match bag {
             false => Self::Single(Vec::new()),
-            true => Self::Bag {
-                offsets: vec![0],
-                ids: Vec::new(),
-                weights: weighted.then(Vec::new),
-            },
+            true => Self::Bag { offsets: vec![0], ids: Vec::new(), weights: weighted.then(Vec::new) },
         }
     }
 
@@ -70,16 +66,8 @@ impl SparseColumn {
         match (self, other) {
             (Self::Single(ids), Self::Single(more)) => ids.extend(rows.iter().map(|&row| more[row])),
             (
-                Self::Bag {
-                    offsets,
-                    ids,
-                    weights,
-                },
-                Self::Bag {
-                    offsets: from,
-                    ids: more,
-                    weights: heavier,
-                },
+                Self::Bag { offsets, ids, weights },
+                Self::Bag { offsets: from, ids: more, weights: heavier },
             ) => {
                 for &row in rows {
                     let range = from[row]..from[row + 1];
@@ -96,19 +84,10 @@ impl SparseColumn {
 
     /// Empties the bags whose weights are all zero: they have no mean.
     pub(super) fn without_weightless_bags(self) -> Self {
-        let Self::Bag {
-            offsets,
-            ids,
-            weights: Some(weights),
-        } = self
-        else {
+        let Self::Bag { offsets, ids, weights: Some(weights) } = self else {
             return self;
         };
-        let mut kept = (
-            vec![0],
-            Vec::with_capacity(ids.len()),
-            Vec::with_capacity(ids.len()),
-        );
+        let mut kept = (vec![0], Vec::with_capacity(ids.len()), Vec::with_capacity(ids.len()));
         for bag in offsets.windows(2).map(|pair| pair[0]..pair[1]) {
             if weights[bag.clone()].iter().any(|weight| *weight > 0.0) {
                 kept.1.extend_from_slice(&ids[bag.clone()]);
@@ -116,11 +95,7 @@ impl SparseColumn {
             }
             kept.0.push(kept.1.len());
         }
-        Self::Bag {
-            offsets: kept.0,
-            ids: kept.1,
-            weights: Some(kept.2),
-        }
+        Self::Bag { offsets: kept.0, ids: kept.1, weights: Some(kept.2) }
     }
 }
 
@@ -129,24 +104,15 @@ impl Dataset {
     pub(super) fn empty(encoders: &FittedEncoders, group: bool, truth: Option<bool>) -> Self {
         let sparse = encoders.specs().iter().filter_map(|spec| match &spec.kind {
             FeatureKind::Dense { .. } => None,
-            FeatureKind::Sparse {
-                bag,
-                weighted,
-                weights_column,
-                ..
-            } => Some(SparseColumn::empty(
-                bag.is_some(),
-                *weighted || weights_column.is_some(),
-            )),
+            FeatureKind::Sparse { bag, weighted, weights_column, .. } => {
+                Some(SparseColumn::empty(bag.is_some(), *weighted || weights_column.is_some()))
+            }
         });
         Self {
             sparse: sparse.collect(),
             dense: vec![Vec::new(); encoders.schema().num_dense()],
             group: group.then(Vec::new),
-            truth: truth.map(|ctcvr| Truth {
-                ctcvr: ctcvr.then(Vec::new),
-                ..Truth::default()
-            }),
+            truth: truth.map(|ctcvr| Truth { ctcvr: ctcvr.then(Vec::new), ..Truth::default() }),
             ..Self::default()
         }
     }
@@ -160,8 +126,7 @@ impl Dataset {
         for (column, more) in self.dense.iter_mut().zip(&chunk.dense) {
             column.extend(rows.iter().map(|&row| more[row]));
         }
-        self.depth
-            .extend(rows.iter().filter_map(|&row| outcome.depth[row]));
+        self.depth.extend(rows.iter().filter_map(|&row| outcome.depth[row]));
         if let (Some(group), Some(more)) = (&mut self.group, &outcome.group) {
             group.extend(rows.iter().map(|&row| more[row]));
         }

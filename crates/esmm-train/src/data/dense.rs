@@ -64,10 +64,7 @@ impl DenseEncoder {
     /// The number that the model reads.
     pub(super) fn apply(&self, value: Option<f64>) -> Result<f32, BadValue> {
         let value = self.fill(value)?;
-        let bad = |allowed| BadValue {
-            found: format!("`{value}`"),
-            allowed,
-        };
+        let bad = |allowed| BadValue { found: format!("`{value}`"), allowed };
         let number = match self.transform {
             DenseTransform::None => value,
             DenseTransform::Standardize if self.std > 0.0 => (value - self.mean) / self.std,
@@ -87,21 +84,14 @@ mod tests {
     use super::*;
 
     fn encoder(transform: DenseTransform, mean: f64, std: f64) -> DenseEncoder {
-        DenseEncoder {
-            transform,
-            missing: None,
-            mean,
-            std,
-        }
+        DenseEncoder { transform, missing: None, mean, std }
     }
 
     /// Mean 1e9 + 10, population variance 22.5 of 4, 7, 13, 16 (Chan, Golub and LeVeque 1983), far from zero.
     #[test]
     fn moments_are_stable() {
         let mut moments = Moments::default();
-        [4.0, 7.0, 13.0, 16.0]
-            .into_iter()
-            .for_each(|value| moments.add(1e9 + value));
+        [4.0, 7.0, 13.0, 16.0].into_iter().for_each(|value| moments.add(1e9 + value));
         assert_eq!(moments.mean(), 1e9 + 10.0);
         assert_eq!(moments.std(), 22.5_f64.sqrt());
         assert_eq!((Moments::default().mean(), Moments::default().std()), (0.0, 0.0));
@@ -110,26 +100,12 @@ mod tests {
     #[test]
     fn transforms_do_what_they_say() {
         assert_eq!(encoder(DenseTransform::None, 3.0, 2.0).apply(Some(7.0)), Ok(7.0));
-        assert_eq!(
-            encoder(DenseTransform::Standardize, 3.0, 2.0).apply(Some(7.0)),
-            Ok(2.0)
-        );
-        assert_eq!(
-            encoder(DenseTransform::Standardize, 3.0, 0.0).apply(Some(7.0)),
-            Ok(4.0)
-        );
-        assert_eq!(
-            encoder(DenseTransform::Log1p, 0.0, 0.0).apply(Some(1.0)),
-            Ok(2.0_f32.ln())
-        );
-        let filled = DenseEncoder {
-            missing: Some(5.0),
-            ..encoder(DenseTransform::Standardize, 3.0, 2.0)
-        };
+        assert_eq!(encoder(DenseTransform::Standardize, 3.0, 2.0).apply(Some(7.0)), Ok(2.0));
+        assert_eq!(encoder(DenseTransform::Standardize, 3.0, 0.0).apply(Some(7.0)), Ok(4.0));
+        assert_eq!(encoder(DenseTransform::Log1p, 0.0, 0.0).apply(Some(1.0)), Ok(2.0_f32.ln()));
+        let filled = DenseEncoder { missing: Some(5.0), ..encoder(DenseTransform::Standardize, 3.0, 2.0) };
         assert_eq!(filled.apply(None), Ok(1.0));
-        let bad = encoder(DenseTransform::None, 0.0, 0.0)
-            .apply(Some(1e300))
-            .unwrap_err();
+        let bad = encoder(DenseTransform::None, 0.0, 0.0).apply(Some(1e300)).unwrap_err();
         assert!(bad.allowed.contains("32 bits"));
     }
 }

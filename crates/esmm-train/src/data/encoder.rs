@@ -47,16 +47,9 @@ impl FittedEncoders {
             Fitted::Table(table) => table.num_embeddings(),
             Fitted::Shares(_) | Fitted::Dense(_) => 0,
         };
-        let features = specs
-            .iter()
-            .zip(&fitted)
-            .map(|(spec, fitted)| spec.describe(rows(fitted)));
+        let features = specs.iter().zip(&fitted).map(|(spec, fitted)| spec.describe(rows(fitted)));
         let schema = FeatureSchema::new(features.collect())?;
-        Ok(Self {
-            specs,
-            fitted,
-            schema,
-        })
+        Ok(Self { specs, fitted, schema })
     }
 
     /// What the model has to know about the features.
@@ -83,11 +76,7 @@ impl FittedEncoders {
     /// # Errors
     /// A column that is not in the chunk or has an unsuitable type, and a value that is not allowed.
     pub fn encode(&self, chunk: &Chunk) -> Result<EncodedChunk, DataError> {
-        let mut encoded = EncodedChunk {
-            rows: chunk.rows(),
-            sparse: Vec::new(),
-            dense: Vec::new(),
-        };
+        let mut encoded = EncodedChunk { rows: chunk.rows(), sparse: Vec::new(), dense: Vec::new() };
         for (spec, fitted) in self.specs.iter().zip(&self.fitted) {
             let fitted = match fitted {
                 Fitted::Shares(owner) => &self.fitted[*owner],
@@ -107,14 +96,7 @@ impl EncodedChunk {
     /// The rows as a dataset that knows no outcome: every depth is 0.
     pub fn into_dataset(self) -> Dataset {
         let Self { rows, sparse, dense } = self;
-        Dataset {
-            rows,
-            sparse,
-            dense,
-            depth: vec![0; rows],
-            group: None,
-            truth: None,
-        }
+        Dataset { rows, sparse, dense, depth: vec![0; rows], group: None, truth: None }
     }
 }
 
@@ -122,10 +104,7 @@ impl FeatureSpec {
     /// Where the weights of its bags are.
     pub(super) fn weights(&self) -> Weights<'_> {
         match &self.kind {
-            FeatureKind::Sparse {
-                weights_column: Some(column),
-                ..
-            } => Weights::Column(column),
+            FeatureKind::Sparse { weights_column: Some(column), .. } => Weights::Column(column),
             FeatureKind::Sparse { weighted: true, .. } => Weights::Inside,
             _ => Weights::None,
         }
@@ -135,10 +114,7 @@ impl FeatureSpec {
 /// Names in their order, each once.
 pub(super) fn unique<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
     let mut seen = HashSet::new();
-    names
-        .filter(|name| seen.insert(*name))
-        .map(str::to_owned)
-        .collect()
+    names.filter(|name| seen.insert(*name)).map(str::to_owned).collect()
 }
 
 fn encode_dense(encoder: &DenseEncoder, spec: &FeatureSpec, chunk: &Chunk) -> Result<Vec<f32>, DataError> {
@@ -153,12 +129,7 @@ fn encode_dense(encoder: &DenseEncoder, spec: &FeatureSpec, chunk: &Chunk) -> Re
 
 fn encode_sparse(table: &TableEncoder, spec: &FeatureSpec, chunk: &Chunk) -> Result<SparseColumn, DataError> {
     match (&spec.kind, table) {
-        (
-            FeatureKind::Sparse {
-                bag: Some(pooling), ..
-            },
-            _,
-        ) => encode_bag(table, *pooling, spec, chunk),
+        (FeatureKind::Sparse { bag: Some(pooling), .. }, _) => encode_bag(table, *pooling, spec, chunk),
         (_, TableEncoder::Quantile(quantiles)) => {
             let mut ids = Vec::with_capacity(chunk.rows());
             RealColumn::read(chunk, &spec.column, |_, value| {
@@ -181,18 +152,10 @@ fn encode_bag(
     spec: &FeatureSpec,
     chunk: &Chunk,
 ) -> Result<SparseColumn, DataError> {
-    let Bags {
-        offsets,
-        keys,
-        weights,
-    } = Bags::read(chunk, &spec.column, spec.weights())?;
+    let Bags { offsets, keys, weights } = Bags::read(chunk, &spec.column, spec.weights())?;
     let items = offsets.last().copied().unwrap_or(0);
     let ids = encode_keys(table, &keys, spec, chunk, items, |item| row_of(&offsets, item))?;
-    let bag = SparseColumn::Bag {
-        offsets,
-        ids,
-        weights,
-    };
+    let bag = SparseColumn::Bag { offsets, ids, weights };
     Ok(match pooling {
         Pooling::Sum => bag,
         Pooling::Mean => bag.without_weightless_bags(),

@@ -91,23 +91,13 @@ pub enum DataError {
 impl DataError {
     /// A setting that cannot be.
     pub(crate) fn setting(subject: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self::Setting {
-            subject: subject.into(),
-            reason: reason.into(),
-        }
+        Self::Setting { subject: subject.into(), reason: reason.into() }
     }
 
     /// An error of a file. The reason is squeezed into one line.
     pub(crate) fn file(path: &Path, reason: impl Display) -> Self {
-        let reason = reason
-            .to_string()
-            .split_whitespace()
-            .collect::<Vec<_>>()
-            .join(" ");
-        Self::File {
-            path: path.to_owned(),
-            reason,
-        }
+        let reason = reason.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+        Self::File { path: path.to_owned(), reason }
     }
 
     /// An input or output error of a file, without the operating system's error number.
@@ -135,10 +125,7 @@ pub(super) fn quoted(value: &str) -> String {
 
 /// The nearest of some names, as the end of a message.
 pub(super) fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str> + Clone) -> String {
-    let near = names
-        .clone()
-        .map(|other| (strsim::damerau_levenshtein(name, other), other))
-        .min();
+    let near = names.clone().map(|other| (strsim::damerau_levenshtein(name, other), other)).min();
     match near {
         Some((distance, other)) if distance <= 1 + name.chars().count() / 3 => {
             format!(", did you mean `{other}`?")
@@ -174,10 +161,7 @@ mod tests {
     fn near_names_are_suggested_and_far_ones_listed() {
         let names = ["click", "conversion"];
         assert_eq!(nearest("clik", names.into_iter()), ", did you mean `click`?");
-        assert_eq!(
-            nearest("price", names.into_iter()),
-            ", there are `click`, `conversion`"
-        );
+        assert_eq!(nearest("price", names.into_iter()), ", there are `click`, `conversion`");
         let many: Vec<String> = (0..10).map(|number| format!("column_{number}")).collect();
         assert!(nearest("x", many.iter().map(String::as_str)).ends_with("`column_7` and 2 more"));
         assert_eq!(nearest("x", [].into_iter()), ", there are no columns");

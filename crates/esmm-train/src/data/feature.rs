@@ -115,13 +115,7 @@ impl FeatureSpec {
             FeatureKind::Dense { .. } => Feature::dense(name, side),
             FeatureKind::Sparse { bag, shares, .. } => {
                 let (bag, shares) = (*bag, shares.clone());
-                Feature::Sparse(SparseFeature {
-                    name,
-                    side,
-                    num_embeddings,
-                    bag,
-                    shares,
-                })
+                Feature::Sparse(SparseFeature { name, side, num_embeddings, bag, shares })
             }
         }
     }
@@ -134,17 +128,13 @@ impl FeatureSpec {
             FeatureKind::Dense { missing, .. } if missing.is_some_and(|value| !value.is_finite()) => {
                 Err("missing must be a finite number".to_owned())
             }
-            FeatureKind::Dense {
-                transform: DenseTransform::Log1p,
-                missing: Some(value),
-            } if *value < 0.0 => Err(format!("missing = {value}, with log1p it must not be negative")),
+            FeatureKind::Dense { transform: DenseTransform::Log1p, missing: Some(value) } if *value < 0.0 => {
+                Err(format!("missing = {value}, with log1p it must not be negative"))
+            }
             FeatureKind::Dense { .. } => Ok(()),
-            FeatureKind::Sparse {
-                bag: None,
-                weighted,
-                weights_column,
-                ..
-            } if *weighted || weights_column.is_some() => {
+            FeatureKind::Sparse { bag: None, weighted, weights_column, .. }
+                if *weighted || weights_column.is_some() =>
+            {
                 Err("only a bag has weights, give it a pooling".to_owned())
             }
             FeatureKind::Sparse { encoding, .. } => encoding.validate(),
@@ -170,25 +160,19 @@ impl SparseEncoding {
 /// Checks all features and finds, for each, the feature whose table it uses: itself, or the one that it shares.
 pub(super) fn owners(specs: &[FeatureSpec]) -> Result<Vec<usize>, DataError> {
     FeatureSchema::new(specs.iter().map(|spec| spec.describe(1)).collect())?;
-    let places: HashMap<&str, usize> = specs
-        .iter()
-        .enumerate()
-        .map(|(place, spec)| (spec.name.as_str(), place))
-        .collect();
+    let places: HashMap<&str, usize> =
+        specs.iter().enumerate().map(|(place, spec)| (spec.name.as_str(), place)).collect();
     let owner = |(place, spec): (usize, &FeatureSpec)| match &spec.kind {
-        FeatureKind::Sparse {
-            shares: Some(other), ..
-        } => places.get(other.as_str()).copied().unwrap_or(place),
+        FeatureKind::Sparse { shares: Some(other), .. } => {
+            places.get(other.as_str()).copied().unwrap_or(place)
+        }
         _ => place,
     };
     let owners: Vec<usize> = specs.iter().enumerate().map(owner).collect();
     for (spec, owner) in specs.iter().zip(&owners) {
         let quantile = matches!(
             specs[*owner].kind,
-            FeatureKind::Sparse {
-                encoding: SparseEncoding::Quantile { .. },
-                ..
-            }
+            FeatureKind::Sparse { encoding: SparseEncoding::Quantile { .. }, .. }
         );
         let in_bag = matches!(spec.kind, FeatureKind::Sparse { bag: Some(_), .. });
         let valid = match quantile && in_bag {

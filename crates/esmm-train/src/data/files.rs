@@ -18,10 +18,9 @@ pub(super) fn format(path: &Path) -> Result<Format, DataError> {
     match extension(path).as_str() {
         "csv" | "tsv" | "txt" => Ok(Format::Csv),
         "parquet" | "pq" => Ok(Format::Parquet),
-        _ => Err(DataError::file(
-            path,
-            "unknown type of file, allowed are .csv, .tsv, .txt, .parquet and .pq",
-        )),
+        _ => {
+            Err(DataError::file(path, "unknown type of file, allowed are .csv, .tsv, .txt, .parquet and .pq"))
+        }
     }
 }
 
@@ -31,18 +30,13 @@ pub(super) fn is_tsv(path: &Path) -> bool {
 }
 
 fn extension(path: &Path) -> String {
-    path.extension()
-        .map(|extension| extension.to_string_lossy().to_ascii_lowercase())
-        .unwrap_or_default()
+    path.extension().map(|extension| extension.to_string_lossy().to_ascii_lowercase()).unwrap_or_default()
 }
 
 /// The files behind some paths and globs, sorted, each once.
 pub(super) fn expand(paths: &[String]) -> Result<Vec<PathBuf>, DataError> {
     if paths.is_empty() {
-        return Err(DataError::setting(
-            "source",
-            "there is no path, at least one file or glob is needed",
-        ));
+        return Err(DataError::setting("source", "there is no path, at least one file or glob is needed"));
     }
     let mut files = Vec::new();
     for path in paths {
@@ -81,10 +75,7 @@ fn matches(pattern: &str) -> Result<Vec<PathBuf>, DataError> {
 fn check(path: &Path) -> Result<(), DataError> {
     let metadata = fs::metadata(path).map_err(|error| DataError::io(path, &error))?;
     if metadata.is_dir() {
-        return Err(DataError::file(
-            path,
-            "is a folder, name the files in it, as in `folder/*.parquet`",
-        ));
+        return Err(DataError::file(path, "is a folder, name the files in it, as in `folder/*.parquet`"));
     }
     format(path)?;
     match metadata.len() {

@@ -36,39 +36,27 @@ impl EncoderFitter {
     /// Features that make no schema, and settings out of range.
     pub fn new(specs: Vec<FeatureSpec>) -> Result<Self, DataError> {
         let owners = owners(&specs)?;
-        let statistics = specs
-            .iter()
-            .zip(&owners)
-            .enumerate()
-            .map(|(place, (spec, owner))| match spec.kind {
+        let statistics =
+            specs.iter().zip(&owners).enumerate().map(|(place, (spec, owner))| match spec.kind {
                 _ if *owner != place => Statistics::Nothing,
-                FeatureKind::Sparse {
-                    encoding: SparseEncoding::Vocabulary { .. },
-                    ..
-                } => Statistics::Counts(KeyCounts::default()),
-                FeatureKind::Sparse {
-                    encoding: SparseEncoding::Quantile { .. },
-                    ..
-                } => Statistics::Values(Vec::new()),
-                FeatureKind::Dense {
-                    transform: DenseTransform::Standardize,
-                    ..
-                } => Statistics::Moments(Moments::default()),
+                FeatureKind::Sparse { encoding: SparseEncoding::Vocabulary { .. }, .. } => {
+                    Statistics::Counts(KeyCounts::default())
+                }
+                FeatureKind::Sparse { encoding: SparseEncoding::Quantile { .. }, .. } => {
+                    Statistics::Values(Vec::new())
+                }
+                FeatureKind::Dense { transform: DenseTransform::Standardize, .. } => {
+                    Statistics::Moments(Moments::default())
+                }
                 _ => Statistics::Nothing,
             });
         let statistics = statistics.collect();
-        Ok(Self {
-            specs,
-            owners,
-            statistics,
-        })
+        Ok(Self { specs, owners, statistics })
     }
 
     /// Whether any feature has to see the training rows.
     pub fn needs_data(&self) -> bool {
-        self.statistics
-            .iter()
-            .any(|statistics| !matches!(statistics, Statistics::Nothing))
+        self.statistics.iter().any(|statistics| !matches!(statistics, Statistics::Nothing))
     }
 
     /// The columns that [`EncoderFitter::observe`] reads, each once.
@@ -106,12 +94,7 @@ impl EncoderFitter {
     /// # Errors
     /// When the features make no schema.
     pub fn finish(self) -> Result<FittedEncoders, DataError> {
-        let features = self
-            .specs
-            .iter()
-            .zip(self.statistics)
-            .zip(&self.owners)
-            .enumerate();
+        let features = self.specs.iter().zip(self.statistics).zip(&self.owners).enumerate();
         let fitted = features.map(|(place, ((spec, statistics), owner))| match *owner == place {
             true => fitted(&spec.kind, statistics),
             false => Fitted::Shares(*owner),
@@ -131,12 +114,9 @@ fn fitted(kind: &FeatureKind, statistics: Statistics) -> Fitted {
                 std: moments.std(),
             })
         }
-        (FeatureKind::Dense { transform, missing }, _) => Fitted::Dense(DenseEncoder {
-            transform: *transform,
-            missing: *missing,
-            mean: 0.0,
-            std: 0.0,
-        }),
+        (FeatureKind::Dense { transform, missing }, _) => {
+            Fitted::Dense(DenseEncoder { transform: *transform, missing: *missing, mean: 0.0, std: 0.0 })
+        }
         (FeatureKind::Sparse { encoding, .. }, statistics) => Fitted::Table(table(*encoding, statistics)),
     }
 }
@@ -149,12 +129,10 @@ fn table(encoding: SparseEncoding, statistics: Statistics) -> TableEncoder {
         (SparseEncoding::Quantile { buckets }, Statistics::Values(values)) => {
             TableEncoder::Quantile(Quantiles::fit(values, buckets))
         }
-        (SparseEncoding::Hash { buckets }, _) => TableEncoder::Hash {
-            buckets: buckets as u64,
-        },
-        (SparseEncoding::Raw { num_embeddings }, _) => TableEncoder::Raw {
-            num_embeddings: num_embeddings as u64,
-        },
+        (SparseEncoding::Hash { buckets }, _) => TableEncoder::Hash { buckets: buckets as u64 },
+        (SparseEncoding::Raw { num_embeddings }, _) => {
+            TableEncoder::Raw { num_embeddings: num_embeddings as u64 }
+        }
         (SparseEncoding::Vocabulary { .. }, _) => TableEncoder::Vocabulary(KeyCounts::default().finish(1)),
         (SparseEncoding::Quantile { buckets }, _) => {
             TableEncoder::Quantile(Quantiles::fit(Vec::new(), buckets))
@@ -166,8 +144,7 @@ fn count(chunk: &Chunk, spec: &FeatureSpec, keep: &[bool], counts: &mut KeyCount
     let FeatureKind::Sparse { bag: Some(_), .. } = spec.kind else {
         let keys = KeyColumn::read(chunk, &spec.column)?;
         let kept = keep.iter().enumerate().filter(|(_, keep)| **keep);
-        kept.filter_map(|(row, _)| keys.key(row))
-            .for_each(|key| counts.add(key));
+        kept.filter_map(|(row, _)| keys.key(row)).for_each(|key| counts.add(key));
         return Ok(());
     };
     let Bags { offsets, keys, .. } = Bags::read(chunk, &spec.column, inside(spec))?;
@@ -191,12 +168,7 @@ fn measure(chunk: &Chunk, spec: &FeatureSpec, keep: &[bool], moments: &mut Momen
         FeatureKind::Dense { missing, .. } => missing,
         FeatureKind::Sparse { .. } => None,
     };
-    let encoder = DenseEncoder {
-        transform: DenseTransform::None,
-        missing,
-        mean: 0.0,
-        std: 0.0,
-    };
+    let encoder = DenseEncoder { transform: DenseTransform::None, missing, mean: 0.0, std: 0.0 };
     RealColumn::read(chunk, &spec.column, |row, value| {
         if keep[row] {
             let filled = encoder

@@ -23,10 +23,7 @@ impl Hasher for KeyHasher {
 
     #[inline]
     fn write_i64(&mut self, number: i64) {
-        let mut mixed = self
-            .0
-            .wrapping_add(number as u64)
-            .wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0.wrapping_add(number as u64).wrapping_add(0x9E37_79B9_7F4A_7C15);
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         self.0 = mixed ^ (mixed >> 31);

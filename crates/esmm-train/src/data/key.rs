@@ -106,26 +106,12 @@ mod tests {
 
     #[test]
     fn only_the_shortest_form_of_a_number_is_that_number() {
-        for (text, number) in [
-            ("0", 0),
-            ("42", 42),
-            ("-7", -7),
-            ("9223372036854775807", i64::MAX),
-        ] {
+        for (text, number) in [("0", 0), ("42", 42), ("-7", -7), ("9223372036854775807", i64::MAX)] {
             assert_eq!(Key::parse(text), Some(Key::Int(number)));
         }
         assert_eq!(Key::parse("-9223372036854775808"), Some(Key::Int(i64::MIN)));
-        for text in [
-            "042",
-            "+7",
-            "-0",
-            "-",
-            "1.0",
-            " 1",
-            "9223372036854775808",
-            "18446744073709551615",
-            "a",
-        ] {
+        for text in ["042", "+7", "-0", "-", "1.0", " 1", "9223372036854775808", "18446744073709551615", "a"]
+        {
             assert_eq!(Key::parse(text), Some(Key::Text(text)));
         }
         assert_eq!(Key::parse(""), None);
@@ -135,11 +121,7 @@ mod tests {
     fn a_number_hashes_like_its_digits() {
         for number in [0, 7, -7, 1234567890, i64::MAX, i64::MIN] {
             let text = number.to_string();
-            assert_eq!(
-                Key::Int(number).hash(3),
-                XxHash64::oneshot(3, text.as_bytes()),
-                "{number}"
-            );
+            assert_eq!(Key::Int(number).hash(3), XxHash64::oneshot(3, text.as_bytes()), "{number}");
         }
         assert_ne!(Key::Int(1).hash(3), Key::Int(1).hash(4));
     }

@@ -22,11 +22,7 @@ pub(super) enum KeyError {
     /// Its type holds none.
     Type(DataType),
     /// One of its floats is not a whole number that the type holds exactly.
-    Value {
-        index: usize,
-        found: String,
-        allowed: &'static str,
-    },
+    Value { index: usize, found: String, allowed: &'static str },
 }
 
 impl KeyColumn {
@@ -36,11 +32,9 @@ impl KeyColumn {
         match kind {
             DataType::Utf8 => Ok(Self::Text(array.as_string::<i32>().clone())),
             DataType::Int64 => Ok(Self::Int(array.as_primitive::<Int64Type>().clone())),
-            DataType::Float16 | DataType::Float32 => whole(
-                array,
-                1 << 24,
-                "a whole number below 2^24 in a column of 32-bit floats",
-            ),
+            DataType::Float16 | DataType::Float32 => {
+                whole(array, 1 << 24, "a whole number below 2^24 in a column of 32-bit floats")
+            }
             DataType::Float64 => whole(array, 1 << 53, "a whole number below 2^53 in a column of floats"),
             DataType::Dictionary(_, values) => Self::new(&convert(array, values)?),
             DataType::UInt64 if !fits(array) => {
@@ -73,17 +67,11 @@ impl KeyColumn {
     /// The keys of an array that was made from a column of a chunk.
     pub(super) fn read_array(chunk: &Chunk, column: &str, array: &ArrayRef) -> Result<Self, DataError> {
         Self::new(array).map_err(|error| match error {
-            KeyError::Type(kind) if kind.is_nested() => chunk.bad_type(
-                column,
-                &kind,
-                &format!("{KEY_TYPES}; a feature of lists needs a pooling"),
-            ),
+            KeyError::Type(kind) if kind.is_nested() => {
+                chunk.bad_type(column, &kind, &format!("{KEY_TYPES}; a feature of lists needs a pooling"))
+            }
             KeyError::Type(kind) => chunk.bad_type(column, &kind, KEY_TYPES),
-            KeyError::Value {
-                index,
-                found,
-                allowed,
-            } => chunk.bad_cell(index, column, found, allowed),
+            KeyError::Value { index, found, allowed } => chunk.bad_cell(index, column, found, allowed),
         })
     }
 
@@ -103,11 +91,7 @@ fn convert(array: &ArrayRef, kind: &DataType) -> Result<ArrayRef, KeyError> {
 }
 
 fn fits(array: &ArrayRef) -> bool {
-    array
-        .as_primitive::<UInt64Type>()
-        .iter()
-        .flatten()
-        .all(|value| i64::try_from(value).is_ok())
+    array.as_primitive::<UInt64Type>().iter().flatten().all(|value| i64::try_from(value).is_ok())
 }
 
 /// Whole floats below `limit` as integers, NaN as missing.
@@ -117,11 +101,7 @@ fn whole(array: &ArrayRef, limit: i64, allowed: &'static str) -> Result<KeyColum
     let key = |(index, value): (usize, Option<f64>)| match value {
         Some(value) if value.is_nan() => Ok(None),
         Some(value) if value.fract() == 0.0 && value.abs() < limit as f64 => Ok(Some(value as i64)),
-        Some(value) => Err(KeyError::Value {
-            index,
-            found: format!("`{value}`"),
-            allowed,
-        }),
+        Some(value) => Err(KeyError::Value { index, found: format!("`{value}`"), allowed }),
         None => Ok(None),
     };
     let keys: Result<Int64Array, KeyError> = floats.iter().enumerate().map(key).collect();

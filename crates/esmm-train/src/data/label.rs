@@ -37,10 +37,7 @@ pub enum Orphans {
 impl LabelSpec {
     /// Labels named in order; orphans are errors.
     pub fn new(columns: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        Self {
-            columns: columns.into_iter().map(Into::into).collect(),
-            orphan_conversions: Orphans::Error,
-        }
+        Self { columns: columns.into_iter().map(Into::into).collect(), orphan_conversions: Orphans::Error }
     }
 
     /// Checks the settings.
@@ -50,18 +47,12 @@ impl LabelSpec {
     pub fn validate(&self) -> Result<(), DataError> {
         let count = self.columns.len();
         if !(2..=usize::from(u8::MAX)).contains(&count) {
-            return Err(DataError::setting(
-                "labels",
-                format!("{count} stages, there must be 2 to 255"),
-            ));
+            return Err(DataError::setting("labels", format!("{count} stages, there must be 2 to 255")));
         }
         let twice = (1..count).find(|place| self.columns[..*place].contains(&self.columns[*place]));
         twice.map_or(Ok(()), |place| {
             let column = &self.columns[place];
-            Err(DataError::setting(
-                "labels",
-                format!("column `{column}` is named for two stages"),
-            ))
+            Err(DataError::setting("labels", format!("column `{column}` is named for two stages")))
         })
     }
 
@@ -78,11 +69,7 @@ impl LabelSpec {
                     Some(before) if usize::from(before) == stage => *depth = Some(before + 1),
                     Some(_) if self.orphan_conversions == Orphans::Error => {
                         let (later, earlier) = (column.clone(), self.columns[stage - 1].clone());
-                        return Err(DataError::Orphan {
-                            place: chunk.place(row),
-                            later,
-                            earlier,
-                        });
+                        return Err(DataError::Orphan { place: chunk.place(row), later, earlier });
                     }
                     _ => *depth = None,
                 }
@@ -96,11 +83,7 @@ fn flags(chunk: &Chunk, column: &str) -> Result<Vec<bool>, DataError> {
     let array = chunk.column(column)?;
     let labels = Labels::new(array)
         .ok_or_else(|| chunk.bad_type(column, array.data_type(), "integers, floats, booleans and text"))?;
-    let flag = |row| {
-        labels
-            .flag(row)
-            .map_err(|found| chunk.bad_cell(row, column, found, ALLOWED))
-    };
+    let flag = |row| labels.flag(row).map_err(|found| chunk.bad_cell(row, column, found, ALLOWED));
     (0..chunk.rows()).map(flag).collect()
 }
 

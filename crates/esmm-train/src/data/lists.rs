@@ -17,26 +17,19 @@ impl Lists<ArrayRef> {
     /// list. `None` when Arrow refuses.
     pub(super) fn of_array(array: &ArrayRef) -> Option<Self> {
         let (ranges, items): (Vec<Range<usize>>, ArrayRef) = match array.data_type() {
-            DataType::List(_) => (
-                ranges(array.as_list::<i32>().value_offsets()),
-                array.as_list::<i32>().values().clone(),
-            ),
-            DataType::LargeList(_) => (
-                ranges(array.as_list::<i64>().value_offsets()),
-                array.as_list::<i64>().values().clone(),
-            ),
+            DataType::List(_) => {
+                (ranges(array.as_list::<i32>().value_offsets()), array.as_list::<i32>().values().clone())
+            }
+            DataType::LargeList(_) => {
+                (ranges(array.as_list::<i64>().value_offsets()), array.as_list::<i64>().values().clone())
+            }
             DataType::Map(..) => {
                 let map = array.as_map();
-                (
-                    ranges(map.value_offsets()),
-                    std::sync::Arc::new(map.entries().clone()),
-                )
+                (ranges(map.value_offsets()), std::sync::Arc::new(map.entries().clone()))
             }
             DataType::FixedSizeList(_, width) => {
                 let width = *width as usize;
-                let ranges = (0..array.len())
-                    .map(|row| row * width..(row + 1) * width)
-                    .collect();
+                let ranges = (0..array.len()).map(|row| row * width..(row + 1) * width).collect();
                 (ranges, array.as_fixed_size_list().values().clone())
             }
             _ => ((0..array.len()).map(|row| row..row + 1).collect(), array.clone()),
@@ -55,18 +48,12 @@ impl Lists<ArrayRef> {
 }
 
 fn ranges<O: OffsetSizeTrait>(offsets: &[O]) -> Vec<Range<usize>> {
-    offsets
-        .windows(2)
-        .map(|pair| pair[0].as_usize()..pair[1].as_usize())
-        .collect()
+    offsets.windows(2).map(|pair| pair[0].as_usize()..pair[1].as_usize()).collect()
 }
 
 /// The items of texts like `a|b|c`, one after another. Null and the empty text are empty lists.
 pub(super) fn text_items(array: &StringArray, separator: char) -> impl Iterator<Item = (usize, &str)> {
-    let cells = array
-        .iter()
-        .enumerate()
-        .filter_map(|(row, cell)| cell.map(|cell| (row, cell)));
+    let cells = array.iter().enumerate().filter_map(|(row, cell)| cell.map(|cell| (row, cell)));
     let filled = cells.filter(|(_, cell)| !cell.is_empty());
     filled.flat_map(move |(row, cell)| cell.split(separator).map(move |item| (row, item)))
 }

@@ -44,11 +44,7 @@ pub fn load_splits(
 
     for source in spec.sources() {
         source.open(&unique(
-            features
-                .iter()
-                .flat_map(FeatureSpec::columns)
-                .chain(outcomes.columns())
-                .chain(spec.column()),
+            features.iter().flat_map(FeatureSpec::columns).chain(outcomes.columns()).chain(spec.column()),
         ))?;
     }
     let dividers = spec.dividers()?;
@@ -57,28 +53,17 @@ pub fn load_splits(
         [Part::Train, Part::Valid, Part::Test].map(|part| Split::empty(part, &encoders, &outcomes));
     for (source, divider) in &dividers {
         let columns = encoders.required_columns();
-        let columns = columns
-            .iter()
-            .map(String::as_str)
-            .chain(outcomes.columns())
-            .chain(divider.column());
+        let columns = columns.iter().map(String::as_str).chain(outcomes.columns()).chain(divider.column());
         for chunk in source.open(&unique(columns))? {
             let chunk = chunk?;
             let (parts, outcome) = (divider.assign(&chunk)?, outcomes.read(&chunk)?);
             let encoded = encoders.encode(&chunk)?;
-            splits
-                .iter_mut()
-                .for_each(|split| split.append(&encoded, &outcome, &parts));
+            splits.iter_mut().for_each(|split| split.append(&encoded, &outcome, &parts));
         }
     }
     let [train, valid, test] =
         splits.map(|split| spec.has(split.part).then(|| split.finish(&encoders, labels)));
-    assemble(
-        encoders,
-        train.transpose()?,
-        valid.transpose()?,
-        test.transpose()?,
-    )
+    assemble(encoders, train.transpose()?, valid.transpose()?, test.transpose()?)
 }
 
 /// Reads a labelled source with encoders that are fitted already, to evaluate a model on it.
@@ -95,16 +80,10 @@ pub fn load_dataset(
     let outcomes = Outcomes::new(labels, group, truth)?;
     let mut split = Split::empty(Part::Test, encoders, &outcomes);
     let columns = encoders.required_columns();
-    for chunk in source.open(&unique(
-        columns.iter().map(String::as_str).chain(outcomes.columns()),
-    ))? {
+    for chunk in source.open(&unique(columns.iter().map(String::as_str).chain(outcomes.columns())))? {
         let chunk = chunk?;
         let outcome = outcomes.read(&chunk)?;
-        split.append(
-            &encoders.encode(&chunk)?,
-            &outcome,
-            &vec![Part::Test; chunk.rows()],
-        );
+        split.append(&encoders.encode(&chunk)?, &outcome, &vec![Part::Test; chunk.rows()]);
     }
     split.finish(encoders, labels)
 }
@@ -117,22 +96,12 @@ fn fit(
 ) -> Result<FittedEncoders, DataError> {
     let needs_data = fitter.needs_data();
     let needed = fitter.required_columns();
-    for (source, divider) in dividers
-        .iter()
-        .filter(|(_, divider)| needs_data && divider.may_train())
-    {
-        let columns = needed
-            .iter()
-            .chain(&labels.columns)
-            .map(String::as_str)
-            .chain(divider.column());
+    for (source, divider) in dividers.iter().filter(|(_, divider)| needs_data && divider.may_train()) {
+        let columns = needed.iter().chain(&labels.columns).map(String::as_str).chain(divider.column());
         for chunk in source.open(&unique(columns))? {
             let chunk = chunk?;
             let (parts, depth) = (divider.assign(&chunk)?, labels.read(&chunk)?);
-            let keep = parts
-                .iter()
-                .zip(&depth)
-                .map(|(part, depth)| *part == Part::Train && depth.is_some());
+            let keep = parts.iter().zip(&depth).map(|(part, depth)| *part == Part::Train && depth.is_some());
             fitter.observe(&chunk, &keep.collect::<Vec<bool>>())?;
         }
     }
@@ -150,18 +119,8 @@ fn assemble(
     let (train, train_report) = train.unwrap_or_default();
     let (valid, valid_report) = valid.unzip();
     let (test, test_report) = test.unzip();
-    let report = LoadReport {
-        train: train_report,
-        valid: valid_report,
-        test: test_report,
-    };
-    Ok(LoadedSplits {
-        encoders,
-        train,
-        valid,
-        test,
-        report,
-    })
+    let report = LoadReport { train: train_report, valid: valid_report, test: test_report };
+    Ok(LoadedSplits { encoders, train, valid, test, report })
 }
 
 /// What is read beside the features.
@@ -184,12 +143,7 @@ impl<'a> Outcomes<'a> {
 
     fn columns(&self) -> impl Iterator<Item = &'a str> {
         let truth = self.truth.into_iter().flat_map(TruthSpec::columns);
-        self.labels
-            .columns
-            .iter()
-            .map(String::as_str)
-            .chain(self.group)
-            .chain(truth)
+        self.labels.columns.iter().map(String::as_str).chain(self.group).chain(truth)
     }
 
     fn read(&self, chunk: &Chunk) -> Result<Outcome, DataError> {
@@ -215,19 +169,11 @@ struct Split {
 impl Split {
     fn empty(part: Part, encoders: &FittedEncoders, outcomes: &Outcomes<'_>) -> Self {
         let truth = outcomes.truth.map(|truth| truth.ctcvr.is_some());
-        Self {
-            part,
-            data: Dataset::empty(encoders, outcomes.group.is_some(), truth),
-            orphans: 0,
-        }
+        Self { part, data: Dataset::empty(encoders, outcomes.group.is_some(), truth), orphans: 0 }
     }
 
     fn append(&mut self, chunk: &EncodedChunk, outcome: &Outcome, parts: &[Part]) {
-        let own = parts
-            .iter()
-            .enumerate()
-            .filter(|(_, part)| **part == self.part)
-            .map(|(row, _)| row);
+        let own = parts.iter().enumerate().filter(|(_, part)| **part == self.part).map(|(row, _)| row);
         let (kept, orphans): (Vec<usize>, Vec<usize>) = own.partition(|&row| outcome.depth[row].is_some());
         self.orphans += orphans.len() as u64;
         self.data.append(chunk, outcome, &kept);
@@ -240,10 +186,8 @@ impl Split {
             Part::Test => "test",
         };
         if self.data.rows == 0 {
-            let reason = format!(
-                "no row is left for the {name} split ({} orphans were dropped)",
-                self.orphans
-            );
+            let reason =
+                format!("no row is left for the {name} split ({} orphans were dropped)", self.orphans);
             return Err(DataError::setting("split", reason));
         }
         let report = SplitReport::of(&self.data, encoders, labels, self.orphans);

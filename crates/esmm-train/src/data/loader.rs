@@ -74,12 +74,7 @@ pub struct BatchLoader<B: Backend> {
 impl BatchLoaderConfig {
     /// A loader at its first pass.
     pub fn init<B: Backend>(self, dataset: Arc<Dataset>, device: &B::Device) -> BatchLoader<B> {
-        BatchLoader {
-            dataset,
-            config: self,
-            position: Arc::default(),
-            device: device.clone(),
-        }
+        BatchLoader { dataset, config: self, position: Arc::default(), device: device.clone() }
     }
 }
 
@@ -114,10 +109,7 @@ impl<B: Backend> DataLoader<B, EsmmBatch<B>> for BatchLoader<B> {
         thread::spawn(move || {
             let mut builder = BatchBuilder::new(&config.schema);
             for rows in order.chunks(config.batch_size).skip(skip) {
-                if sender
-                    .send(dataset.host_batch(rows, &config.schema, &mut builder))
-                    .is_err()
-                {
+                if sender.send(dataset.host_batch(rows, &config.schema, &mut builder)).is_err() {
                     return;
                 }
             }
@@ -136,18 +128,12 @@ impl<B: Backend> DataLoader<B, EsmmBatch<B>> for BatchLoader<B> {
     }
 
     fn to_device(&self, device: &B::Device) -> Arc<dyn DataLoader<B, EsmmBatch<B>>> {
-        Arc::new(Self {
-            device: device.clone(),
-            ..self.clone()
-        })
+        Arc::new(Self { device: device.clone(), ..self.clone() })
     }
 
     fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<B, EsmmBatch<B>>> {
         let rows: Vec<u32> = (start as u32..end as u32).collect();
-        Arc::new(Self {
-            dataset: Arc::new(self.dataset.take(&rows)),
-            ..self.clone()
-        })
+        Arc::new(Self { dataset: Arc::new(self.dataset.take(&rows)), ..self.clone() })
     }
 }
 
@@ -200,10 +186,7 @@ impl Dataset {
             sparse: self.sparse.iter().map(|column| column.take(rows)).collect(),
             dense: self.dense.iter().map(|column| pick(column)).collect(),
             depth: rows.iter().map(|&row| self.depth[row as usize]).collect(),
-            group: self
-                .group
-                .as_ref()
-                .map(|group| rows.iter().map(|&row| group[row as usize]).collect()),
+            group: self.group.as_ref().map(|group| rows.iter().map(|&row| group[row as usize]).collect()),
             truth: self.truth.as_ref().map(|truth| Truth {
                 ctr: pick(&truth.ctr),
                 cvr: pick(&truth.cvr),
@@ -225,23 +208,12 @@ impl Dataset {
         let part = self.take(rows);
         let sparse: Vec<SparseInput<'_>> = part.sparse.iter().map(SparseColumn::as_input).collect();
         let dense: Vec<&[f32]> = part.dense.iter().map(Vec::as_slice).collect();
-        let input = BatchInput {
-            rows: part.rows,
-            sparse: &sparse,
-            dense: &dense,
-        };
+        let input = BatchInput { rows: part.rows, sparse: &sparse, dense: &dense };
         let batch = match builder.build(input) {
             Ok(batch) => batch,
             Err(error) => panic!("the dataset does not fit the schema {schema:?}: {error}"),
         };
-        (
-            batch,
-            RowLabels {
-                depth: part.depth,
-                group: part.group,
-                truth: part.truth,
-            },
-        )
+        (batch, RowLabels { depth: part.depth, group: part.group, truth: part.truth })
     }
 }
 
@@ -250,30 +222,17 @@ impl SparseColumn {
     pub fn as_input(&self) -> SparseInput<'_> {
         match self {
             Self::Single(ids) => SparseInput::Single(ids),
-            Self::Bag {
-                offsets,
-                ids,
-                weights,
-            } => SparseInput::Bag {
-                offsets,
-                ids,
-                weights: weights.as_deref(),
-            },
+            Self::Bag { offsets, ids, weights } => {
+                SparseInput::Bag { offsets, ids, weights: weights.as_deref() }
+            }
         }
     }
 
     fn take(&self, rows: &[u32]) -> Self {
         match self {
             Self::Single(ids) => Self::Single(rows.iter().map(|&row| ids[row as usize]).collect()),
-            Self::Bag {
-                offsets,
-                ids,
-                weights,
-            } => {
-                let ranges = || {
-                    rows.iter()
-                        .map(|&row| offsets[row as usize]..offsets[row as usize + 1])
-                };
+            Self::Bag { offsets, ids, weights } => {
+                let ranges = || rows.iter().map(|&row| offsets[row as usize]..offsets[row as usize + 1]);
                 let mut taken = Vec::with_capacity(rows.len() + 1);
                 taken.push(0);
                 taken.extend(ranges().scan(0, |total, range| {
@@ -283,11 +242,9 @@ impl SparseColumn {
                 Self::Bag {
                     offsets: taken,
                     ids: ranges().flat_map(|range| ids[range].iter().copied()).collect(),
-                    weights: weights.as_ref().map(|weights| {
-                        ranges()
-                            .flat_map(|range| weights[range].iter().copied())
-                            .collect()
-                    }),
+                    weights: weights
+                        .as_ref()
+                        .map(|weights| ranges().flat_map(|range| weights[range].iter().copied()).collect()),
                 }
             }
         }

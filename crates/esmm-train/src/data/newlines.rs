@@ -18,12 +18,7 @@ pub(super) struct Newlines<R> {
 impl<R: Read> Newlines<R> {
     /// A stream at its start.
     pub(super) fn new(inner: R) -> Self {
-        Self {
-            inner,
-            read: 0,
-            passed: 0,
-            ahead: VecDeque::new(),
-        }
+        Self { inner, read: 0, passed: 0, ahead: VecDeque::new() }
     }
 
     /// The line, from 1, of the last byte before `end`, which must not be smaller than in the call before.
@@ -39,12 +34,8 @@ impl<R: Read> Newlines<R> {
 impl<R: Read> Read for Newlines<R> {
     fn read(&mut self, buffer: &mut [u8]) -> IoResult<usize> {
         let count = self.inner.read(buffer)?;
-        let found = buffer[..count]
-            .iter()
-            .enumerate()
-            .filter(|(_, byte)| **byte == b'\n');
-        self.ahead
-            .extend(found.map(|(index, _)| self.read + index as u64));
+        let found = buffer[..count].iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+        self.ahead.extend(found.map(|(index, _)| self.read + index as u64));
         self.read += count as u64;
         Ok(count)
     }

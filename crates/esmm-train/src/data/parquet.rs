@@ -33,11 +33,7 @@ impl ParquetFile {
         let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
         let reader = builder.with_projection(mask).with_batch_size(CHUNK_ROWS).build();
         let reader = reader.map_err(|error| DataError::file(path, error))?;
-        Ok(Self {
-            path: path.into(),
-            reader,
-            rows: 0,
-        })
+        Ok(Self { path: path.into(), reader, rows: 0 })
     }
 
     /// The next rows, or `None` at the end.

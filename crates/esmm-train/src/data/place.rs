@@ -48,18 +48,12 @@ enum Rows {
 impl Origin {
     /// Rows of a text file, each with the line on which it starts, from 1.
     pub fn lines(path: Arc<Path>, lines: Vec<u64>) -> Self {
-        Self {
-            path,
-            rows: Rows::Lines(lines),
-        }
+        Self { path, rows: Rows::Lines(lines) }
     }
 
     /// Consecutive rows of a table; `first` counts from 1.
     pub fn rows(path: Arc<Path>, first: u64) -> Self {
-        Self {
-            path,
-            rows: Rows::From(first),
-        }
+        Self { path, rows: Rows::From(first) }
     }
 
     /// The file.
@@ -76,10 +70,7 @@ impl Origin {
             Rows::Lines(lines) => RowNumber::Line(lines[row]),
             Rows::From(first) => RowNumber::Row(first + row as u64),
         };
-        Place {
-            path: self.path.to_path_buf(),
-            row,
-        }
+        Place { path: self.path.to_path_buf(), row }
     }
 }
 
@@ -90,13 +81,7 @@ mod tests {
     #[test]
     fn places_read_like_a_compiler_says_them() {
         let path: Arc<Path> = Path::new("a/train.csv").into();
-        assert_eq!(
-            Origin::lines(path.clone(), vec![2, 17]).place(1).to_string(),
-            "a/train.csv:17"
-        );
-        assert_eq!(
-            Origin::rows(path, 8193).place(2).to_string(),
-            "a/train.csv: row 8195"
-        );
+        assert_eq!(Origin::lines(path.clone(), vec![2, 17]).place(1).to_string(), "a/train.csv:17");
+        assert_eq!(Origin::rows(path, 8193).place(2).to_string(), "a/train.csv: row 8195");
     }
 }

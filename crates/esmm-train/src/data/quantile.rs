@@ -20,9 +20,7 @@ impl Quantiles {
 
     /// From stored edges; `None` when they do not rise.
     pub(super) fn from_edges(edges: Vec<f64>) -> Option<Self> {
-        edges
-            .is_sorted_by(|left, right| left < right)
-            .then_some(Self { edges })
+        edges.is_sorted_by(|left, right| left < right).then_some(Self { edges })
     }
 
     /// The edges, rising.
@@ -52,10 +50,7 @@ mod tests {
     fn repeated_values_stay_together_and_leave_no_bucket_empty() {
         let quantiles = Quantiles::fit(vec![0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 2.0], 4);
         assert_eq!(quantiles.edges(), [1.0]);
-        assert_eq!(
-            Quantiles::fit(vec![1.0, 2.0, 2.0, 2.0, 2.0, 2.0], 4).edges(),
-            [2.0]
-        );
+        assert_eq!(Quantiles::fit(vec![1.0, 2.0, 2.0, 2.0, 2.0, 2.0], 4).edges(), [2.0]);
         assert!(Quantiles::fit(vec![5.0; 9], 3).edges().is_empty());
         assert!(Quantiles::fit(vec![], 3).edges().is_empty());
         assert_eq!(Quantiles::fit(vec![1.0, 2.0], 100).edges(), [2.0]);

@@ -26,9 +26,9 @@ impl RealColumn {
             DataType::Utf8 => Some(Self::Text(array.as_string::<i32>().clone())),
             DataType::LargeUtf8 | DataType::Utf8View => Self::new(&convert(&DataType::Utf8)?),
             DataType::Dictionary(_, values) => Self::new(&convert(values)?),
-            kind if kind.is_numeric() || matches!(kind, DataType::Null | DataType::Boolean) => Some(
-                Self::Number(convert(&DataType::Float64)?.as_primitive::<Float64Type>().clone()),
-            ),
+            kind if kind.is_numeric() || matches!(kind, DataType::Null | DataType::Boolean) => {
+                Some(Self::Number(convert(&DataType::Float64)?.as_primitive::<Float64Type>().clone()))
+            }
             _ => None,
         }
     }
@@ -52,9 +52,7 @@ impl RealColumn {
         let array = chunk.column(column)?;
         let reals = Self::new(array).ok_or_else(|| chunk.bad_type(column, array.data_type(), REAL_TYPES))?;
         for row in 0..chunk.rows() {
-            let value = reals
-                .value(row)
-                .map_err(|found| chunk.bad_cell(row, column, found, FINITE))?;
+            let value = reals.value(row).map_err(|found| chunk.bad_cell(row, column, found, FINITE))?;
             take(row, value)?;
         }
         Ok(())

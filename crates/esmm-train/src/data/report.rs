@@ -22,9 +22,7 @@ impl LoadReport {
     /// The splits that there are, by name.
     pub fn splits(&self) -> impl Iterator<Item = (&'static str, &SplitReport)> {
         let others = [("valid", &self.valid), ("test", &self.test)];
-        let others = others
-            .into_iter()
-            .filter_map(|(name, report)| Some((name, report.as_ref()?)));
+        let others = others.into_iter().filter_map(|(name, report)| Some((name, report.as_ref()?)));
         std::iter::once(("train", &self.train)).chain(others)
     }
 }
@@ -50,19 +48,11 @@ impl SplitReport {
         labels: &LabelSpec,
         orphans_dropped: u64,
     ) -> Self {
-        let sparse = encoders
-            .specs()
-            .iter()
-            .filter(|spec| matches!(spec.kind, FeatureKind::Sparse { .. }));
-        let unknown = sparse
-            .zip(&data.sparse)
-            .map(|(spec, column)| (spec.name.clone(), column.unknown_rate()));
-        let reached = (1..=labels.columns.len()).map(|stage| {
-            data.depth
-                .iter()
-                .filter(|depth| usize::from(**depth) >= stage)
-                .count() as u64
-        });
+        let sparse = encoders.specs().iter().filter(|spec| matches!(spec.kind, FeatureKind::Sparse { .. }));
+        let unknown =
+            sparse.zip(&data.sparse).map(|(spec, column)| (spec.name.clone(), column.unknown_rate()));
+        let reached = (1..=labels.columns.len())
+            .map(|stage| data.depth.iter().filter(|depth| usize::from(**depth) >= stage).count() as u64);
         Self {
             rows: data.rows as u64,
             reached: reached.collect(),

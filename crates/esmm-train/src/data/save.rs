@@ -81,33 +81,23 @@ impl FittedEncoders {
     /// A folder that is not there, a disk that refuses to write.
     pub fn save(&self, dir: &Path) -> Result<(), DataError> {
         let path = dir.join(VOCABULARIES_FILE);
-        let vocabularies = self
-            .specs()
-            .iter()
-            .zip(self.fitted())
-            .filter_map(|(spec, fitted)| match fitted {
-                Fitted::Table(TableEncoder::Vocabulary(vocabulary)) => Some((spec.name.as_str(), vocabulary)),
-                _ => None,
-            });
+        let vocabularies = self.specs().iter().zip(self.fitted()).filter_map(|(spec, fitted)| match fitted {
+            Fitted::Table(TableEncoder::Vocabulary(vocabulary)) => Some((spec.name.as_str(), vocabulary)),
+            _ => None,
+        });
         replace(&path, |file| vocabulary_file::write(file, &path, vocabularies))?;
         let features = self.specs().iter().zip(self.fitted());
         let saved = SavedEncoders {
             format_version: FORMAT_VERSION,
             vocabularies_xxh64: checksum(&path)?,
             features: features
-                .map(|(spec, fitted)| SavedFeature {
-                    spec: spec.clone(),
-                    fitted: fit_of(fitted),
-                })
+                .map(|(spec, fitted)| SavedFeature { spec: spec.clone(), fitted: fit_of(fitted) })
                 .collect(),
         };
         let path = dir.join(FEATURES_FILE);
         let mut text = serde_json::to_string_pretty(&saved).map_err(|error| DataError::file(&path, error))?;
         text.push('\n');
-        replace(&path, |file| {
-            file.write_all(text.as_bytes())
-                .map_err(|error| DataError::io(&path, &error))
-        })
+        replace(&path, |file| file.write_all(text.as_bytes()).map_err(|error| DataError::io(&path, &error)))
     }
 
     /// Reads what [`FittedEncoders::save`] wrote.
@@ -127,21 +117,15 @@ impl FittedEncoders {
                 format!("is damaged, its checksum is not that in {FEATURES_FILE}"),
             ));
         }
-        let (specs, fits): (Vec<_>, Vec<_>) = saved
-            .features
-            .into_iter()
-            .map(|feature| (feature.spec, feature.fitted))
-            .unzip();
+        let (specs, fits): (Vec<_>, Vec<_>) =
+            saved.features.into_iter().map(|feature| (feature.spec, feature.fitted)).unzip();
         let owners = owners(&specs).map_err(|error| DataError::file(&path, error))?;
         let mut vocabularies = vocabulary_file::read(&keys)?;
         let features = specs.iter().zip(fits).zip(owners).enumerate();
         let fitted = features.map(|(place, ((spec, fit), owner))| match owner == place {
             false => Ok(Fitted::Shares(owner)),
             true => restore(spec, fit, vocabularies.remove(&spec.name)).ok_or_else(|| {
-                DataError::file(
-                    &path,
-                    format!("what was fitted for feature `{}` is damaged", spec.name),
-                )
+                DataError::file(&path, format!("what was fitted for feature `{}` is damaged", spec.name))
             }),
         });
         let fitted = fitted.collect::<Result<_, _>>()?;
@@ -169,18 +153,12 @@ fn fit_of(fitted: &Fitted) -> Option<SavedFit> {
         Fitted::Table(TableEncoder::Vocabulary(vocabulary)) => {
             Some(SavedFit::Keys(vocabulary.entries().len()))
         }
-        Fitted::Table(TableEncoder::Quantile(quantiles)) => Some(SavedFit::Edges(
-            quantiles.edges().iter().copied().map(Exact).collect(),
-        )),
-        Fitted::Dense(DenseEncoder {
-            transform: DenseTransform::Standardize,
-            mean,
-            std,
-            ..
-        }) => Some(SavedFit::Moments {
-            mean: Exact(*mean),
-            std: Exact(*std),
-        }),
+        Fitted::Table(TableEncoder::Quantile(quantiles)) => {
+            Some(SavedFit::Edges(quantiles.edges().iter().copied().map(Exact).collect()))
+        }
+        Fitted::Dense(DenseEncoder { transform: DenseTransform::Standardize, mean, std, .. }) => {
+            Some(SavedFit::Moments { mean: Exact(*mean), std: Exact(*std) })
+        }
         _ => None,
     }
 }
@@ -195,28 +173,17 @@ fn restore(spec: &FeatureSpec, fit: Option<SavedFit>, vocabulary: Option<Vocabul
                 (DenseTransform::None | DenseTransform::Log1p, None) => (0.0, 0.0),
                 _ => return None,
             };
-            return Some(Fitted::Dense(DenseEncoder {
-                transform: *transform,
-                missing: *missing,
-                mean,
-                std,
-            }));
+            return Some(Fitted::Dense(DenseEncoder { transform: *transform, missing: *missing, mean, std }));
         }
         (
-            FeatureKind::Sparse {
-                encoding: SparseEncoding::Vocabulary { .. },
-                ..
-            },
+            FeatureKind::Sparse { encoding: SparseEncoding::Vocabulary { .. }, .. },
             Some(SavedFit::Keys(count)),
         ) => {
             let vocabulary = vocabulary.unwrap_or_default();
             (vocabulary.entries().len() == count).then_some(TableEncoder::Vocabulary(vocabulary))
         }
         (
-            FeatureKind::Sparse {
-                encoding: SparseEncoding::Quantile { .. },
-                ..
-            },
+            FeatureKind::Sparse { encoding: SparseEncoding::Quantile { .. }, .. },
             Some(SavedFit::Edges(edges)),
         ) => {
             Quantiles::from_edges(edges.into_iter().map(|edge| edge.0).collect()).map(TableEncoder::Quantile)
@@ -242,10 +209,7 @@ fn checksum(path: &Path) -> Result<String, DataError> {
 /// Writes a file under a temporary name beside its own, brings it to the disk and renames it.
 fn replace(path: &Path, write: impl FnOnce(&mut File) -> Result<(), DataError>) -> Result<(), DataError> {
     let io = |error: std::io::Error| DataError::io(path, &error);
-    let dir = path
-        .parent()
-        .filter(|dir| !dir.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = temporary(dir).map_err(io)?;
     write(file.as_file_mut())?;
     file.as_file().sync_all().map_err(io)?;

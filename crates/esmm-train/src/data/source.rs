@@ -35,10 +35,7 @@ pub struct CsvOptions {
 
 impl Default for CsvOptions {
     fn default() -> Self {
-        Self {
-            delimiter: None,
-            quote: '"',
-        }
+        Self { delimiter: None, quote: '"' }
     }
 }
 
@@ -53,20 +50,14 @@ pub struct ListFormat {
 
 impl Default for ListFormat {
     fn default() -> Self {
-        Self {
-            separator: '|',
-            weight_separator: ':',
-        }
+        Self { separator: '|', weight_separator: ':' }
     }
 }
 
 impl SourceSpec {
     /// Files or globs in the default format.
     pub fn new(paths: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        Self {
-            paths: paths.into_iter().map(Into::into).collect(),
-            ..Self::default()
-        }
+        Self { paths: paths.into_iter().map(Into::into).collect(), ..Self::default() }
     }
 
     /// The files, sorted, each once.
@@ -111,17 +102,11 @@ impl SourceSpec {
 
     fn validate(&self) -> Result<(), DataError> {
         let delimiter = self.csv.delimiter.unwrap_or(',');
-        let ListFormat {
-            separator,
-            weight_separator,
-        } = self.lists;
+        let ListFormat { separator, weight_separator } = self.lists;
         let reason = if !usable(delimiter) {
             format!("delimiter = {delimiter:?}, it must be one ASCII character and no line feed")
         } else if !usable(self.csv.quote) {
-            format!(
-                "quote = {:?}, it must be one ASCII character and no line feed",
-                self.csv.quote
-            )
+            format!("quote = {:?}, it must be one ASCII character and no line feed", self.csv.quote)
         } else if delimiter == self.csv.quote {
             format!("delimiter and quote are both {delimiter:?}, they must differ")
         } else if separator == weight_separator {
@@ -171,21 +156,13 @@ pub(super) fn find_columns(
     columns: &[String],
 ) -> Result<Vec<usize>, DataError> {
     let find = |column: &String| {
-        let mut places = names
-            .iter()
-            .enumerate()
-            .filter(|(_, name)| *name == column)
-            .map(|(place, _)| place);
+        let mut places = names.iter().enumerate().filter(|(_, name)| *name == column).map(|(place, _)| place);
         match (places.next(), places.next()) {
             (Some(place), None) => Ok(place),
             (Some(_), Some(_)) => Err(DataError::file(path, format!("column `{column}` is there twice"))),
             (None, _) => {
                 let hint = nearest(column, names.iter().map(String::as_str));
-                Err(DataError::UnknownColumn {
-                    path: path.to_owned(),
-                    column: column.clone(),
-                    hint,
-                })
+                Err(DataError::UnknownColumn { path: path.to_owned(), column: column.clone(), hint })
             }
         }
     };

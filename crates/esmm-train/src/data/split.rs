@@ -74,20 +74,9 @@ pub(super) enum Part {
 #[derive(Debug)]
 pub(super) enum Divider {
     All(Part),
-    Time {
-        column: String,
-        valid_from: Option<Moment>,
-        test_from: Option<Moment>,
-    },
-    Hash {
-        column: String,
-        seed: u64,
-        shares: Shares,
-    },
-    Random {
-        seed: u64,
-        shares: Shares,
-    },
+    Time { column: String, valid_from: Option<Moment>, test_from: Option<Moment> },
+    Hash { column: String, seed: u64, shares: Shares },
+    Random { seed: u64, shares: Shares },
 }
 
 /// Shares of the splits.
@@ -114,10 +103,9 @@ impl SplitSpec {
         }
         match shares.valid + shares.test {
             sum if sum < 1.0 => Ok(()),
-            sum => Err(DataError::setting(
-                "split",
-                format!("valid + test = {sum}, nothing is left to train on"),
-            )),
+            sum => {
+                Err(DataError::setting("split", format!("valid + test = {sum}, nothing is left to train on")))
+            }
         }
     }
 
@@ -134,10 +122,9 @@ impl SplitSpec {
     /// All sources: of the splits, or the one that is divided.
     pub fn sources(&self) -> Vec<&SourceSpec> {
         match self {
-            Self::Files { train, valid, test } => [Some(train), valid.as_ref(), test.as_ref()]
-                .into_iter()
-                .flatten()
-                .collect(),
+            Self::Files { train, valid, test } => {
+                [Some(train), valid.as_ref(), test.as_ref()].into_iter().flatten().collect()
+            }
             Self::Time { source, .. } | Self::Hash { source, .. } | Self::Random { source, .. } => {
                 vec![source]
             }
@@ -169,28 +156,13 @@ impl SplitSpec {
         let shares = self.shares();
         Ok(match self {
             Self::Files { train, valid, test } => {
-                let sources = [
-                    (Some(train), Part::Train),
-                    (valid.as_ref(), Part::Valid),
-                    (test.as_ref(), Part::Test),
-                ];
-                sources
-                    .into_iter()
-                    .filter_map(|(source, part)| Some((source?, Divider::All(part))))
-                    .collect()
+                let sources =
+                    [(Some(train), Part::Train), (valid.as_ref(), Part::Valid), (test.as_ref(), Part::Test)];
+                sources.into_iter().filter_map(|(source, part)| Some((source?, Divider::All(part)))).collect()
             }
             Self::Time { source, column, .. } => vec![(source, shares.by_time(source, column)?)],
-            Self::Hash {
-                source, column, seed, ..
-            } => {
-                vec![(
-                    source,
-                    Divider::Hash {
-                        column: column.clone(),
-                        seed: *seed,
-                        shares,
-                    },
-                )]
+            Self::Hash { source, column, seed, .. } => {
+                vec![(source, Divider::Hash { column: column.clone(), seed: *seed, shares })]
             }
             Self::Random { source, seed, .. } => vec![(source, Divider::Random { seed: *seed, shares })],
         })
@@ -198,16 +170,10 @@ impl SplitSpec {
 
     fn shares(&self) -> Shares {
         match self {
-            Self::Files { .. } => Shares {
-                valid: 0.0,
-                test: 0.0,
-            },
+            Self::Files { .. } => Shares { valid: 0.0, test: 0.0 },
             Self::Time { valid, test, .. }
             | Self::Hash { valid, test, .. }
-            | Self::Random { valid, test, .. } => Shares {
-                valid: *valid,
-                test: *test,
-            },
+            | Self::Random { valid, test, .. } => Shares { valid: *valid, test: *test },
         }
     }
 }
@@ -258,11 +224,7 @@ impl Divider {
         let rows = 0..chunk.rows();
         match self {
             Self::All(part) => Ok(vec![*part; chunk.rows()]),
-            Self::Time {
-                column,
-                valid_from,
-                test_from,
-            } => {
+            Self::Time { column, valid_from, test_from } => {
                 let reached =
                     |from: &Option<Moment>, moment: &Moment| from.as_ref().is_some_and(|from| moment >= from);
                 let part = |moment: &Moment| match () {
@@ -272,9 +234,9 @@ impl Divider {
                 };
                 Ok(time::read(chunk, column)?.iter().map(part).collect())
             }
-            Self::Hash { column, seed, shares } => Ok(hashes(chunk, column, *seed)?
-                .map(|hash| shares.part(hash))
-                .collect()),
+            Self::Hash { column, seed, shares } => {
+                Ok(hashes(chunk, column, *seed)?.map(|hash| shares.part(hash)).collect())
+            }
             Self::Random { seed, shares } => {
                 let hash = |row| XxHash64::oneshot(*seed, &(chunk.first_row() + row as u64).to_le_bytes());
                 Ok(rows.map(|row| shares.part(hash(row))).collect())

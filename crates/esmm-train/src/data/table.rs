@@ -18,12 +18,10 @@ impl TableEncoder {
     /// A table that needs no data; `None` when the encoding is fitted.
     pub(super) fn unfitted(encoding: SparseEncoding) -> Option<Self> {
         match encoding {
-            SparseEncoding::Hash { buckets } => Some(Self::Hash {
-                buckets: buckets as u64,
-            }),
-            SparseEncoding::Raw { num_embeddings } => Some(Self::Raw {
-                num_embeddings: num_embeddings as u64,
-            }),
+            SparseEncoding::Hash { buckets } => Some(Self::Hash { buckets: buckets as u64 }),
+            SparseEncoding::Raw { num_embeddings } => {
+                Some(Self::Raw { num_embeddings: num_embeddings as u64 })
+            }
             SparseEncoding::Vocabulary { .. } | SparseEncoding::Quantile { .. } => None,
         }
     }
@@ -52,10 +50,9 @@ impl TableEncoder {
             {
                 Ok(id as u32 + 1)
             }
-            (Self::Raw { num_embeddings }, Some(_)) => Err(format!(
-                "a whole number from 0 to {}",
-                num_embeddings.saturating_sub(1)
-            )),
+            (Self::Raw { num_embeddings }, Some(_)) => {
+                Err(format!("a whole number from 0 to {}", num_embeddings.saturating_sub(1)))
+            }
         }
     }
 }

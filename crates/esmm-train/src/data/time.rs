@@ -97,12 +97,7 @@ pub(super) fn read(chunk: &Chunk, column: &str) -> Result<Vec<Moment>, DataError
             (_, None) => Err(missing(row)),
             (KeyColumn::Int(array), _) => Ok(Moment::whole(array.value(row))),
             (KeyColumn::Text(array), _) => Moment::parse(array.value(row)).ok_or_else(|| {
-                chunk.bad_cell(
-                    row,
-                    column,
-                    quoted(array.value(row)),
-                    &format!("a number or {DATE}"),
-                )
+                chunk.bad_cell(row, column, quoted(array.value(row)), &format!("a number or {DATE}"))
             }),
         };
         return (0..chunk.rows()).map(moment).collect();
@@ -136,10 +131,7 @@ fn as_integers(array: &ArrayRef) -> ArrayRef {
 /// Timestamps as microseconds; the time zone is only for display.
 fn microseconds(array: &ArrayRef, unit: TimeUnit) -> Result<ArrayRef, ArrowError> {
     let plain = cast(&cast(array, &DataType::Int64)?, &DataType::Timestamp(unit, None))?;
-    cast(
-        &cast(&plain, &DataType::Timestamp(TimeUnit::Microsecond, None))?,
-        &DataType::Int64,
-    )
+    cast(&cast(&plain, &DataType::Timestamp(TimeUnit::Microsecond, None))?, &DataType::Int64)
 }
 
 /// How often each moment occurs.
@@ -155,11 +147,7 @@ impl Moments {
     /// As [`read`], and numbers among dates or dates among numbers.
     pub(super) fn observe(&mut self, chunk: &Chunk, column: &str) -> Result<(), DataError> {
         for (row, moment) in read(chunk, column)?.into_iter().enumerate() {
-            let texts = self
-                .counts
-                .keys()
-                .next()
-                .map(|first| matches!(first, Moment::Text(_)));
+            let texts = self.counts.keys().next().map(|first| matches!(first, Moment::Text(_)));
             match (texts, &moment) {
                 (Some(true), Moment::Number(number, _)) => {
                     return Err(chunk.bad_cell(

@@ -25,9 +25,7 @@ pub struct TruthSpec {
 impl TruthSpec {
     /// The columns, in the order ctr, cvr, ctcvr.
     pub fn columns(&self) -> impl Iterator<Item = &str> {
-        [&self.ctr, &self.cvr, &self.ctcvr]
-            .into_iter()
-            .filter_map(|column| column.as_deref())
+        [&self.ctr, &self.cvr, &self.ctcvr].into_iter().filter_map(|column| column.as_deref())
     }
 
     /// Checks the settings.
@@ -37,10 +35,7 @@ impl TruthSpec {
     pub fn validate(&self) -> Result<(), DataError> {
         match (&self.ctr, &self.cvr) {
             (Some(_), Some(_)) => Ok(()),
-            _ => Err(DataError::setting(
-                "truth",
-                "the columns of `ctr` and `cvr` are both needed",
-            )),
+            _ => Err(DataError::setting("truth", "the columns of `ctr` and `cvr` are both needed")),
         }
     }
 
@@ -53,11 +48,7 @@ impl TruthSpec {
         let column =
             |name: &Option<String>| name.as_deref().map(|name| probabilities(chunk, name)).transpose();
         let (ctr, cvr, ctcvr) = (column(&self.ctr)?, column(&self.cvr)?, column(&self.ctcvr)?);
-        Ok(Truth {
-            ctr: ctr.unwrap_or_default(),
-            cvr: cvr.unwrap_or_default(),
-            ctcvr,
-        })
+        Ok(Truth { ctr: ctr.unwrap_or_default(), cvr: cvr.unwrap_or_default(), ctcvr })
     }
 }
 

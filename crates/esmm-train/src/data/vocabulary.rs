@@ -30,18 +30,9 @@ impl KeyCounts {
 
     /// Keys that were counted at least `min_count` times, by descending count, then by key.
     pub(super) fn finish(self, min_count: u64) -> Vocabulary {
-        let ints = self
-            .ints
-            .into_iter()
-            .map(|(number, count)| (OwnedKey::Int(number), count));
-        let texts = self
-            .texts
-            .into_iter()
-            .map(|(text, count)| (OwnedKey::Text(text), count));
-        let mut entries: Vec<_> = ints
-            .chain(texts)
-            .filter(|(_, count)| *count >= min_count)
-            .collect();
+        let ints = self.ints.into_iter().map(|(number, count)| (OwnedKey::Int(number), count));
+        let texts = self.texts.into_iter().map(|(text, count)| (OwnedKey::Text(text), count));
+        let mut entries: Vec<_> = ints.chain(texts).filter(|(_, count)| *count >= min_count).collect();
         entries.sort_unstable_by(|(key, count), (other, than)| than.cmp(count).then_with(|| key.cmp(other)));
         let mut vocabulary = Vocabulary::default();
         for (key, count) in entries {

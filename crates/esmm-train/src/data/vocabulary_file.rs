@@ -31,9 +31,8 @@ pub(super) fn write<'a>(
         Field::new("key", DataType::Utf8, false),
         Field::new("count", DataType::UInt64, false),
     ]));
-    let properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::default()))
-        .build();
+    let properties =
+        WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
     let broken = |error| DataError::file(path, error);
     let mut writer = ArrowWriter::try_new(file, schema.clone(), Some(properties)).map_err(broken)?;
     for (feature, vocabulary) in vocabularies {
@@ -42,12 +41,8 @@ pub(super) fn write<'a>(
             let columns: Vec<ArrayRef> = vec![
                 Arc::new(StringArray::from_iter_values(entries.iter().map(|_| feature))),
                 Arc::new(UInt32Array::from_iter_values(first..first + entries.len() as u32)),
-                Arc::new(StringArray::from_iter_values(
-                    entries.iter().map(|(key, _)| key.text()),
-                )),
-                Arc::new(UInt64Array::from_iter_values(
-                    entries.iter().map(|(_, count)| *count),
-                )),
+                Arc::new(StringArray::from_iter_values(entries.iter().map(|(key, _)| key.text()))),
+                Arc::new(UInt64Array::from_iter_values(entries.iter().map(|(_, count)| *count))),
             ];
             let batch = RecordBatch::try_new(schema.clone(), columns)
                 .map_err(|error| DataError::file(path, error))?;

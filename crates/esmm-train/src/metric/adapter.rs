@@ -24,10 +24,7 @@ pub struct StepLoss {
 impl StepLoss {
     /// The total and one for each stage.
     pub fn all(stages: &[String]) -> Vec<Self> {
-        let tasks = stages
-            .iter()
-            .enumerate()
-            .map(|(task, stage)| (format!("Loss {stage}"), Some(task)));
+        let tasks = stages.iter().enumerate().map(|(task, stage)| (format!("Loss {stage}"), Some(task)));
         std::iter::once(("Loss".to_owned(), None))
             .chain(tasks)
             .map(|(name, task)| Self::new(name, task))
@@ -35,14 +32,7 @@ impl StepLoss {
     }
 
     fn new(name: String, task: Option<usize>) -> Self {
-        Self {
-            name: Arc::new(name),
-            task,
-            sum: 0.0,
-            rows: 0,
-            last: f64::NAN,
-            last_rows: 0,
-        }
+        Self { name: Arc::new(name), task, sum: 0.0, rows: 0, last: f64::NAN, last_rows: 0 }
     }
 }
 
@@ -54,11 +44,7 @@ impl Metric for StepLoss {
     }
 
     fn attributes(&self) -> MetricAttributes {
-        NumericAttributes {
-            unit: None,
-            higher_is_better: false,
-        }
-        .into()
+        NumericAttributes { unit: None, higher_is_better: false }.into()
     }
 
     fn update(&mut self, step: &StepReport, _: &MetricMetadata) -> SerializedEntry {
@@ -70,26 +56,17 @@ impl Metric for StepLoss {
     }
 
     fn clear(&mut self) {
-        *self = Self {
-            name: self.name.clone(),
-            ..Self::new(String::new(), self.task)
-        };
+        *self = Self { name: self.name.clone(), ..Self::new(String::new(), self.task) };
     }
 }
 
 impl Numeric for StepLoss {
     fn value(&self) -> NumericEntry {
-        NumericEntry::Aggregated {
-            aggregated_value: self.last,
-            count: self.last_rows,
-        }
+        NumericEntry::Aggregated { aggregated_value: self.last, count: self.last_rows }
     }
 
     fn running_value(&self) -> NumericEntry {
-        NumericEntry::Aggregated {
-            aggregated_value: self.sum / self.rows.max(1) as f64,
-            count: self.rows,
-        }
+        NumericEntry::Aggregated { aggregated_value: self.sum / self.rows.max(1) as f64, count: self.rows }
     }
 }
 
@@ -126,22 +103,11 @@ impl ExactAuc {
             2 => ["CTR", "CVR", "CTCVR"].map(|task| format!("{task} AUC")).to_vec(),
             _ => tasks.iter().map(|task| task.name(stages)).collect(),
         };
-        tasks
-            .into_iter()
-            .zip(names)
-            .map(|(task, name)| Self::new(Arc::new(name), task))
-            .collect()
+        tasks.into_iter().zip(names).map(|(task, name)| Self::new(Arc::new(name), task)).collect()
     }
 
     fn new(name: Arc<String>, task: AucTask) -> Self {
-        Self {
-            name,
-            task,
-            scores: Vec::new(),
-            labels: Vec::new(),
-            computed_at: 0,
-            value: f64::NAN,
-        }
+        Self { name, task, scores: Vec::new(), labels: Vec::new(), computed_at: 0, value: f64::NAN }
     }
 
     fn push(&mut self, scores: &HostScores) {
@@ -180,11 +146,7 @@ impl Metric for ExactAuc {
     }
 
     fn attributes(&self) -> MetricAttributes {
-        NumericAttributes {
-            unit: None,
-            higher_is_better: true,
-        }
-        .into()
+        NumericAttributes { unit: None, higher_is_better: true }.into()
     }
 
     fn update(&mut self, step: &StepReport, metadata: &MetricMetadata) -> SerializedEntry {

@@ -33,10 +33,9 @@ impl Auc {
     /// # Errors
     /// [`Undefined::NoVariance`] when a class has a single row.
     pub fn ci95(&self) -> Result<(f64, f64), Undefined> {
-        let variance = self.variance.ok_or(Undefined::NoVariance {
-            positives: self.positives,
-            negatives: self.negatives,
-        })?;
+        let variance = self
+            .variance
+            .ok_or(Undefined::NoVariance { positives: self.positives, negatives: self.negatives })?;
         let half = Z_975 * variance.sqrt();
         Ok(((self.value - half).max(0.0), (self.value + half).min(1.0)))
     }
@@ -50,13 +49,7 @@ impl Auc {
 /// # Panics
 /// When the lengths differ.
 pub fn auc(scores: &[f32], labels: &[bool]) -> Result<Auc, Undefined> {
-    assert_eq!(
-        scores.len(),
-        labels.len(),
-        "{} scores and {} labels",
-        scores.len(),
-        labels.len()
-    );
+    assert_eq!(scores.len(), labels.len(), "{} scores and {} labels", scores.len(), labels.len());
     auc_of(scores.iter().copied().zip(labels.iter().copied()))
 }
 
@@ -72,12 +65,7 @@ pub(super) fn auc_of(rows: impl Iterator<Item = (f32, bool)>) -> Result<Auc, Und
     packed.sort_unstable();
     let (value, positives, negatives) = area(&packed)?;
     let variance = (positives > 1 && negatives > 1).then(|| variance(&packed, value, positives, negatives));
-    Ok(Auc {
-        value,
-        variance,
-        positives,
-        negatives,
-    })
+    Ok(Auc { value, variance, positives, negatives })
 }
 
 /// Score in the upper half, so that packed rows sort as their scores do; anything in the lower. `None` for NaN.
@@ -144,11 +132,7 @@ mod tests {
     use super::{Auc, Undefined, auc};
 
     fn win(positive: f32, negative: f32) -> f64 {
-        if positive == negative {
-            0.5
-        } else {
-            f64::from(positive > negative)
-        }
+        if positive == negative { 0.5 } else { f64::from(positive > negative) }
     }
 
     fn mean(values: impl Iterator<Item = f64> + Clone) -> f64 {
@@ -157,12 +141,8 @@ mod tests {
 
     /// DeLong's mean and variance as in the definition: every pair, then the sample variances.
     fn all_pairs(positives: &[f32], negatives: &[f32]) -> (f64, f64) {
-        let v10 = positives
-            .iter()
-            .map(|p| mean(negatives.iter().map(|n| win(*p, *n))));
-        let v01 = negatives
-            .iter()
-            .map(|n| mean(positives.iter().map(|p| win(*p, *n))));
+        let v10 = positives.iter().map(|p| mean(negatives.iter().map(|n| win(*p, *n))));
+        let v01 = negatives.iter().map(|n| mean(positives.iter().map(|p| win(*p, *n))));
         let value = mean(v10.clone());
         let share = |n: usize| 1.0 / ((n - 1) * n) as f64;
         let s10 = v10.map(|v| (v - value).powi(2)).sum::<f64>() * share(positives.len());
@@ -171,9 +151,7 @@ mod tests {
     }
 
     fn joined(positives: &[f32], negatives: &[f32]) -> Result<Auc, Undefined> {
-        let labels: Vec<bool> = (0..positives.len() + negatives.len())
-            .map(|i| i < positives.len())
-            .collect();
+        let labels: Vec<bool> = (0..positives.len() + negatives.len()).map(|i| i < positives.len()).collect();
         auc(&[positives, negatives].concat(), &labels)
     }
 
@@ -183,21 +161,13 @@ mod tests {
         for case in 0..300 {
             let levels = [2, 5, 1000][case % 3];
             let mut draw = |n: usize| -> Vec<f32> {
-                (0..n)
-                    .map(|_| rng.random_range(-levels..=levels) as f32 / 8.0)
-                    .collect()
+                (0..n).map(|_| rng.random_range(-levels..=levels) as f32 / 8.0).collect()
             };
             let (positives, negatives) = (draw(2 + case % 17), draw(2 + case % 23));
             let (value, variance) = all_pairs(&positives, &negatives);
             let found = joined(&positives, &negatives).unwrap();
-            assert!(
-                (found.value - value).abs() < 1e-14,
-                "case {case}: {found:?}, {value}"
-            );
-            assert!(
-                (found.variance.unwrap() - variance).abs() < 1e-14,
-                "case {case}: {found:?}, {variance}"
-            );
+            assert!((found.value - value).abs() < 1e-14, "case {case}: {found:?}, {value}");
+            assert!((found.variance.unwrap() - variance).abs() < 1e-14, "case {case}: {found:?}, {variance}");
         }
     }
 
@@ -210,10 +180,7 @@ mod tests {
         assert_eq!((found.positives, found.negatives), (2, 2));
         assert!((found.variance.unwrap() - (1.0 / 64.0 + 9.0 / 64.0)).abs() < 1e-15);
         let (low, high) = found.ci95().unwrap();
-        assert_eq!(
-            low,
-            0.0_f64.max(0.625 - 1.959_963_984_540_054 * 0.156_25_f64.sqrt())
-        );
+        assert_eq!(low, 0.0_f64.max(0.625 - 1.959_963_984_540_054 * 0.156_25_f64.sqrt()));
         assert_eq!(high, 1.0);
     }
 
@@ -222,10 +189,7 @@ mod tests {
         let infinity = f32::INFINITY;
         assert_eq!(joined(&[-1.0, infinity], &[-2.0, -infinity]).unwrap().value, 1.0);
         assert_eq!(joined(&[0.0], &[-0.0]).unwrap().value, 0.5);
-        assert_eq!(
-            joined(&[f32::MIN_POSITIVE], &[-f32::MIN_POSITIVE]).unwrap().value,
-            1.0
-        );
+        assert_eq!(joined(&[f32::MIN_POSITIVE], &[-f32::MIN_POSITIVE]).unwrap().value, 1.0);
         assert_eq!(joined(&[-3.0], &[2.0]).unwrap().value, 0.0);
     }
 
@@ -237,13 +201,7 @@ mod tests {
         assert_eq!(joined(&[1.0], &[f32::NAN]), Err(Undefined::NotANumber { row: 1 }));
         let single = joined(&[1.0], &[0.0, 2.0]).unwrap();
         assert_eq!(single.value, 0.5);
-        assert_eq!(
-            single.ci95(),
-            Err(Undefined::NoVariance {
-                positives: 1,
-                negatives: 2
-            })
-        );
+        assert_eq!(single.ci95(), Err(Undefined::NoVariance { positives: 1, negatives: 2 }));
     }
 
     #[test]

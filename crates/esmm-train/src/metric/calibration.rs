@@ -79,10 +79,7 @@ pub fn calibration(log_p: &[f32], labels: &[bool]) -> Result<f64, Undefined> {
 /// When the lengths differ.
 pub fn soft_calibration(log_p: &[f32], truth: &[f32]) -> Result<f64, Undefined> {
     let (rows, truths) = (log_p.len(), truth.len());
-    assert_eq!(
-        rows, truths,
-        "{rows} log-probabilities and {truths} true probabilities"
-    );
+    assert_eq!(rows, truths, "{rows} log-probabilities and {truths} true probabilities");
     let mut sums = Calibration::default();
     for (log_p, truth) in log_p.iter().zip(truth) {
         sums.push_soft(f64::from(*log_p), *truth);
@@ -105,14 +102,8 @@ mod tests {
     #[test]
     fn undefined_says_why() {
         assert_eq!(calibration(&[], &[]), Err(Undefined::NoRows));
-        assert_eq!(
-            calibration(&[-1.0; 3], &[false; 3]),
-            Err(Undefined::NoPositives { rows: 3 })
-        );
-        assert_eq!(
-            calibration(&[-1.0, f32::NAN], &[true; 2]),
-            Err(Undefined::NotANumber { row: 1 })
-        );
+        assert_eq!(calibration(&[-1.0; 3], &[false; 3]), Err(Undefined::NoPositives { rows: 3 }));
+        assert_eq!(calibration(&[-1.0, f32::NAN], &[true; 2]), Err(Undefined::NotANumber { row: 1 }));
         assert_eq!(calibration(&[1e9], &[true]), Err(Undefined::NotFinite));
         let above = soft_calibration(&[-1.0; 2], &[0.5, 1.5]);
         assert_eq!(above, Err(Undefined::NotAProbability { row: 1, found: 1.5 }));

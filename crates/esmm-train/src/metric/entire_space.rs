@@ -41,17 +41,14 @@ impl Truth {
         self.check(logits.len() / 2, truth);
         for (logits, cvr) in logits.chunks_exact(2).zip(truth.cvr) {
             self.scores.push(logits[1]);
-            self.calibration
-                .push_soft(log_sigmoid(f64::from(logits[1])), *cvr);
+            self.calibration.push_soft(log_sigmoid(f64::from(logits[1])), *cvr);
         }
         self.cvr.extend_from_slice(truth.cvr);
         let Some(ctr) = truth.ctr else { return };
         self.ctr.extend_from_slice(ctr);
         match truth.ctcvr {
             Some(ctcvr) => self.ctcvr.extend_from_slice(ctcvr),
-            None => self
-                .ctcvr
-                .extend(ctr.iter().zip(truth.cvr).map(|(ctr, cvr)| ctr * cvr)),
+            None => self.ctcvr.extend(ctr.iter().zip(truth.cvr).map(|(ctr, cvr)| ctr * cvr)),
         }
     }
 
@@ -70,11 +67,7 @@ impl Truth {
     fn best(&self, depth: &[u8], undefined: &mut Reasons) -> BestReachable {
         let mut note = |name: &str, value| defined(undefined, name, value);
         let ctr = self.ctr.iter().zip(depth).map(|(ctr, depth)| (*ctr, *depth >= 1));
-        let ctcvr = self
-            .ctcvr
-            .iter()
-            .zip(depth)
-            .map(|(ctcvr, depth)| (*ctcvr, *depth >= 2));
+        let ctcvr = self.ctcvr.iter().zip(depth).map(|(ctcvr, depth)| (*ctcvr, *depth >= 2));
         // What a click reveals about hidden causes counts here: on clicked rows the best score is CTCVR / CTR.
         let given_click = ctcvr.clone().zip(ctr.clone()).filter(|(_, (_, click))| *click);
         let given_click = given_click.map(|((ctcvr, conversion), (ctr, _))| (ctcvr / ctr, conversion));
@@ -167,11 +160,7 @@ mod tests {
         for (i, t_i) in truth.iter().enumerate() {
             for (j, t_j) in truth.iter().enumerate().filter(|(j, _)| *j != i) {
                 let weight = f64::from(*t_i) * (1.0 - f64::from(*t_j));
-                let win = if scores[i] == scores[j] {
-                    0.5
-                } else {
-                    f64::from(scores[i] > scores[j])
-                };
+                let win = if scores[i] == scores[j] { 0.5 } else { f64::from(scores[i] > scores[j]) };
                 above += weight * win;
                 below += weight;
             }
@@ -185,15 +174,10 @@ mod tests {
         for case in 0..200 {
             let rows = 2 + case % 30;
             let levels = [3, 1000][case % 2];
-            let scores: Vec<f32> = (0..rows)
-                .map(|_| rng.random_range(-levels..levels) as f32)
-                .collect();
+            let scores: Vec<f32> = (0..rows).map(|_| rng.random_range(-levels..levels) as f32).collect();
             let truth: Vec<f32> = (0..rows).map(|_| rng.random()).collect();
             let (found, expected) = (soft_auc(&scores, &truth).unwrap(), all_pairs(&scores, &truth));
-            assert!(
-                (found - expected).abs() < 1e-13,
-                "case {case}: {found}, {expected}"
-            );
+            assert!((found - expected).abs() < 1e-13, "case {case}: {found}, {expected}");
         }
     }
 
@@ -202,10 +186,7 @@ mod tests {
         let mut rng = ChaCha8Rng::seed_from_u64(19);
         let scores: Vec<f32> = (0..300).map(|_| rng.random_range(0..50) as f32).collect();
         let labels: Vec<bool> = (0..300).map(|_| rng.random_bool(0.2)).collect();
-        let truth: Vec<f32> = labels
-            .iter()
-            .map(|label| if *label { 1.0 } else { 0.0 })
-            .collect();
+        let truth: Vec<f32> = labels.iter().map(|label| if *label { 1.0 } else { 0.0 }).collect();
         let expected = auc(&scores, &labels).unwrap().value;
         assert!((soft_auc(&scores, &truth).unwrap() - expected).abs() < 1e-14);
     }
@@ -222,18 +203,9 @@ mod tests {
     fn undefined_says_why() {
         assert_eq!(soft_auc(&[], &[]), Err(Undefined::NoRows));
         assert_eq!(soft_auc(&[1.0], &[0.5]), Err(Undefined::NoPairs));
-        assert_eq!(
-            soft_auc(&[1.0; 2], &[0.0; 2]),
-            Err(Undefined::NoPositives { rows: 2 })
-        );
-        assert_eq!(
-            soft_auc(&[1.0; 2], &[1.0; 2]),
-            Err(Undefined::NoNegatives { rows: 2 })
-        );
-        assert_eq!(
-            soft_auc(&[1.0, f32::NAN], &[0.5; 2]),
-            Err(Undefined::NotANumber { row: 1 })
-        );
+        assert_eq!(soft_auc(&[1.0; 2], &[0.0; 2]), Err(Undefined::NoPositives { rows: 2 }));
+        assert_eq!(soft_auc(&[1.0; 2], &[1.0; 2]), Err(Undefined::NoNegatives { rows: 2 }));
+        assert_eq!(soft_auc(&[1.0, f32::NAN], &[0.5; 2]), Err(Undefined::NotANumber { row: 1 }));
         let above = soft_auc(&[1.0; 2], &[0.5, 2.0]);
         assert_eq!(above, Err(Undefined::NotAProbability { row: 1, found: 2.0 }));
         assert!(soft_auc(&[1.0], &[f32::NAN]).is_err());

@@ -100,11 +100,7 @@ impl Evaluator {
         SplitMetrics {
             rows: self.depth.len() as u64,
             reached,
-            tasks: self
-                .tasks
-                .iter()
-                .map(|task| (task.name.clone(), metrics(task)))
-                .collect(),
+            tasks: self.tasks.iter().map(|task| (task.name.clone(), metrics(task))).collect(),
             entire_space,
         }
     }
@@ -112,32 +108,17 @@ impl Evaluator {
     fn check(&self, rows: &EvaluationRows<'_>) {
         let (batch, stages) = (rows.depth.len(), self.stages.len());
         let expected = [batch * stages; 3];
-        let found = [
-            rows.log_reach.len(),
-            rows.log_not_reach.len(),
-            rows.conditional_logit.len(),
-        ];
+        let found = [rows.log_reach.len(), rows.log_not_reach.len(), rows.conditional_logit.len()];
         assert_eq!(
             found, expected,
             "log reach, log not reach and logits of {batch} rows and {stages} stages"
         );
         let deepest = rows.depth.iter().copied().max().unwrap_or(0);
-        assert!(
-            usize::from(deepest) <= stages,
-            "depth {deepest} in a funnel of {stages} stages"
-        );
+        assert!(usize::from(deepest) <= stages, "depth {deepest} in a funnel of {stages} stages");
         let group = rows.group.map(<[u64]>::len);
-        assert_eq!(
-            group,
-            self.groups.as_ref().map(|_| batch),
-            "groups of {batch} rows"
-        );
+        assert_eq!(group, self.groups.as_ref().map(|_| batch), "groups of {batch} rows");
         let truth = rows.truth.map(|_| ());
-        assert_eq!(
-            truth,
-            self.truth.as_ref().map(|_| ()),
-            "truth given against truth announced"
-        );
+        assert_eq!(truth, self.truth.as_ref().map(|_| ()), "truth given against truth announced");
     }
 }
 
@@ -147,9 +128,8 @@ mod tests {
     use crate::metric::log_loss::log_sigmoid;
     use crate::metric::{SplitMetrics, auc, calibration, log_loss};
 
-    const LOGITS: [f32; 18] = [
-        1.0, 0.5, -1.0, -2.0, 0.25, 3.0, 2.0, 1.5, 0.0, 0.5, -3.0, 1.0, -1.0, 2.0, -0.5, 0.75, -0.5, 4.0,
-    ];
+    const LOGITS: [f32; 18] =
+        [1.0, 0.5, -1.0, -2.0, 0.25, 3.0, 2.0, 1.5, 0.0, 0.5, -3.0, 1.0, -1.0, 2.0, -0.5, 0.75, -0.5, 4.0];
     const DEPTH: [u8; 6] = [3, 0, 2, 1, 2, 3];
 
     fn names(stages: &[&str]) -> Vec<String> {
@@ -188,33 +168,20 @@ mod tests {
     #[test]
     fn each_task_has_its_rows() {
         let found = evaluate(&["click", "cart", "buy"], &LOGITS, &DEPTH);
-        assert_eq!(
-            found.reached.iter().map(|(_, rows)| *rows).collect::<Vec<_>>(),
-            [5, 4, 2]
-        );
+        assert_eq!(found.reached.iter().map(|(_, rows)| *rows).collect::<Vec<_>>(), [5, 4, 2]);
         let order: Vec<_> = found.tasks.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(order, ["click", "cart|click", "cart", "buy|cart", "buy"]);
         let (log_reach, log_not_reach) = reach(&LOGITS, 3);
-        for (name, given, stage) in [
-            ("click", 0, 1),
-            ("cart|click", 1, 2),
-            ("cart", 0, 2),
-            ("buy|cart", 2, 3),
-            ("buy", 0, 3),
-        ] {
+        for (name, given, stage) in
+            [("click", 0, 1), ("cart|click", 1, 2), ("cart", 0, 2), ("buy|cart", 2, 3), ("buy", 0, 3)]
+        {
             let measured: Vec<usize> = (0..6).filter(|row| DEPTH[*row] >= given).collect();
             let pick = |matrix: &[f32]| -> Vec<f32> {
-                measured
-                    .iter()
-                    .map(|row| matrix[row * 3 + usize::from(stage) - 1])
-                    .collect()
+                measured.iter().map(|row| matrix[row * 3 + usize::from(stage) - 1]).collect()
             };
             let labels: Vec<bool> = measured.iter().map(|row| DEPTH[*row] >= stage).collect();
             let logs = |sign: f64| -> Vec<f32> {
-                pick(&LOGITS)
-                    .iter()
-                    .map(|logit| log_sigmoid(sign * f64::from(*logit)) as f32)
-                    .collect()
+                pick(&LOGITS).iter().map(|logit| log_sigmoid(sign * f64::from(*logit)) as f32).collect()
             };
             let (scores, log_p, log_not_p) = match given {
                 0 => (pick(&log_reach), pick(&log_reach), pick(&log_not_reach)),
@@ -223,15 +190,9 @@ mod tests {
             let task = found.task(name).unwrap();
             assert_eq!(task.auc, Some(auc(&scores, &labels).unwrap().value), "{name}");
             let loss = log_loss(&log_p, &log_not_p, &labels).unwrap();
-            assert!(
-                (task.log_loss.unwrap() - loss).abs() < 1e-7,
-                "{name}: {task:?}, {loss}"
-            );
+            assert!((task.log_loss.unwrap() - loss).abs() < 1e-7, "{name}: {task:?}, {loss}");
             let ratio = calibration(&log_p, &labels).unwrap();
-            assert!(
-                (task.calibration.unwrap() - ratio).abs() < 1e-7,
-                "{name}: {task:?}, {ratio}"
-            );
+            assert!((task.calibration.unwrap() - ratio).abs() < 1e-7, "{name}: {task:?}, {ratio}");
         }
     }
 
@@ -258,10 +219,7 @@ mod tests {
         assert_eq!(found.metric("cvr.log_loss"), Ok(45.5));
         // This helper's log(1 - P) is -inf, which row 0 was not allowed to be.
         let sure = found.task("ctr").unwrap();
-        assert!(
-            sure.log_loss.is_none() && sure.undefined["log_loss"].contains("row 0: "),
-            "{sure:?}"
-        );
+        assert!(sure.log_loss.is_none() && sure.undefined["log_loss"].contains("row 0: "), "{sure:?}");
     }
 
     #[test]
@@ -289,15 +247,8 @@ mod tests {
         let logs = reach(logits, 2);
         let evaluate = |ctr, ctcvr| {
             let mut evaluator = Evaluator::new(&names(&["a", "b"]), false, true).unwrap();
-            let truth = Some(TruthRows {
-                cvr: &[0.5, 0.25, 0.75, 0.5],
-                ctr,
-                ctcvr,
-            });
-            evaluator.push(EvaluationRows {
-                truth,
-                ..rows(&logs, logits, &[2, 1, 2, 0])
-            });
+            let truth = Some(TruthRows { cvr: &[0.5, 0.25, 0.75, 0.5], ctr, ctcvr });
+            evaluator.push(EvaluationRows { truth, ..rows(&logs, logits, &[2, 1, 2, 0]) });
             evaluator.finish().entire_space.unwrap()
         };
         let ctr: &[f32] = &[0.5, 1.0, 0.5, 0.25];
@@ -305,10 +256,7 @@ mod tests {
         assert_eq!(found, evaluate(Some(ctr), Some(&[0.25, 0.25, 0.375, 0.125])));
         // CTR ranks clicks 3 of 3; on clicked rows 0.5 and 0.75 beat 0.25; of the products one pair is a tie.
         let best = found.best.unwrap();
-        assert_eq!(
-            (best.ctr_auc, best.cvr_auc, best.ctcvr_auc),
-            (Some(1.0), Some(1.0), Some(0.875))
-        );
+        assert_eq!((best.ctr_auc, best.cvr_auc, best.ctcvr_auc), (Some(1.0), Some(1.0), Some(0.875)));
         assert_eq!(evaluate(None, None).best, None);
     }
 
@@ -318,15 +266,8 @@ mod tests {
         assert_eq!(error(&["click"], false), MetricError::Stages { found: 1 });
         assert_eq!(error(&["a", "b", "c"], true), MetricError::Truth { found: 3 });
         let reserved = error(&["click", "rows", "buy"], false).to_string();
-        assert_eq!(
-            reserved,
-            "stage `rows`: the report needs `rows` for something else, rename the stage"
-        );
-        assert!(
-            error(&["a", "b", "b|a"], false)
-                .to_string()
-                .starts_with("stage `b|a`")
-        );
+        assert_eq!(reserved, "stage `rows`: the report needs `rows` for something else, rename the stage");
+        assert!(error(&["a", "b", "b|a"], false).to_string().starts_with("stage `b|a`"));
         assert!(Evaluator::new(&names(&["rows", "rows"]), false, false).is_ok());
     }
 

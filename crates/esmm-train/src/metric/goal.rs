@@ -161,11 +161,7 @@ mod tests {
             auc: Some(0.75),
             log_loss: Some(0.5),
             normalized_entropy: Some(0.25),
-            gauc: Some(GroupMetrics {
-                value: Some(0.625),
-                groups_used: 1,
-                groups_skipped: 0,
-            }),
+            gauc: Some(GroupMetrics { value: Some(0.625), groups_used: 1, groups_skipped: 0 }),
             undefined: reasons.into(),
             ..TaskMetrics::default()
         };
@@ -188,15 +184,7 @@ mod tests {
             assert!(Goal::of(&name).is_some(), "{name}");
             split.metric(&name).ok()
         });
-        let expected = [
-            Some(0.75),
-            Some(0.5),
-            Some(0.25),
-            None,
-            Some(0.625),
-            Some(0.875),
-            Some(2.0),
-        ];
+        let expected = [Some(0.75), Some(0.5), Some(0.25), None, Some(0.625), Some(0.875), Some(2.0)];
         assert_eq!(values.collect::<Vec<_>>(), expected);
     }
 
@@ -204,10 +192,7 @@ mod tests {
     fn errors_say_what_is_allowed_and_why() {
         let split = split();
         let undefined = split.metric("a.b|c.calibration").unwrap_err().to_string();
-        assert_eq!(
-            undefined,
-            "metric `a.b|c.calibration` is undefined: there are no rows"
-        );
+        assert_eq!(undefined, "metric `a.b|c.calibration` is undefined: there are no rows");
         for name in ["auc", "x.auc", "a.b|c.rows", "entire_space.auc"] {
             let unknown = split.metric(name).unwrap_err().to_string();
             let start = format!("metric `{name}` is unknown, allowed are a.b|c.auc, a.b|c.log_loss,");

@@ -24,11 +24,7 @@ pub struct GroupAuc {
 /// When the lengths differ.
 pub fn group_auc(groups: &[u64], scores: &[f32], labels: &[bool]) -> Result<GroupAuc, Undefined> {
     let lengths = [groups.len(), scores.len(), labels.len()];
-    assert_eq!(
-        lengths,
-        [labels.len(); 3],
-        "groups, scores and labels have {lengths:?} rows"
-    );
+    assert_eq!(lengths, [labels.len(); 3], "groups, scores and labels have {lengths:?} rows");
     let rows = groups.iter().zip(scores).zip(labels);
     group_auc_of(rows.map(|((group, score), positive)| (*group, *score, *positive)))
 }
@@ -65,14 +61,8 @@ fn mean(packed: &[(u64, u64)]) -> Result<GroupAuc, Undefined> {
     }
     match (packed.len(), groups_used) {
         (0, _) => Err(Undefined::NoRows),
-        (_, 0) => Err(Undefined::NoGroups {
-            groups: groups_skipped,
-        }),
-        _ => Ok(GroupAuc {
-            value: sum / weight as f64,
-            groups_used,
-            groups_skipped,
-        }),
+        (_, 0) => Err(Undefined::NoGroups { groups: groups_skipped }),
+        _ => Ok(GroupAuc { value: sum / weight as f64, groups_used, groups_skipped }),
     }
 }
 
@@ -90,11 +80,7 @@ mod tests {
         let groups = [9, 4, 7, 4, 9, 4, 7];
         let scores = [0.1, 0.5, 3.0, 0.5, 0.2, 0.7, 1.0];
         let labels = [false, true, true, false, true, false, true];
-        let expected = GroupAuc {
-            value: 2.75 / 5.0,
-            groups_used: 2,
-            groups_skipped: 1,
-        };
+        let expected = GroupAuc { value: 2.75 / 5.0, groups_used: 2, groups_skipped: 1 };
         assert_eq!(group_auc(&groups, &scores, &labels), Ok(expected));
     }
 
@@ -112,9 +98,6 @@ mod tests {
         assert_eq!(group_auc(&[], &[], &[]), Err(Undefined::NoRows));
         let apart = group_auc(&[1, 2], &[0.5, 0.6], &[true, false]);
         assert_eq!(apart, Err(Undefined::NoGroups { groups: 2 }));
-        assert_eq!(
-            group_auc(&[1], &[f32::NAN], &[true]),
-            Err(Undefined::NotANumber { row: 0 })
-        );
+        assert_eq!(group_auc(&[1], &[f32::NAN], &[true]), Err(Undefined::NotANumber { row: 0 }));
     }
 }

@@ -90,11 +90,7 @@ pub(super) fn log_sigmoid(x: f64) -> f64 {
 
 fn collect(log_p: &[f32], log_not_p: &[f32], labels: &[bool]) -> LogLoss {
     let lengths = [log_p.len(), log_not_p.len(), labels.len()];
-    assert_eq!(
-        lengths,
-        [labels.len(); 3],
-        "log p, log(1 - p) and labels have {lengths:?} rows"
-    );
+    assert_eq!(lengths, [labels.len(); 3], "log p, log(1 - p) and labels have {lengths:?} rows");
     let mut sum = LogLoss::default();
     for ((log_p, log_not_p), positive) in log_p.iter().zip(log_not_p).zip(labels) {
         sum.push(f64::from(*log_p), f64::from(*log_not_p), *positive);

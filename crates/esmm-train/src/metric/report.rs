@@ -98,18 +98,13 @@ pub(super) const RESERVED: [&str; 3] = ["rows", "reached", "entire_space"];
 impl SplitMetrics {
     /// The metrics of a task.
     pub fn task(&self, name: &str) -> Option<&TaskMetrics> {
-        self.tasks
-            .iter()
-            .find(|(task, _)| task == name)
-            .map(|(_, metrics)| metrics)
+        self.tasks.iter().find(|(task, _)| task == name).map(|(_, metrics)| metrics)
     }
 }
 
 /// The value of a result, or its reason noted under `name`.
 pub(super) fn defined<T>(reasons: &mut Reasons, name: &str, value: Result<T, Undefined>) -> Option<T> {
-    value
-        .map_err(|reason| reasons.insert(name.to_owned(), reason.to_string()))
-        .ok()
+    value.map_err(|reason| reasons.insert(name.to_owned(), reason.to_string())).ok()
 }
 
 impl Serialize for SplitMetrics {
@@ -213,22 +208,11 @@ mod tests {
     use super::{SplitMetrics, TaskMetrics};
 
     fn split(reached: &[&str], tasks: &[&str]) -> SplitMetrics {
-        let task = TaskMetrics {
-            auc: Some(0.75),
-            auc_ci95: Some([0.5, 1.0]),
-            ..TaskMetrics::default()
-        };
+        let task = TaskMetrics { auc: Some(0.75), auc_ci95: Some([0.5, 1.0]), ..TaskMetrics::default() };
         SplitMetrics {
             rows: 10,
-            reached: reached
-                .iter()
-                .zip([4, 3, 2])
-                .map(|(name, rows)| ((*name).to_owned(), rows))
-                .collect(),
-            tasks: tasks
-                .iter()
-                .map(|name| ((*name).to_owned(), task.clone()))
-                .collect(),
+            reached: reached.iter().zip([4, 3, 2]).map(|(name, rows)| ((*name).to_owned(), rows)).collect(),
+            tasks: tasks.iter().map(|name| ((*name).to_owned(), task.clone())).collect(),
             entire_space: None,
         }
     }

@@ -34,10 +34,7 @@ pub(super) fn tasks(stages: &[String]) -> Result<Vec<Task>, MetricError> {
         let conditional = (given > 0).then_some((conditional, given));
         for (name, given) in conditional.into_iter().chain([(reaching, 0)]) {
             if RESERVED.contains(&name.as_str()) || tasks.iter().any(|task| task.name == name) {
-                return Err(MetricError::StageName {
-                    stage: stage.clone(),
-                    key: name,
-                });
+                return Err(MetricError::StageName { stage: stage.clone(), key: name });
             }
             tasks.push(Task::new(name, given, reach));
         }
@@ -60,20 +57,11 @@ impl Task {
     /// Adds the measured rows of a batch of a funnel of `stages` stages.
     pub(super) fn push(&mut self, rows: &EvaluationRows<'_>, stages: usize) {
         let column = usize::from(self.reach) - 1;
-        for (row, depth) in rows
-            .depth
-            .iter()
-            .enumerate()
-            .filter(|(_, depth)| **depth >= self.given)
-        {
+        for (row, depth) in rows.depth.iter().enumerate().filter(|(_, depth)| **depth >= self.given) {
             let cell = row * stages + column;
             let (logit, log_reach) = (rows.conditional_logit[cell], rows.log_reach[cell]);
             // The logit ranks as the log-probability does, and it keeps apart what rounding would tie.
-            let score = if self.given + 1 == self.reach {
-                logit
-            } else {
-                log_reach
-            };
+            let score = if self.given + 1 == self.reach { logit } else { log_reach };
             let (log_p, log_not_p) = if self.given == 0 {
                 (f64::from(log_reach), f64::from(rows.log_not_reach[cell]))
             } else {
@@ -88,10 +76,7 @@ impl Task {
 
     /// Whether each of the measured rows is positive.
     fn labels<'a>(&'a self, depth: &'a [u8]) -> impl Iterator<Item = bool> + 'a {
-        depth
-            .iter()
-            .filter(|depth| **depth >= self.given)
-            .map(|depth| *depth >= self.reach)
+        depth.iter().filter(|depth| **depth >= self.given).map(|depth| *depth >= self.reach)
     }
 
     /// The metrics of everything pushed; `depth` and `groups` are of all rows of the split.
@@ -112,10 +97,7 @@ impl Task {
             log_loss: note("log_loss", self.log_loss.value()),
             normalized_entropy: note("normalized_entropy", self.log_loss.normalized_entropy()),
             calibration: note("calibration", self.calibration.value()),
-            gauc: grouped.map(|(metrics, value)| GroupMetrics {
-                value: note("gauc", value),
-                ..metrics
-            }),
+            gauc: grouped.map(|(metrics, value)| GroupMetrics { value: note("gauc", value), ..metrics }),
             undefined: Reasons::new(),
         };
         TaskMetrics { undefined, ..metrics }
@@ -123,10 +105,7 @@ impl Task {
 
     /// The groups' counts, and GAUC.
     fn grouped(&self, depth: &[u8], groups: &[u64]) -> (GroupMetrics, Result<f64, Undefined>) {
-        let measured = groups
-            .iter()
-            .zip(depth)
-            .filter(|(_, depth)| **depth >= self.given);
+        let measured = groups.iter().zip(depth).filter(|(_, depth)| **depth >= self.given);
         let rows = measured.zip(&self.scores);
         let found = group_auc_of(rows.map(|((group, depth), score)| (*group, *score, *depth >= self.reach)));
         let (groups_used, groups_skipped) = match found {
@@ -134,11 +113,7 @@ impl Task {
             Err(Undefined::NoGroups { groups }) => (0, groups),
             Err(_) => (0, 0),
         };
-        let counts = GroupMetrics {
-            value: None,
-            groups_used,
-            groups_skipped,
-        };
+        let counts = GroupMetrics { value: None, groups_used, groups_skipped };
         (counts, found.map(|found| found.value))
     }
 }

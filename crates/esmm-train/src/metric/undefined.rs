@@ -95,9 +95,6 @@ mod tests {
         assert_eq!(both_classes(2, 1), Ok(()));
         assert_eq!(both_classes(0, 0).unwrap_err().to_string(), "there are no rows");
         assert_eq!(both_classes(0, 7), Err(Undefined::NoPositives { rows: 7 }));
-        assert_eq!(
-            both_classes(3, 0).unwrap_err().to_string(),
-            "all of the 3 rows are positive"
-        );
+        assert_eq!(both_classes(3, 0).unwrap_err().to_string(), "all of the 3 rows are positive");
     }
 }

@@ -21,15 +21,8 @@ pub fn clip_global_norm<B: AutodiffBackend, M: AutodiffModule<B>>(
     module.visit(&mut norm);
     let Some(squares) = norm.squares else { return rows };
     let factor = ((squares.sqrt() + 1e-6).recip() * max_norm).clamp_max(1.0);
-    module.visit(&mut Scale::<B> {
-        grads,
-        factor: factor.clone(),
-        backend: PhantomData,
-    });
-    rows.map(|rows| RowGrads {
-        grads: rows.grads * factor.reshape([1, 1]),
-        rows: rows.rows,
-    })
+    module.visit(&mut Scale::<B> { grads, factor: factor.clone(), backend: PhantomData });
+    rows.map(|rows| RowGrads { grads: rows.grads * factor.reshape([1, 1]), rows: rows.rows })
 }
 
 struct Norm<'a, B: AutodiffBackend> {

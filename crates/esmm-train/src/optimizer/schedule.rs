@@ -41,10 +41,7 @@ impl Schedule {
         if step <= self.warmup_steps {
             return self.base * step as f64 / self.warmup_steps as f64;
         }
-        let (done, span) = (
-            step - self.warmup_steps,
-            self.total_steps.saturating_sub(self.warmup_steps),
-        );
+        let (done, span) = (step - self.warmup_steps, self.total_steps.saturating_sub(self.warmup_steps));
         let progress = (done as f64 / span.max(1) as f64).min(1.0);
         let factor = match self.decay {
             Decay::Constant => 1.0,
@@ -82,14 +79,8 @@ mod tests {
     use super::*;
 
     fn rates(decay: Decay) -> Vec<f64> {
-        let mut schedule = Schedule {
-            base: 0.1,
-            warmup_steps: 2,
-            decay,
-            final_factor: 0.25,
-            total_steps: 6,
-            step: 0,
-        };
+        let mut schedule =
+            Schedule { base: 0.1, warmup_steps: 2, decay, final_factor: 0.25, total_steps: 6, step: 0 };
         (0..7).map(|_| LrScheduler::step(&mut schedule)).collect()
     }
 
@@ -101,16 +92,10 @@ mod tests {
             }
         };
         close(rates(Decay::Constant), [0.05, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1]);
-        close(
-            rates(Decay::Linear),
-            [0.05, 0.1, 0.08125, 0.0625, 0.04375, 0.025, 0.025],
-        );
+        close(rates(Decay::Linear), [0.05, 0.1, 0.08125, 0.0625, 0.04375, 0.025, 0.025]);
         let half = 0.25_f64.sqrt();
         let quarter = half.sqrt();
-        close(
-            rates(Decay::Exponential),
-            [0.05, 0.1, 0.1 * quarter, 0.05, 0.05 * quarter, 0.025, 0.025],
-        );
+        close(rates(Decay::Exponential), [0.05, 0.1, 0.1 * quarter, 0.05, 0.05 * quarter, 0.025, 0.025]);
         assert!((rates(Decay::Cosine)[3] - 0.0625).abs() < 1e-12);
     }
 }

@@ -65,11 +65,7 @@ impl TableOptimizerConfig {
         };
         let zeros = |&width| StateTensor::new(Tensor::zeros([rows, width], &device));
         let moments = widths.iter().map(zeros).collect();
-        TableOptimizer {
-            moments,
-            pending: PendingRows::default(),
-            config: *self,
-        }
+        TableOptimizer { moments, pending: PendingRows::default(), config: *self }
     }
 }
 
@@ -83,42 +79,22 @@ impl<B: Backend> TableOptimizer<B> {
 impl<B: EsmmBackend> TableOptimizer<B> {
     /// Applies the registered gradients to the arena; `step` counts from 1, `learning_rate` is the towers'.
     pub fn step(&self, arena: &EmbeddingArena<B>, learning_rate: f64, step: u64) {
-        let pending = self
-            .pending
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let pending = self.pending.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(RowGrads { rows, grads }) = pending else {
             return;
         };
         let rule = match self.config.rule {
             TableRule::Sgd => RowRule::Sgd,
             TableRule::Adagrad { epsilon } => RowRule::RowWiseAdagrad { epsilon },
-            TableRule::LazyAdam {
-                beta_1,
-                beta_2,
-                epsilon,
-            } => RowRule::LazyAdam {
-                beta_1,
-                beta_2,
-                epsilon,
-                step,
-            },
+            TableRule::LazyAdam { beta_1, beta_2, epsilon } => {
+                RowRule::LazyAdam { beta_1, beta_2, epsilon, step }
+            }
         };
         let learning_rate = learning_rate * self.config.learning_rate_ratio;
-        let update = RowUpdate {
-            rule,
-            learning_rate,
-            l2: self.config.l2,
-        };
+        let update = RowUpdate { rule, learning_rate, l2: self.config.l2 };
         let state = RowState::<B> {
             table: primitive(arena.table.take()),
-            moments: self
-                .moments
-                .iter()
-                .map(|moment| primitive(moment.take()))
-                .collect(),
+            moments: self.moments.iter().map(|moment| primitive(moment.take())).collect(),
         };
         let state = B::update_rows(state, rows.into_primitive(), primitive(grads), update);
         arena.table.put(tensor(state.table));

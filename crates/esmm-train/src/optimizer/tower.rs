@@ -77,43 +77,21 @@ impl TowerOptimizerConfig {
     pub fn build<B: Backend>(&self) -> TowerRule<B> {
         let penalty = |decay: f64| (decay > 0.0).then(|| WeightDecayConfig::new(decay as f32));
         match *self {
-            Self::Adam {
-                beta_1,
-                beta_2,
-                epsilon,
-                weight_decay,
-            } => {
-                let config = AdamConfig::new()
-                    .with_beta_1(beta_1 as f32)
-                    .with_beta_2(beta_2 as f32);
-                let config = config
-                    .with_epsilon(epsilon as f32)
-                    .with_weight_decay(penalty(weight_decay));
+            Self::Adam { beta_1, beta_2, epsilon, weight_decay } => {
+                let config = AdamConfig::new().with_beta_1(beta_1 as f32).with_beta_2(beta_2 as f32);
+                let config = config.with_epsilon(epsilon as f32).with_weight_decay(penalty(weight_decay));
                 TowerRule::Adam(config.build())
             }
-            Self::AdamW {
-                beta_1,
-                beta_2,
-                epsilon,
-                weight_decay,
-            } => {
-                let config = AdamWConfig::new()
-                    .with_beta_1(beta_1 as f32)
-                    .with_beta_2(beta_2 as f32);
-                let config = config
-                    .with_epsilon(epsilon as f32)
-                    .with_weight_decay(weight_decay as f32);
+            Self::AdamW { beta_1, beta_2, epsilon, weight_decay } => {
+                let config = AdamWConfig::new().with_beta_1(beta_1 as f32).with_beta_2(beta_2 as f32);
+                let config = config.with_epsilon(epsilon as f32).with_weight_decay(weight_decay as f32);
                 TowerRule::AdamW(config.build())
             }
-            Self::Sgd {
-                momentum,
-                weight_decay,
-            } => {
+            Self::Sgd { momentum, weight_decay } => {
                 let momentum = (momentum > 0.0)
                     .then(|| MomentumConfig::new().with_momentum(momentum).with_dampening(0.0));
-                let config = SgdConfig::new()
-                    .with_momentum(momentum)
-                    .with_weight_decay(penalty(weight_decay));
+                let config =
+                    SgdConfig::new().with_momentum(momentum).with_weight_decay(penalty(weight_decay));
                 TowerRule::Sgd(config.build())
             }
         }
@@ -132,35 +110,32 @@ impl<B: Backend> SimpleOptimizer<B> for TowerRule<B> {
     ) -> (Tensor<B, D>, Option<Self::State<D>>) {
         match self {
             Self::Adam(rule) => {
-                let state = state.and_then(|state| {
-                    if let TowerRuleState::Adam(state) = state {
-                        Some(state)
-                    } else {
-                        None
-                    }
-                });
+                let state =
+                    state.and_then(
+                        |state| {
+                            if let TowerRuleState::Adam(state) = state { Some(state) } else { None }
+                        },
+                    );
                 let (tensor, state) = rule.step(lr, tensor, grad, state);
                 (tensor, state.map(TowerRuleState::Adam))
             }
             Self::AdamW(rule) => {
-                let state = state.and_then(|state| {
-                    if let TowerRuleState::AdamW(state) = state {
-                        Some(state)
-                    } else {
-                        None
-                    }
-                });
+                let state =
+                    state.and_then(
+                        |state| {
+                            if let TowerRuleState::AdamW(state) = state { Some(state) } else { None }
+                        },
+                    );
                 let (tensor, state) = rule.step(lr, tensor, grad, state);
                 (tensor, state.map(TowerRuleState::AdamW))
             }
             Self::Sgd(rule) => {
-                let state = state.and_then(|state| {
-                    if let TowerRuleState::Sgd(state) = state {
-                        Some(state)
-                    } else {
-                        None
-                    }
-                });
+                let state =
+                    state.and_then(
+                        |state| {
+                            if let TowerRuleState::Sgd(state) = state { Some(state) } else { None }
+                        },
+                    );
                 let (tensor, state) = rule.step(lr, tensor, grad, state);
                 (tensor, state.map(TowerRuleState::Sgd))
             }

@@ -43,9 +43,7 @@ batch_size = 64
 impl Workspace {
     /// With `data.csv` (400 rows) and `run.toml`.
     pub(crate) fn new() -> Self {
-        let workspace = Self {
-            folder: tempfile::tempdir().unwrap(),
-        };
+        let workspace = Self { folder: tempfile::tempdir().unwrap() };
         workspace.write("data.csv", &csv(400));
         workspace.write("run.toml", RUN_FILE);
         workspace
@@ -65,10 +63,7 @@ impl Workspace {
 
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_esmm"));
-        command
-            .args(args)
-            .current_dir(self.folder.path())
-            .stdin(Stdio::null());
+        command.args(args).current_dir(self.folder.path()).stdin(Stdio::null());
         command
     }
 
@@ -99,18 +94,9 @@ impl Said {
     /// The error, which must be one line, the last one, and the only one of its kind.
     pub(crate) fn error(&self, code: i32) -> &str {
         assert_eq!(self.code, code, "stderr: {}", self.stderr);
-        let errors: Vec<&str> = self
-            .stderr
-            .lines()
-            .filter(|line| line.starts_with("error: "))
-            .collect();
+        let errors: Vec<&str> = self.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
         assert_eq!(errors.len(), 1, "one line of error, in: {}", self.stderr);
-        assert_eq!(
-            self.stderr.lines().last(),
-            Some(errors[0]),
-            "the error comes last: {}",
-            self.stderr
-        );
+        assert_eq!(self.stderr.lines().last(), Some(errors[0]), "the error comes last: {}", self.stderr);
         assert!(self.stdout.is_empty(), "results on stdout: {}", self.stdout);
         errors[0].trim_start_matches("error: ")
     }
@@ -123,12 +109,7 @@ pub(crate) fn csv(rows: usize) -> String {
         let user = row * 7 % 20;
         let click = u8::from((row * 13 + user * user) % 5 < 2);
         let conversion = click * u8::from((row + user) % 3 == 0);
-        text.push_str(&format!(
-            "u{user},t{}|t{},{}.5,{click},{conversion}\n",
-            row % 6,
-            row % 4,
-            row % 9
-        ));
+        text.push_str(&format!("u{user},t{}|t{},{}.5,{click},{conversion}\n", row % 6, row % 4, row % 9));
     }
     text
 }
@@ -138,9 +119,8 @@ pub(crate) fn files(folder: &Path) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(folder) else {
         return Vec::new();
     };
-    let mut names: Vec<String> = entries
-        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
-        .collect();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     names
 }

@@ -111,11 +111,7 @@ fn check(
     if ok {
         return Ok(());
     }
-    Err(SyntheticError::BadValue {
-        key,
-        value: value.to_string(),
-        allowed: allowed.into(),
-    })
+    Err(SyntheticError::BadValue { key, value: value.to_string(), allowed: allowed.into() })
 }
 
 #[cfg(test)]
@@ -143,10 +139,7 @@ mod tests {
             message(|c| c.confounding = -0.5),
             "synthetic funnel: confounding = -0.5, allowed: a number from 0 to 4"
         );
-        assert_eq!(
-            message(|c| c.rows = 0),
-            "synthetic funnel: rows = 0, allowed: 1 or more"
-        );
+        assert_eq!(message(|c| c.rows = 0), "synthetic funnel: rows = 0, allowed: 1 or more");
         assert_eq!(
             message(|c| c.users = 1_000_000_000),
             "synthetic funnel: users = 1000000000, allowed: 1 to 100000000"

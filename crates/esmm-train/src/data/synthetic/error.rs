@@ -28,9 +28,6 @@ pub enum SyntheticError {
 impl SyntheticError {
     /// A [`SyntheticError::Write`] about `path`.
     pub(super) fn write(path: &Path, reason: impl ToString) -> Self {
-        Self::Write {
-            path: path.to_owned(),
-            reason: reason.to_string(),
-        }
+        Self::Write { path: path.to_owned(), reason: reason.to_string() }
     }
 }

@@ -53,14 +53,7 @@ impl SyntheticFunnel {
         let hidden = HiddenVariable::new(config.confounding);
         let intercepts = Intercepts::new(&config, &population, &hidden);
         let impressions = Impressions::new(&config, Purpose::Impressions);
-        Ok(Self {
-            config,
-            population,
-            hidden,
-            intercepts,
-            impressions,
-            done: 0,
-        })
+        Ok(Self { config, population, hidden, intercepts, impressions, done: 0 })
     }
 
     /// The columns of every chunk.

@@ -116,10 +116,7 @@ pub(super) struct Impressions {
 impl Impressions {
     /// The stream of a seed for one purpose.
     pub(super) fn new(config: &SyntheticConfig, purpose: Purpose) -> Self {
-        Self {
-            rng: stream(config.seed, purpose),
-            time: START,
-        }
+        Self { rng: stream(config.seed, purpose), time: START }
     }
 
     /// The next impression.

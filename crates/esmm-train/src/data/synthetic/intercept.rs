@@ -24,9 +24,8 @@ impl Intercepts {
     /// Finds them by bisection on a sample of their own random stream.
     pub(super) fn new(config: &SyntheticConfig, population: &Population, hidden: &HiddenVariable) -> Self {
         let mut impressions = Impressions::new(config, Purpose::Intercepts);
-        let sample: Vec<Effects> = (0..SAMPLE)
-            .map(|_| impressions.draw(population).effects(population, config.affinity))
-            .collect();
+        let sample: Vec<Effects> =
+            (0..SAMPLE).map(|_| impressions.draw(population).effects(population, config.affinity)).collect();
         let click = bisect(|click| rates(&sample, hidden, click, 0.0).0 < config.click_rate);
         let conversion = bisect(|conversion| {
             let (clicks, conversions) = rates(&sample, hidden, click, conversion);
@@ -38,9 +37,8 @@ impl Intercepts {
 
 /// Mean true CTR and CTCVR of the sample with these intercepts.
 fn rates(sample: &[Effects], hidden: &HiddenVariable, click: f64, conversion: f64) -> (f64, f64) {
-    let truths = sample
-        .iter()
-        .map(|effects| hidden.truth(click + effects.click, conversion + effects.conversion));
+    let truths =
+        sample.iter().map(|effects| hidden.truth(click + effects.click, conversion + effects.conversion));
     let (ctr, ctcvr) = truths.fold((0.0, 0.0), |sum, truth| (sum.0 + truth.ctr, sum.1 + truth.ctcvr));
     (ctr / sample.len() as f64, ctcvr / sample.len() as f64)
 }
@@ -77,18 +75,10 @@ mod tests {
         let found = Intercepts::new(&config, &population, &hidden);
         let mut impressions = Impressions::new(&config, Purpose::Intercepts);
         let sample: Vec<Effects> = (0..SAMPLE)
-            .map(|_| {
-                impressions
-                    .draw(&population)
-                    .effects(&population, config.affinity)
-            })
+            .map(|_| impressions.draw(&population).effects(&population, config.affinity))
             .collect();
         let (clicks, conversions) = rates(&sample, &hidden, found.click, found.conversion);
         assert!((clicks - 0.07).abs() < 1e-6, "{clicks}");
-        assert!(
-            (conversions / clicks - 0.3).abs() < 1e-6,
-            "{}",
-            conversions / clicks
-        );
+        assert!((conversions / clicks - 0.3).abs() < 1e-6, "{}", conversions / clicks);
     }
 }

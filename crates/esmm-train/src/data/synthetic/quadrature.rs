@@ -26,10 +26,9 @@ impl HiddenVariable {
     pub(super) fn new(strength: f64) -> Self {
         let nodes = match strength {
             0.0 => vec![(1.0, 1.0)],
-            _ => gauss_hermite(NODES)
-                .into_iter()
-                .map(|(h, weight)| (weight, (-strength * h).exp()))
-                .collect(),
+            _ => {
+                gauss_hermite(NODES).into_iter().map(|(h, weight)| (weight, (-strength * h).exp())).collect()
+            }
         };
         Self { nodes }
     }
@@ -37,11 +36,7 @@ impl HiddenVariable {
     /// The three rates of the logits `click` and `conversion`.
     pub(super) fn truth(&self, click: f64, conversion: f64) -> Truth {
         let (click, conversion) = ((-click).exp(), (-conversion).exp());
-        let mut truth = Truth {
-            ctr: 0.0,
-            cvr: 0.0,
-            ctcvr: 0.0,
-        };
+        let mut truth = Truth { ctr: 0.0, cvr: 0.0, ctcvr: 0.0 };
         for &(weight, exp) in &self.nodes {
             let p_click = 1.0 / (1.0 + click * exp);
             let p_conversion = 1.0 / (1.0 + conversion * exp);
@@ -65,10 +60,7 @@ fn gauss_hermite(n: usize) -> Vec<(f64, f64)> {
         let end = 2.0 * (degree as f64).sqrt();
         let lows = std::iter::once(-end).chain(roots.iter().copied());
         let highs = roots.iter().copied().chain(std::iter::once(end));
-        roots = lows
-            .zip(highs)
-            .map(|(low, high)| bisect(degree, low, high))
-            .collect();
+        roots = lows.zip(highs).map(|(low, high)| bisect(degree, low, high)).collect();
     }
     let weight = |x: f64| 1.0 / hermite(n, x).0;
     roots.into_iter().map(|x| (x, weight(x))).collect()
@@ -111,10 +103,7 @@ mod tests {
     fn trapezoid(f: impl Fn(f64) -> f64) -> f64 {
         let step: f64 = 1e-3;
         let density = |h: f64| (-0.5 * h * h).exp() / std::f64::consts::TAU.sqrt();
-        (-12_000..=12_000)
-            .map(|i| f64::from(i) * step)
-            .map(|h| step * density(h) * f(h))
-            .sum()
+        (-12_000..=12_000).map(|i| f64::from(i) * step).map(|h| step * density(h) * f(h)).sum()
     }
 
     #[test]
@@ -134,11 +123,7 @@ mod tests {
     #[test]
     fn three_nodes_are_the_textbook_ones() {
         // Roots of x^3 - 3x with weights 1/6, 2/3, 1/6.
-        let expected = [
-            (-3.0_f64.sqrt(), 1.0 / 6.0),
-            (0.0, 2.0 / 3.0),
-            (3.0_f64.sqrt(), 1.0 / 6.0),
-        ];
+        let expected = [(-3.0_f64.sqrt(), 1.0 / 6.0), (0.0, 2.0 / 3.0), (3.0_f64.sqrt(), 1.0 / 6.0)];
         for (found, expected) in gauss_hermite(3).iter().zip(expected) {
             assert!((found.0 - expected.0).abs() < 1e-14, "{found:?}");
             assert!((found.1 - expected.1).abs() < 1e-14, "{found:?}");
@@ -152,17 +137,11 @@ mod tests {
                 let truth = HiddenVariable::new(strength).truth(a, b);
                 let click = |h: f64| sigmoid(a + strength * h);
                 let conversion = |h: f64| sigmoid(b + strength * h);
-                let expected = [
-                    trapezoid(click),
-                    trapezoid(conversion),
-                    trapezoid(|h| click(h) * conversion(h)),
-                ];
+                let expected =
+                    [trapezoid(click), trapezoid(conversion), trapezoid(|h| click(h) * conversion(h))];
                 for (found, expected) in [truth.ctr, truth.cvr, truth.ctcvr].iter().zip(expected) {
                     let error = (found - expected).abs();
-                    assert!(
-                        error < tolerance,
-                        "g {strength}: {found} {expected}, error {error:e}"
-                    );
+                    assert!(error < tolerance, "g {strength}: {found} {expected}, error {error:e}");
                 }
             }
         }

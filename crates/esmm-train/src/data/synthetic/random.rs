@@ -58,9 +58,7 @@ impl CappedZipf {
             total += if rank < capped { cap } else { weight * scale };
             total
         });
-        Self {
-            cumulative: cumulative.collect(),
-        }
+        Self { cumulative: cumulative.collect() }
     }
 
     /// Draws a rank.
@@ -77,10 +75,7 @@ mod tests {
 
     fn shares(zipf: &CappedZipf) -> Vec<f64> {
         let before = std::iter::once(&0.0).chain(&zipf.cumulative);
-        before
-            .zip(&zipf.cumulative)
-            .map(|(low, high)| high - low)
-            .collect()
+        before.zip(&zipf.cumulative).map(|(low, high)| high - low).collect()
     }
 
     #[test]
@@ -90,11 +85,7 @@ mod tests {
             let shares = shares(&CappedZipf::new(len, exponent, head));
             let sum: f64 = shares.iter().sum();
             assert!((sum - 1.0).abs() < 1e-9, "{len} ranks sum to {sum}");
-            assert!(
-                (shares[0] - cap).abs() < 1e-9,
-                "{len} ranks: the first has {}",
-                shares[0]
-            );
+            assert!((shares[0] - cap).abs() < 1e-9, "{len} ranks: the first has {}", shares[0]);
             assert!(shares.windows(2).all(|pair| pair[1] <= pair[0] + 1e-12));
         }
         let tail = shares(&CappedZipf::new(1000, 1.2, 0.02));
@@ -112,10 +103,7 @@ mod tests {
         (0..draws).for_each(|_| counts[zipf.sample(&mut rng)] += 1.0);
         for (count, share) in counts.iter().zip([6.0 / 11.0, 3.0 / 11.0, 2.0 / 11.0]) {
             let (n, p): (f64, f64) = (f64::from(draws), share);
-            assert!(
-                (count - n * p).abs() < 4.0 * (n * p * (1.0 - p)).sqrt(),
-                "{counts:?}"
-            );
+            assert!((count - n * p).abs() < 4.0 * (n * p * (1.0 - p)).sqrt(), "{counts:?}");
         }
     }
 

@@ -34,9 +34,7 @@ pub fn write_csv(config: SyntheticConfig, path: impl AsRef<Path>) -> Result<(), 
     for batch in funnel {
         write_rows(&mut writer, &batch).map_err(bad)?;
     }
-    writer
-        .flush()
-        .map_err(|error| SyntheticError::write(path, error))?;
+    writer.flush().map_err(|error| SyntheticError::write(path, error))?;
     drop(writer);
     file.finish()
 }
@@ -53,18 +51,15 @@ pub fn write_parquet(config: SyntheticConfig, path: impl AsRef<Path>) -> Result<
     let funnel = SyntheticFunnel::new(config)?;
     let file = PartialFile::create(path)?;
     let bad = |error| SyntheticError::write(path, error);
-    let properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::default()))
-        .build();
+    let properties =
+        WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
     let buffered = BufWriter::new(&file.file);
     let mut writer = ArrowWriter::try_new(buffered, funnel.schema(), Some(properties)).map_err(bad)?;
     for batch in funnel {
         writer.write(&batch).map_err(bad)?;
     }
     let mut buffered = writer.into_inner().map_err(bad)?;
-    buffered
-        .flush()
-        .map_err(|error| SyntheticError::write(path, error))?;
+    buffered.flush().map_err(|error| SyntheticError::write(path, error))?;
     drop(buffered);
     file.finish()
 }
@@ -87,11 +82,7 @@ impl PartialFile {
         hidden.push(format!(".{}.partial", std::process::id()));
         let temporary = target.with_file_name(hidden);
         let file = File::create(&temporary).map_err(|error| SyntheticError::write(target, error))?;
-        Ok(Self {
-            target: target.to_owned(),
-            temporary,
-            file,
-        })
+        Ok(Self { target: target.to_owned(), temporary, file })
     }
 
     fn finish(self) -> Result<(), SyntheticError> {

@@ -33,11 +33,7 @@ fn column(array: impl Array + 'static) -> Vec<(&'static str, ArrayRef)> {
 
 /// Encoders that were fitted on the text of a CSV.
 fn fitted_on_text(folder: &Folder, values: &[&str], encoding: SparseEncoding) -> FittedEncoders {
-    fit(
-        &folder.text("fit.csv", format!("x\n{}\n", values.join("\n"))),
-        &[sparse("x", encoding)],
-    )
-    .unwrap()
+    fit(&folder.text("fit.csv", format!("x\n{}\n", values.join("\n"))), &[sparse("x", encoding)]).unwrap()
 }
 
 fn ids(folder: &Folder, encoders: &FittedEncoders, columns: Vec<(&str, ArrayRef)>) -> Vec<u32> {
@@ -49,18 +45,12 @@ fn ids(folder: &Folder, encoders: &FittedEncoders, columns: Vec<(&str, ArrayRef)
 fn a_vocabulary_gives_frequent_keys_the_first_rows() {
     let folder = Folder::new();
     let source = folder.text("a.csv", "x,y\nb,1\na,1\nb,\nc,\n,1\na,2\nb,2\n");
-    let specs = [
-        sparse("x", SparseEncoding::Vocabulary { min_count: 2 }),
-        sparse("y", vocabulary()),
-    ];
+    let specs = [sparse("x", SparseEncoding::Vocabulary { min_count: 2 }), sparse("y", vocabulary())];
     let encoded = encode(&source, &specs).unwrap();
     assert_eq!(single(&encoded, 0), [1, 2, 1, 0, 0, 2, 1]);
     assert_eq!(single(&encoded, 1), [1, 1, 0, 0, 1, 2, 2]);
     let encoders = fit(&source, &specs).unwrap();
-    let expected = [
-        Feature::sparse("x", Side::User, 3),
-        Feature::sparse("y", Side::User, 3),
-    ];
+    let expected = [Feature::sparse("x", Side::User, 3), Feature::sparse("y", Side::User, 3)];
     assert_eq!(encoders.schema().features(), expected);
     assert_eq!(encoders.required_columns(), ["x", "y"]);
 }
@@ -69,24 +59,13 @@ fn a_vocabulary_gives_frequent_keys_the_first_rows() {
 fn only_rows_that_are_kept_are_fitted() {
     let folder = Folder::new();
     let source = folder.text("a.csv", "x,z\na,1\nb,3\nc,100\n");
-    let buckets = FeatureSpec {
-        column: "z".into(),
-        ..sparse("bucket", SparseEncoding::Quantile { buckets: 3 })
-    };
-    let specs = vec![
-        sparse("x", vocabulary()),
-        dense("z", DenseTransform::Standardize, None),
-        buckets,
-    ];
+    let buckets =
+        FeatureSpec { column: "z".into(), ..sparse("bucket", SparseEncoding::Quantile { buckets: 3 }) };
+    let specs = vec![sparse("x", vocabulary()), dense("z", DenseTransform::Standardize, None), buckets];
     let mut fitter = EncoderFitter::new(specs).unwrap();
     assert!(fitter.needs_data());
     assert_eq!(fitter.required_columns(), ["x", "z"]);
-    let chunk = source
-        .open(&fitter.required_columns())
-        .unwrap()
-        .next()
-        .unwrap()
-        .unwrap();
+    let chunk = source.open(&fitter.required_columns()).unwrap().next().unwrap().unwrap();
     fitter.observe(&chunk, &[true, true, false]).unwrap();
     let encoders = fitter.finish().unwrap();
     assert_eq!(encoders.required_columns(), ["x", "z"]);
@@ -117,36 +96,19 @@ fn the_same_key_comes_from_every_type() {
                     .with_precision_and_scale(20, 0)
                     .unwrap(),
             ),
-            column(
-                [Some("42"), Some("-7"), None]
-                    .into_iter()
-                    .collect::<DictionaryArray<Int32Type>>(),
-            ),
+            column([Some("42"), Some("-7"), None].into_iter().collect::<DictionaryArray<Int32Type>>()),
         ];
         for columns in same {
             let kind = columns[0].1.data_type().clone();
             assert_eq!(ids(&folder, &encoders, columns), expected, "{kind}");
         }
-        assert_eq!(
-            ids(&folder, &encoders, column(UInt16Array::from(vec![42]))),
-            expected[..1]
-        );
+        assert_eq!(ids(&folder, &encoders, column(UInt16Array::from(vec![42]))), expected[..1]);
         let text_42 = ids(&folder, &encoders, column(StringArray::from(vec!["042"])));
         assert!(text_42[0] > 0 && text_42[0] != expected[0]);
-        let texts = ids(
-            &folder,
-            &encoders,
-            column(StringArray::from(vec!["true", "2024-01-31"])),
-        );
+        let texts = ids(&folder, &encoders, column(StringArray::from(vec!["true", "2024-01-31"])));
         assert!(texts[0] > 0 && texts[1] > 0);
-        assert_eq!(
-            ids(&folder, &encoders, column(BooleanArray::from(vec![true]))),
-            texts[..1]
-        );
-        assert_eq!(
-            ids(&folder, &encoders, column(Date32Array::from(vec![19_753]))),
-            texts[1..]
-        );
+        assert_eq!(ids(&folder, &encoders, column(BooleanArray::from(vec![true]))), texts[..1]);
+        assert_eq!(ids(&folder, &encoders, column(Date32Array::from(vec![19_753]))), texts[1..]);
         assert_eq!(ids(&folder, &encoders, column(NullArray::new(2))), [0, 0]);
     }
 }
@@ -154,40 +116,26 @@ fn the_same_key_comes_from_every_type() {
 #[test]
 fn ids_do_not_pass_through_floats() {
     let folder = Folder::new();
-    let large = [
-        "9007199254740993",
-        "9007199254740992",
-        "18446744073709551615",
-        "18446744073709551614",
-    ];
+    let large = ["9007199254740993", "9007199254740992", "18446744073709551615", "18446744073709551614"];
     let encoders = fitted_on_text(&folder, &large, vocabulary());
     assert_eq!(encoders.schema().num_rows(), 5);
     let numbers = large.map(|text| text.parse::<u64>().unwrap()).to_vec();
     let mut rows = ids(&folder, &encoders, column(UInt64Array::from(numbers)));
     rows.sort_unstable();
     assert_eq!(rows, [1, 2, 3, 4]);
-    let float = folder.parquet(
-        "f.parquet",
-        column(Float64Array::from(vec![1.0, 9_007_199_254_740_992.0])),
-    );
+    let float = folder.parquet("f.parquet", column(Float64Array::from(vec![1.0, 9_007_199_254_740_992.0])));
     assert_eq!(
         failure(&folder, &float, &[sparse("x", vocabulary())]),
         "f.parquet: row 2: column `x`: found `9007199254740992`, allowed is a whole number below 2^53 in a column of floats"
     );
-    let float = folder.parquet(
-        "f.parquet",
-        column(Float32Array::from(vec![16_777_215.0, 16_777_216.0])),
-    );
+    let float = folder.parquet("f.parquet", column(Float32Array::from(vec![16_777_215.0, 16_777_216.0])));
     assert_eq!(
         failure(&folder, &float, &[sparse("x", vocabulary())]),
         "f.parquet: row 2: column `x`: found `16777216`, allowed is a whole number below 2^24 in a column of 32-bit floats"
     );
     let float = folder.parquet("f.parquet", column(Float64Array::from(vec![3.0, 2.5])));
     let message = failure(&folder, &float, &[sparse("x", HASH)]);
-    assert!(
-        message.starts_with("f.parquet: row 2: column `x`: found `2.5`"),
-        "{message}"
-    );
+    assert!(message.starts_with("f.parquet: row 2: column `x`: found `2.5`"), "{message}");
 }
 
 /// XXH64 with seed 0x45534D4D over the canonical text, from the Python package xxhash 3.5.0:
@@ -195,11 +143,8 @@ fn ids_do_not_pass_through_floats() {
 #[test]
 fn hash_buckets_stay_the_same() {
     let folder = Folder::new();
-    let encoded = encode(
-        &folder.text("a.csv", "x,y\n42,1\n-7,1\nabc,1\n,1\n"),
-        &[sparse("x", HASH)],
-    )
-    .unwrap();
+    let encoded =
+        encode(&folder.text("a.csv", "x,y\n42,1\n-7,1\nabc,1\n,1\n"), &[sparse("x", HASH)]).unwrap();
     assert_eq!(single(&encoded, 0), [185, 740, 801, 0]);
     let encoders = fit(&folder.text("a.csv", "x\n1\n"), &[sparse("x", HASH)]).unwrap();
     assert_eq!(encoders.schema().num_rows(), 1001);
@@ -211,13 +156,7 @@ fn raw_ids_use_the_row_behind_them() {
     let specs = [sparse("x", RAW)];
     let encoded = encode(&folder.text("a.csv", "x,y\n0,1\n9,1\n,1\n"), &specs).unwrap();
     assert_eq!(single(&encoded, 0), [1, 10, 0]);
-    assert_eq!(
-        fit(&folder.text("a.csv", "x\n1\n"), &specs)
-            .unwrap()
-            .schema()
-            .num_rows(),
-        11
-    );
+    assert_eq!(fit(&folder.text("a.csv", "x\n1\n"), &specs).unwrap().schema().num_rows(), 11);
     for bad in ["10", "-1", "1.0", "abc", "01"] {
         let message = failure(&folder, &folder.text("a.csv", format!("x\n1\n{bad}\n")), &specs);
         assert_eq!(
@@ -235,10 +174,7 @@ fn quantiles_cut_training_values_into_equal_buckets() {
     assert_eq!(single(&encode(&source, &specs).unwrap(), 0), [2, 1, 0, 2, 1]);
     assert_eq!(fit(&source, &specs).unwrap().schema().num_rows(), 3);
     let message = failure(&folder, &folder.text("a.csv", "x\n1\nNaN\n"), &specs);
-    assert_eq!(
-        message,
-        "a.csv:3: column `x`: found `NaN`, allowed is a finite number"
-    );
+    assert_eq!(message, "a.csv:3: column `x`: found `NaN`, allowed is a finite number");
 }
 
 #[test]
@@ -270,14 +206,8 @@ fn bags_in_text_and_in_lists_are_the_same() {
     let encoded = encode_with(&encoders, &folder.parquet("f.parquet", column(fixed))).unwrap();
     assert_eq!(encoded.sparse, [bag_column(&[0, 2, 2], &[1, 2], None)]);
     let ones = folder.parquet("one.parquet", column(Int64Array::from(vec![Some(7), None])));
-    assert_eq!(
-        encode_with(&encoders, &ones).unwrap().sparse,
-        [bag_column(&[0, 1, 1], &[2], None)]
-    );
-    assert_eq!(
-        encoders.schema().features(),
-        [Feature::bag("x", Side::User, 3, Pooling::Mean)]
-    );
+    assert_eq!(encode_with(&encoders, &ones).unwrap().sparse, [bag_column(&[0, 1, 1], &[2], None)]);
+    assert_eq!(encoders.schema().features(), [Feature::bag("x", Side::User, 3, Pooling::Mean)]);
 }
 
 /// A null list may still cover items.
@@ -289,25 +219,12 @@ fn items_under_a_null_list_are_left_out() {
     let nulls = NullBuffer::from(vec![true, false, true]);
     let list = ListArray::new(field, OffsetBuffer::from_lengths([1, 1, 1]), values, Some(nulls));
     let source = folder.parquet("a.parquet", column(Int64Array::from(vec![0])));
-    let origin = source
-        .open(&[])
-        .unwrap()
-        .next()
-        .unwrap()
-        .unwrap()
-        .origin()
-        .clone();
+    let origin = source.open(&[]).unwrap().next().unwrap().unwrap().origin().clone();
     let batch = arrow::array::RecordBatch::try_from_iter(column(list)).unwrap();
     let chunk = super::super::Chunk::new(batch, origin, source.lists, 0);
-    let encoders = fit(
-        &folder.text("fit.csv", "x\n5|7|5\n"),
-        &[bag("x", vocabulary(), Pooling::Sum, false)],
-    )
-    .unwrap();
-    assert_eq!(
-        encoders.encode(&chunk).unwrap().sparse,
-        [bag_column(&[0, 1, 1, 2], &[1, 1], None)]
-    );
+    let encoders =
+        fit(&folder.text("fit.csv", "x\n5|7|5\n"), &[bag("x", vocabulary(), Pooling::Sum, false)]).unwrap();
+    assert_eq!(encoders.encode(&chunk).unwrap().sparse, [bag_column(&[0, 1, 1, 2], &[1, 1], None)]);
 }
 
 fn pairs(ids: Vec<&str>, weights: Vec<f32>, names: [&str; 2]) -> StructArray {
@@ -337,10 +254,7 @@ fn weights_stand_beside_ids_in_text_structs_and_maps() {
     }
     let items = pairs(vec!["a:b", "c", "c"], vec![0.5, 2.0, 0.0], ["keys", "values"]);
     let field = Arc::new(Field::new("entries", items.data_type().clone(), false));
-    let source = folder.parquet(
-        "m.parquet",
-        column(MapArray::new(field, offsets(), items, None, false)),
-    );
+    let source = folder.parquet("m.parquet", column(MapArray::new(field, offsets(), items, None, false)));
     assert_eq!(encode_with(&encoders, &source).unwrap().sparse, expected);
 }
 
@@ -349,19 +263,9 @@ fn a_mean_over_weights_of_zero_is_an_empty_bag() {
     let folder = Folder::new();
     let source = folder.text("a.csv", "x,y\na:0|b:0,1\na:0|b:1,1\n,1\n");
     let mean = encode(&source, &[bag("x", vocabulary(), Pooling::Mean, true)]).unwrap();
-    assert_eq!(
-        mean.sparse,
-        [bag_column(&[0, 0, 2, 2], &[1, 2], Some(&[0.0, 1.0]))]
-    );
+    assert_eq!(mean.sparse, [bag_column(&[0, 0, 2, 2], &[1, 2], Some(&[0.0, 1.0]))]);
     let sum = encode(&source, &[bag("x", vocabulary(), Pooling::Sum, true)]).unwrap();
-    assert_eq!(
-        sum.sparse,
-        [bag_column(
-            &[0, 2, 4, 4],
-            &[1, 2, 1, 2],
-            Some(&[0.0, 0.0, 0.0, 1.0])
-        )]
-    );
+    assert_eq!(sum.sparse, [bag_column(&[0, 2, 4, 4], &[1, 2, 1, 2], Some(&[0.0, 0.0, 0.0, 1.0]))]);
 }
 
 fn with_weights_column(name: &str) -> FeatureSpec {
@@ -387,12 +291,7 @@ fn weights_in_a_column_of_their_own_fit_the_bag() {
         Some(vec![]),
     ]);
     let columns: Vec<(&str, ArrayRef)> = vec![("x", Arc::new(ids.finish())), ("w", Arc::new(weights))];
-    assert_eq!(
-        encode(&folder.parquet("a.parquet", columns), &specs)
-            .unwrap()
-            .sparse,
-        expected
-    );
+    assert_eq!(encode(&folder.parquet("a.parquet", columns), &specs).unwrap().sparse, expected);
     assert_eq!(
         failure(&folder, &folder.text("a.csv", "x,w\na,1\na|b|c,0.5|2\n"), &specs),
         "a.csv:3: column `w`: found 2 weights, allowed is 3, one for each item of column `x`"
@@ -404,17 +303,8 @@ fn weights_in_a_column_of_their_own_fit_the_bag() {
 fn bad_weights_say_where() {
     let folder = Folder::new();
     let specs = [bag("x", vocabulary(), Pooling::Sum, true)];
-    let fails = |cell: &str| {
-        failure(
-            &folder,
-            &folder.text("a.csv", format!("x\na:1\n{cell}\n")),
-            &specs,
-        )
-    };
-    assert_eq!(
-        fails("a:1|b"),
-        "a.csv:3: column `x`: found `b`, allowed is id:weight"
-    );
+    let fails = |cell: &str| failure(&folder, &folder.text("a.csv", format!("x\na:1\n{cell}\n")), &specs);
+    assert_eq!(fails("a:1|b"), "a.csv:3: column `x`: found `b`, allowed is id:weight");
     for bad in ["b:-1", "b:NaN", "b:inf", "b:", "b:1e39"] {
         let message = fails(&format!("a:1|{bad}"));
         assert_eq!(
@@ -427,18 +317,10 @@ fn bad_weights_say_where() {
     let allowed =
         "text, maps and lists of structs with a field `id` or `key` and a field `weight` or `value`";
     assert!(message.starts_with("a.parquet: column `x` is List("), "{message}");
-    assert!(
-        message.ends_with(&format!(", allowed are {allowed}")),
-        "{message}"
-    );
+    assert!(message.ends_with(&format!(", allowed are {allowed}")), "{message}");
     let items = pairs(vec!["a", "b"], vec![0.5, -2.0], ["id", "weight"]);
     let field = Arc::new(Field::new_list_field(items.data_type().clone(), true));
-    let list = ListArray::new(
-        field,
-        OffsetBuffer::from_lengths([1, 0, 1]),
-        Arc::new(items),
-        None,
-    );
+    let list = ListArray::new(field, OffsetBuffer::from_lengths([1, 0, 1]), Arc::new(items), None);
     assert_eq!(
         failure(&folder, &folder.parquet("b.parquet", column(list)), &specs),
         "b.parquet: row 3: column `x`: found `-2`, allowed is a finite weight that is not negative"
@@ -448,31 +330,17 @@ fn bad_weights_say_where() {
 #[test]
 fn errors_in_lists_name_the_row_of_the_item() {
     let folder = Folder::new();
-    let lists = vec![
-        Some(vec![Some(1)]),
-        Some(vec![]),
-        None,
-        Some(vec![Some(2), Some(10)]),
-    ];
+    let lists = vec![Some(vec![Some(1)]), Some(vec![]), None, Some(vec![Some(2), Some(10)])];
     let list = ListArray::from_iter_primitive::<Int64Type, _, _>(lists);
-    let message = failure(
-        &folder,
-        &folder.parquet("a.parquet", column(list)),
-        &[bag("x", RAW, Pooling::Sum, false)],
-    );
-    assert_eq!(
-        message,
-        "a.parquet: row 4: column `x`: found `10`, allowed is a whole number from 0 to 9"
-    );
+    let message =
+        failure(&folder, &folder.parquet("a.parquet", column(list)), &[bag("x", RAW, Pooling::Sum, false)]);
+    assert_eq!(message, "a.parquet: row 4: column `x`: found `10`, allowed is a whole number from 0 to 9");
     let message = failure(
         &folder,
         &folder.text("a.csv", "x,y\n1|2,1\n,1\n3|x,1\n"),
         &[bag("x", RAW, Pooling::Sum, false)],
     );
-    assert_eq!(
-        message,
-        "a.csv:4: column `x`: found `x`, allowed is a whole number from 0 to 9"
-    );
+    assert_eq!(message, "a.csv:4: column `x`: found `x`, allowed is a whole number from 0 to 9");
 }
 
 #[test]
@@ -499,43 +367,24 @@ fn dense_values_are_transformed_and_missing_ones_filled() {
         dense("y", DenseTransform::Standardize, Some(3.0)),
         dense("z", DenseTransform::Log1p, None),
     ];
-    assert_eq!(
-        encode(&source, &specs).unwrap().dense,
-        [[1.0, 3.0], [-1.0, 1.0], [0.0, 2.0_f32.ln()]]
-    );
+    assert_eq!(encode(&source, &specs).unwrap().dense, [[1.0, 3.0], [-1.0, 1.0], [0.0, 2.0_f32.ln()]]);
     let constant = folder.text("c.csv", "x\n7\n7\n");
     assert_eq!(
-        encode(&constant, &[dense("x", DenseTransform::Standardize, None)])
-            .unwrap()
-            .dense,
+        encode(&constant, &[dense("x", DenseTransform::Standardize, None)]).unwrap().dense,
         [[0.0, 0.0]]
     );
     let types: Vec<ArrayRef> = vec![
         Arc::new(Int64Array::from(vec![3])),
         Arc::new(Float32Array::from(vec![3.0])),
         Arc::new(LargeStringArray::from(vec!["3e0"])),
-        Arc::new(
-            Decimal128Array::from(vec![300])
-                .with_precision_and_scale(10, 2)
-                .unwrap(),
-        ),
+        Arc::new(Decimal128Array::from(vec![300]).with_precision_and_scale(10, 2).unwrap()),
     ];
     for array in types {
         let source = folder.parquet("t.parquet", vec![("x", array)]);
-        assert_eq!(
-            encode(&source, &[dense("x", DenseTransform::None, None)])
-                .unwrap()
-                .dense,
-            [[3.0]]
-        );
+        assert_eq!(encode(&source, &[dense("x", DenseTransform::None, None)]).unwrap().dense, [[3.0]]);
     }
     let flag = folder.parquet("b.parquet", column(BooleanArray::from(vec![true, false])));
-    assert_eq!(
-        encode(&flag, &[dense("x", DenseTransform::None, None)])
-            .unwrap()
-            .dense,
-        [[1.0, 0.0]]
-    );
+    assert_eq!(encode(&flag, &[dense("x", DenseTransform::None, None)]).unwrap().dense, [[1.0, 0.0]]);
 }
 
 #[test]
@@ -545,17 +394,10 @@ fn bad_dense_values_say_where() {
         let source = folder.text("a.csv", format!("x,y\n1,1\n{cell},1\n"));
         failure(&folder, &source, &[dense("x", transform, None)])
     };
-    for transform in [
-        DenseTransform::None,
-        DenseTransform::Standardize,
-        DenseTransform::Log1p,
-    ] {
+    for transform in [DenseTransform::None, DenseTransform::Standardize, DenseTransform::Log1p] {
         for bad in ["abc", "NaN", "inf", "1 ", "1_000"] {
             let message = fails(transform, bad);
-            assert_eq!(
-                message,
-                format!("a.csv:3: column `x`: found `{bad}`, allowed is a finite number")
-            );
+            assert_eq!(message, format!("a.csv:3: column `x`: found `{bad}`, allowed is a finite number"));
         }
         assert_eq!(
             fails(transform, ""),
@@ -564,16 +406,10 @@ fn bad_dense_values_say_where() {
         );
     }
     let message = fails(DenseTransform::Log1p, "-0.5");
-    assert_eq!(
-        message,
-        "a.csv:3: column `x`: found `-0.5`, allowed is a number from 0 on, for log1p"
-    );
+    assert_eq!(message, "a.csv:3: column `x`: found `-0.5`, allowed is a number from 0 on, for log1p");
     let float = folder.parquet("a.parquet", column(Float64Array::from(vec![1.0, f64::NAN])));
     let message = failure(&folder, &float, &[dense("x", DenseTransform::None, Some(0.0))]);
-    assert_eq!(
-        message,
-        "a.parquet: row 2: column `x`: found `NaN`, allowed is a finite number"
-    );
+    assert_eq!(message, "a.parquet: row 2: column `x`: found `NaN`, allowed is a finite number");
     let date = folder.parquet("d.parquet", column(Date32Array::from(vec![1])));
     let message = failure(&folder, &date, &[dense("x", DenseTransform::None, None)]);
     assert_eq!(
@@ -586,24 +422,12 @@ fn bad_dense_values_say_where() {
 fn lists_need_a_pooling() {
     let folder = Folder::new();
     let list = ListArray::from_iter_primitive::<Int64Type, _, _>(vec![Some(vec![Some(1)])]);
-    let message = failure(
-        &folder,
-        &folder.parquet("a.parquet", column(list)),
-        &[sparse("x", vocabulary())],
-    );
+    let message = failure(&folder, &folder.parquet("a.parquet", column(list)), &[sparse("x", vocabulary())]);
     assert!(message.starts_with("a.parquet: column `x` is List("), "{message}");
-    assert!(
-        message.ends_with("; a feature of lists needs a pooling"),
-        "{message}"
-    );
-    let decimal = Decimal128Array::from(vec![300])
-        .with_precision_and_scale(10, 2)
-        .unwrap();
-    let message = failure(
-        &folder,
-        &folder.parquet("b.parquet", column(decimal)),
-        &[sparse("x", vocabulary())],
-    );
+    assert!(message.ends_with("; a feature of lists needs a pooling"), "{message}");
+    let decimal = Decimal128Array::from(vec![300]).with_precision_and_scale(10, 2).unwrap();
+    let message =
+        failure(&folder, &folder.parquet("b.parquet", column(decimal)), &[sparse("x", vocabulary())]);
     assert_eq!(
         message,
         "b.parquet: column `x` is Decimal128(10, 2), allowed are text, integers, whole floats, booleans, dates and \
@@ -613,53 +437,27 @@ fn lists_need_a_pooling() {
 
 #[test]
 fn features_that_cannot_be_are_errors() {
-    let weightless = FeatureSpec {
-        kind: with_weights_column("x").kind,
-        ..sparse("x", vocabulary())
-    };
+    let weightless = FeatureSpec { kind: with_weights_column("x").kind, ..sparse("x", vocabulary()) };
     let mut no_bag = weightless.clone();
     if let FeatureKind::Sparse { bag, .. } = &mut no_bag.kind {
         *bag = None;
     }
-    assert_eq!(
-        setting(vec![no_bag]),
-        "feature `x`: only a bag has weights, give it a pooling"
-    );
-    assert_eq!(
-        setting(vec![]),
-        "the feature schema is empty: at least one feature is needed"
-    );
+    assert_eq!(setting(vec![no_bag]), "feature `x`: only a bag has weights, give it a pooling");
+    assert_eq!(setting(vec![]), "the feature schema is empty: at least one feature is needed");
     let quantile = SparseEncoding::Quantile { buckets: 4 };
     let message = setting(vec![bag("x", quantile, Pooling::Sum, false)]);
-    assert_eq!(
-        message,
-        "feature `x`: quantile buckets take one value a row, not a bag"
-    );
+    assert_eq!(message, "feature `x`: quantile buckets take one value a row, not a bag");
     let hash = setting(vec![sparse("x", SparseEncoding::Hash { buckets: 0 })]);
     assert_eq!(hash, "feature `x`: buckets = 0, it must be 1 to 4294967294");
     let quantile = setting(vec![sparse("x", SparseEncoding::Quantile { buckets: 1 })]);
     assert_eq!(quantile, "feature `x`: buckets = 1, it must be 2 to 4294967294");
-    let raw = setting(vec![sparse(
-        "x",
-        SparseEncoding::Raw {
-            num_embeddings: 1 << 40,
-        },
-    )]);
-    assert_eq!(
-        raw,
-        "feature `x`: num_embeddings = 1099511627776, it must be 1 to 4294967294"
-    );
+    let raw = setting(vec![sparse("x", SparseEncoding::Raw { num_embeddings: 1 << 40 })]);
+    assert_eq!(raw, "feature `x`: num_embeddings = 1099511627776, it must be 1 to 4294967294");
     let missing = setting(vec![dense("x", DenseTransform::Log1p, Some(-1.0))]);
-    assert_eq!(
-        missing,
-        "feature `x`: missing = -1, with log1p it must not be negative"
-    );
+    assert_eq!(missing, "feature `x`: missing = -1, with log1p it must not be negative");
     let missing = setting(vec![dense("x", DenseTransform::None, Some(f32::NAN))]);
     assert_eq!(missing, "feature `x`: missing must be a finite number");
-    let nameless = setting(vec![FeatureSpec {
-        column: String::new(),
-        ..sparse("x", HASH)
-    }]);
+    let nameless = setting(vec![FeatureSpec { column: String::new(), ..sparse("x", HASH) }]);
     assert_eq!(nameless, "feature `x`: its column has no name");
     assert!(EncoderFitter::new(vec![]).unwrap_err().is_setting());
 }
@@ -667,11 +465,7 @@ fn features_that_cannot_be_are_errors() {
 #[test]
 fn an_encoded_chunk_is_a_dataset_without_outcomes() {
     let folder = Folder::new();
-    let data = encode(&folder.text("a.csv", "x\na\nb\n"), &[sparse("x", vocabulary())])
-        .unwrap()
-        .into_dataset();
-    assert_eq!(
-        (data.rows, data.depth, data.group, data.truth),
-        (2, vec![0, 0], None, None)
-    );
+    let data =
+        encode(&folder.text("a.csv", "x\na\nb\n"), &[sparse("x", vocabulary())]).unwrap().into_dataset();
+    assert_eq!((data.rows, data.depth, data.group, data.truth), (2, vec![0, 0], None, None));
 }

@@ -25,18 +25,12 @@ fn labels_come_as_numbers_booleans_and_text() {
         assert_eq!(read(&folder.text("a.csv", text), &spec).unwrap(), expected);
     }
     let columns: Vec<[ArrayRef; 2]> = vec![
-        [
-            Arc::new(Int8Array::from(vec![0, 1, 1])),
-            Arc::new(Int8Array::from(vec![0, 0, 1])),
-        ],
+        [Arc::new(Int8Array::from(vec![0, 1, 1])), Arc::new(Int8Array::from(vec![0, 0, 1]))],
         [
             Arc::new(BooleanArray::from(vec![false, true, true])),
             Arc::new(BooleanArray::from(vec![false, false, true])),
         ],
-        [
-            Arc::new(Float32Array::from(vec![0.0, 1.0, 1.0])),
-            Arc::new(StringArray::from(vec!["0", "0", "1"])),
-        ],
+        [Arc::new(Float32Array::from(vec![0.0, 1.0, 1.0])), Arc::new(StringArray::from(vec!["0", "0", "1"]))],
     ];
     for [click, conversion] in columns {
         let source = folder.parquet("a.parquet", vec![("click", click), ("conversion", conversion)]);
@@ -58,10 +52,7 @@ fn other_labels_say_where() {
             format!("a.csv:3: column `click`: found `{bad}`, allowed is 0 or 1 (or true or false)")
         );
     }
-    assert_eq!(
-        fails(""),
-        "a.csv:3: column `click`: found nothing, allowed is 0 or 1 (or true or false)"
-    );
+    assert_eq!(fails(""), "a.csv:3: column `click`: found nothing, allowed is 0 or 1 (or true or false)");
     let columns = |label: ArrayRef| vec![("click", label.clone()), ("conversion", label)];
     let number = folder.parquet("a.parquet", columns(Arc::new(Float32Array::from(vec![0.0, 0.5]))));
     let message = folder.message(&read(&number, &LabelSpec::new(CLICK)).unwrap_err());
@@ -97,61 +88,32 @@ fn longer_funnels_need_every_stage() {
     let source = folder.text("a.csv", text);
     let mut spec = LabelSpec::new(["click", "cart", "buy"]);
     let message = folder.message(&read(&source, &spec).unwrap_err());
-    assert!(
-        message.starts_with("a.csv:4: cart = 1 but click = 0"),
-        "{message}"
-    );
+    assert!(message.starts_with("a.csv:4: cart = 1 but click = 0"), "{message}");
     spec.orphan_conversions = Orphans::Drop;
-    assert_eq!(
-        read(&source, &spec).unwrap(),
-        [Some(3), None, None, Some(2), Some(0), None]
-    );
+    assert_eq!(read(&source, &spec).unwrap(), [Some(3), None, None, Some(2), Some(0), None]);
 }
 
 #[test]
 fn label_settings_are_checked() {
-    let message = |columns: &[&str]| {
-        LabelSpec::new(columns.iter().copied())
-            .validate()
-            .unwrap_err()
-            .to_string()
-    };
+    let message =
+        |columns: &[&str]| LabelSpec::new(columns.iter().copied()).validate().unwrap_err().to_string();
     assert_eq!(message(&["click"]), "labels: 1 stages, there must be 2 to 255");
-    assert_eq!(
-        message(&["a", "b", "a"]),
-        "labels: column `a` is named for two stages"
-    );
+    assert_eq!(message(&["a", "b", "a"]), "labels: column `a` is named for two stages");
     assert!(LabelSpec::new(CLICK).validate().is_ok());
 }
 
 #[test]
 fn truth_is_a_probability() {
     let folder = Folder::new();
-    let spec = TruthSpec {
-        ctr: Some("p".into()),
-        cvr: Some("q".into()),
-        ctcvr: None,
-    };
+    let spec = TruthSpec { ctr: Some("p".into()), cvr: Some("q".into()), ctcvr: None };
     let source = |cell: &str| folder.text("a.csv", format!("p,q\n0.5,0\n{cell},1\n"));
     let read = |cell: &str| spec.read(&chunks(&source(cell), &["p", "q"]).unwrap()[0]);
     let truth = read("0.25").unwrap();
-    assert_eq!(
-        (truth.ctr, truth.cvr, truth.ctcvr),
-        (vec![0.5, 0.25], vec![0.0, 1.0], None)
-    );
+    assert_eq!((truth.ctr, truth.cvr, truth.ctcvr), (vec![0.5, 0.25], vec![0.0, 1.0], None));
     let message = |cell| folder.message(&read(cell).unwrap_err());
-    assert_eq!(
-        message("1.5"),
-        "a.csv:3: column `p`: found `1.5`, allowed is a probability from 0 to 1"
-    );
-    assert_eq!(
-        message(""),
-        "a.csv:3: column `p`: found nothing, allowed is a probability from 0 to 1"
-    );
-    let half = TruthSpec {
-        cvr: None,
-        ..spec.clone()
-    };
+    assert_eq!(message("1.5"), "a.csv:3: column `p`: found `1.5`, allowed is a probability from 0 to 1");
+    assert_eq!(message(""), "a.csv:3: column `p`: found nothing, allowed is a probability from 0 to 1");
+    let half = TruthSpec { cvr: None, ..spec.clone() };
     assert_eq!(
         half.validate().unwrap_err().to_string(),
         "truth: the columns of `ctr` and `cvr` are both needed"

@@ -40,10 +40,8 @@ impl Folder {
 
     /// A source of one new Parquet file.
     fn parquet(&self, name: &str, columns: Vec<(&str, ArrayRef)>) -> SourceSpec {
-        let fields: Vec<Field> = columns
-            .iter()
-            .map(|(name, array)| Field::new(*name, array.data_type().clone(), true))
-            .collect();
+        let fields: Vec<Field> =
+            columns.iter().map(|(name, array)| Field::new(*name, array.data_type().clone(), true)).collect();
         let schema = Arc::new(Schema::new(fields));
         let arrays = columns.into_iter().map(|(_, array)| array).collect();
         let batch = RecordBatch::try_new(schema.clone(), arrays).unwrap();
@@ -75,45 +73,20 @@ fn vocabulary() -> SparseEncoding {
 }
 
 fn sparse(name: &str, encoding: SparseEncoding) -> FeatureSpec {
-    let kind = FeatureKind::Sparse {
-        encoding,
-        bag: None,
-        weighted: false,
-        weights_column: None,
-        shares: None,
-    };
-    FeatureSpec {
-        name: name.into(),
-        column: name.into(),
-        side: Side::User,
-        kind,
-    }
+    let kind =
+        FeatureKind::Sparse { encoding, bag: None, weighted: false, weights_column: None, shares: None };
+    FeatureSpec { name: name.into(), column: name.into(), side: Side::User, kind }
 }
 
 fn bag(name: &str, encoding: SparseEncoding, pooling: Pooling, weighted: bool) -> FeatureSpec {
-    let kind = FeatureKind::Sparse {
-        encoding,
-        bag: Some(pooling),
-        weighted,
-        weights_column: None,
-        shares: None,
-    };
-    FeatureSpec {
-        name: name.into(),
-        column: name.into(),
-        side: Side::User,
-        kind,
-    }
+    let kind =
+        FeatureKind::Sparse { encoding, bag: Some(pooling), weighted, weights_column: None, shares: None };
+    FeatureSpec { name: name.into(), column: name.into(), side: Side::User, kind }
 }
 
 fn dense(name: &str, transform: DenseTransform, missing: Option<f32>) -> FeatureSpec {
     let kind = FeatureKind::Dense { transform, missing };
-    FeatureSpec {
-        name: name.into(),
-        column: name.into(),
-        side: Side::User,
-        kind,
-    }
+    FeatureSpec { name: name.into(), column: name.into(), side: Side::User, kind }
 }
 
 /// Encoders fitted on all rows of a source.
@@ -149,9 +122,5 @@ fn single_ids(column: &SparseColumn) -> &[u32] {
 }
 
 fn bag_column(offsets: &[usize], ids: &[u32], weights: Option<&[f32]>) -> SparseColumn {
-    SparseColumn::Bag {
-        offsets: offsets.to_vec(),
-        ids: ids.to_vec(),
-        weights: weights.map(<[f32]>::to_vec),
-    }
+    SparseColumn::Bag { offsets: offsets.to_vec(), ids: ids.to_vec(), weights: weights.map(<[f32]>::to_vec) }
 }

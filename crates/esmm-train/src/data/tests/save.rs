@@ -47,10 +47,8 @@ fn what_is_read_is_what_was_written() {
     let before = (bytes(FEATURES_FILE), bytes(VOCABULARIES_FILE));
     loaded.save(folder.0.path()).unwrap();
     assert_eq!((bytes(FEATURES_FILE), bytes(VOCABULARIES_FILE)), before);
-    let mut names: Vec<_> = fs::read_dir(folder.0.path())
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name())
-        .collect();
+    let mut names: Vec<_> =
+        fs::read_dir(folder.0.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
     assert_eq!(names, ["a.csv", FEATURES_FILE, VOCABULARIES_FILE]);
 }
@@ -58,11 +56,7 @@ fn what_is_read_is_what_was_written() {
 #[test]
 fn encoders_without_a_vocabulary_are_saved_too() {
     let folder = Folder::new();
-    let encoders = fit(
-        &folder.text("a.csv", "x\n1\n"),
-        &[dense("x", DenseTransform::None, None)],
-    )
-    .unwrap();
+    let encoders = fit(&folder.text("a.csv", "x\n1\n"), &[dense("x", DenseTransform::None, None)]).unwrap();
     encoders.save(folder.0.path()).unwrap();
     assert_eq!(FittedEncoders::load(folder.0.path()).unwrap(), encoders);
 }
@@ -70,9 +64,7 @@ fn encoders_without_a_vocabulary_are_saved_too() {
 #[test]
 fn a_saving_appears_whole_or_not_at_all() {
     let folder = Folder::new();
-    let error = encoders(&folder)
-        .save(Path::new(&folder.path("gone")))
-        .unwrap_err();
+    let error = encoders(&folder).save(Path::new(&folder.path("gone"))).unwrap_err();
     let message = folder.message(&error);
     assert!(message.starts_with("gone/vocabularies.parquet: "), "{message}");
     assert!(!Path::new(&folder.path("gone")).exists());
@@ -90,10 +82,7 @@ fn a_full_disk_is_one_line_that_names_the_file() {
         [("x", &vocabulary)].into_iter(),
     );
     let message = written.unwrap_err().to_string();
-    assert!(
-        message.starts_with("v.parquet: ") && message.contains("No space left"),
-        "{message}"
-    );
+    assert!(message.starts_with("v.parquet: ") && message.contains("No space left"), "{message}");
 }
 
 #[test]
@@ -111,10 +100,7 @@ fn damage_is_one_line_that_names_the_file() {
     fs::write(&keys, flipped).unwrap();
     assert_eq!(load_failure(&folder), damaged);
     fs::remove_file(&keys).unwrap();
-    assert_eq!(
-        load_failure(&folder),
-        "vocabularies.parquet: No such file or directory"
-    );
+    assert_eq!(load_failure(&folder), "vocabularies.parquet: No such file or directory");
     fs::write(&keys, bytes).unwrap();
     let with = |from: &str, to: &str| {
         assert!(text.contains(from), "{text}");

@@ -17,13 +17,7 @@ fn labels() -> LabelSpec {
 
 /// The row's number is its only feature.
 fn load(spec: &SplitSpec) -> Result<LoadedSplits, DataError> {
-    load_splits(
-        spec,
-        &[dense("row", DenseTransform::None, None)],
-        &labels(),
-        None,
-        None,
-    )
+    load_splits(spec, &[dense("row", DenseTransform::None, None)], &labels(), None, None)
 }
 
 fn rows(data: &super::super::Dataset) -> Vec<usize> {
@@ -37,46 +31,23 @@ fn divided(spec: &SplitSpec) -> [Vec<usize>; 3] {
 
 /// A file with a column `key` and columns that every test needs.
 fn source(folder: &Folder, keys: impl IntoIterator<Item = impl std::fmt::Display>) -> SourceSpec {
-    let lines = keys
-        .into_iter()
-        .enumerate()
-        .map(|(row, key)| format!("{row},{key},{},0\n", row % 2));
-    folder.text(
-        "a.csv",
-        format!("row,key,click,conversion\n{}", lines.collect::<String>()),
-    )
+    let lines = keys.into_iter().enumerate().map(|(row, key)| format!("{row},{key},{},0\n", row % 2));
+    folder.text("a.csv", format!("row,key,click,conversion\n{}", lines.collect::<String>()))
 }
 
 fn by_time(source: SourceSpec, valid: f64, test: f64) -> SplitSpec {
-    SplitSpec::Time {
-        source,
-        column: "key".into(),
-        valid,
-        test,
-    }
+    SplitSpec::Time { source, column: "key".into(), valid, test }
 }
 
 #[test]
 fn time_puts_the_latest_rows_last() {
     let folder = Folder::new();
     let numbers = source(&folder, [9, 10, 1, 2, 3, 4, 5, 6, 7, 8]);
-    assert_eq!(
-        divided(&by_time(numbers, 0.2, 0.1)),
-        [vec![2, 3, 4, 5, 6, 7, 8], vec![0, 9], vec![1]]
-    );
-    let dates = source(
-        &folder,
-        ["2024-01-03", "2024-01-02", "2023-12-31T23:59:59", "2024-01-01"],
-    );
-    assert_eq!(
-        divided(&by_time(dates, 0.25, 0.25)),
-        [vec![2, 3], vec![1], vec![0]]
-    );
+    assert_eq!(divided(&by_time(numbers, 0.2, 0.1)), [vec![2, 3, 4, 5, 6, 7, 8], vec![0, 9], vec![1]]);
+    let dates = source(&folder, ["2024-01-03", "2024-01-02", "2023-12-31T23:59:59", "2024-01-01"]);
+    assert_eq!(divided(&by_time(dates, 0.25, 0.25)), [vec![2, 3], vec![1], vec![0]]);
     let reals = source(&folder, ["1.5", "1e1", "9", "-2"]);
-    assert_eq!(
-        divided(&by_time(reals, 0.0, 0.25)),
-        [vec![0, 2, 3], vec![], vec![1]]
-    );
+    assert_eq!(divided(&by_time(reals, 0.0, 0.25)), [vec![0, 2, 3], vec![], vec![1]]);
     let large = source(&folder, ["9007199254740993", "9007199254740992"]);
     assert_eq!(divided(&by_time(large, 0.0, 0.5)), [vec![1], vec![], vec![0]]);
 }
@@ -86,16 +57,10 @@ fn rows_of_one_time_stay_together() {
     let folder = Folder::new();
     let keys = [1, 1, 1, 2, 2, 2, 2, 3, 3, 3];
     let divide = |valid, test| divided(&by_time(source(&folder, keys), valid, test));
-    assert_eq!(
-        divide(0.0, 0.5),
-        [vec![0, 1, 2, 3, 4, 5, 6], vec![], vec![7, 8, 9]]
-    );
+    assert_eq!(divide(0.0, 0.5), [vec![0, 1, 2, 3, 4, 5, 6], vec![], vec![7, 8, 9]]);
     assert_eq!(divide(0.4, 0.3), [vec![0, 1, 2], vec![3, 4, 5, 6], vec![7, 8, 9]]);
     let same = load(&by_time(source(&folder, [5; 4]), 0.0, 0.5)).unwrap_err();
-    assert_eq!(
-        same.to_string(),
-        "split: no row is left for the test split (0 orphans were dropped)"
-    );
+    assert_eq!(same.to_string(), "split: no row is left for the test split (0 orphans were dropped)");
 }
 
 #[test]
@@ -123,10 +88,7 @@ fn bad_times_say_where() {
     let folder = Folder::new();
     let fails =
         |keys: [&str; 2]| folder.message(&load(&by_time(source(&folder, keys), 0.1, 0.1)).unwrap_err());
-    assert_eq!(
-        fails(["1", ""]),
-        "a.csv:3: column `key`: found nothing, allowed is a time, to split by it"
-    );
+    assert_eq!(fails(["1", ""]), "a.csv:3: column `key`: found nothing, allowed is a time, to split by it");
     assert_eq!(
         fails(["1", "31/01/2024"]),
         "a.csv:3: column `key`: found `31/01/2024`, allowed is a number or an ISO date, as 2024-01-31 or \
@@ -156,10 +118,8 @@ fn hash_keeps_all_rows_of_a_value_together() {
         seed,
     };
     let parts = divided(&spec(1));
-    let users: Vec<HashSet<usize>> = parts
-        .iter()
-        .map(|rows| rows.iter().map(|row| row % 400).collect())
-        .collect();
+    let users: Vec<HashSet<usize>> =
+        parts.iter().map(|rows| rows.iter().map(|row| row % 400).collect()).collect();
     assert!(
         users[0].is_disjoint(&users[1]) && users[0].is_disjoint(&users[2]) && users[1].is_disjoint(&users[2])
     );
@@ -181,28 +141,14 @@ fn the_side_of_a_value_does_not_depend_on_its_type_or_file() {
         ("click", column(vec![0; 100])),
         ("conversion", column(vec![0; 100])),
     ];
-    let spec = |source| SplitSpec::Hash {
-        source,
-        column: "key".into(),
-        valid: 0.2,
-        test: 0.2,
-        seed: 3,
-    };
-    assert_eq!(
-        divided(&spec(folder.parquet("a.parquet", columns))),
-        divided(&spec(source(&folder, keys)))
-    );
+    let spec = |source| SplitSpec::Hash { source, column: "key".into(), valid: 0.2, test: 0.2, seed: 3 };
+    assert_eq!(divided(&spec(folder.parquet("a.parquet", columns))), divided(&spec(source(&folder, keys))));
 }
 
 #[test]
 fn random_divides_rows_by_their_number() {
     let folder = Folder::new();
-    let spec = |seed| SplitSpec::Random {
-        source: source(&folder, [0; 10_000]),
-        valid: 0.2,
-        test: 0.1,
-        seed,
-    };
+    let spec = |seed| SplitSpec::Random { source: source(&folder, [0; 10_000]), valid: 0.2, test: 0.1, seed };
     let parts = divided(&spec(1));
     // Binomial standard deviations: 40 of 2000 and 30 of 1000.
     assert!((parts[1].len() as f64 - 2000.0).abs() < 160.0 && (parts[2].len() as f64 - 1000.0).abs() < 120.0);
@@ -217,33 +163,16 @@ fn random_divides_rows_by_their_number() {
 #[test]
 fn shares_are_checked() {
     let fails = |valid, test| {
-        let spec = SplitSpec::Random {
-            source: SourceSpec::default(),
-            valid,
-            test,
-            seed: 0,
-        };
+        let spec = SplitSpec::Random { source: SourceSpec::default(), valid, test, seed: 0 };
         spec.validate().unwrap_err().to_string()
     };
-    assert_eq!(
-        fails(-0.1, 0.1),
-        "split: valid = -0.1, it must be from 0 up to but without 1"
-    );
-    assert_eq!(
-        fails(0.1, f64::NAN),
-        "split: test = NaN, it must be from 0 up to but without 1"
-    );
-    assert_eq!(
-        fails(0.5, 0.5),
-        "split: valid + test = 1, nothing is left to train on"
-    );
+    assert_eq!(fails(-0.1, 0.1), "split: valid = -0.1, it must be from 0 up to but without 1");
+    assert_eq!(fails(0.1, f64::NAN), "split: test = NaN, it must be from 0 up to but without 1");
+    assert_eq!(fails(0.5, 0.5), "split: valid + test = 1, nothing is left to train on");
 }
 
 fn features() -> Vec<FeatureSpec> {
-    vec![
-        sparse("user", vocabulary()),
-        dense("price", DenseTransform::Standardize, None),
-    ]
+    vec![sparse("user", vocabulary()), dense("price", DenseTransform::Standardize, None)]
 }
 
 #[test]
@@ -257,47 +186,23 @@ fn files_are_loaded_with_encoders_of_the_training_rows() {
         valid: None,
         test: Some(folder.text("test.csv", test)),
     };
-    let labels = LabelSpec {
-        orphan_conversions: Orphans::Drop,
-        ..labels()
-    };
-    let truth = TruthSpec {
-        ctr: Some("p".into()),
-        cvr: Some("q".into()),
-        ctcvr: Some("r".into()),
-    };
+    let labels = LabelSpec { orphan_conversions: Orphans::Drop, ..labels() };
+    let truth = TruthSpec { ctr: Some("p".into()), cvr: Some("q".into()), ctcvr: Some("r".into()) };
     let loaded = load_splits(&spec, &features(), &labels, Some("user"), Some(&truth)).unwrap();
     let train = &loaded.train;
     assert_eq!((train.rows, train.depth.as_slice()), (2, [2, 0].as_slice()));
-    assert_eq!(
-        single_ids(&train.sparse[0]),
-        [1, 1],
-        "v was only in a row that was dropped"
-    );
+    assert_eq!(single_ids(&train.sparse[0]), [1, 1], "v was only in a row that was dropped");
     assert_eq!(train.dense, [[-1.0, 1.0]]);
-    let expected = Truth {
-        ctr: vec![0.5, 0.1],
-        cvr: vec![0.25, 0.2],
-        ctcvr: Some(vec![0.125, 0.02]),
-    };
+    let expected = Truth { ctr: vec![0.5, 0.1], cvr: vec![0.25, 0.2], ctcvr: Some(vec![0.125, 0.02]) };
     assert_eq!(train.truth, Some(expected));
     let (groups, test) = (train.group.clone().unwrap(), loaded.test.unwrap());
     assert_eq!(groups[0], groups[1]);
     assert_ne!(groups[0], test.group.clone().unwrap()[0]);
-    assert_eq!(
-        (single_ids(&test.sparse[0]), &test.dense[0]),
-        ([0].as_slice(), &vec![3.0])
-    );
+    assert_eq!((single_ids(&test.sparse[0]), &test.dense[0]), ([0].as_slice(), &vec![3.0]));
     assert!(loaded.valid.is_none() && loaded.report.valid.is_none());
     let report = &loaded.report.train;
-    assert_eq!(
-        (report.rows, report.reached.as_slice(), report.orphans_dropped),
-        (2, [1, 1].as_slice(), 1)
-    );
-    assert_eq!(
-        loaded.report.test.as_ref().unwrap().unknown_rate,
-        [("user".to_owned(), 1.0)]
-    );
+    assert_eq!((report.rows, report.reached.as_slice(), report.orphans_dropped), (2, [1, 1].as_slice(), 1));
+    assert_eq!(loaded.report.test.as_ref().unwrap().unknown_rate, [("user".to_owned(), 1.0)]);
 
     let source = SourceSpec::new([folder.path("test.csv")]);
     let (again, report) =
@@ -315,10 +220,7 @@ fn values_of_later_splits_are_unknown_to_a_divided_source_too() {
     assert_eq!(loaded.encoders.schema().num_rows(), 3);
     let (valid, test) = (loaded.valid.unwrap(), loaded.test.unwrap());
     assert_eq!(single_ids(&loaded.train.sparse[0]), [1, 2]);
-    assert_eq!(
-        (single_ids(&valid.sparse[0]), single_ids(&test.sparse[0])),
-        ([0].as_slice(), [1].as_slice())
-    );
+    assert_eq!((single_ids(&valid.sparse[0]), single_ids(&test.sparse[0])), ([0].as_slice(), [1].as_slice()));
     assert_eq!(
         (loaded.train.dense, valid.dense, test.dense),
         (vec![vec![-1.0, 1.0]], vec![vec![48.0]], vec![vec![97.0]])
@@ -333,22 +235,12 @@ fn values_of_later_splits_are_unknown_to_a_divided_source_too() {
 #[test]
 fn many_chunks_give_the_same_rows_as_one_file_has() {
     let folder = Folder::new();
-    let spec = SplitSpec::Random {
-        source: source(&folder, 0..20_000),
-        valid: 0.0,
-        test: 0.5,
-        seed: 4,
-    };
+    let spec = SplitSpec::Random { source: source(&folder, 0..20_000), valid: 0.0, test: 0.5, seed: 4 };
     let loaded = load(&spec).unwrap();
     let test = loaded.test.unwrap();
     let mut all = [rows(&loaded.train), rows(&test)].concat();
     assert!(
-        loaded
-            .train
-            .depth
-            .iter()
-            .zip(rows(&loaded.train))
-            .all(|(depth, row)| usize::from(*depth) == row % 2)
+        loaded.train.depth.iter().zip(rows(&loaded.train)).all(|(depth, row)| usize::from(*depth) == row % 2)
     );
     assert!(rows(&test).is_sorted());
     all.sort_unstable();
@@ -363,22 +255,12 @@ fn columns_are_checked_before_anything_is_read() {
         let features = [dense("row", DenseTransform::None, None)];
         folder.message(&load_splits(&spec, &features, &labels(), group, truth).unwrap_err())
     };
-    assert_eq!(
-        message(Some("keys"), None),
-        "a.csv: there is no column `keys`, did you mean `key`?"
-    );
-    let truth = TruthSpec {
-        ctr: Some("conversio".into()),
-        cvr: Some("click".into()),
-        ctcvr: None,
-    };
+    assert_eq!(message(Some("keys"), None), "a.csv: there is no column `keys`, did you mean `key`?");
+    let truth = TruthSpec { ctr: Some("conversio".into()), cvr: Some("click".into()), ctcvr: None };
     assert_eq!(
         message(None, Some(&truth)),
         "a.csv: there is no column `conversio`, did you mean `conversion`?"
     );
     let without = load_splits(&spec, &[sparse("rows", vocabulary())], &labels(), None, None).unwrap_err();
-    assert_eq!(
-        folder.message(&without),
-        "a.csv: there is no column `rows`, did you mean `row`?"
-    );
+    assert_eq!(folder.message(&without), "a.csv: there is no column `rows`, did you mean `row`?");
 }

@@ -1,0 +1,41 @@
+//! The loss of the funnel, forward and backward in closed form.
+
+use burn::tensor::Tensor;
+use burn::tensor::backend::Backend;
+use burn::tensor::ops::FloatTensor;
+
+use super::{float, primitive};
+
+/// See [`EsmmBackend::funnel_loss`](crate::EsmmBackend::funnel_loss).
+pub fn funnel_loss<B: Backend>(logits: FloatTensor<B>, reached: FloatTensor<B>) -> FloatTensor<B> {
+    let reached = float::<B, 2>(reached);
+    let logs = crate::funnel::reach_logs(float::<B, 2>(logits));
+    let missed = reached.clone().neg() + 1.0;
+    let losses = (reached * logs.log_reach + missed * logs.log_not_reach).neg().mean_dim(0);
+    primitive(losses.squeeze_dim::<1>(0))
+}
+
+/// See [`EsmmBackend::funnel_loss_backward`](crate::EsmmBackend::funnel_loss_backward).
+pub fn funnel_loss_backward<B: Backend>(
+    logits: FloatTensor<B>,
+    reached: FloatTensor<B>,
+    grad: FloatTensor<B>,
+) -> FloatTensor<B> {
+    let (logits, reached) = (float::<B, 2>(logits), float::<B, 2>(reached));
+    let grad = float::<B, 1>(grad).unsqueeze::<2>();
+    let [rows, stages] = logits.dims();
+    let logs = crate::funnel::reach_logs(logits.clone());
+    let log_fail = crate::funnel::log_sigmoid(logits.neg());
+    // d loss_k / d l_j for j <= k, times s(-l_j): -1 where the stage was reached, P_k / (1 - P_k) where not. The
+    // quotient and s(-l_j) are joined in log space: each alone may leave the range of f32.
+    let log_odds = logs.log_reach - logs.log_not_reach;
+    let columns = (0..stages).map(|j| {
+        let tasks = stages - j;
+        let at = |x: &Tensor<B, 2>| x.clone().slice([0..x.dims()[0], j..stages]);
+        let log_fail = log_fail.clone().slice([0..rows, j..j + 1]);
+        let missed = (at(&log_odds) + log_fail.clone()).exp() * (at(&reached).neg() + 1.0);
+        let hit = log_fail.exp().expand([rows, tasks]) * at(&reached);
+        ((missed - hit) * at(&grad)).sum_dim(1)
+    });
+    primitive(Tensor::cat(columns.collect(), 1) / rows as f64)
+}

@@ -46,3 +46,7 @@ pub use error::TrainError;
 pub use learner::{EsmmLearner, EsmmLearnerConfig, StepCounter};
 pub use loss::{EsmmLoss, LossOutput};
 pub use progress::ProgressStyle;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

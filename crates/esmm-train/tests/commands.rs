@@ -189,3 +189,105 @@ fn synthesize_writes_data_and_a_run_file_that_trains() {
     let read = |run: &str| std::fs::read(workspace.path(&format!("{run}/model.safetensors"))).unwrap();
     assert!(read("run-csv") == read("run-parquet"), "CSV and Parquet give different models");
 }
+
+/// Every optimizer, schedule, activation and form of the model trains, and no two of them give the same weights.
+#[test]
+fn every_option_trains() {
+    let workspace = Workspace::new();
+    let options = [
+        "train.towers.optimizer=adam",
+        "train.towers.optimizer=adamw",
+        "train.towers.optimizer=sgd",
+        "train.towers.momentum=0.9",
+        "train.tables.optimizer=adagrad",
+        "train.tables.optimizer=sgd",
+        "train.tables.l2=0.1",
+        "train.clip_norm=0.05",
+        "train.schedule.decay=cosine",
+        "train.schedule.warmup_steps=5",
+        "train.task_weights=[1.0, 3.0]",
+        "model.activation=prelu",
+        "model.activation=leaky_relu",
+        "model.dropout=0.5",
+        "model.batch_norm=false",
+        "model.shared_embeddings=false",
+    ];
+    let mut weights = Vec::new();
+    for (number, option) in options.iter().enumerate() {
+        let run = format!("run-{number}");
+        let mut args = vec!["train", "run.toml", "--run-dir", &run, "--quiet", "--set", option];
+        if option.starts_with("train.towers.momentum") {
+            args.extend(["--set", "train.towers.optimizer=sgd"]);
+        }
+        let said = workspace.esmm(&args);
+        assert_eq!(said.code, 0, "{option}: {}", said.stderr);
+        let bytes = std::fs::read(workspace.path(&format!("{run}/model.safetensors"))).unwrap();
+        assert!(!weights.contains(&bytes), "{option} changes nothing");
+        weights.push(bytes);
+    }
+}
+
+/// Impression, click, cart, purchase; with groups.
+#[test]
+fn a_funnel_of_three_stages() {
+    let workspace = Workspace::new();
+    let data: String = workspace
+        .read("data.csv")
+        .lines()
+        .enumerate()
+        .map(|(row, line)| match row {
+            0 => format!("{line},purchase\n"),
+            _ => format!("{line},{}\n", u8::from(line.ends_with('1') && row % 2 == 0)),
+        })
+        .collect();
+    workspace.write("data.csv", &data);
+    let stages =
+        "\n[labels]\nstages = [\"click\", \"conversion\", \"purchase\"]\n[metrics]\ngroup = \"user\"\n";
+    workspace.write("run.toml", &format!("{}{stages}", common::RUN_FILE));
+    let said =
+        workspace.esmm(&["train", "run.toml", "--run-dir", "run", "--set", "train.select=purchase.log_loss"]);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    let metrics: Value = serde_json::from_str(&workspace.read("run/metrics.json")).unwrap();
+    for task in ["click", "conversion|click", "conversion", "purchase|conversion", "purchase"] {
+        assert!(metrics["train"][task]["log_loss"].is_f64(), "{task} in {metrics}");
+        assert!(metrics["train"][task]["gauc"].is_object(), "{task} in {metrics}");
+    }
+    let said = workspace.esmm(&["predict", "run", "data.csv", "-o", "scores.csv"]);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    let expected = "p_click,p_conversion_given_click,p_conversion,p_purchase_given_conversion,p_purchase";
+    assert_eq!(workspace.read("scores.csv").lines().next(), Some(expected));
+}
+
+/// The README's walk-through: its run file, its columns, its commands.
+#[test]
+fn the_readme_tells_the_truth() {
+    let readme = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md");
+    let readme = std::fs::read_to_string(readme).unwrap();
+    let block = |kind: &str| {
+        let start = format!("```{kind}\n");
+        readme.split(&start).nth(1).unwrap().split("```").next().unwrap().to_owned()
+    };
+    let workspace = Workspace::new();
+    workspace.write("run.toml", &block("toml"));
+    let mut data = block("csv");
+    for row in 0..600 {
+        let click = u8::from(row % 3 == 0);
+        let bought = click * u8::from(row % 4 == 0);
+        let (user, item) = (row % 25, row % 7);
+        data.push_str(&format!(
+            "{},u{user},shoes|bags,i{item},{item}.90,{click},{bought}\n",
+            1_700_000_000 + row
+        ));
+    }
+    for name in ["impressions.csv", "later.csv", "new.csv"] {
+        workspace.write(name, &data);
+    }
+    let commands: Vec<&str> = readme.lines().filter_map(|line| line.strip_prefix("$ esmm ")).collect();
+    assert_eq!(commands.len(), 4, "{commands:?}");
+    for command in commands {
+        let words: Vec<&str> = command.split('#').next().unwrap().split_whitespace().collect();
+        let said = workspace.esmm(&words);
+        assert_eq!(said.code, 0, "esmm {command}: {}", said.stderr);
+    }
+    assert!(workspace.read("scores.csv").starts_with("user,item,pctr,pcvr,pctcvr\n"));
+}

@@ -2,7 +2,7 @@
 //!
 //! Burn's own strategy selects checkpoints by metrics averaged over batches and cannot stop and go on inside an epoch.
 //! This one drives the same [`Learner`] and reports to the same event processor, but validates with the exact
-//! [`Evaluator`], keeps the best weights, and saves checkpoints from which a later run goes on at any step.
+//! [`Evaluator`](crate::metric::Evaluator), keeps the best weights, and saves checkpoints from which a later run goes on at any step.
 
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};

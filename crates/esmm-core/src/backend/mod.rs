@@ -1,7 +1,7 @@
 //! What this model asks of a Burn backend beyond Burn's own operations.
 //!
 //! [`EsmmBackend`] is a handful of fused operations. Each has a default body made of Burn's operations
-//! ([`mod@reference`]), which is its definition: a kernel that replaces it must compute the same. [`autodiff`] gives
+//! ([`mod@reference`]), which is its definition: a kernel that replaces it must compute the same. `autodiff.rs` gives
 //! the differentiated ones a hand-written backward, which calls the matching `*_backward` operation.
 
 mod autodiff;

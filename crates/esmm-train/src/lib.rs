@@ -20,9 +20,11 @@
 //! # Ok(())
 //! # }
 //! ```
+#![forbid(unsafe_code)]
 
 pub mod checkpoint;
 pub mod config;
+mod dashboard;
 pub mod data;
 mod device;
 mod error;

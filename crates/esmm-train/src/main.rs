@@ -1,5 +1,7 @@
 //! The `esmm` command: see `esmm --help`.
 
+#![forbid(unsafe_code)]
+
 mod cli;
 
 fn main() -> std::process::ExitCode {

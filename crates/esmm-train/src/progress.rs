@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use burn::data::dataloader::Progress;
 use burn::tensor::backend::AutodiffBackend;
 use burn::train::metric::{Metric, MetricDefinition, MetricId};
-use burn::train::renderer::tui::TuiMetricsRendererWrapper;
 use burn::train::renderer::{
     EvaluationName, EvaluationProgress, MetricState, MetricsRenderer, MetricsRendererEvaluation,
     MetricsRendererTraining, ProgressType, TrainingProgress,
@@ -14,6 +13,7 @@ use burn::train::renderer::{
 use burn::train::{Interrupter, LearnerSummary, SupervisedTraining};
 use esmm_core::EsmmBackend;
 
+use crate::dashboard::Dashboard;
 use crate::metric::StepLoss;
 use crate::strategy::Components;
 
@@ -47,7 +47,7 @@ impl ProgressStyle {
         B::InnerBackend: EsmmBackend,
     {
         match self {
-            Self::Dashboard => training.renderer(TuiMetricsRendererWrapper::new(interrupter.clone(), None)),
+            Self::Dashboard => training.renderer(Dashboard::new(interrupter)),
             Self::Lines => training.renderer(ProgressLines::new(Some(Duration::from_secs(3)), losses)),
             Self::Quiet => training.renderer(ProgressLines::new(None, losses)),
         }

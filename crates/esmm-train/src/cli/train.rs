@@ -216,7 +216,7 @@ fn listen_for_ctrl_c(interrupter: &Interrupter) -> anyhow::Result<()> {
         if !TRAINING.load(Ordering::SeqCst) || interrupter.should_stop() {
             std::process::exit(i32::from(INTERRUPTED));
         }
-        eprintln!("Ctrl-C: finishing the step and saving a checkpoint (again to quit at once)");
+        log::warn!("Ctrl-C: finishing the step and saving a checkpoint (again to quit at once)");
         interrupter.stop(Some("Ctrl-C"));
     })
     .context("Ctrl-C cannot be listened for")

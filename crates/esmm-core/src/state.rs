@@ -70,11 +70,6 @@ impl<B: Backend, const D: usize> StateTensor<B, D> {
         *self.lock() = Some(value);
     }
 
-    /// A copy that shares nothing with this one.
-    pub fn detached(&self) -> Self {
-        Self::with_id(self.id, self.value())
-    }
-
     fn lock(&self) -> MutexGuard<'_, Option<Tensor<B, D>>> {
         self.value.lock().unwrap_or_else(PoisonError::into_inner)
     }

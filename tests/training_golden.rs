@@ -9,7 +9,7 @@ use burn::backend::Autodiff;
 use burn::tensor::Tensor;
 use burn::train::TrainStep;
 use burn_ndarray::NdArray;
-use esmm_core::{Activation, NotebookConfig, NotebookFeature, StateDict};
+use esmm_core::{Activation, Lookup, NotebookConfig, NotebookFeature, StateDict};
 use esmm_train::data::loader::{EsmmBatch, RowLabels};
 use esmm_train::optimizer::{SharedOptimizer, TableOptimizerConfig, TableRule, TowerOptimizerConfig};
 use esmm_train::{EsmmLearner, EsmmLearnerConfig, EsmmLoss};
@@ -71,8 +71,10 @@ fn batches(golden: &Value, notebook: &NotebookConfig) -> Vec<EsmmBatch<B>> {
 /// get a gradient of zero, and lazy Adam does to all of them what dense Adam does.
 fn touching_every_row(mut batch: EsmmBatch<B>, rows: usize) -> EsmmBatch<B> {
     let features = &mut batch.features;
-    features.slots = features.touched.clone().select(0, features.slots.clone());
-    features.touched = Tensor::arange(0..rows as i64, &features.slots.device());
+    if let Lookup::Touched { touched, slots } = &mut features.lookup {
+        *slots = touched.clone().select(0, slots.clone());
+        *touched = Tensor::arange(0..rows as i64, &slots.device());
+    }
     batch
 }
 

@@ -31,7 +31,7 @@ impl BatchBuilder {
         }
     }
 
-    /// Checks the columns and numbers the distinct table rows in the order in which they first appear.
+    /// Checks the columns and numbers the distinct table rows.
     ///
     /// # Shapes
     /// `input.sparse`: F columns of B rows; `input.dense`: one column of B values a dense feature.
@@ -40,28 +40,64 @@ impl BatchBuilder {
     /// Columns that do not fit the schema or each other, ids beyond their table, values and weights that are not
     /// finite. The error names row and feature.
     pub fn build(&mut self, input: BatchInput<'_>) -> Result<HostBatch, EsmmError> {
-        self.check_shape(&input)?;
         self.next_generation();
+        self.collect(input, Some(Vec::new()))
+    }
+
+    /// As [`build`](Self::build), but without looking for distinct rows: less work, for batches that are only scored.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub fn build_for_inference(&mut self, input: BatchInput<'_>) -> Result<HostBatch, EsmmError> {
+        self.collect(input, None)
+    }
+
+    fn collect(&mut self, input: BatchInput<'_>, touched: Option<Vec<i32>>) -> Result<HostBatch, EsmmError> {
+        self.check_shape(&input)?;
         let has_bags = input.sparse.iter().any(|column| matches!(column, SparseInput::Bag { .. }));
         let mut batch = HostBatch {
             rows: input.rows,
             num_sparse: self.names.len(),
-            touched: Vec::new(),
-            slots: Vec::with_capacity(input.rows * input.sparse.len()),
+            touched,
+            entries: Vec::with_capacity(input.rows * input.sparse.len()),
             bags: has_bags.then(|| HostBags { segments: Vec::new(), weights: Vec::new() }),
             dense: Vec::with_capacity(input.rows * input.dense.len()),
             num_dense: input.dense.len(),
         };
-        for row in 0..input.rows {
-            for (feature, column) in input.sparse.iter().enumerate() {
-                self.push_bag(&mut batch, row, feature, column)?;
+        if has_bags {
+            for row in 0..input.rows {
+                for (feature, column) in input.sparse.iter().enumerate() {
+                    self.push_bag(&mut batch, row, feature, column)?;
+                }
             }
+        } else {
+            self.place_singles(&mut batch, input.sparse)?;
+        }
+        for row in 0..input.rows {
             for (feature, column) in input.dense.iter().enumerate() {
                 batch.dense.push(finite(column[row], row, &self.dense_names[feature])?);
             }
         }
         batch.fill_if_empty();
         Ok(batch)
+    }
+
+    /// Columns of single ids, feature by feature: the stamps of one table stay in the cache, and the touched rows of
+    /// a feature lie together.
+    fn place_singles(&mut self, batch: &mut HostBatch, columns: &[SparseInput<'_>]) -> Result<(), EsmmError> {
+        batch.entries.resize(batch.rows * columns.len(), 0);
+        for (feature, column) in columns.iter().enumerate() {
+            let SparseInput::Single(ids) = column else { continue };
+            let places = batch.entries[feature..].iter_mut().step_by(columns.len());
+            for (row, (&id, place)) in ids.iter().zip(places).enumerate() {
+                let arena_row = self.arena_row(row, feature, id)?;
+                *place = match &mut batch.touched {
+                    Some(touched) => self.slot(touched, arena_row),
+                    None => arena_row as i32,
+                };
+            }
+        }
+        Ok(())
     }
 
     fn next_generation(&mut self) {
@@ -85,8 +121,11 @@ impl BatchBuilder {
             _ => 1.0,
         };
         for (position, &id) in ids.iter().enumerate() {
-            let slot = self.slot(&mut batch.touched, row, feature, id)?;
-            batch.slots.push(slot);
+            let arena_row = self.arena_row(row, feature, id)?;
+            batch.entries.push(match &mut batch.touched {
+                Some(touched) => self.slot(touched, arena_row),
+                None => arena_row as i32,
+            });
             if let Some(bags) = &mut batch.bags {
                 let weight = weights.map_or(1.0, |weights| weights[position]);
                 bags.segments.push((row * self.names.len() + feature) as i32);
@@ -96,30 +135,26 @@ impl BatchBuilder {
         Ok(())
     }
 
-    fn slot(
-        &mut self,
-        touched: &mut Vec<i32>,
-        row: usize,
-        feature: usize,
-        id: u32,
-    ) -> Result<i32, EsmmError> {
+    #[inline]
+    fn arena_row(&self, row: usize, feature: usize, id: u32) -> Result<usize, EsmmError> {
         let range = self.ranges[feature];
         if id as usize >= range.len {
             let name = self.names[feature].clone();
-            return Err(EsmmError::IdOutOfRange {
-                row,
-                name,
-                found: u64::from(id),
-                max: range.len as u64 - 1,
-            });
+            let (found, max) = (u64::from(id), range.len as u64 - 1);
+            return Err(EsmmError::IdOutOfRange { row, name, found, max });
         }
-        let arena_row = range.start + id as usize;
+        Ok(range.start + id as usize)
+    }
+
+    /// The place of a row in `touched`.
+    #[inline]
+    fn slot(&mut self, touched: &mut Vec<i32>, arena_row: usize) -> i32 {
         let stamp = &mut self.stamps[arena_row];
         if stamp.0 != self.generation {
             *stamp = (self.generation, touched.len() as u32);
             touched.push(arena_row as i32);
         }
-        Ok(stamp.1 as i32)
+        stamp.1 as i32
     }
 
     fn check_shape(&self, input: &BatchInput<'_>) -> Result<(), EsmmError> {
@@ -233,12 +268,25 @@ mod tests {
     #[test]
     fn rows_are_numbered_once_and_means_divided() {
         let batch = build(&[4, 4], Some(&[1.0, 3.0]), &[0.5, 1.5]).unwrap();
-        assert_eq!(batch.touched, [4, 8, 6]);
-        assert_eq!(batch.slots, [0, 1, 2, 2, 0, 2]);
+        assert_eq!(batch.touched.unwrap(), [4, 8, 6]);
+        assert_eq!(batch.entries, [0, 1, 2, 2, 0, 2]);
         let bags = batch.bags.unwrap();
         assert_eq!(bags.segments, [0, 1, 1, 2, 3, 5]);
         assert_eq!(bags.weights, [1.0, 0.25, 0.75, 1.0, 1.0, 1.0]);
         assert_eq!(batch.dense, [0.5, 1.5]);
+    }
+
+    #[test]
+    fn batches_for_inference_name_their_rows() {
+        let sparse = [
+            SparseInput::Single(&[4, 4]),
+            SparseInput::Bag { offsets: &[0, 2, 2], ids: &[3, 1], weights: None },
+            SparseInput::Single(&[1, 1]),
+        ];
+        let input = BatchInput { rows: 2, sparse: &sparse, dense: &[&[0.5, 1.5]] };
+        let batch = BatchBuilder::new(&schema()).build_for_inference(input).unwrap();
+        assert_eq!((batch.num_touched(), batch.entries), (None, vec![4, 8, 6, 6, 4, 6]));
+        assert_eq!(batch.bags.unwrap().weights, [1.0, 0.5, 0.5, 1.0, 1.0, 1.0]);
     }
 
     #[test]
@@ -248,7 +296,7 @@ mod tests {
         for user in [3, 4, 3] {
             let sparse = [SparseInput::Single(&[user])];
             let batch = builder.build(BatchInput { rows: 1, sparse: &sparse, dense: &[] }).unwrap();
-            assert_eq!((batch.touched[0], batch.slots[0]), (user as i32, 0));
+            assert_eq!((batch.touched.unwrap(), batch.entries), (vec![user as i32], vec![0]));
         }
     }
 

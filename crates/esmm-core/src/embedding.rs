@@ -1,11 +1,12 @@
 //! All embedding tables of a model in one tensor, and the rows of it that a batch touches.
 
 use burn::module::Module;
+use burn::tensor::ops::FloatTensor;
 use burn::tensor::{Int, Tensor, TensorData, TensorPrimitive, backend::Backend};
 use rand_chacha::ChaCha8Rng;
 
-use crate::backend::{BagPlan, EsmmBackend};
-use crate::batch::FeatureBatch;
+use crate::backend::EsmmBackend;
+use crate::batch::{FeatureBatch, Lookup};
 use crate::init;
 use crate::state::StateTensor;
 
@@ -45,13 +46,14 @@ pub struct EmbeddingArena<B: Backend> {
     copies: usize,
 }
 
-/// The rows that one batch touches, copied out of the arena.
+/// The rows that one training batch touches, copied out of the arena.
 #[derive(Debug, Clone)]
 pub struct TouchedRows<B: Backend> {
-    /// Their numbers in the arena, each once, `[copies * U]`.
+    /// Their numbers in the arena, each once, `[T * U]`.
     pub rows: Tensor<B, 1, Int>,
-    /// Their values, `[copies, U, D]`. In training the leaf of the graph whose gradient is theirs.
-    pub values: Tensor<B, 3>,
+    /// Their values, `[T * U, D]`. In training the leaf of the graph whose gradient is theirs.
+    pub values: Tensor<B, 2>,
+    copies: usize,
 }
 
 impl<B: Backend> EmbeddingArena<B> {
@@ -69,41 +71,46 @@ impl<B: Backend> EmbeddingArena<B> {
     pub fn copies(&self) -> usize {
         self.copies
     }
+}
 
-    /// Copies the rows that the batch touches.
+impl<B: EsmmBackend> EmbeddingArena<B> {
+    /// Copies the rows that a batch touches.
+    ///
+    /// # Panics
+    /// When the batch was built for inference: those do not tell which rows are distinct.
     pub fn gather(&self, batch: &FeatureBatch<B>) -> TouchedRows<B> {
-        let num_touched = batch.touched.dims()[0];
-        let (copies, stride) = (self.copies, self.rows() as i64);
-        let rows = match copies {
-            1 => batch.touched.clone(),
-            _ => {
-                let shifted = (0..copies as i64).map(|copy| batch.touched.clone() + copy * stride);
+        let Lookup::Touched { touched, .. } = &batch.lookup else {
+            panic!("a batch from `BatchBuilder::build_for_inference` cannot be trained on: use `build`");
+        };
+        let stride = self.rows() as i64;
+        let rows = match self.copies {
+            1 => touched.clone(),
+            copies => {
+                let shifted = (0..copies as i64).map(|copy| touched.clone() + copy * stride);
                 Tensor::cat(shifted.collect(), 0)
             }
         };
-        let table = self.table.value();
-        let dim = table.dims()[1];
-        let values = table.select(0, rows.clone()).reshape([copies, num_touched, dim]);
-        TouchedRows { rows, values }
+        let table = self.table.value().into_primitive().tensor();
+        let values = float(B::gather_rows(table, rows.clone().into_primitive()));
+        TouchedRows { rows, values, copies: self.copies }
     }
 }
 
 impl<B: EsmmBackend> TouchedRows<B> {
-    /// Pools the touched rows into the sparse part of the towers' input.
+    /// Number of copies of all tables, T.
+    pub fn copies(&self) -> usize {
+        self.copies
+    }
+
+    /// The towers' input: the touched rows pooled by bag, and the dense values behind them.
     ///
     /// # Shapes
-    /// `[copies, U, D]` to `[copies, B, F * D]`.
+    /// `[T * U, D]` to `[T, B, F * D + V]`.
     pub fn pool(&self, batch: &FeatureBatch<B>) -> Tensor<B, 3> {
-        let plan = BagPlan {
-            rows: batch.rows,
-            num_sparse: batch.num_sparse,
-            slots: batch.slots.clone().into_primitive(),
-            bags: batch.bags.as_ref().map(|bags| {
-                let weights = bags.weights.clone().into_primitive().tensor();
-                (bags.segments.clone().into_primitive(), weights)
-            }),
-        };
-        let pooled = B::bag_pool(self.values.clone().into_primitive().tensor(), plan);
-        Tensor::from_primitive(TensorPrimitive::Float(pooled))
+        float(B::bag_pool(self.values.clone().into_primitive().tensor(), batch.plan(self.copies)))
     }
+}
+
+fn float<B: Backend, const D: usize>(tensor: FloatTensor<B>) -> Tensor<B, D> {
+    Tensor::from_primitive(TensorPrimitive::Float(tensor))
 }

@@ -2,7 +2,7 @@
 
 use burn::module::{Module, ParamId};
 use burn::tensor::backend::{AutodiffBackend, Backend};
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Int, Tensor, TensorPrimitive};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -137,8 +137,10 @@ impl EsmmConfig {
 impl<B: EsmmBackend> Esmm<B> {
     /// Logits for inference: running statistics, no dropout, no graph needed.
     pub fn forward(&self, batch: &FeatureBatch<B>) -> FunnelLogits<B> {
-        let touched = self.embeddings.gather(batch);
-        FunnelLogits { conditional: self.towers.forward(tower_input(&touched, batch)) }
+        let table = self.embeddings.table.value().into_primitive().tensor();
+        let plan = batch.arena_plan(self.embeddings.copies());
+        let logits = B::infer_logits(table, plan, self.towers.inference_layers());
+        FunnelLogits { conditional: Tensor::from_primitive(TensorPrimitive::Float(logits)) }
     }
 }
 
@@ -155,8 +157,7 @@ impl<B: AutodiffBackend + EsmmBackend> Esmm<B> {
 impl<B: AutodiffBackend> TouchedRows<B> {
     /// Takes the gradient of the touched rows out of a backward pass; `None` if they took no part in it.
     pub fn take_grads(&self, grads: &mut B::Gradients) -> Option<RowGrads<B::InnerBackend>> {
-        let [copies, touched, dim] = self.values.dims();
-        let grads = self.values.grad_remove(grads)?.reshape([copies * touched, dim]);
+        let grads = self.values.grad_remove(grads)?;
         Some(RowGrads { rows: self.rows.clone().inner(), grads })
     }
 }
@@ -175,16 +176,13 @@ impl<B: Backend> Esmm<B> {
     }
 }
 
-/// Pooled embeddings with the dense values behind them, `[copies, B, F * D + dense]`.
+/// What the towers read, `[T, B, F * D + V]`. Without sparse features the touched rows stay out of the graph.
 fn tower_input<B: EsmmBackend>(touched: &TouchedRows<B>, batch: &FeatureBatch<B>) -> Tensor<B, 3> {
-    let Some(dense) = batch.dense.clone() else {
-        return touched.pool(batch);
-    };
-    let [rows, width] = dense.dims();
-    let copies = touched.values.dims()[0];
-    let dense = dense.unsqueeze::<3>().expand([copies, rows, width]);
-    if batch.num_sparse == 0 {
-        return dense;
+    match &batch.dense {
+        Some(dense) if batch.num_sparse == 0 => {
+            let [rows, width] = dense.dims();
+            dense.clone().unsqueeze::<3>().expand([touched.copies(), rows, width])
+        }
+        _ => touched.pool(batch),
     }
-    Tensor::cat(vec![touched.pool(batch), dense], 2)
 }

@@ -5,7 +5,7 @@
 //! arXiv 1804.07931). This crate is the model alone: no files of data, no training loop, no command line.
 //!
 //! # Letters of shapes
-//! B rows of a batch, F sparse features, D width of an embedding, K stages of the funnel (2: click, conversion),
+//! B rows of a batch, F sparse features, V dense features, D width of an embedding, K stages of the funnel (2: click, conversion),
 //! U distinct table rows that a batch touches, N ids of a batch, R rows of all tables, H width of a hidden layer,
 //! T copies of the tables (1, or K where each tower has its own).
 //!
@@ -50,7 +50,7 @@ mod tower;
 
 pub use backend::EsmmBackend;
 pub use backend::random::DropoutKey;
-pub use batch::{Bags, BatchInput, FeatureBatch, HostBatch, SparseInput};
+pub use batch::{Bags, BatchInput, FeatureBatch, HostBatch, Lookup, SparseInput};
 pub use batch_builder::BatchBuilder;
 pub use embedding::{EmbeddingArena, EmbeddingArenaConfig, TouchedRows};
 pub use error::EsmmError;

@@ -1,12 +1,13 @@
 //! The towers: MLPs of one shape, their weights stacked, one logit each.
 
 use burn::module::{Module, Param};
+use burn::tensor::ops::FloatTensor;
 use burn::tensor::{Tensor, TensorData, TensorPrimitive, backend::Backend};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::backend::random::{Dropout, DropoutKey};
-use crate::backend::{BlockInput, BlockSpec, EsmmBackend, reference};
+use crate::backend::{EsmmBackend, InferenceLayer, LayerInput, LayerOutput, LayerSpec};
 use crate::error::EsmmError;
 use crate::init;
 use crate::state::StateTensor;
@@ -137,27 +138,30 @@ impl TowersConfig {
 }
 
 impl<B: EsmmBackend> Towers<B> {
-    /// Logits for inference: running statistics, no dropout.
-    ///
-    /// # Shapes
-    /// `[1 or K, B, input]` to `[B, K]`.
-    pub fn forward(&self, input: Tensor<B, 3>) -> Tensor<B, 2> {
-        let hidden =
-            self.layers.iter().fold(input, |hidden, layer| layer.forward(hidden, self.config.activation));
-        stack_logits(self.output.forward(hidden))
-    }
-
     /// Logits for training: batch statistics, which also move the running ones, and dropout by `key`.
     ///
     /// # Shapes
     /// `[1 or K, B, input]` to `[B, K]`.
+    ///
+    /// # Panics
+    /// When the input has another width.
     pub fn forward_train(&self, input: Tensor<B, 3>, key: DropoutKey) -> Tensor<B, 2> {
         let mut hidden = input;
         for (index, layer) in self.layers.iter().enumerate() {
             let dropout = key.layer(index, self.config.dropout[index]);
             hidden = layer.forward_train(hidden, self.config.activation, dropout);
         }
-        stack_logits(self.output.forward(hidden))
+        self.output.forward(hidden).squeeze_dim::<2>(2).transpose()
+    }
+
+    /// The layers for [`EsmmBackend::infer_logits`]: running statistics folded to a factor and a shift, no dropout.
+    pub fn inference_layers(&self) -> Vec<InferenceLayer<B>> {
+        let output = self.output.inference_layer(None, Activation::None, unused(&self.output.device()));
+        let hidden = self.layers.iter().map(|layer| {
+            let slope = layer.slope(&layer.linear.device());
+            layer.linear.inference_layer(layer.norm.as_ref(), self.config.activation, slope)
+        });
+        hidden.chain([output]).collect()
     }
 
     /// The shape of the towers.
@@ -167,46 +171,28 @@ impl<B: EsmmBackend> Towers<B> {
 }
 
 impl<B: EsmmBackend> TowerLayer<B> {
-    fn forward(&self, input: Tensor<B, 3>, activation: Activation) -> Tensor<B, 3> {
-        let (weight, bias) = match &self.norm {
-            Some(norm) => norm.fold(self.linear.weight.val(), self.linear.bias.val()),
-            None => (self.linear.weight.val(), self.linear.bias.val()),
-        };
-        let hidden = linear(input, weight, bias);
-        let slope = self.slope(&hidden.device());
-        reference::activate(hidden, slope, activation)
-    }
-
     fn forward_train(
         &self,
         input: Tensor<B, 3>,
         activation: Activation,
         dropout: Option<Dropout>,
     ) -> Tensor<B, 3> {
-        let hidden = self.linear.forward(input);
-        let (rows, device) = (hidden.dims()[1], hidden.device());
-        let unused = || Tensor::<B, 2>::zeros([1, 1], &device);
+        let (rows, device) = (input.dims()[1], self.linear.device());
         let (gamma, beta) = match &self.norm {
             Some(norm) => (norm.gamma.val(), norm.beta.val()),
-            None => (unused(), unused()),
-        };
-        let input = BlockInput {
-            hidden: hidden.into_primitive().tensor(),
-            gamma: gamma.into_primitive().tensor(),
-            beta: beta.into_primitive().tensor(),
-            slope: self.slope(&device).into_primitive().tensor(),
+            None => (unused(&device), unused(&device)),
         };
         let batch_norm = self.norm.is_some();
-        let spec = BlockSpec { batch_norm, epsilon: BATCH_NORM_EPSILON, activation, dropout };
-        let block = B::tower_block(input, spec);
+        let spec = LayerSpec { batch_norm, epsilon: BATCH_NORM_EPSILON, activation, dropout };
+        let layer = self.linear.layer(input, gamma, beta, self.slope(&device), spec);
         if let Some(norm) = &self.norm {
-            norm.observe(float(block.mean), float(block.variance), rows);
+            norm.observe(float(layer.saved.mean), float(layer.saved.variance), rows);
         }
-        float(block.output)
+        float(layer.output)
     }
 
     fn slope(&self, device: &B::Device) -> Tensor<B, 1> {
-        self.slope.as_ref().map_or_else(|| Tensor::zeros([1], device), |slope| slope.val())
+        self.slope.as_ref().map_or_else(|| unused(device), |slope| slope.val())
     }
 }
 
@@ -229,7 +215,56 @@ impl<B: EsmmBackend> StackedLinear<B> {
     /// # Panics
     /// When the input has another width.
     pub fn forward(&self, input: Tensor<B, 3>) -> Tensor<B, 3> {
-        linear(input, self.weight.val(), self.bias.val())
+        let device = self.device();
+        let (gamma, beta, slope) = (unused(&device), unused(&device), unused(&device));
+        float(self.layer(input, gamma, beta, slope, LayerSpec::LINEAR).output)
+    }
+
+    fn layer(
+        &self,
+        input: Tensor<B, 3>,
+        gamma: Tensor<B, 2>,
+        beta: Tensor<B, 2>,
+        slope: Tensor<B, 1>,
+        spec: LayerSpec,
+    ) -> LayerOutput<B> {
+        let (x, w) = (input.dims(), self.weight.dims());
+        assert!(x[2] == w[1] && (x[0] == 1 || x[0] == w[0]), "input {x:?} does not fit the weights {w:?}");
+        let input = LayerInput {
+            input: primitive(input),
+            weight: primitive(self.weight.val()),
+            bias: primitive(self.bias.val()),
+            gamma: primitive(gamma),
+            beta: primitive(beta),
+            slope: primitive(slope),
+        };
+        B::tower_layer(input, spec)
+    }
+
+    fn inference_layer(
+        &self,
+        norm: Option<&StackedBatchNorm<B>>,
+        activation: Activation,
+        slope: Tensor<B, 1>,
+    ) -> InferenceLayer<B> {
+        let (scale, shift) = match norm {
+            Some(norm) => {
+                let (scale, shift) = norm.fold(self.bias.val());
+                (Some(primitive(scale)), shift)
+            }
+            None => (None, self.bias.val()),
+        };
+        InferenceLayer {
+            weight: primitive(self.weight.val()),
+            scale,
+            shift: primitive(shift),
+            activation,
+            slope: primitive(slope),
+        }
+    }
+
+    fn device(&self) -> B::Device {
+        self.weight.val().device()
     }
 }
 
@@ -245,11 +280,11 @@ impl<B: Backend> StackedBatchNorm<B> {
         }
     }
 
-    /// The product before it with this batch norm's running statistics folded in.
-    fn fold(&self, weight: Tensor<B, 3>, bias: Tensor<B, 2>) -> (Tensor<B, 3>, Tensor<B, 2>) {
+    /// Factor and shift behind `x * W` that stand for the bias and the running statistics.
+    fn fold(&self, bias: Tensor<B, 2>) -> (Tensor<B, 2>, Tensor<B, 2>) {
         let scale = self.gamma.val() / (self.running_variance.value() + BATCH_NORM_EPSILON).sqrt();
-        let bias = (bias - self.running_mean.value()) * scale.clone() + self.beta.val();
-        (weight * scale.unsqueeze_dim(1), bias)
+        let shift = (bias - self.running_mean.value()) * scale.clone() + self.beta.val();
+        (scale, shift)
     }
 
     /// Moves the running statistics towards those of a batch of `rows` rows.
@@ -261,18 +296,15 @@ impl<B: Backend> StackedBatchNorm<B> {
     }
 }
 
-fn linear<B: EsmmBackend>(input: Tensor<B, 3>, weight: Tensor<B, 3>, bias: Tensor<B, 2>) -> Tensor<B, 3> {
-    let (x, w) = (input.dims(), weight.dims());
-    assert!(x[2] == w[1] && (x[0] == 1 || x[0] == w[0]), "input {x:?} does not fit the weights {w:?}");
-    let [input, weight] = [input, weight].map(|tensor| tensor.into_primitive().tensor());
-    float(B::stacked_linear(input, weight, bias.into_primitive().tensor()))
+/// Stands for a tensor that is not used.
+fn unused<B: Backend, const D: usize>(device: &B::Device) -> Tensor<B, D> {
+    Tensor::zeros([1; D], device)
 }
 
-/// `[K, B, 1]` to `[B, K]`.
-fn stack_logits<B: Backend>(logits: Tensor<B, 3>) -> Tensor<B, 2> {
-    logits.squeeze_dim::<2>(2).transpose()
-}
-
-fn float<B: Backend, const D: usize>(tensor: burn::tensor::ops::FloatTensor<B>) -> Tensor<B, D> {
+fn float<B: Backend, const D: usize>(tensor: FloatTensor<B>) -> Tensor<B, D> {
     Tensor::from_primitive(TensorPrimitive::Float(tensor))
+}
+
+fn primitive<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> FloatTensor<B> {
+    tensor.into_primitive().tensor()
 }

@@ -1,4 +1,4 @@
-//! Bags, products and the funnel's loss of `EsmmBackend` by finite differences: see `common/differences.rs`.
+//! Bags and the funnel's loss of `EsmmBackend` by finite differences: see `common/differences.rs`.
 #![cfg(feature = "ndarray")]
 #![allow(clippy::unwrap_used)]
 
@@ -12,16 +12,25 @@ use esmm_core::backend::BagPlan;
 /// Bag, slot and weight.
 type Entry = (usize, usize, f64);
 
-/// Entries and touched rows to `[tables, bags * dim]`.
-fn pool(touched: &[f64], entries: &[Entry], sizes: [usize; 4]) -> Vec<f64> {
-    let [tables, num_touched, dim, bags] = sizes;
-    let mut output = vec![0.0; tables * bags * dim];
+/// Tables, touched rows, width of an embedding, rows of the batch, sparse features.
+type Sizes = [usize; 5];
+
+/// Entries, touched rows and dense values to `[tables, rows, features * dim + dense]`.
+fn pool(touched: &[f64], entries: &[Entry], dense: &[f64], sizes: Sizes) -> Vec<f64> {
+    let [tables, num_touched, dim, rows, features] = sizes;
+    let num_dense = dense.len() / rows;
+    let width = features * dim + num_dense;
+    let mut output = vec![0.0; tables * rows * width];
     for table in 0..tables {
         for &(bag, slot, weight) in entries {
+            let start = (table * rows + bag / features) * width + bag % features * dim;
             for d in 0..dim {
-                output[(table * bags + bag) * dim + d] +=
-                    weight * touched[(table * num_touched + slot) * dim + d];
+                output[start + d] += weight * touched[(table * num_touched + slot) * dim + d];
             }
+        }
+        for (row, dense) in dense.chunks_exact(num_dense.max(1)).enumerate() {
+            let end = (table * rows + row + 1) * width;
+            output[end - num_dense..end].copy_from_slice(dense);
         }
     }
     output
@@ -46,74 +55,32 @@ fn bag_pool() {
         ("one empty bag", 1, 1, 1, true, vec![(0, 0, 0.0)]),
     ];
     for (what, rows, num_sparse, num_touched, has_bags, entries) in cases {
-        for (tables, dim, swapped) in [(1, 5, false), (3, 5, false), (3, 5, true), (2, 1, true)] {
-            let what = &format!("{what}, {tables} tables, transposed {swapped}");
-            let bags = rows * num_sparse;
-            let sizes = [tables, num_touched, dim, bags];
-            let (x, weights) = (uniform(2, tables * num_touched * dim), uniform(3, tables * bags * dim));
+        for (tables, dim, num_dense, swapped) in
+            [(1, 5, 0, false), (3, 5, 2, false), (3, 5, 1, true), (2, 1, 0, true)]
+        {
+            let what = &format!("{what}, {tables} tables, {num_dense} dense, transposed {swapped}");
+            let sizes = [tables, num_touched, dim, rows, num_sparse];
+            let width = num_sparse * dim + num_dense;
+            let (x, weights) = (uniform(2, tables * num_touched * dim), uniform(3, tables * rows * width));
+            let dense = uniform(4, rows * num_dense);
             let segments: Vec<_> = entries.iter().map(|entry| entry.0).collect();
             let slots: Vec<_> = entries.iter().map(|entry| entry.1).collect();
             let scales: Vec<_> = entries.iter().map(|entry| entry.2).collect();
             let scales = tensor::<Auto, 1>(&scales, [scales.len()]);
             let plan = BagPlan::<Auto> {
+                tables,
                 rows,
                 num_sparse,
                 slots: ints::<Auto>(&slots),
                 bags: has_bags.then(|| (ints::<Auto>(&segments), primitive(scales))),
+                dense: (num_dense > 0).then(|| primitive(tensor::<Auto, 2>(&dense, [rows, num_dense]))),
             };
-            let leaf = Leaf::new(&x, [tables, num_touched, dim], swapped);
+            let leaf = Leaf::new(&x, [tables * num_touched, dim], swapped);
             let output = float::<Auto, 3>(Auto::bag_pool(primitive(leaf.view()), plan));
-            assert_eq!(output.dims(), [tables, rows, num_sparse * dim], "{what}");
-            let grads = backward(what, output, &pool(&x, &entries, sizes), &weights);
-            let expected = differences(|x| pool(x, &entries, sizes), &x, &weights);
+            assert_eq!(output.dims(), [tables, rows, width], "{what}");
+            let grads = backward(what, output, &pool(&x, &entries, &dense, sizes), &weights);
+            let expected = differences(|x| pool(x, &entries, &dense, sizes), &x, &weights);
             assert_near(what, &leaf.grad(&grads), &expected, ABSOLUTE, RELATIVE);
-        }
-    }
-}
-
-/// `[inputs of one tower or all, rows, width]` times `[towers, width, outputs]` plus `[towers, outputs]`.
-fn products(x: &[f64], w: &[f64], b: &[f64], sizes: [usize; 5]) -> Vec<f64> {
-    let [own, towers, rows, width, outputs] = sizes;
-    let mut output = Vec::with_capacity(towers * rows * outputs);
-    for tower in 0..towers {
-        let x = &x[if own == 1 { 0 } else { tower * rows * width }..];
-        for (row, o) in (0..rows).flat_map(|row| (0..outputs).map(move |o| (row, o))) {
-            let terms = (0..width).map(|i| x[row * width + i] * w[(tower * width + i) * outputs + o]);
-            output.push(terms.sum::<f64>() + b[tower * outputs + o]);
-        }
-    }
-    output
-}
-
-#[test]
-fn stacked_linear() {
-    for (own, towers, rows, width, outputs) in [
-        (1, 3, 7, 5, 9),
-        (3, 3, 7, 5, 9),
-        (1, 2, 1, 3, 1),
-        (2, 2, 1, 1, 1),
-        (1, 1, 4, 3, 2),
-        (1, 4, 2, 17, 1),
-    ] {
-        for swapped in [false, true] {
-            let what = |name| format!("{name}, {own} x {rows} x {width} to {outputs}, transposed {swapped}");
-            let sizes = [own, towers, rows, width, outputs];
-            let x = uniform(4, own * rows * width);
-            let w = uniform(5, towers * width * outputs);
-            let b = uniform(6, towers * outputs);
-            let weights = uniform(7, towers * rows * outputs);
-            let input = Leaf::new(&x, [own, rows, width], swapped);
-            let weight = Leaf::new(&w, [towers, width, outputs], swapped);
-            let bias = Leaf::new(&b, [towers, outputs], swapped);
-            let [x_view, w_view] = [&input, &weight].map(|leaf| primitive(leaf.view()));
-            let output = float::<Auto, 3>(Auto::stacked_linear(x_view, w_view, primitive(bias.view())));
-            let grads = backward(&what("linear"), output, &products(&x, &w, &b, sizes), &weights);
-            let expected = differences(|x| products(x, &w, &b, sizes), &x, &weights);
-            assert_near(&what("input"), &input.grad(&grads), &expected, ABSOLUTE, RELATIVE);
-            let expected = differences(|w| products(&x, w, &b, sizes), &w, &weights);
-            assert_near(&what("weight"), &weight.grad(&grads), &expected, ABSOLUTE, RELATIVE);
-            let expected = differences(|b| products(&x, &w, b, sizes), &b, &weights);
-            assert_near(&what("bias"), &bias.grad(&grads), &expected, ABSOLUTE, RELATIVE);
         }
     }
 }

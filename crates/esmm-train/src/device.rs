@@ -22,9 +22,9 @@ pub enum DeviceName {
 }
 
 /// Work that runs on whichever backend a [`DeviceName`] selects.
-pub trait OnDevice {
+pub trait OnDevice: Send {
     /// What comes out.
-    type Output;
+    type Output: Send;
 
     /// The work.
     ///
@@ -68,9 +68,9 @@ impl DeviceName {
     pub fn run<W: OnDevice>(self, work: W) -> Result<W::Output, TrainError> {
         match self {
             #[cfg(feature = "ndarray")]
-            Self::NdArray => work.run::<burn::backend::Autodiff<burn_ndarray::NdArray>>(Default::default()),
+            Self::NdArray => on_worker(|| work.run::<burn::backend::Autodiff<burn_ndarray::NdArray>>(Default::default())),
             #[cfg(feature = "flex")]
-            Self::Flex => work.run::<burn::backend::Autodiff<burn_flex::Flex>>(Default::default()),
+            Self::Flex => on_worker(|| work.run::<burn::backend::Autodiff<burn_flex::Flex>>(Default::default())),
             #[cfg(feature = "wgpu")]
             Self::Wgpu(index) => {
                 let device = match index {
@@ -99,6 +99,13 @@ impl DeviceName {
             Self::Cuda(_) => "cuda",
         }
     }
+}
+
+/// Runs the work on a thread of the pool that the kernels of the CPU backends use: it starts each of them itself,
+/// instead of waking another thread and waiting for it.
+#[cfg(any(feature = "ndarray", feature = "flex"))]
+fn on_worker<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    rayon::scope(|_| work())
 }
 
 fn how(backend: &str) -> String {

@@ -7,7 +7,7 @@ use esmm_core::{Esmm, EsmmBackend, EsmmConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::config::TrainConfig;
-use crate::data::loader::{BatchLoader, BatchLoaderConfig};
+use crate::data::loader::{BatchLoader, BatchLoaderConfig, Purpose};
 use crate::data::{Dataset, FittedEncoders, LoadReport, load_splits};
 use crate::error::TrainError;
 use crate::evaluation::{Evaluation, EvaluationPlan};
@@ -161,7 +161,7 @@ pub fn evaluate<B: EsmmBackend>(
         schema: config.schema.clone(),
         stages: stages.len(),
         batch_size: EVALUATION_BATCH,
-        shuffle: None,
+        purpose: Purpose::Scoring,
     };
     let loader: BatchLoader<B> = loader.init(data.clone(), device);
     EvaluationPlan::of(stages, data).evaluate(model, &loader, |_, _| {})

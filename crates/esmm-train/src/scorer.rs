@@ -83,7 +83,7 @@ impl<B: EsmmBackend> Scorer<B> {
         let sparse: Vec<SparseInput<'_>> = encoded.sparse.iter().map(SparseColumn::as_input).collect();
         let dense: Vec<&[f32]> = encoded.dense.iter().map(Vec::as_slice).collect();
         let input = BatchInput { rows: encoded.rows, sparse: &sparse, dense: &dense };
-        let batch = self.builder.build(input)?.to_device(&self.device);
+        let batch = self.builder.build_for_inference(input)?.to_device(&self.device);
         Ok(self.weights.forward(&batch))
     }
 }

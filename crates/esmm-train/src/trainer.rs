@@ -9,7 +9,7 @@ use esmm_core::{EsmmBackend, EsmmConfig};
 
 use crate::checkpoint::{Checkpoints, TrainingState};
 use crate::data::Dataset;
-use crate::data::loader::{BatchLoader, BatchLoaderConfig};
+use crate::data::loader::{BatchLoader, BatchLoaderConfig, Purpose};
 use crate::error::TrainError;
 use crate::learner::EsmmLearnerConfig;
 use crate::metric::{ExactAuc, StepLoss};
@@ -99,10 +99,10 @@ where
     B::InnerBackend: EsmmBackend,
 {
     let train_loader: BatchLoader<B> =
-        config.loader(config.batch_size, Some(config.seed)).init(data.train.clone(), device);
+        config.loader(config.batch_size, Purpose::Training { seed: config.seed }).init(data.train.clone(), device);
     let valid_data = data.valid.clone().unwrap_or_else(|| Arc::new(data.train.take(&[])));
     let valid_loader: BatchLoader<B::InnerBackend> =
-        config.loader(EVALUATION_BATCH, None).init(valid_data, device);
+        config.loader(EVALUATION_BATCH, Purpose::Scoring).init(valid_data, device);
 
     let optimizer = SharedOptimizer::new(&config.towers);
     let mut learner = config.learner.clone().init(config.model.init::<B>(device)?);
@@ -146,12 +146,12 @@ where
 }
 
 impl TrainerConfig {
-    fn loader(&self, batch_size: usize, shuffle: Option<u64>) -> BatchLoaderConfig {
+    fn loader(&self, batch_size: usize, purpose: Purpose) -> BatchLoaderConfig {
         BatchLoaderConfig {
             schema: self.model.schema.clone(),
             stages: self.stages.len(),
             batch_size,
-            shuffle,
+            purpose,
         }
     }
 }

@@ -8,53 +8,72 @@ use burn::tensor::TensorMetadata;
 use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
 
-use super::{BagPlan, BlockInput, BlockOutput, BlockSpec, EsmmBackend, RowState, RowUpdate};
+use super::{
+    BagPlan, EsmmBackend, InferenceLayer, LayerInput, LayerOutput, LayerSaved, LayerSpec, RowState, RowUpdate,
+};
 
 impl<B: EsmmBackend, C: CheckpointStrategy> EsmmBackend for Autodiff<B, C> {
-    fn bag_pool(touched: FloatTensor<Self>, plan: BagPlan<Self>) -> FloatTensor<Self> {
+    /// Not part of a graph.
+    fn gather_rows(table: FloatTensor<Self>, rows: IntTensor<Self>) -> FloatTensor<Self> {
+        Self::from_inner(B::gather_rows(table.primitive, rows))
+    }
+
+    fn bag_pool(table: FloatTensor<Self>, plan: BagPlan<Self>) -> FloatTensor<Self> {
         let plan = inner_plan(plan);
-        let num_touched = touched.primitive.shape()[1];
-        match BagPool.prepare::<C>([touched.node]).compute_bound().stateful() {
+        let num_rows = table.primitive.shape()[0] / plan.tables;
+        match BagPool.prepare::<C>([table.node]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                let output = B::bag_pool(touched.primitive, plan.clone());
-                prep.finish((plan, num_touched), output)
+                let output = B::bag_pool(table.primitive, plan.clone());
+                prep.finish((plan, num_rows), output)
             }
-            OpsKind::UnTracked(prep) => prep.finish(B::bag_pool(touched.primitive, plan)),
+            OpsKind::UnTracked(prep) => prep.finish(B::bag_pool(table.primitive, plan)),
         }
     }
 
-    fn stacked_linear(
-        input: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-    ) -> FloatTensor<Self> {
-        let nodes = [input.node, weight.node, bias.node];
-        let (input, weight, bias) = (input.primitive, weight.primitive, bias.primitive);
-        match StackedLinear.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => {
-                let output = B::stacked_linear(input.clone(), weight.clone(), bias);
-                prep.finish((input, weight), output)
-            }
-            OpsKind::UnTracked(prep) => prep.finish(B::stacked_linear(input, weight, bias)),
-        }
-    }
-
-    fn tower_block(input: BlockInput<Self>, spec: BlockSpec) -> BlockOutput<Self> {
-        let nodes = [input.hidden.node, input.gamma.node, input.beta.node, input.slope.node];
-        let input = BlockInput::<B> {
-            hidden: input.hidden.primitive,
+    fn tower_layer(input: LayerInput<Self>, spec: LayerSpec) -> LayerOutput<Self> {
+        let nodes = [
+            input.input.node,
+            input.weight.node,
+            input.bias.node,
+            input.gamma.node,
+            input.beta.node,
+            input.slope.node,
+        ];
+        let input = LayerInput::<B> {
+            input: input.input.primitive,
+            weight: input.weight.primitive,
+            bias: input.bias.primitive,
             gamma: input.gamma.primitive,
             beta: input.beta.primitive,
             slope: input.slope.primitive,
         };
-        let block = B::tower_block(input.clone(), spec);
-        let mean = Self::from_inner(block.mean.clone());
-        let variance = Self::from_inner(block.variance.clone());
-        let output = match TowerBlock.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish((input, block.mean, block.variance, spec), block.output),
-            OpsKind::UnTracked(prep) => prep.finish(block.output),
+        let LayerOutput { output, saved } = B::tower_layer(input.clone(), spec);
+        let outside = LayerSaved {
+            hidden: Self::from_inner(saved.hidden.clone()),
+            mean: Self::from_inner(saved.mean.clone()),
+            variance: Self::from_inner(saved.variance.clone()),
         };
-        BlockOutput { output, mean, variance }
+        let output = match TowerLayer.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((input, saved, spec), output),
+            OpsKind::UnTracked(prep) => prep.finish(output),
+        };
+        LayerOutput { output, saved: outside }
+    }
+
+    /// Not part of a graph.
+    fn infer_logits(
+        table: FloatTensor<Self>,
+        plan: BagPlan<Self>,
+        layers: Vec<InferenceLayer<Self>>,
+    ) -> FloatTensor<Self> {
+        let layers = layers.into_iter().map(|layer| InferenceLayer {
+            weight: layer.weight.primitive,
+            scale: layer.scale.map(|scale| scale.primitive),
+            shift: layer.shift.primitive,
+            activation: layer.activation,
+            slope: layer.slope.primitive,
+        });
+        Self::from_inner(B::infer_logits(table.primitive, inner_plan(plan), layers.collect()))
     }
 
     fn funnel_loss(logits: FloatTensor<Self>, reached: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -89,10 +108,12 @@ impl<B: EsmmBackend, C: CheckpointStrategy> EsmmBackend for Autodiff<B, C> {
 
 fn inner_plan<B: EsmmBackend, C: CheckpointStrategy>(plan: BagPlan<Autodiff<B, C>>) -> BagPlan<B> {
     BagPlan {
+        tables: plan.tables,
         rows: plan.rows,
         num_sparse: plan.num_sparse,
         slots: plan.slots,
         bags: plan.bags.map(|(segments, weights)| (segments, weights.primitive)),
+        dense: plan.dense.map(|dense| dense.primitive),
     }
 }
 
@@ -104,43 +125,25 @@ impl<B: EsmmBackend> Backward<B, 1> for BagPool {
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
         let grad = grads.consume::<B>(&ops.node);
-        let [touched] = ops.parents;
-        let (plan, num_touched) = ops.state;
-        if let Some(node) = touched {
-            grads.register::<B>(node.id, B::bag_pool_backward(grad, plan, num_touched));
+        let [table] = ops.parents;
+        let (plan, num_rows) = ops.state;
+        if let Some(node) = table {
+            grads.register::<B>(node.id, B::bag_pool_backward(grad, plan, num_rows));
         }
     }
 }
 
 #[derive(Debug)]
-struct StackedLinear;
+struct TowerLayer;
 
-impl<B: EsmmBackend> Backward<B, 3> for StackedLinear {
-    type State = (FloatTensor<B>, FloatTensor<B>);
+impl<B: EsmmBackend> Backward<B, 6> for TowerLayer {
+    type State = (LayerInput<B>, LayerSaved<B>, LayerSpec);
 
-    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+    fn backward(self, ops: Ops<Self::State, 6>, grads: &mut Gradients, _: &mut Checkpointer) {
         let grad = grads.consume::<B>(&ops.node);
-        let (input, weight) = ops.state;
-        let parts = B::stacked_linear_backward(input, weight, grad);
-        for (node, part) in ops.parents.into_iter().zip(parts) {
-            if let Some(node) = node {
-                grads.register::<B>(node.id, part);
-            }
-        }
-    }
-}
-
-#[derive(Debug)]
-struct TowerBlock;
-
-impl<B: EsmmBackend> Backward<B, 4> for TowerBlock {
-    type State = (BlockInput<B>, FloatTensor<B>, FloatTensor<B>, BlockSpec);
-
-    fn backward(self, ops: Ops<Self::State, 4>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let grad = grads.consume::<B>(&ops.node);
-        let (input, mean, variance, spec) = ops.state;
-        let parts = B::tower_block_backward(input, mean, variance, grad, spec);
-        let parts = [parts.hidden, parts.gamma, parts.beta, parts.slope];
+        let (input, saved, spec) = ops.state;
+        let parts = B::tower_layer_backward(input, saved, grad, spec);
+        let parts = [parts.input, parts.weight, parts.bias, parts.gamma, parts.beta, parts.slope];
         for (node, part) in ops.parents.into_iter().zip(parts) {
             if let Some(node) = node {
                 grads.register::<B>(node.id, part);

@@ -1,10 +1,14 @@
 //! What this model asks of a Burn backend beyond Burn's own operations.
 //!
 //! [`EsmmBackend`] is a handful of fused operations. Each has a default body made of Burn's operations
-//! ([`mod@reference`]), which is its definition: a kernel that replaces it must compute the same. `autodiff.rs` gives
-//! the differentiated ones a hand-written backward, which calls the matching `*_backward` operation.
+//! ([`mod@reference`]), which is its definition: a kernel that replaces it must compute the same. `cpu/` replaces them
+//! for NdArray and Flex. `autodiff.rs` gives the differentiated ones a hand-written backward, which calls the matching
+//! `*_backward` operation.
 
 mod autodiff;
+#[cfg(feature = "cpu-kernels")]
+#[allow(unsafe_code, reason = "gemm's raw pointers, and memory that is not cleared before it is written")]
+mod cpu;
 pub mod random;
 pub mod reference;
 
@@ -16,19 +20,23 @@ use crate::tower::Activation;
 /// Which entries make up which bag: see [`FeatureBatch`](crate::FeatureBatch).
 #[derive(Debug, Clone)]
 pub struct BagPlan<B: Backend> {
+    /// Copies of the table, T: 1, or K where towers have their own.
+    pub tables: usize,
     /// Rows of the batch, B.
     pub rows: usize,
     /// Sparse features, F.
     pub num_sparse: usize,
-    /// Place of each entry among the touched rows, `[N]`.
+    /// Row that each entry reads in every copy of the table, `[N]`.
     pub slots: IntTensor<B>,
     /// Bag of each entry and its weight, `[N]` each; `None` when entry `i` is bag `i` with weight 1.
     pub bags: Option<(IntTensor<B>, FloatTensor<B>)>,
+    /// Values that follow the bags of each row, `[B, V]`.
+    pub dense: Option<FloatTensor<B>>,
 }
 
-/// What follows the product in a hidden layer of all towers.
+/// What happens around the product in a layer of all towers.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct BlockSpec {
+pub struct LayerSpec {
     /// Normalize with the statistics of this batch.
     pub batch_norm: bool,
     /// Added to the variance.
@@ -39,40 +47,83 @@ pub struct BlockSpec {
     pub dropout: Option<random::Dropout>,
 }
 
-/// The tensors that [`EsmmBackend::tower_block`] reads. Unused ones hold a single zero.
+impl LayerSpec {
+    /// The product and nothing behind it.
+    pub const LINEAR: Self =
+        Self { batch_norm: false, epsilon: 0.0, activation: Activation::None, dropout: None };
+
+    /// Whether nothing follows the product.
+    pub fn is_linear(&self) -> bool {
+        !self.batch_norm && self.activation == Activation::None && self.dropout.is_none()
+    }
+}
+
+/// The tensors that [`EsmmBackend::tower_layer`] reads. Unused ones hold a single zero.
 #[derive(Debug, Clone)]
-pub struct BlockInput<B: Backend> {
-    /// `[K, B, H]`.
-    pub hidden: FloatTensor<B>,
-    /// Scale of the batch norm, `[K, H]`.
+pub struct LayerInput<B: Backend> {
+    /// `[1 or K, B, I]`: an input of one tower is read by all.
+    pub input: FloatTensor<B>,
+    /// `[K, I, O]`.
+    pub weight: FloatTensor<B>,
+    /// `[K, O]`.
+    pub bias: FloatTensor<B>,
+    /// Scale of the batch norm, `[K, O]`.
     pub gamma: FloatTensor<B>,
-    /// Shift of the batch norm, `[K, H]`.
+    /// Shift of the batch norm, `[K, O]`.
     pub beta: FloatTensor<B>,
     /// Slope of a PReLU, `[K]`.
     pub slope: FloatTensor<B>,
 }
 
-/// What [`EsmmBackend::tower_block`] gives.
+/// What [`EsmmBackend::tower_layer`] gives.
 #[derive(Debug, Clone)]
-pub struct BlockOutput<B: Backend> {
-    /// `[K, B, H]`.
+pub struct LayerOutput<B: Backend> {
+    /// `[K, B, O]`.
     pub output: FloatTensor<B>,
-    /// Mean over the batch, `[K, H]`; one zero without batch norm.
+    /// What the way back needs.
+    pub saved: LayerSaved<B>,
+}
+
+/// What the backward pass of a layer reads besides its input.
+#[derive(Debug, Clone)]
+pub struct LayerSaved<B: Backend> {
+    /// The product with its bias, `[K, B, O]`.
+    pub hidden: FloatTensor<B>,
+    /// Mean of the product over the batch, `[K, O]`; one zero without batch norm.
     pub mean: FloatTensor<B>,
-    /// Biased variance over the batch, `[K, H]`; one zero without batch norm.
+    /// Its biased variance, `[K, O]`; one zero without batch norm.
     pub variance: FloatTensor<B>,
 }
 
-/// Gradients with respect to a [`BlockInput`].
+/// Gradients with respect to a [`LayerInput`]. Those of unused tensors hold a single zero.
 #[derive(Debug, Clone)]
-pub struct BlockGrads<B: Backend> {
-    /// `[K, B, H]`.
-    pub hidden: FloatTensor<B>,
-    /// `[K, H]`.
+pub struct LayerGrads<B: Backend> {
+    /// `[1 or K, B, I]`.
+    pub input: FloatTensor<B>,
+    /// `[K, I, O]`.
+    pub weight: FloatTensor<B>,
+    /// `[K, O]`.
+    pub bias: FloatTensor<B>,
+    /// `[K, O]`.
     pub gamma: FloatTensor<B>,
-    /// `[K, H]`.
+    /// `[K, O]`.
     pub beta: FloatTensor<B>,
     /// `[K]`.
+    pub slope: FloatTensor<B>,
+}
+
+/// A layer of all towers for inference: `activation(x * W * scale + shift)`.
+#[derive(Debug, Clone)]
+pub struct InferenceLayer<B: Backend> {
+    /// `[K, I, O]`.
+    pub weight: FloatTensor<B>,
+    /// Factor of each output, `[K, O]`; `None` for 1.
+    pub scale: Option<FloatTensor<B>>,
+    /// `[K, O]`.
+    pub shift: FloatTensor<B>,
+    /// The activation.
+    pub activation: Activation,
+    /// Slope of a PReLU, `[K]`; else one zero.
     pub slope: FloatTensor<B>,
 }
 
@@ -126,61 +177,62 @@ pub struct RowState<B: Backend> {
 /// Every method has a default body, so `impl EsmmBackend for MyBackend {}` is enough. The letters of the shapes are
 /// declared in the [crate documentation](crate).
 pub trait EsmmBackend: Backend {
-    /// Weighted sums of touched rows, bag by bag.
+    /// Copies rows of a table. Not differentiable.
     ///
     /// # Shapes
-    /// `touched [T, U, D]` to `[T, B, F * D]`, T = 1, or K where towers have their own tables.
-    fn bag_pool(touched: FloatTensor<Self>, plan: BagPlan<Self>) -> FloatTensor<Self> {
-        reference::bag_pool::<Self>(touched, plan)
+    /// `table [R, D]`, `rows [N]` to `[N, D]`.
+    fn gather_rows(table: FloatTensor<Self>, rows: IntTensor<Self>) -> FloatTensor<Self> {
+        reference::gather_rows::<Self>(table, rows)
     }
 
-    /// Gradient of [`bag_pool`](Self::bag_pool) with respect to the touched rows.
+    /// Weighted sums of table rows, bag by bag, with the dense values behind them.
     ///
     /// # Shapes
-    /// `grad [T, B, F * D]` to `[T, U, D]`, U = `num_touched`.
+    /// `table [T * U, D]` to `[T, B, F * D + V]`.
+    fn bag_pool(table: FloatTensor<Self>, plan: BagPlan<Self>) -> FloatTensor<Self> {
+        reference::bag_pool::<Self>(table, plan)
+    }
+
+    /// Gradient of [`bag_pool`](Self::bag_pool) with respect to the rows of the table.
+    ///
+    /// # Shapes
+    /// `grad [T, B, F * D + V]` to `[T * U, D]`, U = `num_rows`.
     fn bag_pool_backward(
         grad: FloatTensor<Self>,
         plan: BagPlan<Self>,
-        num_touched: usize,
+        num_rows: usize,
     ) -> FloatTensor<Self> {
-        reference::bag_pool_backward::<Self>(grad, plan, num_touched)
+        reference::bag_pool_backward::<Self>(grad, plan, num_rows)
     }
 
-    /// `x * W + b` of all towers. An input of one tower is read by all.
+    /// A layer of all towers in training: `x * W + b`, batch norm with batch statistics, activation, dropout.
+    fn tower_layer(input: LayerInput<Self>, spec: LayerSpec) -> LayerOutput<Self> {
+        reference::tower_layer::<Self>(input, spec)
+    }
+
+    /// Gradients of [`tower_layer`](Self::tower_layer).
     ///
     /// # Shapes
-    /// `input [1 or K, B, I]`, `weight [K, I, O]`, `bias [K, O]` to `[K, B, O]`.
-    fn stacked_linear(
-        input: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
+    /// `grad [K, B, O]`; `saved` as the layer gave it.
+    fn tower_layer_backward(
+        input: LayerInput<Self>,
+        saved: LayerSaved<Self>,
+        grad: FloatTensor<Self>,
+        spec: LayerSpec,
+    ) -> LayerGrads<Self> {
+        reference::tower_layer_backward::<Self>(input, saved, grad, spec)
+    }
+
+    /// All layers of all towers on the pooled table, for inference. Not differentiable.
+    ///
+    /// # Shapes
+    /// `table [T * R, D]` to `[B, K]`.
+    fn infer_logits(
+        table: FloatTensor<Self>,
+        plan: BagPlan<Self>,
+        layers: Vec<InferenceLayer<Self>>,
     ) -> FloatTensor<Self> {
-        reference::stacked_linear::<Self>(input, weight, bias)
-    }
-
-    /// Gradients of [`stacked_linear`](Self::stacked_linear) with respect to input, weight and bias.
-    fn stacked_linear_backward(
-        input: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-    ) -> [FloatTensor<Self>; 3] {
-        reference::stacked_linear_backward::<Self>(input, weight, grad)
-    }
-
-    /// Batch norm with batch statistics, activation, dropout.
-    fn tower_block(input: BlockInput<Self>, spec: BlockSpec) -> BlockOutput<Self> {
-        reference::tower_block::<Self>(input, spec)
-    }
-
-    /// Gradients of [`tower_block`](Self::tower_block); `mean` and `variance` as it gave them.
-    fn tower_block_backward(
-        input: BlockInput<Self>,
-        mean: FloatTensor<Self>,
-        variance: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-        spec: BlockSpec,
-    ) -> BlockGrads<Self> {
-        reference::tower_block_backward::<Self>(input, mean, variance, grad, spec)
+        reference::infer_logits::<Self>(table, plan, layers)
     }
 
     /// Mean cross-entropy of reaching each stage, over all impressions: eq. 3 of arXiv 1804.07931, extended to K
@@ -217,12 +269,6 @@ pub trait EsmmBackend: Backend {
         reference::update_rows::<Self>(state, rows, grads, update)
     }
 }
-
-#[cfg(feature = "ndarray")]
-impl EsmmBackend for burn_ndarray::NdArray {}
-
-#[cfg(feature = "flex")]
-impl EsmmBackend for burn_flex::Flex {}
 
 #[cfg(feature = "wgpu")]
 impl EsmmBackend for burn_wgpu::Wgpu {}

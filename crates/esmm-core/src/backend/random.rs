@@ -65,18 +65,32 @@ const ROUNDS: usize = 13;
 /// 64 random bits of a key and a counter.
 #[inline]
 pub fn threefry(key: [u32; 2], counter: [u32; 2]) -> [u32; 2] {
+    threefry_lanes(key, counter.map(|word| [word])).map(|[word]| word)
+}
+
+/// [`threefry`] of several counters at once, round by round, so that a compiler can use a vector for the lanes.
+#[inline(always)]
+pub(crate) fn threefry_lanes<const LANES: usize>(key: [u32; 2], counters: [[u32; LANES]; 2]) -> [[u32; LANES]; 2] {
     let keys = [key[0], key[1], PARITY ^ key[0] ^ key[1]];
-    let mut x = [counter[0].wrapping_add(keys[0]), counter[1].wrapping_add(keys[1])];
+    let [mut x, mut y] = counters;
+    for lane in 0..LANES {
+        x[lane] = x[lane].wrapping_add(keys[0]);
+        y[lane] = y[lane].wrapping_add(keys[1]);
+    }
     for round in 0..ROUNDS {
-        x[0] = x[0].wrapping_add(x[1]);
-        x[1] = x[1].rotate_left(ROTATIONS[round % 8]) ^ x[0];
+        for lane in 0..LANES {
+            x[lane] = x[lane].wrapping_add(y[lane]);
+            y[lane] = y[lane].rotate_left(ROTATIONS[round % 8]) ^ x[lane];
+        }
         if round % 4 == 3 {
             let injection = round / 4 + 1;
-            x[0] = x[0].wrapping_add(keys[injection % 3]);
-            x[1] = x[1].wrapping_add(keys[(injection + 1) % 3]).wrapping_add(injection as u32);
+            for lane in 0..LANES {
+                x[lane] = x[lane].wrapping_add(keys[injection % 3]);
+                y[lane] = y[lane].wrapping_add(keys[(injection + 1) % 3]).wrapping_add(injection as u32);
+            }
         }
     }
-    x
+    [x, y]
 }
 
 #[cfg(test)]

@@ -58,8 +58,20 @@ pub struct BatchLoaderConfig {
     pub stages: usize,
     /// Rows of a batch; the last one may be shorter, no row is left out.
     pub batch_size: usize,
-    /// Seed of the order, or the order of the data.
-    pub shuffle: Option<u64>,
+    /// What the batches are for.
+    pub purpose: Purpose,
+}
+
+/// What batches are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Training: shuffled, and with the distinct rows that a batch touches.
+    Training {
+        /// Seed of the order.
+        seed: u64,
+    },
+    /// Scoring: in the order of the data, and without looking for distinct rows.
+    Scoring,
 }
 
 /// Hands out a [`Dataset`] in batches, in an order that depends on seed and pass alone.
@@ -91,7 +103,7 @@ impl<B: Backend> BatchLoader<B> {
 
     fn order(&self) -> Vec<u32> {
         let mut order: Vec<u32> = (0..self.dataset.rows as u32).collect();
-        if let Some(seed) = self.config.shuffle {
+        if let Purpose::Training { seed } = self.config.purpose {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
             rng.set_stream(self.position.epoch.fetch_add(1, Ordering::Relaxed));
             order.shuffle(&mut rng);
@@ -109,7 +121,7 @@ impl<B: Backend> DataLoader<B, EsmmBatch<B>> for BatchLoader<B> {
         thread::spawn(move || {
             let mut builder = BatchBuilder::new(&config.schema);
             for rows in order.chunks(config.batch_size).skip(skip) {
-                if sender.send(dataset.host_batch(rows, &config.schema, &mut builder)).is_err() {
+                if sender.send(dataset.host_batch(rows, &config, &mut builder)).is_err() {
                     return;
                 }
             }
@@ -195,24 +207,23 @@ impl Dataset {
         }
     }
 
-    /// The rows as a de-duplicated batch with their labels.
-    ///
-    /// # Panics
-    /// When the dataset was not encoded for this schema.
-    pub fn host_batch(
+    /// The rows as a batch with their labels.
+    fn host_batch(
         &self,
         rows: &[u32],
-        schema: &FeatureSchema,
+        config: &BatchLoaderConfig,
         builder: &mut BatchBuilder,
     ) -> (HostBatch, RowLabels) {
         let part = self.take(rows);
         let sparse: Vec<SparseInput<'_>> = part.sparse.iter().map(SparseColumn::as_input).collect();
         let dense: Vec<&[f32]> = part.dense.iter().map(Vec::as_slice).collect();
         let input = BatchInput { rows: part.rows, sparse: &sparse, dense: &dense };
-        let batch = match builder.build(input) {
-            Ok(batch) => batch,
-            Err(error) => panic!("the dataset does not fit the schema {schema:?}: {error}"),
+        let batch = match config.purpose {
+            Purpose::Training { .. } => builder.build(input),
+            Purpose::Scoring => builder.build_for_inference(input),
         };
+        let batch = batch
+            .unwrap_or_else(|error| panic!("the dataset does not fit the schema {:?}: {error}", config.schema));
         (batch, RowLabels { depth: part.depth, group: part.group, truth: part.truth })
     }
 }

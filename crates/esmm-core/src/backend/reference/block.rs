@@ -1,68 +1,75 @@
 //! Batch norm, activation and dropout, forward and backward.
 
 use burn::tensor::backend::Backend;
-use burn::tensor::ops::FloatTensor;
 use burn::tensor::{Tensor, TensorData};
 
-use super::{float, primitive};
+use crate::backend::LayerSpec;
 use crate::backend::random::Dropout;
-use crate::backend::{BlockGrads, BlockInput, BlockOutput, BlockSpec};
 use crate::tower::Activation;
 
-/// See [`EsmmBackend::tower_block`](crate::EsmmBackend::tower_block).
-pub fn tower_block<B: Backend>(input: BlockInput<B>, spec: BlockSpec) -> BlockOutput<B> {
-    let hidden = float::<B, 3>(input.hidden);
-    let (mean, variance) = match spec.batch_norm {
-        true => statistics(hidden.clone()),
-        false => (placeholder(&hidden), placeholder(&hidden)),
-    };
-    let (gamma, beta) = (float(input.gamma), float(input.beta));
-    let (_, normalized) = normalize(hidden, &mean, &variance, gamma, beta, spec);
-    let activated = activate(normalized, float(input.slope), spec.activation);
-    let output = match spec.dropout {
-        Some(dropout) => activated.clone() * dropout_factors(&activated, dropout),
-        None => activated,
-    };
-    BlockOutput { output: primitive(output), mean: primitive(mean), variance: primitive(variance) }
+/// The tensors of what follows a product. Unused ones hold a single zero.
+#[derive(Debug, Clone)]
+pub(super) struct Block<B: Backend> {
+    /// `[K, B, O]`.
+    pub(super) hidden: Tensor<B, 3>,
+    /// Scale of the batch norm, `[K, O]`.
+    pub(super) gamma: Tensor<B, 2>,
+    /// Shift of the batch norm, `[K, O]`.
+    pub(super) beta: Tensor<B, 2>,
+    /// Slope of a PReLU, `[K]`.
+    pub(super) slope: Tensor<B, 1>,
 }
 
-/// See [`EsmmBackend::tower_block_backward`](crate::EsmmBackend::tower_block_backward).
-pub fn tower_block_backward<B: Backend>(
-    input: BlockInput<B>,
-    mean: FloatTensor<B>,
-    variance: FloatTensor<B>,
-    grad: FloatTensor<B>,
-    spec: BlockSpec,
+/// Gradients with respect to a [`Block`].
+pub(super) type BlockGrads<B> = Block<B>;
+
+/// Mean and biased variance over the batch, `[K, O]` each; zeros `[1, 1]` without batch norm.
+pub(super) fn statistics<B: Backend>(hidden: &Tensor<B, 3>, spec: LayerSpec) -> [Tensor<B, 2>; 2] {
+    if !spec.batch_norm {
+        return [placeholder(hidden), placeholder(hidden)];
+    }
+    let mean = hidden.clone().mean_dim(1);
+    let variance = (hidden.clone() - mean.clone()).powi_scalar(2).mean_dim(1);
+    [mean.squeeze_dim(1), variance.squeeze_dim(1)]
+}
+
+/// Batch norm with these statistics, activation, dropout.
+pub(super) fn block<B: Backend>(block: Block<B>, [mean, variance]: &[Tensor<B, 2>; 2], spec: LayerSpec) -> Tensor<B, 3> {
+    let (_, normalized) = normalize(block.hidden, mean, variance, block.gamma, block.beta, spec);
+    let activated = activate(normalized, block.slope, spec.activation);
+    match spec.dropout {
+        Some(dropout) => activated.clone() * dropout_factors(&activated, dropout),
+        None => activated,
+    }
+}
+
+/// Gradients of [`block()`], through the statistics too.
+pub(super) fn block_backward<B: Backend>(
+    block: Block<B>,
+    [mean, variance]: &[Tensor<B, 2>; 2],
+    grad: Tensor<B, 3>,
+    spec: LayerSpec,
 ) -> BlockGrads<B> {
-    let hidden = float::<B, 3>(input.hidden);
-    let (mean, variance) = (float::<B, 2>(mean), float::<B, 2>(variance));
-    let (gamma, slope) = (float::<B, 2>(input.gamma), float::<B, 1>(input.slope));
-    let (centred, normalized) =
-        normalize(hidden.clone(), &mean, &variance, gamma.clone(), float(input.beta), spec);
-    let grad = float::<B, 3>(grad);
+    let Block { hidden, gamma, beta, slope } = block;
+    let (centred, normalized) = normalize(hidden.clone(), mean, variance, gamma.clone(), beta, spec);
     let grad = match spec.dropout {
         Some(dropout) => grad.clone() * dropout_factors(&grad, dropout),
         None => grad,
     };
-    let (grad, slope_grad) = activate_backward(normalized, slope, grad, spec.activation);
+    let (grad, slope) = activate_backward(normalized, slope, grad, spec.activation);
     if !spec.batch_norm {
-        let zero = primitive(placeholder(&hidden));
-        return BlockGrads { hidden: primitive(grad), gamma: zero.clone(), beta: zero, slope: slope_grad };
+        let zero = placeholder(&hidden);
+        return Block { hidden: grad, gamma: zero.clone(), beta: zero, slope };
     }
     // Divisions: `recip` of burn-ndarray 0.21 is an estimate of 12 to 14 bits where it uses SIMD.
-    let std = (variance + spec.epsilon).sqrt().unsqueeze_dim::<3>(1);
+    let std = (variance.clone() + spec.epsilon).sqrt().unsqueeze_dim::<3>(1);
     let standard = centred / std.clone();
     let beta_grad = grad.clone().sum_dim(1);
     let gamma_grad = (grad.clone() * standard.clone()).sum_dim(1);
     let rows = hidden.dims()[1] as f64;
     let centred_grad = grad - beta_grad.clone() / rows - standard * (gamma_grad.clone() / rows);
     let hidden_grad = centred_grad * (gamma.unsqueeze_dim::<3>(1) / std);
-    BlockGrads {
-        hidden: primitive(hidden_grad),
-        gamma: primitive(gamma_grad.squeeze_dim::<2>(1)),
-        beta: primitive(beta_grad.squeeze_dim::<2>(1)),
-        slope: slope_grad,
-    }
+    Block { hidden: hidden_grad, gamma: gamma_grad.squeeze_dim(1), beta: beta_grad.squeeze_dim(1), slope }
 }
 
 /// The activation function, `slope [K]` for PReLU.
@@ -85,8 +92,8 @@ fn activate_backward<B: Backend>(
     slope: Tensor<B, 1>,
     grad: Tensor<B, 3>,
     activation: Activation,
-) -> (Tensor<B, 3>, FloatTensor<B>) {
-    let no_slope = primitive(placeholder(&x));
+) -> (Tensor<B, 3>, Tensor<B, 1>) {
+    let no_slope = Tensor::zeros([1], &x.device());
     let negative = x.clone().lower_equal_elem(0.0);
     match activation {
         Activation::None => (grad, no_slope),
@@ -98,15 +105,9 @@ fn activate_backward<B: Backend>(
         Activation::Prelu => {
             let slope_grad = (grad.clone() * x.clamp_max(0.0)).sum_dim(2).sum_dim(1).reshape([-1]);
             let below = grad.clone() * per_tower(slope);
-            (grad.mask_where(negative, below), primitive(slope_grad))
+            (grad.mask_where(negative, below), slope_grad)
         }
     }
-}
-
-fn statistics<B: Backend>(hidden: Tensor<B, 3>) -> (Tensor<B, 2>, Tensor<B, 2>) {
-    let mean = hidden.clone().mean_dim(1);
-    let variance = (hidden - mean.clone()).powi_scalar(2).mean_dim(1);
-    (mean.squeeze_dim(1), variance.squeeze_dim(1))
 }
 
 /// `(x - mean, gamma * (x - mean) / sqrt(variance + epsilon) + beta)`, or x twice without batch norm.
@@ -116,7 +117,7 @@ fn normalize<B: Backend>(
     variance: &Tensor<B, 2>,
     gamma: Tensor<B, 2>,
     beta: Tensor<B, 2>,
-    spec: BlockSpec,
+    spec: LayerSpec,
 ) -> (Tensor<B, 3>, Tensor<B, 3>) {
     if !spec.batch_norm {
         return (hidden.clone(), hidden);

@@ -3,6 +3,8 @@
 mod bags;
 mod block;
 mod funnel;
+mod infer;
+mod layer;
 mod linear;
 mod rows;
 
@@ -10,10 +12,12 @@ use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
 use burn::tensor::{Int, Tensor, TensorPrimitive};
 
-pub use bags::{bag_pool, bag_pool_backward};
-pub use block::{activate, tower_block, tower_block_backward};
+pub use bags::{bag_pool, bag_pool_backward, gather_rows};
+pub use block::activate;
 pub use funnel::{funnel_loss, funnel_loss_backward};
-pub use linear::{stacked_linear, stacked_linear_backward};
+pub use infer::infer_logits;
+pub use layer::{tower_layer, tower_layer_backward};
+pub use linear::{stacked_product, stacked_product_backward};
 pub use rows::update_rows;
 
 fn float<B: Backend, const D: usize>(tensor: FloatTensor<B>) -> Tensor<B, D> {

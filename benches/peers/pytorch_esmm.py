@@ -1,0 +1,342 @@
+"""ESMM in PyTorch, as a worker that a runner asks for timed rounds.
+
+    python pytorch_esmm.py --workload notebook --mode train --variant sparse-adam --threads 2
+
+The worker builds the model, warms up and prints one line, `{"ready": true, ...}`. From then on each line on stdin is a
+number of seconds, and the answer is one JSON line with the speed of about that many seconds of steps. It ends with its
+input. A step takes raw arrays in host memory: to updated weights (train), or to three probabilities per row (infer).
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+try:
+    import numpy as np
+    import torch
+    import torch.nn.functional as F
+    from torch import Tensor, nn
+except ImportError as error:
+    sys.exit(f"error: {error.name} is missing; pip install -r benches/peers/requirements.txt")
+
+from workloads import LEARNING_RATE, WORKLOADS, Batch, Workload, make_batches
+
+WARM_UP_STEPS = 10
+WARM_UP_SECONDS = 10.0
+MIN_STEPS = 5
+BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
+"""Adam's defaults, in PyTorch and in the paper."""
+
+Step = Callable[[Batch], object]
+Lookup = Callable[[Batch], Tensor]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to write the same model."""
+
+    embedding: str
+    """tables: one nn.Embedding for each feature; arena: one for all; rows: only the rows of the batch are a leaf."""
+    sparse: bool = True
+    """Gradients of the embeddings hold touched rows only."""
+    compiled: bool = False
+    bf16: bool = False
+    """Under bfloat16 autocast, so no peer of a float32 step."""
+
+
+VARIANTS: dict[str, dict[str, Variant]] = {
+    "train": {
+        "dense-adam": Variant("tables", sparse=False),
+        "sparse-adam": Variant("tables"),
+        "sparse-adam-arena": Variant("arena"),
+        "sparse-adam-compiled": Variant("tables", compiled=True),
+        "row-adam": Variant("rows"),
+        "row-adam-compiled": Variant("rows", compiled=True),
+        "sparse-adam-bf16": Variant("tables", bf16=True),
+    },
+    "infer": {
+        "eager": Variant("tables"),
+        "compiled": Variant("tables", compiled=True),
+    },
+}
+
+
+# The model
+
+
+class Tables(nn.Module):
+    """One embedding table for each feature; their rows and the dense columns side by side."""
+
+    def __init__(self, workload: Workload, sparse: bool) -> None:
+        super().__init__()
+        self.tables = nn.ModuleList(nn.Embedding(rows, workload.dim, sparse=sparse) for rows in workload.rows)
+
+    def forward(self, ids: Tensor, dense: Tensor) -> Tensor:
+        columns = [table(column) for table, column in zip(self.tables, ids.unbind(1))]
+        return torch.cat([*columns, dense], dim=1)
+
+
+class Arena(nn.Module):
+    """All tables in one, each feature with its own range of rows: one lookup for all features."""
+
+    offsets: Tensor
+
+    def __init__(self, workload: Workload, sparse: bool) -> None:
+        super().__init__()
+        self.table = nn.Embedding(sum(workload.rows), workload.dim, sparse=sparse)
+        self.register_buffer("offsets", row_offsets(workload))
+
+    def forward(self, ids: Tensor, dense: Tensor) -> Tensor:
+        return with_dense(self.table(ids + self.offsets), dense)
+
+
+class Towers(nn.Module):
+    """Two towers of the same shape; one logit for each row and tower."""
+
+    def __init__(self, workload: Workload) -> None:
+        super().__init__()
+        self.ctr = tower(workload)
+        self.cvr = tower(workload)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.ctr(x).squeeze(1), self.cvr(x).squeeze(1)
+
+
+def tower(workload: Workload) -> nn.Sequential:
+    """Linear, BatchNorm, activation, Dropout for each hidden layer, then one logit."""
+    layers: list[nn.Module] = []
+    width = workload.width
+    for hidden in workload.hidden:
+        layers += [nn.Linear(width, hidden), nn.BatchNorm1d(hidden)]
+        if workload.relu:
+            layers.append(nn.ReLU())
+        if workload.dropout > 0:
+            layers.append(nn.Dropout(workload.dropout))
+        width = hidden
+    return nn.Sequential(*layers, nn.Linear(width, 1))
+
+
+def row_offsets(workload: Workload) -> Tensor:
+    """The first row of each feature in a table that holds all features."""
+    return torch.from_numpy(np.cumsum([0, *workload.rows[:-1]]))
+
+
+def with_dense(embedded: Tensor, dense: Tensor) -> Tensor:
+    """`[B, features, dim]` and `[B, dense]` to `[B, features * dim + dense]`; without dense features, no copy."""
+    flat = embedded.flatten(1)
+    return torch.cat([flat, dense], dim=1) if dense.shape[1] else flat
+
+
+def esmm_loss(ctr_logit: Tensor, cvr_logit: Tensor, click: Tensor, conversion: Tensor) -> Tensor:
+    """Eq. 3 of arXiv 1804.07931, in log space: cross-entropy of pCTR and of pCTCVR = pCTR * pCVR over all rows."""
+    a, b = ctr_logit.float(), cvr_logit.float()
+    log_ctr = F.logsigmoid(a)
+    log_ctcvr = log_ctr + F.logsigmoid(b)
+    # 1 - pCTCVR = (1 - pCTR) + pCTR * (1 - pCVR): positive terms, so neither logarithm nor gradient overflows.
+    log_not_ctcvr = torch.logaddexp(F.logsigmoid(-a), log_ctr + F.logsigmoid(-b))
+    ctr_loss = F.binary_cross_entropy_with_logits(a, click)
+    return ctr_loss - torch.lerp(log_not_ctcvr, log_ctcvr, conversion).mean()
+
+
+# Training
+
+
+def train_step(workload: Workload, variant: Variant) -> Step:
+    """The step of a training variant: raw batch to updated weights."""
+    towers = Towers(workload)
+
+    def towers_loss(x: Tensor, click: Tensor, conversion: Tensor) -> Tensor:
+        return esmm_loss(*towers(x), click, conversion)
+
+    loss = torch.compile(towers_loss) if variant.compiled else towers_loss
+    if variant.embedding == "rows":
+        return row_step(workload, variant, towers, loss)
+    return library_step(workload, variant, towers, loss)
+
+
+def library_step(workload: Workload, variant: Variant, towers: Towers, loss: Callable[..., Tensor]) -> Step:
+    """A step of nn.Embedding and the optimizers of torch.optim."""
+    embedding = (Arena if variant.embedding == "arena" else Tables)(workload, variant.sparse)
+    if variant.sparse:
+        optimizers = [
+            torch.optim.SparseAdam(embedding.parameters(), lr=LEARNING_RATE),
+            torch.optim.Adam(towers.parameters(), lr=LEARNING_RATE, fused=True),
+        ]
+    else:
+        parameters = [*embedding.parameters(), *towers.parameters()]
+        optimizers = [torch.optim.Adam(parameters, lr=LEARNING_RATE, fused=True)]
+
+    def step(batch: Batch) -> None:
+        ids, dense, click, conversion = map(torch.from_numpy, batch)
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=variant.bf16):
+            value = loss(embedding(ids, dense), click, conversion)
+        value.backward()
+        for optimizer in optimizers:
+            optimizer.step()
+
+    return step
+
+
+def row_step(workload: Workload, variant: Variant, towers: Towers, loss: Callable[..., Tensor]) -> Step:
+    """A step that gathers the distinct rows of a batch as a leaf and updates them as SparseAdam would.
+
+    No autograd node and no optimizer sees the whole table, and the gradient needs no coalescing.
+    """
+    table = torch.randn(sum(workload.rows), workload.dim)
+    exp_avg, exp_avg_sq = torch.zeros_like(table), torch.zeros_like(table)
+    offsets = row_offsets(workload)
+    optimizer = torch.optim.Adam(towers.parameters(), lr=LEARNING_RATE, fused=True)
+    update = torch.compile(adam_update, dynamic=True) if variant.compiled else adam_update
+    steps = itertools.count(1)
+
+    def step(batch: Batch) -> None:
+        ids, dense, click, conversion = map(torch.from_numpy, batch)
+        unique, inverse = torch.unique(ids + offsets, return_inverse=True)
+        rows = table[unique].requires_grad_()
+        optimizer.zero_grad()
+        loss(with_dense(F.embedding(inverse, rows), dense), click, conversion).backward()
+        optimizer.step()
+        state = (rows.detach(), exp_avg[unique], exp_avg_sq[unique])
+        with torch.no_grad():
+            updated = update(*state, rows.grad, adam_step_size(next(steps)))
+        for target, values in zip((table, exp_avg, exp_avg_sq), updated):
+            target.index_copy_(0, unique, values)
+
+    return step
+
+
+def adam_step_size(step: int) -> Tensor:
+    """Learning rate with both bias corrections; a tensor, so that compiled code does not depend on the value."""
+    return torch.tensor(LEARNING_RATE * (1 - BETA_2**step) ** 0.5 / (1 - BETA_1**step))
+
+
+def adam_update(
+    rows: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, grad: Tensor, step_size: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """New rows and moments, by the formula of torch.optim.SparseAdam."""
+    exp_avg = exp_avg.lerp(grad, 1 - BETA_1)
+    exp_avg_sq = exp_avg_sq.lerp(grad * grad, 1 - BETA_2)
+    return rows - step_size * exp_avg / (exp_avg_sq.sqrt() + EPSILON), exp_avg, exp_avg_sq
+
+
+# Inference
+
+
+def infer_step(workload: Workload, variant: Variant) -> Step:
+    """The step of an inference variant: raw batch to pCTR, pCVR and pCTCVR."""
+    embedding = (Arena if variant.embedding == "arena" else Tables)(workload, sparse=False).eval()
+    towers = Towers(workload).eval()
+
+    def probabilities(ids: Tensor, dense: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        ctr_logit, cvr_logit = towers(embedding(ids, dense))
+        ctr, cvr = ctr_logit.sigmoid(), cvr_logit.sigmoid()
+        return ctr, cvr, ctr * cvr
+
+    model = torch.compile(probabilities) if variant.compiled else probabilities
+
+    @torch.inference_mode()
+    def step(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        return model(torch.from_numpy(batch.ids), torch.from_numpy(batch.dense))
+
+    return step
+
+
+# The worker
+
+
+def warm_up(step: Step, batches: list[Batch]) -> None:
+    """At least `WARM_UP_STEPS` steps, which also compile; then once through all batches, for a limited time."""
+    for batch in batches[:WARM_UP_STEPS]:
+        step(batch)
+    begin = time.perf_counter()
+    for batch in batches:
+        if time.perf_counter() - begin > WARM_UP_SECONDS:
+            break
+        step(batch)
+
+
+def time_round(step: Step, batches: itertools.cycle[Batch], seconds: float) -> list[float]:
+    """Seconds of each step, over about `seconds` and at least `MIN_STEPS` steps."""
+    times: list[float] = []
+    begin = last = time.perf_counter()
+    while last - begin < seconds or len(times) < MIN_STEPS:
+        step(next(batches))
+        now = time.perf_counter()
+        times.append(now - last)
+        last = now
+    return times
+
+
+def round_line(args: argparse.Namespace, times: list[float]) -> dict[str, object]:
+    """What the worker answers for one round."""
+    batch = WORKLOADS[args.workload].batch
+    milliseconds = [1e3 * seconds for seconds in times]
+    return {
+        "workload": args.workload,
+        "device": f"pytorch-{args.variant}",
+        "mode": args.mode,
+        "batch": batch,
+        "samples_per_s": batch * len(times) / sum(times),
+        "step_ms": {
+            "min": min(milliseconds),
+            "median": statistics.median(milliseconds),
+            "max": max(milliseconds),
+        },
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions and libraries that a figure depends on."""
+    libraries = {"MKL": torch.backends.mkl.is_available(), "oneDNN": torch.backends.mkldnn.is_available()}
+    present = [name for name, available in libraries.items() if available]
+    return {
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "torch": f"{torch.__version__} ({', '.join(present) or 'neither MKL nor oneDNN'})",
+    }
+
+
+def emit(line: dict[str, object]) -> None:
+    """Prints one JSON line at once."""
+    print(json.dumps(line), flush=True)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workload", choices=WORKLOADS, required=True)
+    parser.add_argument("--mode", choices=VARIANTS, required=True)
+    parser.add_argument("--variant", required=True, help="see README.md")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    args = parser.parse_args()
+    if args.variant not in VARIANTS[args.mode]:
+        parser.error(f"--mode {args.mode} has the variants {', '.join(VARIANTS[args.mode])}, not {args.variant}")
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(1)
+    workload = WORKLOADS[args.workload]
+    batches = make_batches(workload)
+    build = train_step if args.mode == "train" else infer_step
+    step = build(workload, VARIANTS[args.mode][args.variant])
+    warm_up(step, batches)
+    emit({"ready": True, "torch": torch.__version__, "threads": torch.get_num_threads()})
+    endless = itertools.cycle(batches)
+    for line in sys.stdin:
+        emit(round_line(args, time_round(step, endless, float(line))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+//! Random batches.
+
+use esmm_core::{BatchInput, SparseInput};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::Workload;
+
+/// Share of impressions that are clicked, and of clicks that convert.
+const CLICKS: f64 = 0.04;
+const CONVERSIONS: f64 = 0.05;
+
+/// Columns of a batch in host memory.
+#[derive(Debug, Clone)]
+pub(crate) struct RawBatch {
+    /// Ids of each sparse feature.
+    pub(crate) ids: Vec<Vec<u32>>,
+    /// Values of each dense feature.
+    pub(crate) dense: Vec<Vec<f32>>,
+    /// Stages reached by each row: 0, 1 or 2.
+    pub(crate) depth: Vec<u8>,
+}
+
+impl RawBatch {
+    /// Calls `work` with the columns as the model takes them.
+    pub(crate) fn with_input<R>(&self, work: impl FnOnce(BatchInput<'_>) -> R) -> R {
+        let sparse: Vec<_> = self.ids.iter().map(|ids| SparseInput::Single(ids)).collect();
+        let dense: Vec<_> = self.dense.iter().map(Vec::as_slice).collect();
+        work(BatchInput { rows: self.depth.len(), sparse: &sparse, dense: &dense })
+    }
+
+    /// 1 where a row reached a stage, row-major `[B, 2]`.
+    pub(crate) fn reached(&self) -> Vec<f32> {
+        self.depth.iter().flat_map(|&depth| [f32::from(depth > 0), f32::from(depth > 1)]).collect()
+    }
+}
+
+/// `count` batches of a workload. Ids are `floor(u^3 * rows)`, so small ids come often, as in real logs.
+pub(crate) fn raw_batches(workload: &Workload, count: usize, seed: u64) -> Vec<RawBatch> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let rows = workload.batch;
+    let mut batch = || RawBatch {
+        ids: workload.tables.iter().map(|&size| ids(&mut rng, size, rows)).collect(),
+        dense: (0..workload.dense).map(|_| (0..rows).map(|_| rng.random::<f32>()).collect()).collect(),
+        depth: (0..rows)
+            .map(|_| {
+                let click = rng.random::<f64>() < CLICKS;
+                u8::from(click) + u8::from(click && rng.random::<f64>() < CONVERSIONS)
+            })
+            .collect(),
+    };
+    (0..count).map(|_| batch()).collect()
+}
+
+fn ids(rng: &mut ChaCha8Rng, size: u32, rows: usize) -> Vec<u32> {
+    let id = |u: f64| ((u * u * u * f64::from(size)) as u32).min(size - 1);
+    (0..rows).map(|_| id(rng.random::<f64>())).collect()
+}

@@ -1,0 +1,105 @@
+//! One step of training, one of inference.
+
+use std::sync::Arc;
+
+use burn::tensor::backend::AutodiffBackend;
+use burn::tensor::{Tensor, TensorData};
+use burn::train::TrainStep;
+use esmm_core::{BatchBuilder, Esmm, EsmmBackend, Lookup};
+use esmm_train::data::loader::{EsmmBatch, RowLabels};
+use esmm_train::optimizer::{SharedOptimizer, TableOptimizerConfig, TableRule, TowerOptimizerConfig};
+use esmm_train::{EsmmLearner, EsmmLearnerConfig, EsmmLoss};
+
+use super::{RawBatch, Workload};
+
+const LEARNING_RATE: f64 = 1e-3;
+
+/// What the tables' optimizer changes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Rows {
+    /// The rows that a batch touches.
+    Touched,
+    /// All of them, as dense Adam does: rows that no id names get a gradient of 0.
+    All,
+}
+
+/// A model in training: lazy Adam on the tables, Adam on the towers.
+pub(crate) struct Training<B>
+where
+    B: AutodiffBackend + EsmmBackend,
+    B::InnerBackend: EsmmBackend,
+{
+    learner: EsmmLearner<B>,
+    optimizer: SharedOptimizer<EsmmLearner<B>, B>,
+    builder: BatchBuilder,
+    device: B::Device,
+}
+
+impl<B> Training<B>
+where
+    B: AutodiffBackend + EsmmBackend,
+    B::InnerBackend: EsmmBackend,
+{
+    /// A new model.
+    pub(crate) fn new(workload: &Workload, device: B::Device) -> Self {
+        let model = workload.config().init::<B>(&device).expect("the workload is valid");
+        let (beta_1, beta_2, epsilon) = (0.9, 0.999, 1e-8);
+        let rule = TableRule::LazyAdam { beta_1, beta_2, epsilon };
+        let tables = TableOptimizerConfig { rule, learning_rate_ratio: 1.0, l2: 0.0 };
+        let config = EsmmLearnerConfig { loss: EsmmLoss::new(2), tables, clip_norm: None, seed: 1 };
+        let towers = TowerOptimizerConfig::Adam { beta_1, beta_2, epsilon, weight_decay: 0.0 };
+        Self {
+            learner: config.init(model),
+            optimizer: SharedOptimizer::new(&towers),
+            builder: BatchBuilder::new(&workload.schema()),
+            device,
+        }
+    }
+
+    /// From columns to updated weights; gives the loss, still on the device.
+    pub(crate) fn step(&mut self, raw: &RawBatch) -> Tensor<B::InnerBackend, 1> {
+        self.step_on(raw, Rows::Touched)
+    }
+
+    /// The same, with the choice of what the tables' optimizer changes.
+    pub(crate) fn step_on(&mut self, raw: &RawBatch, rows: Rows) -> Tensor<B::InnerBackend, 1> {
+        let host = raw.with_input(|input| self.builder.build(input)).expect("the batch is valid");
+        let mut features = host.to_device::<B>(&self.device);
+        if let (Rows::All, Lookup::Touched { touched, slots }) = (rows, &mut features.lookup) {
+            *slots = touched.clone().select(0, slots.clone());
+            *touched = Tensor::arange(0..self.learner.model.embeddings.rows() as i64, &self.device);
+        }
+        let batch = EsmmBatch {
+            features,
+            reached: Tensor::from_data(TensorData::new(raw.reached(), [host.rows(), 2]), &self.device),
+            labels: Arc::new(RowLabels::default()),
+        };
+        let output = self.learner.step(batch);
+        // Burn's Learner clones the model as well.
+        self.learner = self.learner.clone().optimize(&mut self.optimizer, LEARNING_RATE, output.grads);
+        output.item.total
+    }
+}
+
+/// A model that scores.
+pub(crate) struct Inference<B: EsmmBackend> {
+    model: Esmm<B>,
+    builder: BatchBuilder,
+    device: B::Device,
+}
+
+impl<B: EsmmBackend> Inference<B> {
+    /// A new model.
+    pub(crate) fn new(workload: &Workload, device: B::Device) -> Self {
+        let model = workload.config().init::<B>(&device).expect("the workload is valid");
+        Self { model, builder: BatchBuilder::new(&workload.schema()), device }
+    }
+
+    /// From columns to pCTR, pCVR and pCTCVR in host memory.
+    pub(crate) fn step(&mut self, raw: &RawBatch) -> [Vec<f32>; 3] {
+        let host = raw.with_input(|input| self.builder.build_for_inference(input)).expect("the batch is valid");
+        let probs = self.model.forward(&host.to_device(&self.device)).probs();
+        [probs.ctr, probs.cvr, probs.ctcvr]
+            .map(|column| column.into_data().into_vec().expect("probabilities are f32"))
+    }
+}

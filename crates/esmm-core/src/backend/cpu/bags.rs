@@ -1,0 +1,226 @@
+//! Pooling of table rows, forward and backward.
+
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+use multiversion::multiversion;
+use rayon::prelude::*;
+
+use super::work::{chunk_rows, pieces, written};
+
+/// Entries that make a task of the backward pass worth its start.
+const ENTRIES: usize = 1024;
+
+/// The bags of a batch: see [`BagPlan`](crate::backend::BagPlan).
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bags<'a> {
+    /// Copies of the table.
+    pub(super) tables: usize,
+    /// Rows of the batch.
+    pub(super) rows: usize,
+    /// Sparse features.
+    pub(super) num_sparse: usize,
+    /// Table row of each entry.
+    pub(super) slots: &'a [u32],
+    /// Bag of each entry, never falling, and its weight.
+    pub(super) bags: Option<(&'a [u32], &'a [f32])>,
+    /// Dense values of each row.
+    pub(super) dense: &'a [f32],
+}
+
+impl Bags<'_> {
+    /// Dense values in a row.
+    fn num_dense(&self) -> usize {
+        self.dense.len() / self.rows.max(1)
+    }
+
+    /// Width of a pooled row.
+    pub(super) fn width(&self, dim: usize) -> usize {
+        self.num_sparse * dim + self.num_dense()
+    }
+
+    /// The pooled rows of all copies of the table, `[T, B, F * D + V]`.
+    pub(super) fn pool(&self, table: &[f32], dim: usize) -> Vec<f32> {
+        let (tables, width) = (self.tables, self.width(dim));
+        let len = tables * self.rows * width;
+        let fill = |out: &mut [MaybeUninit<f32>]| {
+            let tasks = pieces(out, tables, width).into_iter().zip(table.chunks(table.len() / tables));
+            let tasks = tasks.flat_map(|(chunks, table)| {
+                chunks.into_iter().enumerate().map(move |(chunk, out)| (table, chunk, out))
+            });
+            tasks.collect::<Vec<_>>().into_par_iter().for_each(|(table, chunk, out)| {
+                self.pool_rows(table, dim, chunk_rows(chunk, self.rows), out);
+            });
+        };
+        // SAFETY: the pieces are all of `out`, and `pool_rows` writes all of each.
+        unsafe { written(len, fill) }.0
+    }
+
+    /// Some pooled rows. Writes every element of `out`.
+    pub(super) fn pool_rows(
+        &self,
+        table: &[f32],
+        dim: usize,
+        rows: Range<usize>,
+        out: &mut [MaybeUninit<f32>],
+    ) {
+        let (width, sparse, num_dense) = (self.width(dim), self.num_sparse * dim, self.num_dense());
+        match self.bags {
+            None => {
+                let rows_out = out.chunks_exact_mut(width.max(1));
+                for (row, out) in rows.clone().zip(rows_out) {
+                    let slots = &self.slots[row * self.num_sparse..][..self.num_sparse];
+                    for (&slot, bag) in slots.iter().zip(out[..sparse].chunks_exact_mut(dim)) {
+                        bag.write_copy_of_slice(&table[slot as usize * dim..][..dim]);
+                    }
+                }
+            }
+            Some((segments, weights)) => {
+                let entries = self.entries(segments, &rows);
+                sum_bags(self, table, dim, (segments, weights), entries, rows.start, fill_zero(out));
+            }
+        }
+        if num_dense > 0 {
+            let dense = self.dense[rows.start * num_dense..rows.end * num_dense].chunks_exact(num_dense);
+            for (dense, out) in dense.zip(out.chunks_exact_mut(width)) {
+                out[sparse..].write_copy_of_slice(dense);
+            }
+        }
+    }
+
+    /// The entries of some rows of the batch.
+    fn entries(&self, segments: &[u32], rows: &Range<usize>) -> Range<usize> {
+        let at = |row: usize| segments.partition_point(|&bag| (bag as usize) < row * self.num_sparse);
+        at(rows.start)..at(rows.end)
+    }
+
+    /// Gradient with respect to the `num_rows` rows of each copy of the table, `[T * U, D]`. Each row sums its entries in their
+    /// order, whatever the number of threads.
+    pub(super) fn pool_backward(&self, grad: &[f32], num_rows: usize, dim: usize) -> Vec<f32> {
+        let tables = self.tables;
+        let sorted = SortedEntries::new(self.slots, num_rows);
+        let ranges = sorted.ranges((self.slots.len() / (4 * rayon::current_num_threads())).max(ENTRIES));
+        let fill = |out: &mut [MaybeUninit<f32>]| {
+            let mut tasks = Vec::with_capacity(tables * ranges.len());
+            let grads = grad.chunks(self.rows * self.width(dim));
+            for (mut rest, grad) in out.chunks_mut(num_rows * dim).zip(grads) {
+                for range in &ranges {
+                    let (piece, after) = rest.split_at_mut(range.len() * dim);
+                    tasks.push((grad, range.clone(), piece));
+                    rest = after;
+                }
+            }
+            tasks.into_par_iter().for_each(|(grad, range, out)| {
+                sum_entries(self, grad, dim, range, &sorted, fill_zero(out));
+            });
+        };
+        // SAFETY: the ranges cover all rows of each table, and each task clears its rows first.
+        unsafe { written(tables * num_rows * dim, fill) }.0
+    }
+}
+
+/// Adds the weighted rows of `entries` to their bags; `out` begins with the row of the first entry's chunk.
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi2+fma",
+    "x86_64+avx2+bmi2+fma"
+))]
+fn sum_bags(
+    bags: &Bags<'_>,
+    table: &[f32],
+    dim: usize,
+    (segments, weights): (&[u32], &[f32]),
+    entries: Range<usize>,
+    first_row: usize,
+    out: &mut [f32],
+) {
+    let width = bags.width(dim);
+    for entry in entries {
+        let bag = segments[entry] as usize - first_row * bags.num_sparse;
+        let start = bag / bags.num_sparse * width + bag % bags.num_sparse * dim;
+        let source = &table[bags.slots[entry] as usize * dim..][..dim];
+        add_scaled(&mut out[start..][..dim], source, weights[entry]);
+    }
+}
+
+/// Adds the weighted gradients of the entries of some slots to `out`, the rows of these slots.
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi2+fma",
+    "x86_64+avx2+bmi2+fma"
+))]
+fn sum_entries(
+    bags: &Bags<'_>,
+    grad: &[f32],
+    dim: usize,
+    slots: Range<usize>,
+    sorted: &SortedEntries,
+    out: &mut [f32],
+) {
+    let gap = bags.width(dim) - bags.num_sparse * dim;
+    for (slot, out) in slots.zip(out.chunks_exact_mut(dim)) {
+        for &entry in sorted.of(slot) {
+            let entry = entry as usize;
+            let (bag, weight) = match bags.bags {
+                None => (entry, 1.0),
+                Some((segments, weights)) => (segments[entry] as usize, weights[entry]),
+            };
+            let start = if gap == 0 { bag * dim } else { bag * dim + bag / bags.num_sparse * gap };
+            add_scaled(out, &grad[start..][..dim], weight);
+        }
+    }
+}
+
+/// The entries of each slot, in their order: a counting sort.
+struct SortedEntries {
+    offsets: Vec<u32>,
+    entries: Vec<u32>,
+}
+
+impl SortedEntries {
+    fn new(slots: &[u32], num_slots: usize) -> Self {
+        let mut offsets = vec![0; num_slots + 1];
+        for &slot in slots {
+            offsets[slot as usize + 1] += 1;
+        }
+        for slot in 0..num_slots {
+            offsets[slot + 1] += offsets[slot];
+        }
+        let mut next = offsets.clone();
+        let mut entries = vec![0; slots.len()];
+        for (entry, &slot) in slots.iter().enumerate() {
+            let place = &mut next[slot as usize];
+            entries[*place as usize] = entry as u32;
+            *place += 1;
+        }
+        Self { offsets, entries }
+    }
+
+    fn of(&self, slot: usize) -> &[u32] {
+        &self.entries[self.offsets[slot] as usize..self.offsets[slot + 1] as usize]
+    }
+
+    /// All slots, cut into ranges of about `size` entries.
+    fn ranges(&self, size: usize) -> Vec<Range<usize>> {
+        let (mut ranges, mut start) = (Vec::new(), 0);
+        for slot in 0..self.offsets.len() - 1 {
+            let entries = self.offsets[slot + 1] - self.offsets[start];
+            if entries as usize >= size || slot + 2 == self.offsets.len() {
+                ranges.push(start..slot + 1);
+                start = slot + 1;
+            }
+        }
+        ranges
+    }
+}
+
+#[inline(always)]
+fn add_scaled(to: &mut [f32], from: &[f32], weight: f32) {
+    for (to, from) in to.iter_mut().zip(from) {
+        *to += weight * from;
+    }
+}
+
+fn fill_zero(out: &mut [MaybeUninit<f32>]) -> &mut [f32] {
+    out.fill(MaybeUninit::new(0.0));
+    // SAFETY: all of it was just written.
+    unsafe { out.assume_init_mut() }
+}

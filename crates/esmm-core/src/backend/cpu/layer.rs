@@ -1,0 +1,146 @@
+//! A layer of all towers in training, forward.
+
+use std::mem::MaybeUninit;
+
+use multiversion::multiversion;
+use rayon::prelude::*;
+
+use super::block::{self, Block};
+use super::moments::{self, Moments};
+use super::product::{Matrix, product};
+use super::work::{chunk_rows, pieces, written};
+use crate::backend::LayerSpec;
+
+/// A layer: see [`LayerInput`](crate::backend::LayerInput).
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Layer<'a> {
+    pub(super) spec: LayerSpec,
+    /// Towers, K.
+    pub(super) towers: usize,
+    /// Towers that have an input of their own: 1 when all share one, else K.
+    pub(super) groups: usize,
+    /// Rows of the batch, B.
+    pub(super) rows: usize,
+    /// Width of the input, I.
+    pub(super) inputs: usize,
+    /// Width of the output, O.
+    pub(super) outputs: usize,
+    pub(super) input: &'a [f32],
+    pub(super) weight: &'a [f32],
+    pub(super) bias: &'a [f32],
+    pub(super) gamma: &'a [f32],
+    pub(super) beta: &'a [f32],
+    pub(super) slope: &'a [f32],
+}
+
+/// What the forward pass gives.
+pub(super) struct LayerResult {
+    pub(super) hidden: Vec<f32>,
+    pub(super) mean: Vec<f32>,
+    pub(super) variance: Vec<f32>,
+    /// `None` when it is `hidden`.
+    pub(super) output: Option<Vec<f32>>,
+}
+
+impl<'a> Layer<'a> {
+    pub(super) fn forward(&self) -> LayerResult {
+        let (hidden, chunks) = self.products();
+        let (mean, variance) = self.join(&chunks);
+        let output = (!self.spec.is_linear()).then(|| self.blocks_forward(&hidden, &mean, &variance));
+        LayerResult { hidden, mean, variance, output }
+    }
+
+    /// `x * W + b`, and its moments by tower and chunk, taken while the chunk is in the cache.
+    fn products(&self) -> (Vec<f32>, Vec<Vec<Moments>>) {
+        let fill = |out: &mut [MaybeUninit<f32>]| {
+            let tasks = pieces(out, self.towers, self.outputs).into_par_iter().enumerate();
+            let chunks = tasks.map(|(tower, chunks)| {
+                let chunks = chunks.into_par_iter().enumerate();
+                let chunks = chunks.map(|(chunk, out)| self.product_chunk(tower, chunk, out));
+                chunks.collect::<Vec<_>>().into_iter().flatten().collect()
+            });
+            chunks.collect()
+        };
+        // SAFETY: the pieces are all of `out`, and `product_chunk` writes all of each.
+        unsafe { written(self.towers * self.rows * self.outputs, fill) }
+    }
+
+    /// Writes every element of `out`. No moments without batch norm.
+    fn product_chunk(&self, tower: usize, chunk: usize, out: &mut [MaybeUninit<f32>]) -> Option<Moments> {
+        product(self.input_chunk(tower, chunk), self.tower_weight(tower), out);
+        // SAFETY: `product` wrote every element.
+        let out = unsafe { out.assume_init_mut() };
+        let bias = &self.bias[tower * self.outputs..][..self.outputs];
+        add_to_rows(out, bias);
+        self.spec.batch_norm.then(|| moments::of_columns(out, self.outputs))
+    }
+
+    fn join(&self, chunks: &[Vec<Moments>]) -> (Vec<f32>, Vec<f32>) {
+        if !self.spec.batch_norm {
+            return (vec![0.0], vec![0.0]);
+        }
+        let zeros = vec![0.0; self.towers * self.outputs];
+        let (mut mean, mut variance) = (zeros.clone(), zeros);
+        let towers = mean.chunks_exact_mut(self.outputs).zip(variance.chunks_exact_mut(self.outputs));
+        for (chunks, (mean, variance)) in chunks.iter().zip(towers) {
+            Moments::join(chunks, mean, variance);
+        }
+        (mean, variance)
+    }
+
+    fn blocks_forward(&self, hidden: &[f32], mean: &[f32], variance: &[f32]) -> Vec<f32> {
+        let fill = |out: &mut [MaybeUninit<f32>]| {
+            let tasks = pieces(out, self.towers, self.outputs).into_par_iter().enumerate();
+            tasks.for_each(|(tower, chunks)| {
+                let block = self.block(tower, mean, variance);
+                chunks.into_par_iter().enumerate().for_each(|(chunk, out)| {
+                    let first = self.first(tower, chunk);
+                    block::forward(&block, &hidden[first..][..out.len()], first, out);
+                });
+            });
+        };
+        // SAFETY: the pieces are all of `out`, and `Block::forward` writes all of each.
+        unsafe { written(hidden.len(), fill) }.0
+    }
+
+    pub(super) fn block(&self, tower: usize, mean: &[f32], variance: &[f32]) -> Block {
+        Block::new(self.spec, tower, self.outputs, [mean, variance, self.gamma, self.beta], self.slope)
+    }
+
+    /// Place in `[K, B, O]` of the first element of a chunk.
+    pub(super) fn first(&self, tower: usize, chunk: usize) -> usize {
+        (tower * self.rows + chunk_rows(chunk, self.rows).start) * self.outputs
+    }
+
+    /// All rows of a tower's input.
+    pub(super) fn tower_input(&self, tower: usize) -> Matrix<'a> {
+        let group = if self.groups == 1 { 0 } else { tower };
+        let len = self.rows * self.inputs;
+        Matrix::new(&self.input[group * len..][..len], self.rows, self.inputs)
+    }
+
+    fn input_chunk(&self, tower: usize, chunk: usize) -> Matrix<'a> {
+        let group = if self.groups == 1 { 0 } else { tower };
+        let rows = chunk_rows(chunk, self.rows);
+        let start = (group * self.rows + rows.start) * self.inputs;
+        Matrix::new(&self.input[start..][..rows.len() * self.inputs], rows.len(), self.inputs)
+    }
+
+    pub(super) fn tower_weight(&self, tower: usize) -> Matrix<'a> {
+        let len = self.inputs * self.outputs;
+        Matrix::new(&self.weight[tower * len..][..len], self.inputs, self.outputs)
+    }
+}
+
+/// Adds `values` to every row.
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi2+fma",
+    "x86_64+avx2+bmi2+fma"
+))]
+fn add_to_rows(rows: &mut [f32], values: &[f32]) {
+    for row in rows.chunks_exact_mut(values.len()) {
+        for (to, value) in row.iter_mut().zip(values) {
+            *to += value;
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! A layer of all towers in training, backward.
+
+use std::mem::MaybeUninit;
+
+use rayon::prelude::*;
+
+use super::block::{self, Block, BlockSums, Correction};
+use super::layer::Layer;
+use super::product::{Matrix, add_product, product};
+use super::work::{chunk_rows, pieces, written};
+use crate::tower::Activation;
+
+/// Rows of a weight's gradient in one task.
+const WEIGHT_ROWS: usize = 128;
+
+/// What the forward pass left behind.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Saved<'a> {
+    pub(super) hidden: &'a [f32],
+    pub(super) mean: &'a [f32],
+    pub(super) variance: &'a [f32],
+}
+
+/// Gradients of a [`Layer`]. Those that do not exist hold a single zero.
+pub(super) struct LayerGradients {
+    pub(super) input: Vec<f32>,
+    pub(super) weight: Vec<f32>,
+    pub(super) bias: Vec<f32>,
+    pub(super) gamma: Vec<f32>,
+    pub(super) beta: Vec<f32>,
+    pub(super) slope: Vec<f32>,
+}
+
+/// A tower on its way back.
+struct Tower {
+    block: Block,
+    correction: Correction,
+    gamma_grad: Vec<f32>,
+    sums: BlockSums,
+}
+
+impl Layer<'_> {
+    /// The gradients; `grad` is overwritten.
+    pub(super) fn backward(&self, saved: Saved<'_>, grad: &mut [f32]) -> LayerGradients {
+        let towers = self.blocks_backward(saved, grad);
+        let input = self.input_grad(saved, &towers, grad);
+        let weight = self.weight_grad(grad);
+        let all = |part: fn(&Tower) -> &[f32]| towers.iter().flat_map(part).copied().collect::<Vec<f32>>();
+        let zero = || vec![0.0];
+        // A batch norm takes any bias out again: its gradient is 0, of which sums would leave rounding errors.
+        let (bias, gamma, beta) = if self.spec.batch_norm {
+            let beta = all(|tower| &tower.sums.grad);
+            (vec![0.0; beta.len()], all(|tower| &tower.gamma_grad), beta)
+        } else {
+            (all(|tower| &tower.sums.grad), zero(), zero())
+        };
+        let slope = match self.spec.activation {
+            Activation::Prelu => towers.iter().map(|tower| tower.sums.slope.iter().sum()).collect(),
+            _ => zero(),
+        };
+        LayerGradients { input, weight, bias, gamma, beta, slope }
+    }
+
+    /// Takes the gradient back through dropout and activation, and sums what the batch norm needs.
+    fn blocks_backward(&self, saved: Saved<'_>, grad: &mut [f32]) -> Vec<Tower> {
+        let tasks = pieces(grad, self.towers, self.outputs).into_par_iter().enumerate();
+        let towers = tasks.map(|(tower, chunks)| {
+            let block = self.block(tower, saved.mean, saved.variance);
+            let chunks = chunks.into_par_iter().enumerate().map(|(chunk, grad)| {
+                let first = self.first(tower, chunk);
+                block::backward(&block, &saved.hidden[first..][..grad.len()], first, grad)
+            });
+            let sums = BlockSums::join(chunks.collect());
+            let (correction, gamma_grad) = block.correction(&sums, self.rows);
+            Tower { block, correction, gamma_grad, sums }
+        });
+        towers.collect()
+    }
+
+    /// Finishes the gradient of the product, chunk by chunk, and takes it through the weights at once.
+    fn input_grad(&self, saved: Saved<'_>, towers: &[Tower], grad: &mut [f32]) -> Vec<f32> {
+        let fill = |out: &mut [MaybeUninit<f32>]| {
+            let members = self.towers / self.groups;
+            let mut grads = pieces(grad, self.towers, self.outputs).into_iter();
+            let mut tasks = Vec::new();
+            for (group, chunks) in pieces(out, self.groups, self.inputs).into_iter().enumerate() {
+                let mut columns: Vec<_> = grads.by_ref().take(members).map(Vec::into_iter).collect();
+                for (chunk, out) in chunks.into_iter().enumerate() {
+                    let grads: Vec<_> = columns.iter_mut().filter_map(Iterator::next).collect();
+                    tasks.push((group * members, chunk, grads, out));
+                }
+            }
+            tasks.into_par_iter().for_each(|(first_tower, chunk, grads, out)| {
+                for (member, grad) in grads.into_iter().enumerate() {
+                    let tower = first_tower + member;
+                    self.finish_chunk(saved, &towers[tower], tower, chunk, grad);
+                    let grad = Matrix::new(grad, chunk_rows(chunk, self.rows).len(), self.outputs);
+                    let weight = self.tower_weight(tower).transposed();
+                    if member == 0 {
+                        product(grad, weight, out);
+                    } else {
+                        // SAFETY: the product of the first member wrote every element.
+                        add_product(grad, weight, unsafe { out.assume_init_mut() });
+                    }
+                }
+            });
+        };
+        // SAFETY: the pieces are all of `out`, and the product of the first tower of each writes all of it.
+        unsafe { written(self.groups * self.rows * self.inputs, fill) }.0
+    }
+
+    fn finish_chunk(&self, saved: Saved<'_>, tower: &Tower, index: usize, chunk: usize, grad: &mut [f32]) {
+        if self.spec.batch_norm {
+            let hidden = &saved.hidden[self.first(index, chunk)..][..grad.len()];
+            block::correct(&tower.block, &tower.correction, hidden, grad);
+        }
+    }
+
+    fn weight_grad(&self, grad: &[f32]) -> Vec<f32> {
+        let len = self.inputs * self.outputs;
+        let fill = |out: &mut [MaybeUninit<f32>]| {
+            out.par_chunks_mut(len.max(1)).enumerate().for_each(|(tower, out)| {
+                let grads = self.rows * self.outputs;
+                let grad = Matrix::new(&grad[tower * grads..][..grads], self.rows, self.outputs);
+                let parts = out.par_chunks_mut(WEIGHT_ROWS * self.outputs).enumerate();
+                parts.for_each(|(part, out)| {
+                    let start = part * WEIGHT_ROWS;
+                    let columns = start..self.inputs.min(start + WEIGHT_ROWS);
+                    product(self.tower_input(tower).columns(columns).transposed(), grad, out);
+                });
+            });
+        };
+        // SAFETY: the parts are all of `out`, and `product` writes all of each.
+        unsafe { written(self.towers * len, fill) }.0
+    }
+}

@@ -1,0 +1,249 @@
+//! The operations of [`EsmmBackend`](crate::EsmmBackend) on tensors: slices in, kernel, tensor out.
+
+use burn::tensor::ops::{FloatTensor, IntTensor};
+
+use super::bags::Bags;
+use super::layer::Layer;
+use super::layer_backward::Saved;
+use super::tensor::{Host, HostBackend, all_f32};
+use super::{funnel, infer, rows};
+use crate::backend::{
+    BagPlan, InferenceLayer, LayerGrads, LayerInput, LayerOutput, LayerSaved, LayerSpec, RowState, RowUpdate,
+    reference,
+};
+
+/// A [`BagPlan`] in host memory.
+struct HostPlan<B: HostBackend> {
+    tables: usize,
+    rows: usize,
+    num_sparse: usize,
+    slots: Vec<u32>,
+    bags: Option<(Vec<u32>, Host<B>)>,
+    dense: Option<Host<B>>,
+}
+
+impl<B: HostBackend> HostPlan<B> {
+    fn new(plan: BagPlan<B>) -> Self {
+        Self {
+            tables: plan.tables,
+            rows: plan.rows,
+            num_sparse: plan.num_sparse,
+            slots: B::indices(plan.slots),
+            bags: plan.bags.map(|(segments, weights)| (B::indices(segments), Host::new(weights))),
+            dense: plan.dense.map(Host::new),
+        }
+    }
+
+    fn bags(&self) -> Bags<'_> {
+        Bags {
+            tables: self.tables,
+            rows: self.rows,
+            num_sparse: self.num_sparse,
+            slots: &self.slots,
+            bags: self.bags.as_ref().map(|(segments, weights)| (segments.as_slice(), weights.values())),
+            dense: self.dense.as_ref().map_or(&[], |dense| dense.values()),
+        }
+    }
+}
+
+fn plan_is_f32<B: HostBackend>(plan: &BagPlan<B>) -> bool {
+    let weights = plan.bags.iter().map(|(_, weights)| weights);
+    all_f32::<B>(&weights.chain(&plan.dense).collect::<Vec<_>>())
+}
+
+pub(super) fn gather_rows<B: HostBackend>(table: FloatTensor<B>, rows: IntTensor<B>) -> FloatTensor<B> {
+    if !all_f32::<B>(&[&table]) {
+        return reference::gather_rows::<B>(table, rows);
+    }
+    let (table, slots) = (Host::<B>::new(table), B::indices(rows));
+    let (rows, dim) = (slots.len(), table.shape[1]);
+    let bags = Bags { tables: 1, rows, num_sparse: 1, slots: &slots, bags: None, dense: &[] };
+    B::tensor(bags.pool(table.values(), dim), &[rows, dim])
+}
+
+pub(super) fn bag_pool<B: HostBackend>(table: FloatTensor<B>, plan: BagPlan<B>) -> FloatTensor<B> {
+    if !(all_f32::<B>(&[&table]) && plan_is_f32(&plan)) {
+        return reference::bag_pool::<B>(table, plan);
+    }
+    let (table, plan) = (Host::<B>::new(table), HostPlan::new(plan));
+    let (dim, bags) = (table.shape[1], plan.bags());
+    B::tensor(bags.pool(table.values(), dim), &[plan.tables, plan.rows, bags.width(dim)])
+}
+
+pub(super) fn bag_pool_backward<B: HostBackend>(
+    grad: FloatTensor<B>,
+    plan: BagPlan<B>,
+    num_rows: usize,
+) -> FloatTensor<B> {
+    if !(all_f32::<B>(&[&grad]) && plan_is_f32(&plan)) {
+        return reference::bag_pool_backward::<B>(grad, plan, num_rows);
+    }
+    let (grad, plan) = (Host::<B>::new(grad), HostPlan::new(plan));
+    let bags = plan.bags();
+    let dim = (grad.shape[2] - bags.width(0)) / plan.num_sparse;
+    B::tensor(bags.pool_backward(grad.values(), num_rows, dim), &[plan.tables * num_rows, dim])
+}
+
+/// A [`LayerInput`] in host memory.
+struct HostLayer<B: HostBackend> {
+    input: Host<B>,
+    weight: Host<B>,
+    bias: Host<B>,
+    gamma: Host<B>,
+    beta: Host<B>,
+    slope: Host<B>,
+}
+
+impl<B: HostBackend> HostLayer<B> {
+    fn new(input: LayerInput<B>) -> Self {
+        Self {
+            input: Host::new(input.input),
+            weight: Host::new(input.weight),
+            bias: Host::new(input.bias),
+            gamma: Host::new(input.gamma),
+            beta: Host::new(input.beta),
+            slope: Host::new(input.slope),
+        }
+    }
+
+    fn layer(&self, spec: LayerSpec) -> Layer<'_> {
+        Layer {
+            spec,
+            towers: self.weight.shape[0],
+            groups: self.input.shape[0],
+            rows: self.input.shape[1],
+            inputs: self.weight.shape[1],
+            outputs: self.weight.shape[2],
+            input: self.input.values(),
+            weight: self.weight.values(),
+            bias: self.bias.values(),
+            gamma: self.gamma.values(),
+            beta: self.beta.values(),
+            slope: self.slope.values(),
+        }
+    }
+}
+
+fn layer_is_f32<B: HostBackend>(input: &LayerInput<B>) -> bool {
+    let LayerInput { input, weight, bias, gamma, beta, slope } = input;
+    all_f32::<B>(&[input, weight, bias, gamma, beta, slope])
+}
+
+pub(super) fn tower_layer<B: HostBackend>(input: LayerInput<B>, spec: LayerSpec) -> LayerOutput<B> {
+    if !layer_is_f32(&input) {
+        return reference::tower_layer::<B>(input, spec);
+    }
+    let input = HostLayer::<B>::new(input);
+    let layer = input.layer(spec);
+    let result = layer.forward();
+    let shape = [layer.towers, layer.rows, layer.outputs];
+    let columns: &[usize] = if spec.batch_norm { &[layer.towers, layer.outputs] } else { &[1, 1] };
+    let hidden = B::tensor(result.hidden, &shape);
+    let output = result.output.map_or_else(|| hidden.clone(), |output| B::tensor(output, &shape));
+    let (mean, variance) = (B::tensor(result.mean, columns), B::tensor(result.variance, columns));
+    LayerOutput { output, saved: LayerSaved { hidden, mean, variance } }
+}
+
+pub(super) fn tower_layer_backward<B: HostBackend>(
+    input: LayerInput<B>,
+    saved: LayerSaved<B>,
+    grad: FloatTensor<B>,
+    spec: LayerSpec,
+) -> LayerGrads<B> {
+    if !(layer_is_f32(&input) && all_f32::<B>(&[&grad, &saved.hidden])) {
+        return reference::tower_layer_backward::<B>(input, saved, grad, spec);
+    }
+    let input = HostLayer::<B>::new(input);
+    let [hidden, mean, variance] = [saved.hidden, saved.mean, saved.variance].map(Host::<B>::new);
+    let saved = Saved { hidden: hidden.values(), mean: mean.values(), variance: variance.values() };
+    let (layer, mut grad) = (input.layer(spec), Host::<B>::new(grad));
+    let grads = layer.backward(saved, grad.values_mut());
+    let Layer { towers, inputs, outputs, .. } = layer;
+    let columns: &[usize] = if spec.batch_norm { &[towers, outputs] } else { &[1, 1] };
+    let slopes = grads.slope.len();
+    LayerGrads {
+        input: B::tensor(grads.input, &input.input.shape),
+        weight: B::tensor(grads.weight, &[towers, inputs, outputs]),
+        bias: B::tensor(grads.bias, &[towers, outputs]),
+        gamma: B::tensor(grads.gamma, columns),
+        beta: B::tensor(grads.beta, columns),
+        slope: B::tensor(grads.slope, &[slopes]),
+    }
+}
+
+pub(super) fn infer_logits<B: HostBackend>(
+    table: FloatTensor<B>,
+    plan: BagPlan<B>,
+    layers: Vec<InferenceLayer<B>>,
+) -> FloatTensor<B> {
+    let is_f32 = |layer: &InferenceLayer<B>| {
+        all_f32::<B>(&[&layer.weight, &layer.shift, &layer.slope]) && all_f32::<B>(&Vec::from_iter(&layer.scale))
+    };
+    if !(all_f32::<B>(&[&table]) && plan_is_f32(&plan) && layers.iter().all(is_f32)) {
+        return reference::infer_logits::<B>(table, plan, layers);
+    }
+    let (table, plan) = (Host::<B>::new(table), HostPlan::new(plan));
+    let host = |layer: InferenceLayer<B>| {
+        let [weight, shift, slope] = [layer.weight, layer.shift, layer.slope].map(Host::<B>::new);
+        (weight, layer.scale.map(Host::<B>::new), shift, layer.activation, slope)
+    };
+    let layers: Vec<_> = layers.into_iter().map(host).collect();
+    let slices = layers.iter().map(|(weight, scale, shift, activation, slope)| infer::Layer {
+        inputs: weight.shape[1],
+        outputs: weight.shape[2],
+        weight: weight.values(),
+        scale: scale.as_ref().map(Host::values),
+        shift: shift.values(),
+        activation: *activation,
+        slope: slope.values(),
+    });
+    let towers = layers.first().map_or(1, |(weight, ..)| weight.shape[0]);
+    let slices: Vec<_> = slices.collect();
+    let logits = infer::logits(table.values(), table.shape[1], &plan.bags(), &slices, towers);
+    B::tensor(logits, &[plan.rows, towers])
+}
+
+pub(super) fn funnel_loss<B: HostBackend>(logits: FloatTensor<B>, reached: FloatTensor<B>) -> FloatTensor<B> {
+    if !all_f32::<B>(&[&logits, &reached]) {
+        return reference::funnel_loss::<B>(logits, reached);
+    }
+    let (logits, reached) = (Host::<B>::new(logits), Host::<B>::new(reached));
+    let stages = logits.shape[1];
+    B::tensor(funnel::loss(logits.values(), reached.values(), stages), &[stages])
+}
+
+pub(super) fn funnel_loss_backward<B: HostBackend>(
+    logits: FloatTensor<B>,
+    reached: FloatTensor<B>,
+    grad: FloatTensor<B>,
+) -> FloatTensor<B> {
+    if !all_f32::<B>(&[&logits, &reached, &grad]) {
+        return reference::funnel_loss_backward::<B>(logits, reached, grad);
+    }
+    let [logits, reached, grad] = [logits, reached, grad].map(Host::<B>::new);
+    let out = funnel::loss_backward(logits.values(), reached.values(), grad.values());
+    B::tensor(out, &logits.shape)
+}
+
+pub(super) fn update_rows<B: HostBackend>(
+    state: RowState<B>,
+    rows: IntTensor<B>,
+    grads: FloatTensor<B>,
+    update: RowUpdate,
+) -> RowState<B> {
+    let tensors: Vec<_> = [&state.table, &grads].into_iter().chain(&state.moments).collect();
+    if !all_f32::<B>(&tensors) {
+        return reference::update_rows::<B>(state, rows, grads, update);
+    }
+    let grads = Host::<B>::new(grads);
+    let mut tables: Vec<_> =
+        std::iter::once(state.table).chain(state.moments).map(Host::<B>::new).collect();
+    let widths: Vec<usize> = tables.iter().map(|table| table.shape[1]).collect();
+    let slices = tables.iter_mut().map(Host::values_mut).collect();
+    rows::update(slices, &widths, &B::indices(rows), grads.values(), &update);
+    let mut tables = tables.into_iter().map(Host::into_tensor);
+    match tables.next() {
+        Some(table) => RowState { table, moments: tables.collect() },
+        None => unreachable!("the table went in"),
+    }
+}

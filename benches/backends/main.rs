@@ -8,7 +8,12 @@
 //! `{"workload", "device", "mode", "batch", "samples_per_s", "step_ms": {"min", "median", "max"}}`.
 
 #[path = "../workload/mod.rs"]
-#[allow(clippy::expect_used, dead_code, unused_imports, reason = "a bench ends where it fails, and this one uses a part")]
+#[allow(
+    clippy::expect_used,
+    dead_code,
+    unused_imports,
+    reason = "a bench ends where it fails, and this one uses a part"
+)]
 mod workload;
 
 use std::io::{BufRead, stdin};

@@ -5,7 +5,12 @@
 //! ```
 
 #[path = "../workload/mod.rs"]
-#[allow(clippy::expect_used, dead_code, unused_imports, reason = "a bench ends where it fails, and this one uses a part")]
+#[allow(
+    clippy::expect_used,
+    dead_code,
+    unused_imports,
+    reason = "a bench ends where it fails, and this one uses a part"
+)]
 mod workload;
 
 use burn::tensor::ops::FloatTensor;
@@ -154,7 +159,8 @@ mod tower_layer_backward {
 }
 
 fn labelled(rows: usize) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
-    let labels: Vec<f32> = (0..rows).flat_map(|row| [f32::from(row % 25 == 0), f32::from(row % 500 == 0)]).collect();
+    let labels: Vec<f32> =
+        (0..rows).flat_map(|row| [f32::from(row % 25 == 0), f32::from(row % 500 == 0)]).collect();
     let labels = Tensor::<B, 2>::from_data(TensorData::new(labels, [rows, 2]), &Default::default());
     (random([rows, 2]), labels.into_primitive().tensor(), random([2]))
 }
@@ -226,5 +232,7 @@ fn build_batch(bencher: Bencher<'_, '_>, name: &str) {
     let workload = workload_of(name);
     let raw = raw_batches(&workload, 1, 7).remove(0);
     let mut builder = BatchBuilder::new(&workload.schema());
-    bencher.bench_local(|| raw.with_input(|input| builder.build(input)).unwrap_or_else(|error| panic!("{error}")));
+    bencher.bench_local(|| {
+        raw.with_input(|input| builder.build(input)).unwrap_or_else(|error| panic!("{error}"))
+    });
 }

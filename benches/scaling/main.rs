@@ -8,7 +8,12 @@
 //! Each line is a process of its own, because peak memory never falls. The lines alternate in rounds.
 
 #[path = "../workload/mod.rs"]
-#[allow(clippy::expect_used, dead_code, unused_imports, reason = "a bench ends where it fails, and this one uses a part")]
+#[allow(
+    clippy::expect_used,
+    dead_code,
+    unused_imports,
+    reason = "a bench ends where it fails, and this one uses a part"
+)]
 mod workload;
 
 use std::process::Command;
@@ -58,7 +63,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("{}", measure(rows, options.optimizer, options.seconds));
         return Ok(());
     }
-    println!("{} threads, batch {}, {FEATURES} features", rayon::current_num_threads(), workload(SIZES[0]).batch);
+    println!(
+        "{} threads, batch {}, {FEATURES} features",
+        rayon::current_num_threads(),
+        workload(SIZES[0]).batch
+    );
     println!("optimizer         rows   samples/s   of 10^5   peak memory   tables of f32");
     for optimizer in [Optimizer::Touched, Optimizer::All] {
         let mut found = vec![Vec::new(); SIZES.len()];
@@ -84,7 +93,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 fn in_a_process(rows: u32, optimizer: Optimizer, seconds: f64) -> Result<Value, Box<dyn std::error::Error>> {
     let optimizer = format!("{optimizer:?}").to_lowercase();
-    let arguments = ["--rows", &rows.to_string(), "--optimizer", &optimizer, "--seconds", &seconds.to_string()];
+    let arguments =
+        ["--rows", &rows.to_string(), "--optimizer", &optimizer, "--seconds", &seconds.to_string()];
     let output = Command::new(std::env::current_exe()?).args(arguments).output()?;
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).into());

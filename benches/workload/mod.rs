@@ -97,7 +97,8 @@ impl Workload {
     /// The features.
     pub(crate) fn schema(&self) -> FeatureSchema {
         let sparse = self.tables.iter().enumerate();
-        let sparse = sparse.map(|(index, &rows)| Feature::sparse(format!("id{index}"), Side::User, rows as usize));
+        let sparse =
+            sparse.map(|(index, &rows)| Feature::sparse(format!("id{index}"), Side::User, rows as usize));
         let dense = (0..self.dense).map(|index| Feature::dense(format!("value{index}"), Side::Item));
         FeatureSchema::new(sparse.chain(dense).collect()).expect("the features are valid")
     }

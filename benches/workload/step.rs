@@ -97,7 +97,8 @@ impl<B: EsmmBackend> Inference<B> {
 
     /// From columns to pCTR, pCVR and pCTCVR in host memory.
     pub(crate) fn step(&mut self, raw: &RawBatch) -> [Vec<f32>; 3] {
-        let host = raw.with_input(|input| self.builder.build_for_inference(input)).expect("the batch is valid");
+        let host =
+            raw.with_input(|input| self.builder.build_for_inference(input)).expect("the batch is valid");
         let probs = self.model.forward(&host.to_device(&self.device)).probs();
         [probs.ctr, probs.cvr, probs.ctcvr]
             .map(|column| column.into_data().into_vec().expect("probabilities are f32"))

@@ -149,7 +149,9 @@ impl<B: Backend> FeatureBatch<B> {
     /// The bags of the arena.
     pub(crate) fn arena_plan(&self, tables: usize) -> BagPlan<B> {
         match &self.lookup {
-            Lookup::Touched { touched, slots } => self.plan_of(touched.clone().select(0, slots.clone()), tables),
+            Lookup::Touched { touched, slots } => {
+                self.plan_of(touched.clone().select(0, slots.clone()), tables)
+            }
             Lookup::Rows(rows) => self.plan_of(rows.clone(), tables),
         }
     }

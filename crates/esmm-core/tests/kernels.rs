@@ -1,7 +1,9 @@
 //! The CPU kernels against the reference bodies, at random shapes, and at 1 and 3 threads.
 //!
 //! Tolerance: 1e-5 of the largest expected value. Kernel and reference add in different orders, and where terms
-//! cancel a relative error of each single value says nothing.
+//! cancel a relative error of each single value says nothing. All inputs are of size 1: where even the largest expected
+//! value is below 0.01, it is what cancellation left, and 0.01 takes its place; where nothing but cancellation is seen
+//! (a batch norm over two rows, the one sum that is the gradient of a slope) it is 1.
 #![cfg(any(feature = "ndarray", feature = "flex"))]
 #![allow(clippy::unwrap_used)]
 
@@ -12,7 +14,8 @@ use burn::tensor::ops::FloatTensor;
 use common::{assert_near, float, ints, primitive, tensor, uniform, values};
 use esmm_core::backend::random::Dropout;
 use esmm_core::backend::{
-    BagPlan, InferenceLayer, LayerGrads, LayerInput, LayerOutput, LayerSpec, RowRule, RowState, RowUpdate, reference,
+    BagPlan, InferenceLayer, LayerGrads, LayerInput, LayerOutput, LayerSpec, RowRule, RowState, RowUpdate,
+    reference,
 };
 use esmm_core::{Activation, DropoutKey, EsmmBackend};
 use rand::seq::SliceRandom;
@@ -29,14 +32,7 @@ macro_rules! on_cpu_backends {
     };
 }
 
-on_cpu_backends!(
-    bags,
-    layers,
-    inference,
-    losses,
-    row_updates,
-    thread_counts
-);
+on_cpu_backends!(bags, layers, inference, losses, row_updates, thread_counts);
 
 /// Rows around the size of a task (256), and 1.
 const ROWS: [usize; 7] = [1, 2, 37, 255, 256, 257, 600];
@@ -45,8 +41,12 @@ const ROWS: [usize; 7] = [1, 2, 37, 255, 256, 257, 600];
 const TOLERANCE: f64 = 1e-5;
 
 fn near(what: &str, found: &[f64], expected: &[f64]) {
-    let scale = expected.iter().fold(0.0_f64, |scale, value| scale.max(value.abs()));
-    assert_near(what, found, expected, TOLERANCE * scale.max(1e-6), 0.0);
+    near_above(0.01, what, found, expected);
+}
+
+fn near_above(floor: f64, what: &str, found: &[f64], expected: &[f64]) {
+    let scale = expected.iter().fold(floor, |scale, value| scale.max(value.abs()));
+    assert_near(what, found, expected, TOLERANCE * scale, 0.0);
 }
 
 fn flat<B: Backend>(primitive: &FloatTensor<B>) -> Vec<f64> {
@@ -95,7 +95,8 @@ fn bags<B: EsmmBackend>() {
             let (num_sparse, dim, num_rows) =
                 (rng.random_range(1..6), rng.random_range(1..40), rng.random_range(1..900));
             let plan = plan::<B>(&mut rng, [tables, rows, num_sparse, num_rows], with_bags, repeated);
-            let what = format!("{tables} x {num_rows} x {dim}, {rows} rows, bags {with_bags}, repeated {repeated}");
+            let what =
+                format!("{tables} x {num_rows} x {dim}, {rows} rows, bags {with_bags}, repeated {repeated}");
             let table = random::<B, 2>(rng.random(), [tables * num_rows, dim]);
             let rows_of = plan.slots.clone();
             let found = B::gather_rows(table.clone(), rows_of.clone());
@@ -130,11 +131,20 @@ fn layer<B: Backend>(rng: &mut ChaCha8Rng, rows: usize) -> (LayerInput<B>, Layer
 }
 
 fn spec(rng: &mut ChaCha8Rng) -> LayerSpec {
-    let activations =
-        [Activation::None, Activation::Relu, Activation::LeakyRelu { negative_slope: 0.1 }, Activation::Prelu];
-    let dropout: Option<Dropout> =
-        DropoutKey { seed: rng.random(), step: rng.random() }.layer(2, [0.0, 0.3, 0.9][rng.random_range(0..3)]);
-    LayerSpec { batch_norm: rng.random(), epsilon: 1e-5, activation: activations[rng.random_range(0..4)], dropout }
+    let activations = [
+        Activation::None,
+        Activation::Relu,
+        Activation::LeakyRelu { negative_slope: 0.1 },
+        Activation::Prelu,
+    ];
+    let dropout: Option<Dropout> = DropoutKey { seed: rng.random(), step: rng.random() }
+        .layer(2, [0.0, 0.3, 0.9][rng.random_range(0..3)]);
+    LayerSpec {
+        batch_norm: rng.random(),
+        epsilon: 1e-5,
+        activation: activations[rng.random_range(0..4)],
+        dropout,
+    }
 }
 
 fn layer_parts<B: Backend>(grads: &LayerGrads<B>) -> [Vec<f64>; 6] {
@@ -167,14 +177,19 @@ fn layers<B: EsmmBackend>() {
                 assert_near(&what(name), &found, &expected, 1e-3, 0.0);
                 assert!(found.iter().all(|&grad| grad == 0.0));
             } else {
-                near(&what(name), &found, &expected);
+                let floor = if rows == 2 || name == "slope" { 1.0 } else { 0.01 };
+                near_above(floor, &what(name), &found, &expected);
             }
         }
     }
 }
 
 /// Random layers of `towers` towers on an input of `width`, ending in one logit.
-fn inference_layers<B: Backend>(rng: &mut ChaCha8Rng, towers: usize, mut width: usize) -> Vec<InferenceLayer<B>> {
+fn inference_layers<B: Backend>(
+    rng: &mut ChaCha8Rng,
+    towers: usize,
+    mut width: usize,
+) -> Vec<InferenceLayer<B>> {
     let hidden = [rng.random_range(1..60), rng.random_range(1..30)];
     let depth = rng.random_range(0..3);
     let mut layers = Vec::new();
@@ -215,10 +230,13 @@ fn losses<B: EsmmBackend>() {
     let mut rng = ChaCha8Rng::seed_from_u64(4);
     for rows in ROWS.into_iter().chain([513, 1100]) {
         for (stages, scale) in [(2, 1.0), (2, 20.0), (3, 4.0), (5, 90.0)] {
-            let logits: Vec<f64> =
-                uniform(rng.random(), rows * stages).iter().map(|logit| (logit * scale) as f32 as f64).collect();
+            let logits: Vec<f64> = uniform(rng.random(), rows * stages)
+                .iter()
+                .map(|logit| (logit * scale) as f32 as f64)
+                .collect();
             let depth: Vec<usize> = (0..rows).map(|_| rng.random_range(0..=stages)).collect();
-            let reached = depth.iter().flat_map(|&depth| (0..stages).map(move |k| f64::from(u8::from(k < depth))));
+            let reached =
+                depth.iter().flat_map(|&depth| (0..stages).map(move |k| f64::from(u8::from(k < depth))));
             let reached = primitive(tensor::<B, 2>(&reached.collect::<Vec<_>>(), [rows, stages]));
             let logits = primitive(tensor::<B, 2>(&logits, [rows, stages]));
             let grad = random::<B, 1>(rng.random(), [stages]);
@@ -245,7 +263,10 @@ fn rule(index: usize) -> (RowRule, Vec<usize>) {
 }
 
 /// A table with its moments, and rows of it with their gradients.
-fn row_state<B: Backend>(rng: &mut ChaCha8Rng, moments: &[usize]) -> (RowState<B>, Vec<usize>, FloatTensor<B>) {
+fn row_state<B: Backend>(
+    rng: &mut ChaCha8Rng,
+    moments: &[usize],
+) -> (RowState<B>, Vec<usize>, FloatTensor<B>) {
     let (height, dim) = (rng.random_range(1..4000), rng.random_range(1..40));
     let mut rows: Vec<usize> = (0..height).collect();
     rows.shuffle(rng);
@@ -268,8 +289,7 @@ fn row_updates<B: EsmmBackend>() {
         let (rule, moments) = rule(index);
         let (state, rows, grads) = row_state::<B>(&mut rng, &moments);
         let update = RowUpdate { rule, learning_rate: 0.01, l2: [0.0, 0.1][index % 2] };
-        let expected =
-            reference::update_rows::<B>(state.clone(), ints::<B>(&rows), grads.clone(), update);
+        let expected = reference::update_rows::<B>(state.clone(), ints::<B>(&rows), grads.clone(), update);
         let found = B::update_rows(state, ints::<B>(&rows), grads, update);
         let what = format!("{} rows, {update:?}", rows.len());
         near(&what, &flat::<B>(&found.table), &flat::<B>(&expected.table));
@@ -310,7 +330,8 @@ fn thread_counts<B: EsmmBackend>() {
         }
         results.iter().map(flat::<B>).collect::<Vec<_>>()
     };
-    let at = |threads: usize| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(run);
+    let at =
+        |threads: usize| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(run);
     let (one, three) = (at(1), at(3));
     for (index, (one, three)) in one.iter().zip(&three).enumerate() {
         let bits = |values: &[f64]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();

@@ -88,7 +88,14 @@ fn tower_layer_of(spec: LayerSpec, sizes: Sizes, swapped: bool) {
     let what = |name| format!("{name}, {sizes:?}, {spec:?}, transposed {swapped}");
     let len = towers * rows * outputs;
     let mask = spec.dropout.map_or_else(|| vec![1.0; len], |dropout: Dropout| dropout.mask(len));
-    let lens = [own * rows * width, towers * width * outputs, towers * outputs, towers * outputs, towers * outputs, towers];
+    let lens = [
+        own * rows * width,
+        towers * width * outputs,
+        towers * outputs,
+        towers * outputs,
+        towers * outputs,
+        towers,
+    ];
     let weights = uniform(9, len);
     // The first inputs that stay away from the kink of the activation.
     let mut seeds = (20..).step_by(10);
@@ -103,7 +110,8 @@ fn tower_layer_of(spec: LayerSpec, sizes: Sizes, swapped: bool) {
 
     let input = Leaf::new(&inputs[0], [own, rows, width], swapped);
     let weight = Leaf::new(&inputs[1], [towers, width, outputs], swapped);
-    let columns: [_; 3] = std::array::from_fn(|index| Leaf::new(&inputs[index + 2], [towers, outputs], swapped));
+    let columns: [_; 3] =
+        std::array::from_fn(|index| Leaf::new(&inputs[index + 2], [towers, outputs], swapped));
     let slope = Leaf::new(&inputs[5], [towers], swapped);
     let [bias, gamma, beta] = columns.each_ref().map(|leaf| primitive(leaf.view()));
     let found = Auto::tower_layer(

@@ -68,9 +68,13 @@ impl DeviceName {
     pub fn run<W: OnDevice>(self, work: W) -> Result<W::Output, TrainError> {
         match self {
             #[cfg(feature = "ndarray")]
-            Self::NdArray => on_worker(|| work.run::<burn::backend::Autodiff<burn_ndarray::NdArray>>(Default::default())),
+            Self::NdArray => {
+                on_worker(|| work.run::<burn::backend::Autodiff<burn_ndarray::NdArray>>(Default::default()))
+            }
             #[cfg(feature = "flex")]
-            Self::Flex => on_worker(|| work.run::<burn::backend::Autodiff<burn_flex::Flex>>(Default::default())),
+            Self::Flex => {
+                on_worker(|| work.run::<burn::backend::Autodiff<burn_flex::Flex>>(Default::default()))
+            }
             #[cfg(feature = "wgpu")]
             Self::Wgpu(index) => {
                 let device = match index {

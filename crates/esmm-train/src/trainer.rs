@@ -98,8 +98,9 @@ where
     B: AutodiffBackend + EsmmBackend,
     B::InnerBackend: EsmmBackend,
 {
-    let train_loader: BatchLoader<B> =
-        config.loader(config.batch_size, Purpose::Training { seed: config.seed }).init(data.train.clone(), device);
+    let train_loader: BatchLoader<B> = config
+        .loader(config.batch_size, Purpose::Training { seed: config.seed })
+        .init(data.train.clone(), device);
     let valid_data = data.valid.clone().unwrap_or_else(|| Arc::new(data.train.take(&[])));
     let valid_loader: BatchLoader<B::InnerBackend> =
         config.loader(EVALUATION_BATCH, Purpose::Scoring).init(valid_data, device);

@@ -197,11 +197,7 @@ pub trait EsmmBackend: Backend {
     ///
     /// # Shapes
     /// `grad [T, B, F * D + V]` to `[T * U, D]`, U = `num_rows`.
-    fn bag_pool_backward(
-        grad: FloatTensor<Self>,
-        plan: BagPlan<Self>,
-        num_rows: usize,
-    ) -> FloatTensor<Self> {
+    fn bag_pool_backward(grad: FloatTensor<Self>, plan: BagPlan<Self>, num_rows: usize) -> FloatTensor<Self> {
         reference::bag_pool_backward::<Self>(grad, plan, num_rows)
     }
 

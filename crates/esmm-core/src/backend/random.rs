@@ -70,7 +70,10 @@ pub fn threefry(key: [u32; 2], counter: [u32; 2]) -> [u32; 2] {
 
 /// [`threefry`] of several counters at once, round by round, so that a compiler can use a vector for the lanes.
 #[inline(always)]
-pub(crate) fn threefry_lanes<const LANES: usize>(key: [u32; 2], counters: [[u32; LANES]; 2]) -> [[u32; LANES]; 2] {
+pub(crate) fn threefry_lanes<const LANES: usize>(
+    key: [u32; 2],
+    counters: [[u32; LANES]; 2],
+) -> [[u32; LANES]; 2] {
     let keys = [key[0], key[1], PARITY ^ key[0] ^ key[1]];
     let [mut x, mut y] = counters;
     for lane in 0..LANES {

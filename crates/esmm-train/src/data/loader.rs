@@ -222,8 +222,9 @@ impl Dataset {
             Purpose::Training { .. } => builder.build(input),
             Purpose::Scoring => builder.build_for_inference(input),
         };
-        let batch = batch
-            .unwrap_or_else(|error| panic!("the dataset does not fit the schema {:?}: {error}", config.schema));
+        let batch = batch.unwrap_or_else(|error| {
+            panic!("the dataset does not fit the schema {:?}: {error}", config.schema)
+        });
         (batch, RowLabels { depth: part.depth, group: part.group, truth: part.truth })
     }
 }

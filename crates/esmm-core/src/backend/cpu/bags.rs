@@ -120,10 +120,7 @@ impl Bags<'_> {
 }
 
 /// Adds the weighted rows of `entries` to their bags; `out` begins with the row of the first entry's chunk.
-#[multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi2+fma",
-    "x86_64+avx2+bmi2+fma"
-))]
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi2+fma", "x86_64+avx2+bmi2+fma"))]
 fn sum_bags(
     bags: &Bags<'_>,
     table: &[f32],
@@ -143,10 +140,7 @@ fn sum_bags(
 }
 
 /// Adds the weighted gradients of the entries of some slots to `out`, the rows of these slots.
-#[multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi2+fma",
-    "x86_64+avx2+bmi2+fma"
-))]
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi2+fma", "x86_64+avx2+bmi2+fma"))]
 fn sum_entries(
     bags: &Bags<'_>,
     grad: &[f32],

@@ -170,28 +170,19 @@ impl Block {
 }
 
 /// Writes every element of `out`; `first` is the number of the first element in the layer.
-#[multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi2+fma",
-    "x86_64+avx2+bmi2+fma"
-))]
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi2+fma", "x86_64+avx2+bmi2+fma"))]
 pub(super) fn forward(block: &Block, hidden: &[f32], first: usize, out: &mut [MaybeUninit<f32>]) {
     block.forward_rows(hidden, first, out);
 }
 
 /// Turns the gradient of the output into that before the activation, in place, and sums it.
-#[multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi2+fma",
-    "x86_64+avx2+bmi2+fma"
-))]
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi2+fma", "x86_64+avx2+bmi2+fma"))]
 pub(super) fn backward(block: &Block, hidden: &[f32], first: usize, grad: &mut [f32]) -> BlockSums {
     block.backward_rows(hidden, first, grad)
 }
 
 /// Turns the gradient before the activation into that of the product, in place, through the statistics too.
-#[multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi2+fma",
-    "x86_64+avx2+bmi2+fma"
-))]
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi2+fma", "x86_64+avx2+bmi2+fma"))]
 pub(super) fn correct(block: &Block, correction: &Correction, hidden: &[f32], grad: &mut [f32]) {
     block.correct_rows(correction, hidden, grad);
 }

@@ -23,7 +23,8 @@ impl DropoutRow {
     pub(super) fn draw(&mut self, first: usize) -> &[f32] {
         let group = first / 4;
         let needed = (first + self.factors.len()).div_ceil(4) - group;
-        for (block, words) in self.words[..needed.next_multiple_of(BLOCK)].chunks_exact_mut(BLOCK).enumerate() {
+        for (block, words) in self.words[..needed.next_multiple_of(BLOCK)].chunks_exact_mut(BLOCK).enumerate()
+        {
             let start = (group + block * BLOCK) as u32;
             let counters = std::array::from_fn(|lane| start.wrapping_add(lane as u32));
             let [low, high] = threefry_lanes::<BLOCK>(self.dropout.key, [counters, [0; BLOCK]]);

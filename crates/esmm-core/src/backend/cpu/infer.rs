@@ -110,10 +110,7 @@ impl Layer<'_> {
     }
 }
 
-#[multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi2+fma",
-    "x86_64+avx2+bmi2+fma"
-))]
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi2+fma", "x86_64+avx2+bmi2+fma"))]
 fn activate_rows(rows: &mut [f32], scale: &[f32], shift: &[f32], slope: f32) {
     for row in rows.chunks_exact_mut(scale.len()) {
         for ((x, scale), shift) in row.iter_mut().zip(scale).zip(shift) {

@@ -133,10 +133,7 @@ impl<'a> Layer<'a> {
 }
 
 /// Adds `values` to every row.
-#[multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi2+fma",
-    "x86_64+avx2+bmi2+fma"
-))]
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi2+fma", "x86_64+avx2+bmi2+fma"))]
 fn add_to_rows(rows: &mut [f32], values: &[f32]) {
     for row in rows.chunks_exact_mut(values.len()) {
         for (to, value) in row.iter_mut().zip(values) {

@@ -30,10 +30,7 @@ impl Moments {
 }
 
 /// Moments of `[rows, width]`, in two passes over values that lie in the cache.
-#[multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi2+fma",
-    "x86_64+avx2+bmi2+fma"
-))]
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi2+fma", "x86_64+avx2+bmi2+fma"))]
 pub(super) fn of_columns(values: &[f32], width: usize) -> Moments {
     let rows = values.len() / width;
     let (mut mean, mut squares) = (vec![0.0; width], vec![0.0; width]);

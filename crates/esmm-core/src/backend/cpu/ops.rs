@@ -177,7 +177,8 @@ pub(super) fn infer_logits<B: HostBackend>(
     layers: Vec<InferenceLayer<B>>,
 ) -> FloatTensor<B> {
     let is_f32 = |layer: &InferenceLayer<B>| {
-        all_f32::<B>(&[&layer.weight, &layer.shift, &layer.slope]) && all_f32::<B>(&Vec::from_iter(&layer.scale))
+        all_f32::<B>(&[&layer.weight, &layer.shift, &layer.slope])
+            && all_f32::<B>(&Vec::from_iter(&layer.scale))
     };
     if !(all_f32::<B>(&[&table]) && plan_is_f32(&plan) && layers.iter().all(is_f32)) {
         return reference::infer_logits::<B>(table, plan, layers);
@@ -236,8 +237,7 @@ pub(super) fn update_rows<B: HostBackend>(
         return reference::update_rows::<B>(state, rows, grads, update);
     }
     let grads = Host::<B>::new(grads);
-    let mut tables: Vec<_> =
-        std::iter::once(state.table).chain(state.moments).map(Host::<B>::new).collect();
+    let mut tables: Vec<_> = std::iter::once(state.table).chain(state.moments).map(Host::<B>::new).collect();
     let widths: Vec<usize> = tables.iter().map(|table| table.shape[1]).collect();
     let slices = tables.iter_mut().map(Host::values_mut).collect();
     rows::update(slices, &widths, &B::indices(rows), grads.values(), &update);

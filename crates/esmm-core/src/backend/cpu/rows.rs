@@ -37,10 +37,7 @@ pub(super) fn update(
     bands.into_par_iter().for_each(|band| update_band(band, widths, rows, grads, step));
 }
 
-#[multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi2+fma",
-    "x86_64+avx2+bmi2+fma"
-))]
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi2+fma", "x86_64+avx2+bmi2+fma"))]
 fn update_band(mut band: Band<'_>, widths: &[usize], rows: &[u32], grads: &[f32], step: Step) {
     for (&row, grad) in rows.iter().zip(grads.chunks_exact(widths[0])) {
         let row = row as usize;
@@ -73,10 +70,23 @@ fn bands<'a>(tables: Vec<&'a mut [f32]>, widths: &[usize], ends: &[usize]) -> Ve
 /// A [`RowUpdate`] in f32, with what all rows have in common worked out.
 #[derive(Debug, Clone, Copy)]
 enum Step {
-    Sgd { rate: f32, l2: f32 },
-    Adagrad { rate: f32, l2: f32, epsilon: f32 },
+    Sgd {
+        rate: f32,
+        l2: f32,
+    },
+    Adagrad {
+        rate: f32,
+        l2: f32,
+        epsilon: f32,
+    },
     /// `rate` with the bias corrections; `take_1` and `take_2` are 1 - beta.
-    Adam { rate: f32, l2: f32, epsilon: f32, take_1: f32, take_2: f32 },
+    Adam {
+        rate: f32,
+        l2: f32,
+        epsilon: f32,
+        take_1: f32,
+        take_2: f32,
+    },
 }
 
 impl Step {

@@ -10,7 +10,10 @@ pub(super) const ROWS: usize = 512;
 ///
 /// # Safety
 /// `fill` must write every element.
-pub(super) unsafe fn written<R>(len: usize, fill: impl FnOnce(&mut [MaybeUninit<f32>]) -> R) -> (Vec<f32>, R) {
+pub(super) unsafe fn written<R>(
+    len: usize,
+    fill: impl FnOnce(&mut [MaybeUninit<f32>]) -> R,
+) -> (Vec<f32>, R) {
     let mut values = Box::new_uninit_slice(len);
     let result = fill(&mut values);
     // SAFETY: the caller promises that `fill` wrote every element.

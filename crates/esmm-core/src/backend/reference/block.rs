@@ -34,7 +34,11 @@ pub(super) fn statistics<B: Backend>(hidden: &Tensor<B, 3>, spec: LayerSpec) -> 
 }
 
 /// Batch norm with these statistics, activation, dropout.
-pub(super) fn block<B: Backend>(block: Block<B>, [mean, variance]: &[Tensor<B, 2>; 2], spec: LayerSpec) -> Tensor<B, 3> {
+pub(super) fn block<B: Backend>(
+    block: Block<B>,
+    [mean, variance]: &[Tensor<B, 2>; 2],
+    spec: LayerSpec,
+) -> Tensor<B, 3> {
     let (_, normalized) = normalize(block.hidden, mean, variance, block.gamma, block.beta, spec);
     let activated = activate(normalized, block.slope, spec.activation);
     match spec.dropout {

@@ -63,7 +63,7 @@ fn pooling(workload: &Workload) -> (FloatTensor<B>, BagPlan<B>, usize) {
 
 #[divan::bench_group]
 mod bag_pool {
-    use super::*;
+    use super::{B, Bencher, EsmmBackend, WORKLOADS, pooling, workload_of};
 
     #[divan::bench(args = WORKLOADS)]
     fn kernel(bencher: Bencher<'_, '_>, name: &str) {
@@ -80,7 +80,7 @@ mod bag_pool {
 
 #[divan::bench_group]
 mod bag_pool_backward {
-    use super::*;
+    use super::{B, Bencher, EsmmBackend, WORKLOADS, pooling, workload_of};
 
     #[divan::bench(args = WORKLOADS)]
     fn kernel(bencher: Bencher<'_, '_>, name: &str) {
@@ -116,7 +116,7 @@ fn first_layer(workload: &Workload) -> (LayerInput<B>, LayerSpec, FloatTensor<B>
 
 #[divan::bench_group]
 mod tower_layer {
-    use super::*;
+    use super::{B, Bencher, EsmmBackend, LayerSpec, WORKLOADS, first_layer, workload_of};
 
     #[divan::bench(args = WORKLOADS)]
     fn kernel(bencher: Bencher<'_, '_>, name: &str) {
@@ -139,7 +139,7 @@ mod tower_layer {
 
 #[divan::bench_group]
 mod tower_layer_backward {
-    use super::*;
+    use super::{B, Bencher, EsmmBackend, WORKLOADS, first_layer, workload_of};
 
     #[divan::bench(args = WORKLOADS)]
     fn kernel(bencher: Bencher<'_, '_>, name: &str) {
@@ -167,7 +167,7 @@ fn labelled(rows: usize) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
 
 #[divan::bench_group]
 mod funnel_loss_both_ways {
-    use super::*;
+    use super::{B, Bencher, EsmmBackend, labelled};
 
     #[divan::bench(args = [2048, 4096])]
     fn kernel(bencher: Bencher<'_, '_>, rows: usize) {
@@ -203,7 +203,7 @@ fn updates(dim: usize) -> (RowState<B>, Tensor<B, 1, Int>, FloatTensor<B>, RowUp
 
 #[divan::bench_group]
 mod update_rows {
-    use super::*;
+    use super::{B, Bencher, EsmmBackend, updates};
 
     #[divan::bench(args = [16, 128])]
     fn kernel(bencher: Bencher<'_, '_>, dim: usize) {

@@ -150,6 +150,8 @@ def contenders(args: argparse.Namespace, binary: Path, workload: str, mode: str)
         command = [str(binary), "--worker", *task, "--device", device]
         yield {"name": device, "command": command, "is_ours": True}
     for name, variant in VARIANTS[mode].items():
+        if args.variants and name not in args.variants:
+            continue
         script = [sys.executable, str(HERE / "pytorch_esmm.py"), *task]
         command = [*script, "--variant", name, "--threads", str(args.threads)]
         yield {"name": f"pytorch-{name}", "command": command, "is_f32": not variant.bf16}
@@ -350,8 +352,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=7, help="default: %(default)s")
     parser.add_argument("--seconds", type=float, default=2.0, help="of each contender in a round, default: %(default)s")
     parser.add_argument("--threads", type=int, default=available_threads(), help="of each contender, default: all")
-    devices = {"type": lambda text: text.split(","), "default": ["ndarray", "flex"], "metavar": "NAME,..."}
-    parser.add_argument("--ours-device", **devices, help="default: ndarray,flex")
+    names = {"type": lambda text: text.split(","), "metavar": "NAME,..."}
+    parser.add_argument("--ours-device", **names, default=["ndarray", "flex"], help="default: ndarray,flex")
+    parser.add_argument("--variants", **names, help="of PyTorch, default: all")
     parser.add_argument("--binary", type=Path, metavar="FILE", help="our benchmark, already built; default: cargo builds it")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every round to this file")
     parser.add_argument("--markdown", action="store_true", help="print Markdown")

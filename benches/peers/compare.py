@@ -355,7 +355,7 @@ def parse_args() -> argparse.Namespace:
     names = {"type": lambda text: text.split(","), "metavar": "NAME,..."}
     parser.add_argument("--ours-device", **names, default=["ndarray", "flex"], help="default: ndarray,flex")
     parser.add_argument("--variants", **names, help="of PyTorch, default: all")
-    parser.add_argument("--binary", type=Path, metavar="FILE", help="our benchmark, already built; default: cargo builds it")
+    parser.add_argument("--binary", type=Path, metavar="FILE", help="our benchmark; default: cargo builds it")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every round to this file")
     parser.add_argument("--markdown", action="store_true", help="print Markdown")
     args = parser.parse_args()

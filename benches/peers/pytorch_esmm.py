@@ -16,7 +16,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 try:
@@ -36,17 +36,17 @@ BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
 """Adam's defaults, in PyTorch and in the paper."""
 
 Step = Callable[[Batch], object]
-Lookup = Callable[[Batch], Tensor]
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Variant:
     """One way to write the same model."""
 
-    embedding: str
-    """tables: one nn.Embedding for each feature; arena: one for all; rows: only the rows of the batch are a leaf."""
-    sparse: bool = True
-    """Gradients of the embeddings hold touched rows only."""
+    embedding: str = "sparse"
+    """dense, sparse: nn.Embedding with gradients of that kind; rows: the rows of the batch are the leaf, by hand."""
+    wide: bool = False
+    """The first layers of both towers are one layer."""
     compiled: bool = False
     bf16: bool = False
     """Under bfloat16 autocast, so no peer of a float32 step."""
@@ -54,17 +54,16 @@ class Variant:
 
 VARIANTS: dict[str, dict[str, Variant]] = {
     "train": {
-        "dense-adam": Variant("tables", sparse=False),
-        "sparse-adam": Variant("tables"),
-        "sparse-adam-arena": Variant("arena"),
-        "sparse-adam-compiled": Variant("tables", compiled=True),
+        "dense-adam": Variant("dense"),
+        "sparse-adam": Variant("sparse"),
         "row-adam": Variant("rows"),
+        "row-adam-wide": Variant("rows", wide=True),
         "row-adam-compiled": Variant("rows", compiled=True),
-        "sparse-adam-bf16": Variant("tables", bf16=True),
+        "sparse-adam-bf16": Variant("sparse", bf16=True),
     },
     "infer": {
-        "eager": Variant("tables"),
-        "compiled": Variant("tables", compiled=True),
+        "eager": Variant(),
+        "compiled": Variant(compiled=True),
     },
 }
 
@@ -84,55 +83,53 @@ class Tables(nn.Module):
         return torch.cat([*columns, dense], dim=1)
 
 
-class Arena(nn.Module):
-    """All tables in one, each feature with its own range of rows: one lookup for all features."""
-
-    offsets: Tensor
-
-    def __init__(self, workload: Workload, sparse: bool) -> None:
-        super().__init__()
-        self.table = nn.Embedding(sum(workload.rows), workload.dim, sparse=sparse)
-        self.register_buffer("offsets", row_offsets(workload))
-
-    def forward(self, ids: Tensor, dense: Tensor) -> Tensor:
-        return with_dense(self.table(ids + self.offsets), dense)
-
-
 class Towers(nn.Module):
     """Two towers of the same shape; one logit for each row and tower."""
 
     def __init__(self, workload: Workload) -> None:
         super().__init__()
-        self.ctr = tower(workload)
-        self.cvr = tower(workload)
+        self.ctr = tower(workload, workload.width, workload.hidden)
+        self.cvr = tower(workload, workload.width, workload.hidden)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.ctr(x).squeeze(1), self.cvr(x).squeeze(1)
 
 
-def tower(workload: Workload) -> nn.Sequential:
-    """Linear, BatchNorm, activation, Dropout for each hidden layer, then one logit."""
-    layers: list[nn.Module] = []
-    width = workload.width
-    for hidden in workload.hidden:
-        layers += [nn.Linear(width, hidden), nn.BatchNorm1d(hidden)]
-        if workload.relu:
-            layers.append(nn.ReLU())
-        if workload.dropout > 0:
-            layers.append(nn.Dropout(workload.dropout))
-        width = hidden
-    return nn.Sequential(*layers, nn.Linear(width, 1))
+class WideTowers(nn.Module):
+    """The same towers with their first layers side by side: one product instead of two narrow ones."""
+
+    def __init__(self, workload: Workload) -> None:
+        super().__init__()
+        first, *others = workload.hidden
+        self.first = nn.Sequential(*hidden_layer(workload, workload.width, 2 * first))
+        self.ctr = tower(workload, first, others)
+        self.cvr = tower(workload, first, others)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        ctr, cvr = self.first(x).chunk(2, dim=1)
+        return self.ctr(ctr).squeeze(1), self.cvr(cvr).squeeze(1)
+
+
+def tower(workload: Workload, width: int, hidden: Sequence[int]) -> nn.Sequential:
+    """The hidden layers, then one logit."""
+    widths = [width, *hidden]
+    layers = [layer for pair in itertools.pairwise(widths) for layer in hidden_layer(workload, *pair)]
+    return nn.Sequential(*layers, nn.Linear(widths[-1], 1))
+
+
+def hidden_layer(workload: Workload, width: int, hidden: int) -> list[nn.Module]:
+    """Linear, BatchNorm, activation, Dropout."""
+    layers: list[nn.Module] = [nn.Linear(width, hidden), nn.BatchNorm1d(hidden)]
+    if workload.relu:
+        layers.append(nn.ReLU())
+    if workload.dropout > 0:
+        layers.append(nn.Dropout(workload.dropout))
+    return layers
 
 
 def row_offsets(workload: Workload) -> Tensor:
     """The first row of each feature in a table that holds all features."""
     return torch.from_numpy(np.cumsum([0, *workload.rows[:-1]]))
-
-
-def with_dense(embedded: Tensor, dense: Tensor) -> Tensor:
-    """`[B, features, dim]` and `[B, dense]` to `[B, features * dim + dense]`; without dense features, no copy."""
-    flat = embedded.flatten(1)
-    return torch.cat([flat, dense], dim=1) if dense.shape[1] else flat
 
 
 def esmm_loss(ctr_logit: Tensor, cvr_logit: Tensor, click: Tensor, conversion: Tensor) -> Tensor:
@@ -151,7 +148,7 @@ def esmm_loss(ctr_logit: Tensor, cvr_logit: Tensor, click: Tensor, conversion: T
 
 def train_step(workload: Workload, variant: Variant) -> Step:
     """The step of a training variant: raw batch to updated weights."""
-    towers = Towers(workload)
+    towers = (WideTowers if variant.wide else Towers)(workload)
 
     def towers_loss(x: Tensor, click: Tensor, conversion: Tensor) -> Tensor:
         return esmm_loss(*towers(x), click, conversion)
@@ -162,10 +159,11 @@ def train_step(workload: Workload, variant: Variant) -> Step:
     return library_step(workload, variant, towers, loss)
 
 
-def library_step(workload: Workload, variant: Variant, towers: Towers, loss: Callable[..., Tensor]) -> Step:
+def library_step(workload: Workload, variant: Variant, towers: nn.Module, loss: Loss) -> Step:
     """A step of nn.Embedding and the optimizers of torch.optim."""
-    embedding = (Arena if variant.embedding == "arena" else Tables)(workload, variant.sparse)
-    if variant.sparse:
+    sparse = variant.embedding == "sparse"
+    embedding = Tables(workload, sparse)
+    if sparse:
         optimizers = [
             torch.optim.SparseAdam(embedding.parameters(), lr=LEARNING_RATE),
             torch.optim.Adam(towers.parameters(), lr=LEARNING_RATE, fused=True),
@@ -187,7 +185,7 @@ def library_step(workload: Workload, variant: Variant, towers: Towers, loss: Cal
     return step
 
 
-def row_step(workload: Workload, variant: Variant, towers: Towers, loss: Callable[..., Tensor]) -> Step:
+def row_step(workload: Workload, variant: Variant, towers: nn.Module, loss: Loss) -> Step:
     """A step that gathers the distinct rows of a batch as a leaf and updates them as SparseAdam would.
 
     No autograd node and no optimizer sees the whole table, and the gradient needs no coalescing.
@@ -203,8 +201,11 @@ def row_step(workload: Workload, variant: Variant, towers: Towers, loss: Callabl
         ids, dense, click, conversion = map(torch.from_numpy, batch)
         unique, inverse = torch.unique(ids + offsets, return_inverse=True)
         rows = table[unique].requires_grad_()
+        x = F.embedding(inverse, rows).flatten(1)
+        if workload.dense:
+            x = torch.cat([x, dense], dim=1)
         optimizer.zero_grad()
-        loss(with_dense(F.embedding(inverse, rows), dense), click, conversion).backward()
+        loss(x, click, conversion).backward()
         optimizer.step()
         state = (rows.detach(), exp_avg[unique], exp_avg_sq[unique])
         with torch.no_grad():
@@ -234,8 +235,7 @@ def adam_update(
 
 def infer_step(workload: Workload, variant: Variant) -> Step:
     """The step of an inference variant: raw batch to pCTR, pCVR and pCTCVR."""
-    embedding = (Arena if variant.embedding == "arena" else Tables)(workload, sparse=False).eval()
-    towers = Towers(workload).eval()
+    embedding, towers = Tables(workload, sparse=False).eval(), Towers(workload).eval()
 
     def probabilities(ids: Tensor, dense: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         ctr_logit, cvr_logit = towers(embedding(ids, dense))

@@ -9,7 +9,7 @@
 use super::undefined::{Undefined, both_classes};
 
 /// 97.5% quantile of the standard normal distribution.
-const Z_975: f64 = 1.959_963_984_540_054;
+pub(super) const Z_975: f64 = 1.959_963_984_540_054;
 
 /// An exact AUC.
 #[derive(Debug, Clone, Copy, PartialEq)]

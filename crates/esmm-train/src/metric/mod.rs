@@ -12,10 +12,14 @@
 //! The rows of a reach task (CTR, CTCVR) are all impressions, those of a conditional task (CVR) the impressions that
 //! reached the stage before. An undefined metric is an [`Undefined`] that says why, `null` and a reason in JSON; it
 //! is never 0.5 and never NaN.
+//!
+//! What is drawn of a task (ROC, precision and recall, calibration by decile, histograms) comes from the same scores:
+//! [`Evaluator::curves`].
 
 mod adapter;
 mod auc;
 mod calibration;
+mod curves;
 mod entire_space;
 mod evaluator;
 mod goal;
@@ -28,6 +32,7 @@ mod undefined;
 pub use adapter::{ExactAuc, StepLoss};
 pub use auc::{Auc, auc};
 pub use calibration::{Calibration, calibration, soft_calibration};
+pub use curves::{Histogram, Link, Ranking, ReliabilityBin, TaskCurves, ThresholdCounts, wilson};
 pub use entire_space::{TruthRows, soft_auc};
 pub use evaluator::{EvaluationRows, Evaluator};
 pub use goal::{Goal, MetricError};

@@ -2,6 +2,7 @@
 
 use super::auc::auc_of;
 use super::calibration::Calibration;
+use super::curves::{Link, Ranking};
 use super::evaluator::EvaluationRows;
 use super::goal::MetricError;
 use super::group_auc::group_auc_of;
@@ -101,6 +102,16 @@ impl Task {
             undefined: Reasons::new(),
         };
         TaskMetrics { undefined, ..metrics }
+    }
+
+    /// The measured rows by score; `depth` is of all rows of the split.
+    ///
+    /// # Errors
+    /// A score that is NaN, with its row of the split.
+    pub(super) fn ranking(&self, depth: &[u8]) -> Result<Ranking, Undefined> {
+        let link = if self.given + 1 == self.reach { Link::Logit } else { Link::Log };
+        let ranking = Ranking::of(self.scores.iter().copied().zip(self.labels(depth)), link);
+        ranking.map_err(|reason| reason.with_row(|row| row_of_split(depth, self.given, row)))
     }
 
     /// The groups' counts, and GAUC.

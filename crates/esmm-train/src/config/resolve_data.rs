@@ -15,7 +15,7 @@ pub(super) fn split(data: &DataSection) -> Result<SplitSpec, TrainError> {
         separator: data.list_separator.unwrap_or(default.separator),
         weight_separator: data.weight_separator.unwrap_or(default.weight_separator),
     };
-    let source = |paths: Vec<String>| SourceSpec { paths, csv, lists };
+    let source = |paths: Vec<String>| SourceSpec { paths, csv, lists, groups: data.groups.clone() };
     let given = |paths: Vec<String>| (!paths.is_empty()).then(|| source(paths));
     let (train, valid, test) = (data.train.to_vec(), data.valid.to_vec(), data.test.to_vec());
     let path = data.path.to_vec();

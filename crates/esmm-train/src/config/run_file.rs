@@ -39,6 +39,8 @@ pub struct DataSection {
     pub test: Paths,
     /// Files or globs that `split` divides.
     pub path: Paths,
+    /// Parquet: the file in the folder of each file of impressions that holds the columns of their groups.
+    pub groups: Option<String>,
     /// How `path` is divided.
     pub split: Option<SplitSection>,
     /// Between the fields of a CSV line, `,` unless said. A tab is written `\t`.

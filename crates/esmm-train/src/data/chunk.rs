@@ -1,5 +1,7 @@
 //! Some rows of a source: Arrow columns, and where each row came from.
 
+use std::ops::Range;
+
 use arrow::array::ArrayRef;
 use arrow::record_batch::RecordBatch;
 
@@ -64,6 +66,41 @@ impl Chunk {
                 hint: super::error::nearest(name, names),
             }
         })
+    }
+
+    /// Some of its rows.
+    ///
+    /// # Panics
+    /// When there are no such rows.
+    pub(super) fn slice(&self, rows: Range<usize>) -> Self {
+        Self {
+            batch: self.batch.slice(rows.start, rows.len()),
+            origin: self.origin.skip(rows.start),
+            lists: self.lists,
+            first_row: self.first_row + rows.start as u64,
+        }
+    }
+
+    /// The same rows with some of the columns only.
+    pub(super) fn project(&self, columns: &[String]) -> Result<Self, DataError> {
+        let places = super::source::find_columns(self.origin.path(), &self.names(), columns)?;
+        let batch =
+            self.batch.project(&places).map_err(|error| DataError::file(self.origin.path(), error))?;
+        Ok(self.with_batch(batch))
+    }
+
+    /// The same rows with other columns.
+    pub(super) fn with_batch(&self, batch: RecordBatch) -> Self {
+        Self { batch, ..self.clone() }
+    }
+
+    /// The same rows, counted on behind those of files before.
+    pub(super) fn numbered_from(self, first_row: u64) -> Self {
+        Self { first_row, ..self }
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.batch.schema_ref().fields().iter().map(|field| field.name().clone()).collect()
     }
 
     /// The place of a row, from 0.

@@ -56,6 +56,18 @@ impl Origin {
         Self { path, rows: Rows::From(first) }
     }
 
+    /// The rows behind the first few.
+    ///
+    /// # Panics
+    /// When the chunk of a text file has fewer rows.
+    pub(super) fn skip(&self, rows: usize) -> Self {
+        let rows = match &self.rows {
+            Rows::Lines(lines) => Rows::Lines(lines[rows..].to_vec()),
+            Rows::From(first) => Rows::From(first + rows as u64),
+        };
+        Self { path: self.path.clone(), rows }
+    }
+
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path

@@ -2,13 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
+use arrow::record_batch::RecordBatch;
 use serde::{Deserialize, Serialize};
 
 use super::chunk::Chunk;
 use super::csv::{self, CsvReader};
 use super::error::{DataError, nearest};
 use super::files::{self, Format};
+use super::grouped::{GroupedFile, GroupedReader};
 use super::parquet::{self, ParquetFile};
+use super::place::Origin;
 
 /// Some files of impressions, CSV or Parquet by their extension, read in the order of their paths.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -21,6 +24,10 @@ pub struct SourceSpec {
     /// How lists are written in text columns.
     #[serde(default)]
     pub lists: ListFormat,
+    /// The Parquet file, relative to the folder of each file of impressions, that holds the columns of their groups: see
+    /// [`grouped`](super::grouped). `None`: every row has all of its columns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups: Option<String>,
 }
 
 /// How CSV files are written. The first line names the columns.
@@ -100,6 +107,19 @@ impl SourceSpec {
         })
     }
 
+    /// The files with their groups, each a [`GroupedFile`], in order; `None` where the rows have no groups.
+    ///
+    /// # Errors
+    /// As [`SourceSpec::open`].
+    pub fn open_grouped(&self, columns: &[String]) -> Result<Option<Vec<GroupedFile>>, DataError> {
+        let Some(groups) = &self.groups else {
+            return Ok(None);
+        };
+        self.validate()?;
+        let open = |path: PathBuf| GroupedFile::open(parquet_only(&path)?, groups, columns, self.lists);
+        self.files()?.into_iter().map(open).collect::<Result<Vec<_>, _>>().map(Some)
+    }
+
     fn validate(&self) -> Result<(), DataError> {
         let delimiter = self.csv.delimiter.unwrap_or(',');
         let ListFormat { separator, weight_separator } = self.lists;
@@ -123,6 +143,9 @@ impl SourceSpec {
     }
 
     fn columns_of(&self, path: &Path) -> Result<Vec<String>, DataError> {
+        if let Some(groups) = &self.groups {
+            return GroupedFile::column_names(parquet_only(path)?, groups);
+        }
         match files::format(path)? {
             Format::Csv => {
                 let (delimiter, quote) = self.bytes(path);
@@ -133,6 +156,10 @@ impl SourceSpec {
     }
 
     fn open_file(&self, path: &Path, columns: &[String]) -> Result<OpenFile, DataError> {
+        if let Some(groups) = &self.groups {
+            let reader = GroupedReader::open(parquet_only(path)?, groups, columns, self.lists)?;
+            return Ok(OpenFile::Grouped(Box::new(reader)));
+        }
         match files::format(path)? {
             Format::Csv => {
                 let (delimiter, quote) = self.bytes(path);
@@ -142,6 +169,14 @@ impl SourceSpec {
                 ParquetFile::open(path, columns).map(|reader| OpenFile::Parquet(Box::new(reader)))
             }
         }
+    }
+}
+
+/// A path, if it is one of a Parquet file: groups stand beside no others.
+fn parquet_only(path: &Path) -> Result<&Path, DataError> {
+    match files::format(path)? {
+        Format::Parquet => Ok(path),
+        Format::Csv => Err(DataError::file(path, "is no Parquet file; `groups` goes with Parquet only")),
     }
 }
 
@@ -173,6 +208,20 @@ pub(super) fn find_columns(
 enum OpenFile {
     Csv(Box<CsvReader>),
     Parquet(Box<ParquetFile>),
+    Grouped(Box<GroupedReader>),
+}
+
+impl OpenFile {
+    fn next_chunk(&mut self, lists: ListFormat) -> Result<Option<Chunk>, DataError> {
+        let flat = |next: Option<(RecordBatch, Origin)>| {
+            next.map(|(batch, origin)| Chunk::new(batch, origin, lists, 0))
+        };
+        match self {
+            Self::Csv(reader) => reader.next_chunk().map(flat),
+            Self::Parquet(reader) => reader.next_chunk().map(flat),
+            Self::Grouped(reader) => reader.next_chunk(),
+        }
+    }
 }
 
 /// The rows of a source, chunk by chunk, file after file. Ends after the first error.
@@ -190,12 +239,11 @@ impl ChunkReader {
     fn advance(&mut self) -> Result<Option<Chunk>, DataError> {
         loop {
             let next = match &mut self.current {
-                Some(OpenFile::Csv(reader)) => reader.next_chunk()?,
-                Some(OpenFile::Parquet(reader)) => reader.next_chunk()?,
+                Some(file) => file.next_chunk(self.spec.lists)?,
                 None => None,
             };
-            if let Some((batch, origin)) = next {
-                let chunk = Chunk::new(batch, origin, self.spec.lists, self.rows);
+            if let Some(chunk) = next {
+                let chunk = chunk.numbered_from(self.rows);
                 self.rows += chunk.rows() as u64;
                 return Ok(Some(chunk));
             }

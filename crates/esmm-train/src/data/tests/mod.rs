@@ -1,6 +1,7 @@
 //! The data path from file to dataset: every behaviour, and every bad input with its message.
 
 mod encode;
+mod grouped;
 mod label;
 mod save;
 mod source;
@@ -56,7 +57,12 @@ impl Folder {
     fn message(&self, error: &DataError) -> String {
         let message = error.to_string();
         assert!(!message.contains('\n'), "{message}");
-        message.replace(&self.path(""), "")
+        self.message_of(&message)
+    }
+
+    /// A message or place without the folder.
+    fn message_of(&self, message: &dyn std::fmt::Display) -> String {
+        message.to_string().replace(&self.path(""), "")
     }
 }
 

@@ -1,0 +1,53 @@
+//! Segment after segment as flat chunks.
+
+use std::path::Path;
+
+use super::file::GroupedFile;
+use super::segment::Segment;
+use crate::data::chunk::Chunk;
+use crate::data::error::DataError;
+use crate::data::source::ListFormat;
+
+/// The rows of a pair of files, in order. Holds one segment.
+#[derive(Debug)]
+pub(in crate::data) struct GroupedReader {
+    file: GroupedFile,
+    next: usize,
+    current: Option<(Segment, Vec<usize>)>,
+    row: usize,
+}
+
+impl GroupedReader {
+    pub(in crate::data) fn open(
+        path: &Path,
+        groups: &str,
+        columns: &[String],
+        lists: ListFormat,
+    ) -> Result<Self, DataError> {
+        let file = GroupedFile::open(path, groups, columns, lists)?;
+        Ok(Self { file, next: 0, current: None, row: 0 })
+    }
+
+    /// The next rows, or `None` at the end.
+    pub(in crate::data) fn next_chunk(&mut self) -> Result<Option<Chunk>, DataError> {
+        loop {
+            if let Some((segment, items)) = &self.current
+                && self.row < segment.rows()
+            {
+                let end = segment.chunk_end(self.row, items);
+                let chunk = segment.flat(self.row..end)?;
+                self.row = end;
+                return Ok(Some(chunk));
+            }
+            if self.next == self.file.segments() {
+                return Ok(None);
+            }
+            self.current = None;
+            let segment = self.file.segment(self.next)?;
+            let items = segment.items();
+            self.current = Some((segment, items));
+            self.next += 1;
+            self.row = 0;
+        }
+    }
+}

@@ -41,6 +41,7 @@ mod progress;
 pub mod run_dir;
 pub mod scorer;
 pub mod strategy;
+pub mod tensorboard;
 pub mod trainer;
 
 pub use device::{DeviceName, OnDevice};

@@ -18,9 +18,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::backend::Autodiff;
-use burn::train::Interrupter;
 use burn_ndarray::{NdArray, NdArrayDevice};
-use esmm_train::ProgressStyle;
 use esmm_train::config::{RunFile, TrainConfig};
 use esmm_train::data::synthetic::{SyntheticConfig, write_csv};
 use esmm_train::experiment::Experiment;
@@ -87,8 +85,7 @@ fn train(log: &Path, folder: &Path) -> Result<RunDir, Box<dyn std::error::Error>
     let text = RUN.replace("log.csv", &log.display().to_string().replace('\\', "/"));
     let experiment = Experiment::load(TrainConfig::resolve(&RunFile::parse(&text, "run.toml", &[])?)?)?;
     experiment.save(&run)?;
-    let control =
-        TrainingControl { interrupter: Interrupter::new(), progress: ProgressStyle::Quiet, resume: false };
+    let control = TrainingControl::default();
     experiment.train::<Autodiff<NdArray>>(&run, &NdArrayDevice::default(), &control)?;
     Ok(run)
 }

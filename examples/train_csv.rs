@@ -15,9 +15,7 @@
 //! ```
 
 use burn::backend::Autodiff;
-use burn::train::Interrupter;
 use burn_ndarray::{NdArray, NdArrayDevice};
-use esmm_train::ProgressStyle;
 use esmm_train::config::{RunFile, TrainConfig};
 use esmm_train::data::synthetic::{SyntheticConfig, write_csv};
 use esmm_train::experiment::Experiment;
@@ -67,14 +65,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let run = RunDir::create(&folder.path().join("run"), Existing::Refuse)?;
     experiment.save(&run)?;
     let device = NdArrayDevice::default();
-    let control =
-        TrainingControl { interrupter: Interrupter::new(), progress: ProgressStyle::Quiet, resume: false };
-    match experiment.train::<Autodiff<NdArray>>(&run, &device, &control)? {
-        TrainingEnd::Finished { best_epoch, .. } => println!("kept the weights of epoch {best_epoch} of 3"),
+    let control = TrainingControl::default();
+    let best = match experiment.train::<Autodiff<NdArray>>(&run, &device, &control)? {
+        TrainingEnd::Finished { best, .. } => best,
         TrainingEnd::Interrupted { step } => return Err(format!("interrupted after step {step}").into()),
-    }
+    };
+    println!("kept the weights of epoch {} of 3", best.epoch);
 
-    let metrics = experiment.evaluate::<NdArray>(&run, &device)?;
+    let metrics = experiment.evaluate::<NdArray>(&run, &device, best, &control.observers)?;
     let test = metrics.test.ok_or("there is no test split")?;
     for (task, metrics) in &test.tasks {
         let (auc, interval) = metrics.auc.zip(metrics.auc_ci95).ok_or("the AUC is undefined")?;

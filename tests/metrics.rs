@@ -155,7 +155,7 @@ impl Funnel {
                 }),
             });
         }
-        evaluator.finish()
+        evaluator.metrics()
     }
 }
 

@@ -38,6 +38,8 @@ pub struct TrainingState {
 /// The best validation of a training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BestState {
+    /// Steps that the weights had seen.
+    pub step: u64,
     /// Epoch, from 1.
     pub epoch: u64,
     /// Value of the selection metric; `None` where it could not be measured.

@@ -22,10 +22,12 @@ pub struct EvaluationPlan {
 }
 
 /// A split, measured.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Evaluation {
     /// The metrics.
     pub metrics: SplitMetrics,
+    /// The scores and labels behind them.
+    pub scores: Evaluator,
     /// Standard deviation of the logits of the second stage (pCVR) over all rows: near 0 when it has collapsed.
     pub cvr_spread: f64,
 }
@@ -74,7 +76,8 @@ impl EvaluationPlan {
             spread.push(&scores);
             each(scores, batches.progress());
         }
-        Ok(Evaluation { metrics: evaluator.finish(), cvr_spread: spread.value() })
+        let metrics = evaluator.metrics();
+        Ok(Evaluation { metrics, scores: evaluator, cvr_spread: spread.value() })
     }
 }
 

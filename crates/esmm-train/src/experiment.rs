@@ -13,8 +13,9 @@ use crate::error::TrainError;
 use crate::evaluation::{Evaluation, EvaluationPlan};
 use crate::guard::{self, Names};
 use crate::metric::SplitMetrics;
+use crate::observe::{EvaluationRecord, Moment, Observers};
 use crate::run_dir::{RunDir, write_json};
-use crate::trainer::{EVALUATION_BATCH, TrainingControl, TrainingData, TrainingEnd, train};
+use crate::trainer::{BestWeights, EVALUATION_BATCH, TrainingControl, TrainingData, TrainingEnd, train};
 
 /// A configuration with its data.
 #[derive(Debug)]
@@ -119,7 +120,7 @@ impl Experiment {
         train::<B>(&self.config.trainer(&self.model), &data, run, device, control)
     }
 
-    /// Measures all splits with the best weights and writes `metrics.json`.
+    /// Measures all splits with the best weights, tells the observers, and writes `metrics.json`.
     ///
     /// # Errors
     /// Weights that cannot be read, a disk that refuses.
@@ -127,20 +128,31 @@ impl Experiment {
         &self,
         run: &RunDir,
         device: &B::Device,
+        best: BestWeights,
+        observers: &Observers,
     ) -> Result<RunMetrics, TrainError> {
         let model: Esmm<B> = self.model.load(&run.weights(), device)?;
-        let measure =
-            |data: &Arc<Dataset>| evaluate(&model, &self.model, &self.config.labels.columns, data, device);
-        let train = measure(&self.train)?;
-        if let Some(warning) = guard::check_collapse(train.cvr_spread) {
+        let measure = |split: &str, data: &Arc<Dataset>| {
+            let measured = evaluate(&model, &self.model, &self.config.labels.columns, data, device)?;
+            observers.evaluation(&EvaluationRecord {
+                split,
+                moment: Moment::End,
+                step: best.step,
+                epoch: best.epoch,
+                metrics: &measured.metrics,
+                scores: &measured.scores,
+            });
+            Ok::<_, TrainError>((measured.metrics, measured.cvr_spread))
+        };
+        let (train, cvr_spread) = measure("train", &self.train)?;
+        if let Some(warning) = guard::check_collapse(cvr_spread) {
             log::warn!("{warning}");
         }
-        let other = |data: &Option<Arc<Dataset>>| data.as_ref().map(measure).transpose();
-        let metrics = RunMetrics {
-            train: train.metrics,
-            valid: other(&self.valid)?.map(|evaluation| evaluation.metrics),
-            test: other(&self.test)?.map(|evaluation| evaluation.metrics),
+        let other = |split: &str, data: &Option<Arc<Dataset>>| {
+            data.as_ref().map(|data| measure(split, data).map(|(metrics, _)| metrics)).transpose()
         };
+        let metrics =
+            RunMetrics { train, valid: other("valid", &self.valid)?, test: other("test", &self.test)? };
         write_json(&run.metrics(), &metrics)?;
         Ok(metrics)
     }

@@ -4,7 +4,7 @@
 //!
 //! [`config`] says what is wanted; [`data`] reads, splits and encodes files into columns and batches; [`EsmmLearner`]
 //! makes steps of them, with [`EsmmLoss`] and the [`optimizer`]s; [`trainer`] runs the steps under Burn's
-//! `SupervisedTraining`; [`evaluation`] measures with the exact [`metric`]s; [`experiment`] ties a configuration to
+//! `SupervisedTraining`, and [`observe`] is the way to look on; [`evaluation`] measures with the exact [`metric`]s; [`experiment`] ties a configuration to
 //! its data and [`run_dir`] keeps what comes out; [`scorer`] opens that again and scores new rows.
 //!
 //! ```no_run
@@ -34,6 +34,7 @@ pub mod guard;
 mod learner;
 mod loss;
 pub mod metric;
+pub mod observe;
 pub mod optimizer;
 pub mod output;
 pub mod predictions;

@@ -36,13 +36,20 @@ pub struct StepReport {
     pub scores: Option<Arc<HostScores>>,
 }
 
+impl<B: Backend> TrainStepOutput<B> {
+    /// Reads the losses back from the device.
+    pub fn report(&self) -> StepReport {
+        let tasks: Vec<f64> = self.tasks.to_data().iter::<f64>().collect();
+        let total = self.total.to_data().iter::<f64>().sum();
+        StepReport { rows: self.rows, total, tasks, scores: None }
+    }
+}
+
 impl<B: Backend> ItemLazy for TrainStepOutput<B> {
     type ItemSync = StepReport;
 
     fn sync(self) -> StepReport {
-        let tasks: Vec<f64> = self.tasks.into_data().iter::<f64>().collect();
-        let total = self.total.into_data().iter::<f64>().sum();
-        StepReport { rows: self.rows, total, tasks, scores: None }
+        self.report()
     }
 }
 

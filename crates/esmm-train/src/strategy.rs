@@ -6,6 +6,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use burn::data::dataloader::Progress;
 use burn::module::AutodiffModule;
@@ -23,9 +24,11 @@ use crate::error::TrainError;
 use crate::evaluation::EvaluationPlan;
 use crate::learner::EsmmLearner;
 use crate::metric::{Goal, MetricError, SplitMetrics};
+use crate::observe::{EvaluationRecord, Moment, Observers, StepRecord};
 use crate::optimizer::{Schedule, SharedOptimizer};
+use crate::output::TrainStepOutput;
 use crate::run_dir::RunDir;
-use crate::trainer::{TrainerConfig, TrainingData, TrainingEnd};
+use crate::trainer::{BestWeights, TrainerConfig, TrainingData, TrainingEnd};
 
 /// Burn's component types of this training.
 pub type Components<B> =
@@ -43,6 +46,7 @@ where
     weights: PathBuf,
     checkpoints: Checkpoints,
     optimizer: SharedOptimizer<EsmmLearner<B>, B>,
+    observers: Observers,
     first: TrainingState,
     end: Mutex<Option<Result<TrainingEnd, TrainError>>>,
 }
@@ -58,6 +62,14 @@ where
     events: SupervisedTrainingEventProcessor<Components<B>>,
     interrupter: Interrupter,
     state: TrainingState,
+    pace: Pace,
+}
+
+/// Rows and times since the last record.
+struct Pace {
+    since: Instant,
+    rows: usize,
+    waiting: Duration,
 }
 
 impl<B> EsmmStrategy<B>
@@ -72,12 +84,13 @@ where
         run: &RunDir,
         checkpoints: Checkpoints,
         optimizer: SharedOptimizer<EsmmLearner<B>, B>,
+        observers: Observers,
         first: TrainingState,
     ) -> Self {
         let plan = EvaluationPlan::of(&config.stages, data.valid.as_ref().unwrap_or(&data.train));
         let (config, weights, end) = (config.clone(), run.weights(), Mutex::new(None));
         let has_valid = data.valid.is_some();
-        Self { config, plan, has_valid, weights, checkpoints, optimizer, first, end }
+        Self { config, plan, has_valid, weights, checkpoints, optimizer, observers, first, end }
     }
 
     /// How the training ended.
@@ -104,7 +117,8 @@ where
         _starting_epoch: usize,
     ) -> (EsmmLearner<B>, SupervisedTrainingEventProcessor<Components<B>>) {
         let (events, interrupter) = (components.event_processor, components.interrupter);
-        let mut work = Loop { strategy: self, learner, events, interrupter, state: self.first.clone() };
+        let (state, pace) = (self.first.clone(), Pace::new());
+        let mut work = Loop { strategy: self, learner, events, interrupter, state, pace };
         let end = work.run(&train, &valid);
         *self.end.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);
         (work.learner.model(), work.events)
@@ -134,9 +148,11 @@ where
             self.validate(valid, epoch)?;
             self.save()?;
         }
-        let best_epoch = self.state.best.as_ref().map_or(self.state.epochs_done, |best| best.epoch);
+        let last = BestWeights { step: self.state.step, epoch: self.state.epochs_done };
+        let best = self.state.best.as_ref();
+        let best = best.map_or(last, |best| BestWeights { step: best.step, epoch: best.epoch });
         let stopped_early = self.state.epochs_done < self.strategy.config.epochs;
-        Ok(TrainingEnd::Finished { best_epoch, stopped_early })
+        Ok(TrainingEnd::Finished { best, stopped_early })
     }
 
     fn out_of_patience(&self) -> bool {
@@ -147,12 +163,14 @@ where
     fn train_epoch(&mut self, loader: &TrainLoader<Components<B>>, epoch: u64) -> Result<bool, TrainError> {
         let mut batches = loader.iter();
         let mut sum: Option<Tensor<B::InnerBackend, 1>> = None;
-        while let Some(batch) = batches.next() {
+        self.pace = Pace::new();
+        while let Some(batch) = self.pace.wait_for(|| batches.next()) {
             self.learner.lr_step();
             let step = self.learner.train_step(batch);
             self.learner.optimizer_step(step.grads);
             self.state.step += 1;
             self.state.batches_done += 1;
+            self.record(&step.item, epoch);
             let loss = step.item.total.clone();
             sum = Some(match sum {
                 Some(sum) => sum + loss,
@@ -175,6 +193,30 @@ where
         Err(TrainError::Training(format!("epoch {epoch}: the loss is {loss}; {advice}")))
     }
 
+    /// Tells the observers of a step when it is one of those that are recorded.
+    fn record(&mut self, item: &TrainStepOutput<B::InnerBackend>, epoch: u64) {
+        self.pace.rows += item.rows;
+        let (config, observers) = (&self.strategy.config, &self.strategy.observers);
+        if !self.state.step.is_multiple_of(config.log_every) || observers.is_empty() {
+            return;
+        }
+        let report = item.report();
+        let pace = std::mem::replace(&mut self.pace, Pace::new());
+        let seconds = pace.since.elapsed().as_secs_f64().max(1e-9);
+        let rate = self.learner.lr_current();
+        observers.step(&StepRecord {
+            step: self.state.step,
+            epoch,
+            rows: report.rows,
+            loss: report.total,
+            task_losses: report.tasks,
+            tower_learning_rate: rate,
+            table_learning_rate: rate * config.learner.tables.learning_rate_ratio,
+            rows_per_second: pace.rows as f64 / seconds,
+            waiting: (pace.waiting.as_secs_f64() / seconds).min(1.0),
+        });
+    }
+
     fn epochs(&self, epoch: u64) -> Progress {
         Progress::new(epoch as usize, self.strategy.config.epochs as usize)
     }
@@ -182,7 +224,7 @@ where
     fn validate(&mut self, loader: &ValidLoader<Components<B>>, epoch: u64) -> Result<(), TrainError> {
         let select = &self.strategy.config.select;
         if !self.strategy.has_valid {
-            self.state.best = Some(BestState { epoch, value: None });
+            self.state.best = Some(BestState { step: self.state.step, epoch, value: None });
             return self.save_weights();
         }
         let metrics = self.evaluate(loader, epoch)?;
@@ -202,7 +244,7 @@ where
         let better = value.zip(best).is_none_or(|(value, best)| goal.improves(value, best));
         if better {
             self.save_weights()?;
-            self.state.best = Some(BestState { epoch, value });
+            self.state.best = Some(BestState { step: self.state.step, epoch, value });
             self.state.stale = 0;
         } else {
             self.state.stale += 1;
@@ -225,6 +267,14 @@ where
             events.process_valid(LearnerEvent::ProcessedItem(item));
         })?;
         self.events.process_valid(LearnerEvent::EndEpoch(epoch as usize));
+        self.strategy.observers.evaluation(&EvaluationRecord {
+            split: "valid",
+            moment: Moment::Validation,
+            step,
+            epoch,
+            metrics: &evaluation.metrics,
+            scores: &evaluation.scores,
+        });
         Ok(evaluation.metrics)
     }
 
@@ -235,6 +285,20 @@ where
 
     fn save(&self) -> Result<(), TrainError> {
         self.strategy.checkpoints.save(&self.learner.model(), &self.strategy.optimizer, &self.state)
+    }
+}
+
+impl Pace {
+    fn new() -> Self {
+        Self { since: Instant::now(), rows: 0, waiting: Duration::ZERO }
+    }
+
+    /// What `next` gives, its time counted as waiting.
+    fn wait_for<T>(&mut self, next: impl FnOnce() -> T) -> T {
+        let start = Instant::now();
+        let next = next();
+        self.waiting += start.elapsed();
+        next
     }
 }
 

@@ -13,6 +13,7 @@ use crate::data::loader::{BatchLoader, BatchLoaderConfig, Purpose};
 use crate::error::TrainError;
 use crate::learner::EsmmLearnerConfig;
 use crate::metric::{ExactAuc, StepLoss};
+use crate::observe::Observers;
 use crate::optimizer::{Schedule, SharedOptimizer, TowerOptimizerConfig};
 use crate::progress::ProgressStyle;
 use crate::run_dir::RunDir;
@@ -44,6 +45,8 @@ pub struct TrainerConfig {
     pub select: String,
     /// Stop after so many validations without a better one.
     pub patience: Option<u64>,
+    /// Every so many steps the observers get a record.
+    pub log_every: u64,
 }
 
 /// How a training ended.
@@ -51,8 +54,8 @@ pub struct TrainerConfig {
 pub enum TrainingEnd {
     /// All epochs are done, or no better weights were in sight.
     Finished {
-        /// The epoch of the best weights, from 1.
-        best_epoch: u64,
+        /// Where the best weights come from.
+        best: BestWeights,
         /// Whether patience ran out.
         stopped_early: bool,
     },
@@ -61,6 +64,15 @@ pub enum TrainingEnd {
         /// Steps done.
         step: u64,
     },
+}
+
+/// Where the weights come from that a training keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BestWeights {
+    /// Steps that they have seen.
+    pub step: u64,
+    /// Epoch of that step, from 1.
+    pub epoch: u64,
 }
 
 /// The data of a training.
@@ -72,7 +84,7 @@ pub struct TrainingData {
     pub valid: Option<Arc<Dataset>>,
 }
 
-/// Who may stop a training, and how it shows where it stands.
+/// Who may stop a training, who looks on, and how it shows where it stands.
 #[derive(Clone)]
 pub struct TrainingControl {
     /// Stops the training after the step under way; a checkpoint is then saved.
@@ -81,6 +93,20 @@ pub struct TrainingControl {
     pub progress: ProgressStyle,
     /// Go on from the newest checkpoint of the run directory.
     pub resume: bool,
+    /// Who gets to know of steps and evaluations.
+    pub observers: Observers,
+}
+
+impl Default for TrainingControl {
+    /// Nothing is shown, nobody looks on, and the training starts anew.
+    fn default() -> Self {
+        Self {
+            interrupter: Interrupter::new(),
+            progress: ProgressStyle::Quiet,
+            resume: false,
+            observers: Observers::default(),
+        }
+    }
 }
 
 /// Trains and leaves the best weights in the run directory.
@@ -122,7 +148,9 @@ where
     let total_steps = config.epochs * train_loader.num_batches() as u64;
     let schedule = Schedule { total_steps, step: state.step, ..config.schedule };
 
-    let strategy = EsmmStrategy::new(config, data, run, checkpoints, optimizer.clone(), state);
+    control.observers.start(state.step);
+    let observers = control.observers.clone();
+    let strategy = EsmmStrategy::new(config, data, run, checkpoints, optimizer.clone(), observers, state);
     let strategy = Arc::new(strategy);
     let mut training = SupervisedTraining::<Components<B>>::new(
         run.curves(),

@@ -10,6 +10,7 @@ use esmm_core::{EsmmBackend, ModelSummary};
 use esmm_train::config::{RunFile, TrainConfig};
 use esmm_train::data::synthetic::{SyntheticConfig, write_parquet};
 use esmm_train::experiment::{Experiment, RunMetrics};
+use esmm_train::observe::Observers;
 use esmm_train::run_dir::{Existing, RunDir, read_json};
 use esmm_train::trainer::{TrainingControl, TrainingEnd};
 use esmm_train::{OnDevice, ProgressStyle, TrainError};
@@ -72,7 +73,8 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
     log::info!("training on {device}");
     let progress = args.progress();
     logging::quiet(progress == ProgressStyle::Dashboard);
-    let control = TrainingControl { interrupter, progress, resume: args.resume };
+    let observers = Observers::default();
+    let control = TrainingControl { interrupter, progress, resume: args.resume, observers };
     TRAINING.store(true, Ordering::SeqCst);
     let end = device.run(TrainAndMeasure { experiment: &experiment, run: &run, control: &control });
     logging::quiet(false);
@@ -97,8 +99,9 @@ impl OnDevice for TrainAndMeasure<'_> {
         let end = self.experiment.train::<B>(self.run, &device, self.control)?;
         let metrics = match end {
             TrainingEnd::Interrupted { .. } => None,
-            TrainingEnd::Finished { .. } => {
-                Some(self.experiment.evaluate::<B::InnerBackend>(self.run, &device)?)
+            TrainingEnd::Finished { best, .. } => {
+                let observers = &self.control.observers;
+                Some(self.experiment.evaluate::<B::InnerBackend>(self.run, &device, best, observers)?)
             }
         };
         Ok((end, metrics))
@@ -113,9 +116,9 @@ fn report(run: &RunDir, (end, metrics): (TrainingEnd, Option<RunMetrics>)) -> an
             log::info!("go on with: esmm train --run-dir {path} --resume");
             return Ok(Done::Interrupted);
         }
-        TrainingEnd::Finished { best_epoch, stopped_early } => {
+        TrainingEnd::Finished { best, stopped_early } => {
             let why = if stopped_early { "stopped early" } else { "all epochs done" };
-            log::info!("{why}; kept the weights of epoch {best_epoch}");
+            log::info!("{why}; kept the weights of epoch {}", best.epoch);
         }
     }
     if let Some(metrics) = metrics {

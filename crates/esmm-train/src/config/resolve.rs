@@ -67,6 +67,8 @@ pub struct TrainingConfig {
     pub select: String,
     /// Stop after so many validations without a better one.
     pub patience: Option<u64>,
+    /// Every so many steps losses and rates are recorded.
+    pub log_every: u64,
     /// The towers' optimizer.
     pub towers: TowerOptimizerConfig,
     /// The tables' optimizer.
@@ -159,6 +161,7 @@ impl TrainConfig {
             seed: train.seed,
             select: train.select.clone(),
             patience: train.patience,
+            log_every: train.log_every,
         }
     }
 

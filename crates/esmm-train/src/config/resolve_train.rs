@@ -38,6 +38,9 @@ pub(super) fn training(section: &TrainSection, stages: usize) -> Result<Training
     if section.batch_size == 0 {
         return refuse("train.batch_size", 0, "it must be at least 1");
     }
+    if section.log_every == 0 {
+        return refuse("train.log_every", 0, "it must be at least 1");
+    }
     let task_weights = section.task_weights.clone().unwrap_or_else(|| vec![1.0; stages]);
     if task_weights.len() != stages || !task_weights.iter().all(|weight| *weight >= 0.0 && weight.is_finite())
     {
@@ -63,6 +66,7 @@ pub(super) fn training(section: &TrainSection, stages: usize) -> Result<Training
         task_weights,
         select: section.select.clone(),
         patience: section.patience,
+        log_every: section.log_every,
         towers: towers(&section.towers)?,
         tables: tables(&section.tables, schedule.learning_rate)?,
         schedule,

@@ -84,6 +84,8 @@ pub struct TrainSection {
     pub select: String,
     /// Stop after so many validations without a better one.
     pub patience: Option<u64>,
+    /// Every so many steps losses and rates are recorded.
+    pub log_every: u64,
     /// The towers' optimizer.
     pub towers: TowerSection,
     /// The tables' optimizer.
@@ -102,6 +104,7 @@ impl Default for TrainSection {
             task_weights: None,
             select: "ctcvr.auc".into(),
             patience: None,
+            log_every: 20,
             towers: TowerSection::default(),
             tables: TableSection::default(),
             schedule: ScheduleSection::default(),

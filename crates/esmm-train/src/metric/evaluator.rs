@@ -86,8 +86,8 @@ impl Evaluator {
         }
     }
 
-    /// The metrics of everything pushed.
-    pub fn finish(self) -> SplitMetrics {
+    /// The metrics of everything pushed so far.
+    pub fn metrics(&self) -> SplitMetrics {
         let reached = (1..).zip(&self.stages).map(|(stage, name)| {
             let rows = self.depth.iter().filter(|depth| **depth >= stage).count();
             (name.clone(), rows as u64)
@@ -175,7 +175,7 @@ mod tests {
     fn evaluate(stages: &[&str], logits: &[f32], depth: &[u8]) -> SplitMetrics {
         let mut evaluator = Evaluator::new(&names(stages), false, false).unwrap();
         evaluator.push(rows(&reach(logits, stages.len()), logits, depth));
-        evaluator.finish()
+        evaluator.metrics()
     }
 
     #[test]
@@ -215,7 +215,7 @@ mod tests {
         let mut evaluator = Evaluator::new(&names(&["click", "cart", "buy"]), false, false).unwrap();
         evaluator.push(rows(&reach(&LOGITS, 3), &LOGITS, &DEPTH));
         let curves = evaluator.curves();
-        let metrics = evaluator.finish();
+        let metrics = evaluator.metrics();
         assert_eq!(curves.len(), 5);
         for ((name, curves), (task, metrics)) in curves.iter().zip(&metrics.tasks) {
             assert_eq!(name, task);
@@ -265,7 +265,7 @@ mod tests {
     #[test]
     fn no_rows() {
         let evaluator = Evaluator::new(&names(&["click", "conversion"]), true, true).unwrap();
-        let found = evaluator.finish();
+        let found = evaluator.metrics();
         assert_eq!((found.rows, found.reached[0].1), (0, 0));
         for name in found.metric_names() {
             let error = found.metric(&name).unwrap_err().to_string();
@@ -282,7 +282,7 @@ mod tests {
             let mut evaluator = Evaluator::new(&names(&["a", "b"]), false, true).unwrap();
             let truth = Some(TruthRows { cvr: &[0.5, 0.25, 0.75, 0.5], ctr, ctcvr });
             evaluator.push(EvaluationRows { truth, ..rows(&logs, logits, &[2, 1, 2, 0]) });
-            evaluator.finish().entire_space.unwrap()
+            evaluator.metrics().entire_space.unwrap()
         };
         let ctr: &[f32] = &[0.5, 1.0, 0.5, 0.25];
         let found = evaluate(Some(ctr), None);

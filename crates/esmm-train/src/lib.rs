@@ -4,8 +4,9 @@
 //!
 //! [`config`] says what is wanted; [`data`] reads, splits and encodes files into columns and batches; [`EsmmLearner`]
 //! makes steps of them, with [`EsmmLoss`] and the [`optimizer`]s; [`trainer`] runs the steps under Burn's
-//! `SupervisedTraining`, and [`observe`] is the way to look on; [`evaluation`] measures with the exact [`metric`]s; [`experiment`] ties a configuration to
-//! its data and [`run_dir`] keeps what comes out; [`scorer`] opens that again and scores new rows.
+//! `SupervisedTraining`, and [`observe`] is the way to look on; [`evaluation`] measures with the exact [`metric`]s;
+//! [`experiment`] ties a configuration to its data and [`run_dir`] keeps what comes out; [`scorer`] opens that again and
+//! scores new rows. [`profile`] looks at files that nobody has described yet, and drafts a run file.
 //!
 //! ```no_run
 //! use esmm_train::config::{RunFile, TrainConfig};
@@ -38,12 +39,14 @@ pub mod observe;
 pub mod optimizer;
 pub mod output;
 pub mod predictions;
+pub mod profile;
 mod progress;
 pub mod run_dir;
 pub mod scorer;
 pub mod strategy;
 pub mod tensorboard;
 pub mod trainer;
+pub mod wording;
 
 pub use device::{DeviceName, OnDevice};
 pub use error::TrainError;

@@ -1,6 +1,7 @@
 //! The command line: thin. It parses, calls the library, prints results on stdout and everything else on stderr.
 
 mod evaluate;
+mod init;
 mod inspect;
 mod logging;
 mod predict;
@@ -28,6 +29,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Looks at data and drafts a run file for it, to be edited.
+    Init(init::InitArgs),
     /// Trains a model and leaves a run directory.
     Train(train::TrainArgs),
     /// Measures a trained model on labelled data.
@@ -70,6 +73,7 @@ pub(crate) fn run() -> ExitCode {
     let cli = Cli::parse();
     let command = cli.command.unwrap_or_else(|| Command::Train(train::TrainArgs::default()));
     let done = match command {
+        Command::Init(args) => init::run(&args).map(|()| Done::Whole),
         Command::Train(args) => train::run(&args),
         Command::Evaluate(args) => evaluate::run(&args).map(|()| Done::Whole),
         Command::Predict(args) => predict::run(&args).map(|()| Done::Whole),

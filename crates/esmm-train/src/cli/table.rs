@@ -4,6 +4,7 @@ use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, Table};
 use esmm_train::data::SplitReport;
 use esmm_train::metric::{SplitMetrics, TaskMetrics};
+pub(super) use esmm_train::wording::grouped;
 
 /// The tasks of a split, a line each, next to the best values that a known truth allows.
 pub(super) fn metrics(title: &str, split: &SplitMetrics) -> String {
@@ -98,17 +99,4 @@ fn number(value: Option<f64>) -> String {
 
 fn interval(task: &TaskMetrics) -> String {
     task.auc_ci95.map_or_else(|| "-".to_owned(), |[low, high]| format!("{low:.4} - {high:.4}"))
-}
-
-/// `1234567` as `1,234,567`.
-pub(super) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let first = digits.len() % 3;
-    let (head, tail) = digits.split_at(first);
-    let mut groups: Vec<&str> = Vec::new();
-    if !head.is_empty() {
-        groups.push(head);
-    }
-    groups.extend((0..tail.len()).step_by(3).map(|start| &tail[start..start + 3]));
-    groups.join(",")
 }

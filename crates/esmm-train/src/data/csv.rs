@@ -9,7 +9,6 @@ use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use csv::{ByteRecord, Reader, ReaderBuilder};
 
-use super::chunk::CHUNK_ROWS;
 use super::error::DataError;
 use super::newlines::Newlines;
 use super::place::{Origin, Place, RowNumber};
@@ -53,11 +52,11 @@ impl CsvReader {
         })
     }
 
-    /// The next rows; `None` at the end of a file that had some.
-    pub(super) fn next_chunk(&mut self) -> Result<Option<(RecordBatch, Origin)>, DataError> {
+    /// The next rows, so many at most; `None` at the end of a file that had some.
+    pub(super) fn next_chunk(&mut self, most: usize) -> Result<Option<(RecordBatch, Origin)>, DataError> {
         let mut builders: Vec<StringBuilder> = self.columns.iter().map(|_| StringBuilder::new()).collect();
-        let (mut lines, mut bytes) = (Vec::with_capacity(CHUNK_ROWS), 0);
-        while lines.len() < CHUNK_ROWS && bytes < CHUNK_BYTES {
+        let (mut lines, mut bytes) = (Vec::with_capacity(most), 0);
+        while lines.len() < most && bytes < CHUNK_BYTES {
             let Some(line) = self.next_record()? else { break };
             self.append(&mut builders, line)?;
             lines.push(line);

@@ -114,7 +114,7 @@ impl DataError {
 }
 
 /// A value for a message: in backticks, on one line, at most 40 characters.
-pub(super) fn quoted(value: &str) -> String {
+pub(crate) fn quoted(value: &str) -> String {
     const LONGEST: usize = 40;
     let mut text: String = value.chars().take(LONGEST).flat_map(char::escape_debug).collect();
     if value.chars().nth(LONGEST).is_some() {
@@ -124,7 +124,7 @@ pub(super) fn quoted(value: &str) -> String {
 }
 
 /// The nearest of some names, as the end of a message.
-pub(super) fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str> + Clone) -> String {
+pub(crate) fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str> + Clone) -> String {
     let near = names.clone().map(|other| (strsim::damerau_levenshtein(name, other), other)).min();
     match near {
         Some((distance, other)) if distance <= 1 + name.chars().count() / 3 => {

@@ -7,15 +7,15 @@ use arrow::compute::take;
 use arrow::datatypes::DataType;
 
 /// All items of a column of lists; those of row `i` are `offsets[i]..offsets[i + 1]`.
-pub(super) struct Lists<T> {
-    pub(super) offsets: Vec<usize>,
-    pub(super) items: T,
+pub(crate) struct Lists<T> {
+    pub(crate) offsets: Vec<usize>,
+    pub(crate) items: T,
 }
 
 impl Lists<ArrayRef> {
     /// The items of lists, maps (as structs of key and value), and of single values as lists of one. Null is an empty
     /// list. `None` when Arrow refuses.
-    pub(super) fn of_array(array: &ArrayRef) -> Option<Self> {
+    pub(crate) fn of_array(array: &ArrayRef) -> Option<Self> {
         let (ranges, items): (Vec<Range<usize>>, ArrayRef) = match array.data_type() {
             DataType::List(_) => {
                 (ranges(array.as_list::<i32>().value_offsets()), array.as_list::<i32>().values().clone())

@@ -9,7 +9,6 @@ use arrow::record_batch::RecordBatch;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
-use super::chunk::CHUNK_ROWS;
 use super::error::DataError;
 use super::place::Origin;
 
@@ -25,13 +24,18 @@ pub(super) fn column_names(path: &Path) -> Result<Vec<String>, DataError> {
     Ok(names(builder(path)?.schema()))
 }
 
+/// The number of rows, which the file's end tells.
+pub(super) fn num_rows(path: &Path) -> Result<u64, DataError> {
+    Ok(builder(path)?.metadata().file_metadata().num_rows().max(0) as u64)
+}
+
 impl ParquetFile {
-    /// Opens a file and skips all other columns.
-    pub(super) fn open(path: &Path, columns: &[String]) -> Result<Self, DataError> {
+    /// Opens a file and skips all other columns; chunks have so many rows at most.
+    pub(super) fn open(path: &Path, columns: &[String], most: usize) -> Result<Self, DataError> {
         let builder = builder(path)?;
         let roots = super::source::find_columns(path, &names(builder.schema()), columns)?;
         let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
-        let reader = builder.with_projection(mask).with_batch_size(CHUNK_ROWS).build();
+        let reader = builder.with_projection(mask).with_batch_size(most).build();
         let reader = reader.map_err(|error| DataError::file(path, error))?;
         Ok(Self { path: path.into(), reader, rows: 0 })
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use arrow::record_batch::RecordBatch;
 use serde::{Deserialize, Serialize};
 
-use super::chunk::Chunk;
+use super::chunk::{CHUNK_ROWS, Chunk};
 use super::csv::{self, CsvReader};
 use super::error::{DataError, nearest};
 use super::files::{self, Format};
@@ -100,6 +100,7 @@ impl SourceSpec {
         Ok(ChunkReader {
             spec: self.clone(),
             columns,
+            chunk_rows: CHUNK_ROWS,
             files: files.into_iter(),
             current: None,
             rows: 0,
@@ -118,6 +119,17 @@ impl SourceSpec {
         self.validate()?;
         let open = |path: PathBuf| GroupedFile::open(parquet_only(&path)?, groups, columns, self.lists);
         self.files()?.into_iter().map(open).collect::<Result<Vec<_>, _>>().map(Some)
+    }
+
+    /// The number of rows of a file whose format tells it without reading them: `Some` for Parquet, `None` for CSV.
+    ///
+    /// # Errors
+    /// An unknown extension, a damaged file.
+    pub fn known_rows(&self, path: &Path) -> Result<Option<u64>, DataError> {
+        match files::format(path)? {
+            Format::Csv => Ok(None),
+            Format::Parquet => parquet::num_rows(path).map(Some),
+        }
     }
 
     fn validate(&self) -> Result<(), DataError> {
@@ -155,7 +167,7 @@ impl SourceSpec {
         }
     }
 
-    fn open_file(&self, path: &Path, columns: &[String]) -> Result<OpenFile, DataError> {
+    fn open_file(&self, path: &Path, columns: &[String], chunk_rows: usize) -> Result<OpenFile, DataError> {
         if let Some(groups) = &self.groups {
             let reader = GroupedReader::open(parquet_only(path)?, groups, columns, self.lists)?;
             return Ok(OpenFile::Grouped(Box::new(reader)));
@@ -166,7 +178,7 @@ impl SourceSpec {
                 CsvReader::open(path, delimiter, quote, columns).map(|reader| OpenFile::Csv(Box::new(reader)))
             }
             Format::Parquet => {
-                ParquetFile::open(path, columns).map(|reader| OpenFile::Parquet(Box::new(reader)))
+                ParquetFile::open(path, columns, chunk_rows).map(|reader| OpenFile::Parquet(Box::new(reader)))
             }
         }
     }
@@ -212,12 +224,12 @@ enum OpenFile {
 }
 
 impl OpenFile {
-    fn next_chunk(&mut self, lists: ListFormat) -> Result<Option<Chunk>, DataError> {
+    fn next_chunk(&mut self, lists: ListFormat, most: usize) -> Result<Option<Chunk>, DataError> {
         let flat = |next: Option<(RecordBatch, Origin)>| {
             next.map(|(batch, origin)| Chunk::new(batch, origin, lists, 0))
         };
         match self {
-            Self::Csv(reader) => reader.next_chunk().map(flat),
+            Self::Csv(reader) => reader.next_chunk(most).map(flat),
             Self::Parquet(reader) => reader.next_chunk().map(flat),
             Self::Grouped(reader) => reader.next_chunk(),
         }
@@ -229,6 +241,7 @@ impl OpenFile {
 pub struct ChunkReader {
     spec: SourceSpec,
     columns: Vec<String>,
+    chunk_rows: usize,
     files: std::vec::IntoIter<PathBuf>,
     current: Option<OpenFile>,
     rows: u64,
@@ -236,10 +249,16 @@ pub struct ChunkReader {
 }
 
 impl ChunkReader {
+    /// With smaller chunks: for files with so many columns that the usual ones would be large. At least 1 row.
+    pub fn in_chunks_of(mut self, rows: usize) -> Self {
+        self.chunk_rows = rows.clamp(1, CHUNK_ROWS);
+        self
+    }
+
     fn advance(&mut self) -> Result<Option<Chunk>, DataError> {
         loop {
             let next = match &mut self.current {
-                Some(file) => file.next_chunk(self.spec.lists)?,
+                Some(file) => file.next_chunk(self.spec.lists, self.chunk_rows)?,
                 None => None,
             };
             if let Some(chunk) = next {
@@ -251,7 +270,7 @@ impl ChunkReader {
             let Some(path) = self.files.next() else {
                 return self.end();
             };
-            self.current = Some(self.spec.open_file(&path, &self.columns)?);
+            self.current = Some(self.spec.open_file(&path, &self.columns, self.chunk_rows)?);
             self.last = Some(path);
         }
     }

@@ -11,6 +11,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
+use super::chunk::CHUNK_ROWS;
 use super::error::DataError;
 use super::key::OwnedKey;
 use super::parquet::ParquetFile;
@@ -56,7 +57,7 @@ pub(super) fn write<'a>(
 /// Reads vocabularies by the names of their features.
 pub(super) fn read(path: &Path) -> Result<HashMap<String, Vocabulary>, DataError> {
     let columns = ["feature", "row", "key", "count"].map(str::to_owned);
-    let mut file = ParquetFile::open(path, &columns)?;
+    let mut file = ParquetFile::open(path, &columns, CHUNK_ROWS)?;
     let mut vocabularies: HashMap<String, Vocabulary> = HashMap::new();
     while let Some((batch, _)) = file.next_chunk()? {
         add(&batch, &mut vocabularies)

@@ -1,0 +1,284 @@
+//! `esmm init`: what it makes of data that nobody has described, and what it says of data that it can make nothing of.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod common;
+
+use common::{Workspace, csv};
+use serde_json::Value;
+
+/// Runs `esmm init` on `data.csv` with some arguments and gives the run file.
+fn drafted(workspace: &Workspace, args: &[&str]) -> toml::Table {
+    let args = [&["init", "data.csv", "-o", "guess.toml", "--overwrite"], args].concat();
+    let said = workspace.esmm(&args);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    workspace.read("guess.toml").parse().unwrap()
+}
+
+/// The entry of a feature, as `key = value` in the order in which it was written; `None` when it is left out.
+fn feature(file: &toml::Table, name: &str) -> Option<String> {
+    let features = file["features"].as_array().unwrap();
+    let found = features.iter().find(|feature| feature["name"].as_str() == Some(name))?;
+    let keys = found.as_table().unwrap().iter().filter(|(key, _)| *key != "name");
+    Some(keys.map(|(key, value)| format!("{key} = {value}")).collect::<Vec<_>>().join(", "))
+}
+
+#[track_caller]
+fn expect(file: &toml::Table, features: &[(&str, &str)]) {
+    for (name, expected) in features {
+        assert_eq!(feature(file, name).as_deref(), Some(*expected), "feature {name}");
+    }
+}
+
+#[test]
+fn a_run_file_is_drafted_that_trains() {
+    let workspace = Workspace::new();
+    let said = workspace.esmm(&["init", "data.csv", "-o", "guess.toml"]);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    assert_eq!(
+        said.stdout,
+        "guess.toml is written: read its comments, edit it.\nNext: esmm train guess.toml\n"
+    );
+    assert!(said.stderr.contains("looked at all 400 rows"), "{}", said.stderr);
+    assert!(said.stderr.contains("labels: `click`"), "{}", said.stderr);
+    let file: toml::Table = workspace.read("guess.toml").parse().unwrap();
+    expect(&file, &[("user", "side = \"user\""), ("tags", "pooling = \"mean\"")]);
+    expect(&file, &[("price", "encode = \"standardize\", side = \"item\"")]);
+    assert_eq!(file["labels"]["stages"].as_array().unwrap().len(), 2);
+    assert_eq!(file["metrics"]["group"].as_str(), Some("user"));
+    let said = workspace.esmm(&["train", "guess.toml", "--run-dir", "run"]);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+}
+
+#[test]
+fn nothing_is_replaced_unasked() {
+    let workspace = Workspace::new();
+    let before = workspace.read("run.toml");
+    let said = workspace.esmm(&["init", "data.csv"]);
+    assert_eq!(said.error(2), "run.toml: is there already: --overwrite replaces it, -o names another one");
+    assert_eq!(workspace.read("run.toml"), before);
+    let said = workspace.esmm(&["init", "data.csv", "-o", "-"]);
+    assert_eq!((said.code, workspace.read("run.toml")), (0, before));
+    assert_eq!(workspace.esmm(&["init", "data.csv", "--overwrite"]).code, 0);
+    assert_eq!(workspace.read("run.toml"), said.stdout, "the same on stdout and in the file");
+}
+
+/// A table with one column of each kind, with semicolons between the fields.
+fn every_kind(rows: usize) -> String {
+    let mut text =
+        "row_id;ts;user_id;segment;item_id;tags;scores;price;height;flat;visits_7d;note;city;is_clicked;\
+                    cart;order;spend;dwell_time\n"
+            .to_owned();
+    for row in 0..rows {
+        let (user, item) = (row * 7919 % 61, row * 104_729 % 37);
+        let clicked = (row * 31 + user) % 5 < 2;
+        let cart = clicked && (row + item) % 2 == 0;
+        let order = cart && row % 3 == 0;
+        let flag = |value: bool| if value { "1" } else { "0" };
+        let price = 1.0 + 0.1 * (1.0 + (row * 37 % 101) as f64 / 10.0).exp2();
+        let height =
+            if row % 11 == 0 { String::new() } else { format!("{:.2}", 1.5 + (row % 53) as f64 / 100.0) };
+        let cells = [
+            (row + 1).to_string(),
+            (1_700_000_000 + 60 * row).to_string(),
+            format!("u{user}"),
+            ["old", "new", "none"][row % 3].to_owned(),
+            (5000 + item).to_string(),
+            format!("t{}|t{}|t{}", row % 5, row % 7, row % 3),
+            format!("a{}:0.{}|b{}:1.5", row % 4, row % 9 + 1, row % 3),
+            format!("{price:.2}"),
+            height,
+            "x".to_owned(),
+            (row * row % 40).to_string(),
+            format!("\"a long remark; number {row} of a person who wrote all of it by hand\""),
+            ["Köln", "Paris, Texas", "Rome"][row % 3].to_owned(),
+            flag(clicked).to_owned(),
+            flag(cart).to_owned(),
+            flag(order).to_owned(),
+            if order { format!("{price:.2}") } else { "0".to_owned() },
+            if clicked { (row % 17 + 1).to_string() } else { String::new() },
+        ];
+        text.push_str(&(cells.join(";") + "\n"));
+    }
+    text
+}
+
+#[test]
+fn every_kind_of_column_is_told() {
+    let workspace = Workspace::new();
+    workspace.write("data.csv", &every_kind(3000));
+    let file = drafted(&workspace, &[]);
+    expect(
+        &file,
+        &[
+            ("user_id", "side = \"user\""),
+            ("segment", ""),
+            ("item_id", "side = \"item\""),
+            ("tags", "pooling = \"mean\""),
+            ("scores", "pooling = \"mean\", weighted = true"),
+            ("price", "encode = \"log1p\", side = \"item\""),
+            ("height", "encode = \"standardize\", missing = 1.76"),
+            ("city", ""),
+        ],
+    );
+    for left_out in ["row_id", "ts", "flat", "note", "is_clicked", "cart", "order", "spend", "dwell_time"] {
+        assert_eq!(feature(&file, left_out), None, "{left_out}");
+    }
+    assert_eq!(file["labels"]["stages"], toml::Value::from(vec!["is_clicked", "order"]));
+    assert_eq!(file["data"]["delimiter"].as_str(), Some(";"));
+    assert_eq!(file["data"]["split"]["column"].as_str(), Some("ts"));
+    assert_eq!(file["metrics"]["group"].as_str(), Some("user_id"));
+    let text = workspace.read("guess.toml");
+    for expected in [
+        "`spend` holds a value only where `order` is 1",
+        "`dwell_time` holds a value only where `is_clicked` is 1",
+        "`row_id` has another value in every row",
+        "`flat` has the same value in every row (`x`)",
+        "`note` holds long texts that hardly recur",
+        "stages = [\"is_clicked\", \"cart\", \"order\"]",
+        "9.1% missing",
+    ] {
+        assert!(
+            text.split_whitespace().collect::<Vec<_>>().join(" ").contains(expected),
+            "{expected} in {text}"
+        );
+    }
+    let said = workspace.esmm(&["train", "guess.toml", "--run-dir", "run", "--set", "train.epochs=1"]);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    assert!(!said.stderr.contains("knows the label"), "{}", said.stderr);
+}
+
+#[test]
+fn labels_can_be_named() {
+    let workspace = Workspace::new();
+    workspace.write("data.csv", &csv(400).replace("click,conversion", "first,second"));
+    let said = workspace.esmm(&["init", "data.csv", "-o", "guess.toml"]);
+    let error = said.error(1);
+    assert!(error.starts_with("data.csv: found no labels: looked for columns of 0 and 1"), "{error}");
+    assert!(error.contains("columns of 0 and 1 are `first`, `second`"), "{error}");
+    assert!(!workspace.path("guess.toml").exists());
+    let file = drafted(&workspace, &["--click", "first", "--conversion", "second"]);
+    assert_eq!(file["labels"]["stages"], toml::Value::from(vec!["first", "second"]));
+    let named = |click: &str, conversion: &str| {
+        let args = ["init", "data.csv", "-o", "-", "--click", click, "--conversion", conversion];
+        workspace.esmm(&args).error(1).to_owned()
+    };
+    assert_eq!(named("frist", "second"), "data.csv: there is no column `frist`, did you mean `first`?");
+    assert_eq!(
+        named("first", "price"),
+        "data.csv: column `price`: found `0.5`, a label is 0 or 1 in every row"
+    );
+    assert!(named("second", "first").contains("a conversion needs a click"), "{}", named("second", "first"));
+}
+
+/// One conversion without a click in a hundred rows is dropped; a third of them is no funnel.
+#[test]
+fn conversions_without_a_click_are_few_or_no_funnel() {
+    let workspace = Workspace::new();
+    workspace.write("data.csv", &(csv(400) + "u1,t1,1.5,0,1\n"));
+    let file = drafted(&workspace, &[]);
+    assert_eq!(file["labels"]["orphan_conversions"].as_str(), Some("drop"));
+    let said = workspace.esmm(&["train", "guess.toml", "--run-dir", "run", "--set", "train.epochs=1"]);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    workspace.write("data.csv", &(csv(400) + &"u1,t1,1.5,0,1\n".repeat(30)));
+    let error = workspace.esmm(&["init", "data.csv", "-o", "-"]).error(1).to_owned();
+    assert!(error.contains("in 30 of them `click` is 0"), "{error}");
+}
+
+#[test]
+fn bad_input_is_one_line() {
+    let workspace = Workspace::new();
+    let error = |name: &str, bytes: &[u8]| {
+        std::fs::write(workspace.path(name), bytes).unwrap();
+        let said = workspace.esmm(&["init", name, "-o", "guess.toml"]);
+        assert!(!workspace.path("guess.toml").exists());
+        said.error(1).to_owned()
+    };
+    assert_eq!(error("empty.csv", b""), "empty.csv: the file is empty");
+    assert_eq!(error("header.csv", b"user,click,conversion\n"), "header.csv: no rows");
+    assert_eq!(
+        error("headless.csv", b"1,0,5\n2,1,6\n"),
+        "headless.csv: the first line is data (`1`, `0`, `5`), it must name the columns"
+    );
+    let junk: Vec<u8> = (0..4096_u32).map(|place| (place.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    assert!(error("junk.csv", &junk).starts_with("junk.csv: is no text"), "{}", error("junk.csv", &junk));
+    assert!(error("junk.parquet", &junk).starts_with("junk.parquet: "));
+    assert!(
+        error("latin.csv", b"user,click,conversion\nJos\xe9,1,0\n").contains("latin.csv:2: column `user`")
+    );
+    assert!(
+        error("ragged.csv", b"user,click,conversion\nu1,1,0\nu2,1\n")
+            .starts_with("ragged.csv:3: found 2 fields")
+    );
+    assert!(error("one.csv", b"click\n1\n0\n").contains("found a click (`click`) but no conversion"));
+    let bare = error("bare.csv", b"click,conversion\n1,0\n0,0\n1,1\n");
+    assert_eq!(bare, "bare.csv: no column is left that could be a feature");
+    assert!(error("odd.xlsx", b"PK\x03\x04").contains("unknown type of file"));
+    let said = workspace.esmm(&["init", "missing.csv", "-o", "guess.toml"]);
+    assert!(said.error(1).starts_with("missing.csv: No such file"));
+    assert_eq!(workspace.esmm(&["init"]).code, 2);
+}
+
+#[test]
+fn ten_thousand_columns_stay_readable() {
+    let workspace = Workspace::new();
+    let names: Vec<String> = (0..10_000).map(|column| format!("c{column}")).collect();
+    let mut text = format!("{},click,conversion\n", names.join(","));
+    for row in 0..120_usize {
+        let cells = (0..10_000).map(|column| match column % 3 {
+            0 => format!("{}.5", row * (column + 7) % 97),
+            1 => format!("v{}", row * (column + 3) % 11),
+            _ => "7".to_owned(),
+        });
+        let cells: Vec<String> = cells.collect();
+        text.push_str(&format!(
+            "{},{},{}\n",
+            cells.join(","),
+            u8::from(row % 3 == 0),
+            u8::from(row % 9 == 0)
+        ));
+    }
+    workspace.write("data.csv", &text);
+    let said = workspace.esmm(&["init", "data.csv", "-o", "guess.toml"]);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    assert!(said.stderr.lines().count() < 25, "{}", said.stderr);
+    assert!(said.stderr.lines().all(|line| line.chars().count() < 250), "{}", said.stderr);
+    let file: toml::Table = workspace.read("guess.toml").parse().unwrap();
+    let features = file["features"].as_array().unwrap().len();
+    assert!((6000..6700).contains(&features), "{features} features");
+    assert!(workspace.read("guess.toml").lines().count() < features + 100);
+}
+
+/// The synthetic funnel without its own run file: the same guesses from CSV and Parquet, and a model that is nearly as
+/// good as the truth allows.
+#[test]
+fn the_synthetic_funnel_is_understood() {
+    let workspace = Workspace::new();
+    let mut drafts = Vec::new();
+    for format in ["csv", "parquet"] {
+        let said =
+            workspace.esmm(&["synthesize", format, "--rows", "30000", "--seed", "5", "--format", format]);
+        assert_eq!(said.code, 0, "{}", said.stderr);
+        let (data, output) = (format!("{format}/data.{format}"), format!("{format}.toml"));
+        let said = workspace.esmm(&["init", &data, "-o", &output]);
+        assert_eq!(said.code, 0, "{}", said.stderr);
+        drafts.push(workspace.read(&output).parse::<toml::Table>().unwrap());
+    }
+    assert_eq!(drafts[0]["features"], drafts[1]["features"]);
+    let file = &drafts[1];
+    expect(file, &[("user_id", "min_count = 2, side = \"user\"")]);
+    assert!(feature(file, "user_spend").unwrap().contains("weighted = true"), "{file:?}");
+    assert!(feature(file, "user_history").unwrap().contains("pooling = \"mean\""), "{file:?}");
+    assert!(feature(file, "price").unwrap().contains("log1p"), "{file:?}");
+    assert!(feature(file, "true_cvr").is_none());
+    assert_eq!(file["data"]["split"]["column"].as_str(), Some("time"));
+    assert_eq!(file["metrics"]["true_ctcvr"].as_str(), Some("true_ctcvr"));
+    let said = workspace.esmm(&["train", "parquet.toml", "--run-dir", "run"]);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    let metrics: Value = serde_json::from_str(&workspace.read("run/metrics.json")).unwrap();
+    for task in ["ctr", "cvr", "ctcvr"] {
+        let auc = metrics["test"][task]["auc"].as_f64().unwrap();
+        let best = metrics["test"]["entire_space"]["best"][format!("{task}_auc")].as_f64().unwrap();
+        assert!(auc > 0.65 && auc > best - 0.1, "{task}: AUC {auc}, best possible {best}");
+    }
+}

@@ -43,8 +43,10 @@ pub mod profile;
 mod progress;
 pub mod run_dir;
 pub mod scorer;
+pub mod status_line;
 pub mod strategy;
 pub mod tensorboard;
+mod time_left;
 pub mod trainer;
 pub mod wording;
 

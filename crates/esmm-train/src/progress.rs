@@ -1,4 +1,5 @@
-//! How a training shows where it stands: Burn's dashboard on a terminal, plain lines elsewhere.
+//! How a training shows where it stands: a line that is redrawn on a terminal, plain lines elsewhere, or Burn's
+//! dashboard.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -14,25 +15,40 @@ use burn::train::{Interrupter, LearnerSummary, SupervisedTraining};
 use esmm_core::EsmmBackend;
 
 use crate::dashboard::Dashboard;
-use crate::metric::StepLoss;
+use crate::metric::{ExactAuc, StepLoss};
+use crate::status_line;
 use crate::strategy::Components;
+use crate::time_left::TimeLeft;
+use crate::wording::{duration, grouped};
+
+/// Between two plain lines.
+const LINES_EVERY: Duration = Duration::from_secs(5);
+/// Between two drawings of the line on a terminal.
+const LINE_EVERY: Duration = Duration::from_millis(200);
 
 /// What is shown while a training runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProgressStyle {
-    /// Burn's dashboard.
+    /// Burn's dashboard. Needs a terminal.
     Dashboard,
-    /// A line on stderr every few seconds.
+    /// One line on stderr that is redrawn. Needs a terminal.
+    Line,
+    /// A line on stderr every five seconds.
     Lines,
     /// Nothing.
     Quiet,
 }
 
 impl ProgressStyle {
-    /// The dashboard when stdout and stderr are a terminal, lines otherwise.
+    /// A line that is redrawn when stderr is a terminal, plain lines otherwise.
     pub fn automatic() -> Self {
+        if status_line::is_possible() { Self::Line } else { Self::Lines }
+    }
+
+    /// Burn's dashboard; `None` where stdout and stderr are no terminal.
+    pub fn dashboard() -> Option<Self> {
         let terminal = std::io::stdout().is_terminal() && std::io::stderr().is_terminal();
-        if terminal { Self::Dashboard } else { Self::Lines }
+        terminal.then_some(Self::Dashboard)
     }
 
     /// Gives the training a renderer of this style.
@@ -40,7 +56,8 @@ impl ProgressStyle {
         self,
         training: SupervisedTraining<Components<B>>,
         interrupter: &Interrupter,
-        losses: &[StepLoss],
+        stages: &[String],
+        steps: u64,
     ) -> SupervisedTraining<Components<B>>
     where
         B: AutodiffBackend + EsmmBackend,
@@ -48,87 +65,132 @@ impl ProgressStyle {
     {
         match self {
             Self::Dashboard => training.renderer(Dashboard::new(interrupter)),
-            Self::Lines => training.renderer(ProgressLines::new(Some(Duration::from_secs(3)), losses)),
-            Self::Quiet => training.renderer(ProgressLines::new(None, losses)),
+            _ => training.renderer(ProgressLines::new(self, stages, steps)),
         }
     }
 }
 
-/// Prints `epoch 1/3  120,000/400,000 rows (30%)  41,200 rows/s  0:07 left  loss 0.41 ...` to stderr.
+/// Shows `epoch 1/3  step 1,230/3,906  31%  41,200 rows/s  0:47 left  loss click 0.4123, conversion 0.1456  ...`
 struct ProgressLines {
-    every: Option<Duration>,
-    last: Instant,
-    epoch: Option<(usize, Instant, usize)>,
-    metrics: Vec<ShownMetric>,
+    style: ProgressStyle,
+    steps: u64,
+    since: Instant,
+    losses: Vec<ShownMetric>,
+    areas: Vec<ShownMetric>,
+    /// The last complete validation.
+    valid: Option<String>,
+    left: TimeLeft,
 }
 
+/// A metric with its newest value.
 struct ShownMetric {
     id: Option<MetricId>,
     name: String,
-    shown: String,
+    label: String,
+    value: String,
+}
+
+impl ShownMetric {
+    fn new(name: &str, label: String) -> Self {
+        Self { id: None, name: name.to_owned(), label, value: String::new() }
+    }
+
+    fn all(metrics: &[Self]) -> Option<String> {
+        let seen = metrics.iter().filter(|metric| !metric.value.is_empty());
+        let values: Vec<String> = seen.map(|metric| format!("{} {}", metric.label, metric.value)).collect();
+        (!values.is_empty()).then(|| values.join(", "))
+    }
+
+    fn update(metrics: &mut [Self], state: MetricState) {
+        let MetricState::Numeric(entry, _) = state else { return };
+        if let Some(metric) = metrics.iter_mut().find(|metric| metric.id.as_ref() == Some(&entry.metric_id)) {
+            metric.value = entry.serialized_entry.formatted;
+        }
+    }
 }
 
 impl ProgressLines {
-    fn new(every: Option<Duration>, losses: &[StepLoss]) -> Self {
-        let metric =
-            |loss: &StepLoss| ShownMetric { id: None, name: loss.name().to_string(), shown: String::new() };
-        Self { every, last: Instant::now(), epoch: None, metrics: losses.iter().map(metric).collect() }
+    fn new(style: ProgressStyle, stages: &[String], steps: u64) -> Self {
+        // The first loss is the sum of the others.
+        let losses = StepLoss::all(stages).into_iter().skip(1).zip(stages);
+        let losses = losses.map(|(loss, stage)| ShownMetric::new(&loss.name(), stage.clone()));
+        let areas = ExactAuc::all(stages).into_iter().map(|area| {
+            let name = area.name();
+            ShownMetric::new(&name, name.trim_end_matches(" AUC").to_lowercase())
+        });
+        let (losses, areas) = (losses.collect(), areas.collect());
+        let since = Instant::now();
+        Self { style, steps, since, losses, areas, valid: None, left: TimeLeft::default() }
     }
 
-    fn line(&self, rows: &Progress, epochs: &Progress) -> String {
-        let epoch = epochs.items_processed;
-        let (_, since, first) = self.epoch.unwrap_or((epoch, Instant::now(), rows.items_processed));
-        let seconds = since.elapsed().as_secs_f64();
-        let rate = (rows.items_processed - first) as f64 / seconds.max(1e-9);
-        let remaining =
-            (rows.items_total - rows.items_processed) + rows.items_total * (epochs.items_total - epoch);
-        let left = if rate > 0.0 { remaining as f64 / rate } else { 0.0 };
-        let percent = 100 * rows.items_processed / rows.items_total.max(1);
-        let seen = self.metrics.iter().filter(|metric| !metric.shown.is_empty());
-        let values: Vec<String> =
-            seen.map(|metric| format!("{} {}", metric.name.to_lowercase(), metric.shown)).collect();
-        format!(
-            "epoch {epoch}/{}  {percent:>3}%  {:>7.0} rows/s  {}:{:02} left  {}",
-            epochs.items_total,
-            rate,
-            left as u64 / 60,
-            left as u64 % 60,
-            values.join("  ")
-        )
+    fn training_line(&self, step: usize, rows: &Progress, epochs: &Progress) -> String {
+        let (epoch, all) = (epochs.items_processed, epochs.items_total);
+        let remaining = rows.items_total.saturating_sub(rows.items_processed)
+            + rows.items_total * all.saturating_sub(epoch);
+        let total = rows.items_total * all;
+        let percent = 100 * (total - remaining.min(total)) / total.max(1);
+        let (step, steps) = (grouped(step as u64), grouped(self.steps));
+        let mut parts =
+            vec![format!("epoch {epoch}/{all}"), format!("step {step}/{steps}"), format!("{percent:>2}%")];
+        parts.extend(self.left.rate().map(|rate| format!("{} rows/s", grouped(rate.round() as u64))));
+        let seconds = self.left.seconds(remaining, (all + 1).saturating_sub(epoch));
+        parts.extend(seconds.map(|seconds| format!("{} left", duration(seconds))));
+        parts.extend(ShownMetric::all(&self.losses).map(|losses| format!("loss {losses}")));
+        parts.extend(self.valid.iter().map(|areas| format!("valid AUC {areas}")));
+        parts.join("  ")
+    }
+
+    /// Shows a line when it is time for one.
+    fn show(&mut self, line: impl FnOnce(&Self) -> String) {
+        let every = match self.style {
+            ProgressStyle::Line => LINE_EVERY,
+            ProgressStyle::Lines => LINES_EVERY,
+            ProgressStyle::Dashboard | ProgressStyle::Quiet => return,
+        };
+        if self.since.elapsed() < every {
+            return;
+        }
+        self.since = Instant::now();
+        let line = line(self);
+        match self.style {
+            ProgressStyle::Line => status_line::show(&line),
+            _ => status_line::say(&line),
+        }
     }
 }
 
 impl MetricsRendererTraining for ProgressLines {
     fn update_train(&mut self, state: MetricState) {
-        let MetricState::Numeric(entry, _) = state else {
-            return;
-        };
-        if let Some(metric) =
-            self.metrics.iter_mut().find(|metric| metric.id.as_ref() == Some(&entry.metric_id))
-        {
-            metric.shown = entry.serialized_entry.formatted;
-        }
+        ShownMetric::update(&mut self.losses, state);
     }
 
-    fn update_valid(&mut self, _: MetricState) {}
+    fn update_valid(&mut self, state: MetricState) {
+        ShownMetric::update(&mut self.areas, state);
+    }
 
     fn render_train(&mut self, item: TrainingProgress, _: Vec<ProgressType>) {
-        let Some(rows) = &item.progress else { return };
-        let Some(every) = self.every else { return };
-        let epoch = item.global_progress.items_processed;
-        if self.epoch.is_none_or(|(known, ..)| known != epoch) {
-            // A rate needs some time to be measured over: the first line of an epoch waits as long as any other.
-            (self.epoch, self.last) = (Some((epoch, Instant::now(), rows.items_processed)), Instant::now());
-        }
-        if self.last.elapsed() >= every {
-            self.last = Instant::now();
-            eprintln!("{}", self.line(rows, &item.global_progress));
-        }
+        let Some(rows) = item.progress else { return };
+        let epochs = item.global_progress;
+        let before = rows.items_total * epochs.items_processed.saturating_sub(1);
+        self.left.trained(Instant::now(), before + rows.items_processed);
+        self.show(|own| own.training_line(item.iteration.unwrap_or(0), &rows, &epochs));
     }
 
-    fn render_valid(&mut self, _: TrainingProgress, _: Vec<ProgressType>) {}
+    fn render_valid(&mut self, item: TrainingProgress, _: Vec<ProgressType>) {
+        let Some(rows) = item.progress else { return };
+        let epochs = item.global_progress;
+        self.left.validating(Instant::now());
+        if rows.items_processed >= rows.items_total {
+            self.valid = ShownMetric::all(&self.areas);
+        }
+        let percent = 100 * rows.items_processed / rows.items_total.max(1);
+        self.show(|_| {
+            format!("epoch {}/{}  validating {percent:>2}%", epochs.items_processed, epochs.items_total)
+        });
+    }
 
     fn on_train_end(&mut self, _: Option<LearnerSummary>) -> Result<(), Box<dyn std::error::Error>> {
+        status_line::clear();
         Ok(())
     }
 }
@@ -143,8 +205,41 @@ impl MetricsRenderer for ProgressLines {
     fn manual_close(&mut self) {}
 
     fn register_metric(&mut self, metric: MetricDefinition) {
-        if let Some(shown) = self.metrics.iter_mut().find(|shown| shown.name == metric.name) {
+        let mut shown = self.losses.iter_mut().chain(&mut self.areas);
+        if let Some(shown) = shown.find(|shown| shown.name == metric.name) {
             shown.id = Some(metric.metric_id);
         }
+    }
+}
+
+impl Drop for ProgressLines {
+    fn drop(&mut self) {
+        status_line::clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_says_how_far_how_fast_and_how_well() {
+        let stages = ["click", "buy"].map(str::to_owned);
+        let mut lines = ProgressLines::new(ProgressStyle::Lines, &stages, 3000);
+        let start = Instant::now();
+        lines.left.trained(start, 100_000);
+        lines.left.trained(start + Duration::from_secs(10), 150_000);
+        let line = |lines: &ProgressLines| {
+            lines.training_line(1500, &Progress::new(50_000, 100_000), &Progress::new(2, 3))
+        };
+        let expected = "epoch 2/3  step 1,500/3,000  50%  5,000 rows/s  0:30 left";
+        assert_eq!(line(&lines), expected);
+        lines.losses.iter_mut().for_each(|loss| loss.value = "0.4000".into());
+        lines.areas[2].value = "0.7500".into();
+        lines.valid = ShownMetric::all(&lines.areas);
+        assert_eq!(
+            line(&lines),
+            format!("{expected}  loss click 0.4000, buy 0.4000  valid AUC ctcvr 0.7500")
+        );
     }
 }

@@ -161,14 +161,13 @@ where
     .with_application_logger(None)
     .with_interrupter(control.interrupter.clone())
     .with_training_strategy(TrainingStrategy::Custom(strategy.clone()));
-    let losses = StepLoss::all(&config.stages);
-    for metric in losses.clone() {
+    for metric in StepLoss::all(&config.stages) {
         training = training.metric_train_numeric(metric.clone()).metric_valid_numeric(metric);
     }
     for metric in ExactAuc::all(&config.stages) {
         training = training.metric_valid_numeric(metric);
     }
-    let training = control.progress.attach(training, &control.interrupter, &losses);
+    let training = control.progress.attach(training, &control.interrupter, &config.stages, total_steps);
     let result = training.launch(Learner::new(learner, optimizer, schedule));
     drop(result);
     strategy.take_end()

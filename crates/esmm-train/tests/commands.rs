@@ -283,11 +283,27 @@ fn the_readme_tells_the_truth() {
         workspace.write(name, &data);
     }
     let commands: Vec<&str> = readme.lines().filter_map(|line| line.strip_prefix("$ esmm ")).collect();
-    assert_eq!(commands.len(), 4, "{commands:?}");
+    assert_eq!(commands.len(), 5, "{commands:?}");
     for command in commands {
         let words: Vec<&str> = command.split('#').next().unwrap().split_whitespace().collect();
         let said = workspace.esmm(&words);
         assert_eq!(said.code, 0, "esmm {command}: {}", said.stderr);
     }
     assert!(workspace.read("scores.csv").starts_with("user,item,pctr,pcvr,pctcvr\n"));
+}
+
+#[test]
+fn progress_is_lines_in_a_pipe_unless_it_is_quiet() {
+    let workspace = Workspace::new();
+    let train = |dir: &str, flag: &str| workspace.esmm(&["train", "run.toml", "--run-dir", dir, flag]);
+    let said = train("a", "--dashboard");
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    assert!(said.stderr.contains("--dashboard needs a terminal"), "{}", said.stderr);
+    for (dir, flag) in [("b", "--plain"), ("c", "--quiet")] {
+        let said = train(dir, flag);
+        assert_eq!(said.code, 0, "{}", said.stderr);
+        assert!(!said.stderr.contains('\x1b') && !said.stderr.contains('\r'), "{:?}", said.stderr);
+    }
+    let both = workspace.esmm(&["train", "run.toml", "--run-dir", "d", "--quiet", "--dashboard"]);
+    assert_eq!(both.code, 2);
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
+use esmm_train::status_line;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 static LOGGER: OnceLock<RunLogger> = OnceLock::new();
@@ -60,7 +61,7 @@ impl Log for RunLogger {
             _ => "",
         };
         if !self.quiet.load(Ordering::Relaxed) {
-            eprintln!("{prefix}{}", record.args());
+            status_line::say(&format!("{prefix}{}", record.args()));
         }
         if let Some(file) = self.file.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
             let seconds = self.start.elapsed().as_secs_f64();

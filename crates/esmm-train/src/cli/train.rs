@@ -38,7 +38,10 @@ pub(super) struct TrainArgs {
     /// Replaces what an earlier training left in --run-dir.
     #[arg(long, requires = "run_dir")]
     overwrite: bool,
-    /// Progress as plain lines even on a terminal.
+    /// Progress in Burn's dashboard, full screen: curves of losses and AUC. Needs a terminal.
+    #[arg(long, conflicts_with_all = ["plain", "quiet"])]
+    dashboard: bool,
+    /// Progress as plain lines even on a terminal, where it is one line that is redrawn.
     #[arg(long, conflicts_with = "quiet")]
     plain: bool,
     /// No progress.
@@ -183,9 +186,15 @@ impl TrainArgs {
     }
 
     fn progress(&self) -> ProgressStyle {
-        match (self.quiet, self.plain) {
-            (true, _) => ProgressStyle::Quiet,
-            (_, true) => ProgressStyle::Lines,
+        let dashboard = if self.dashboard { ProgressStyle::dashboard() } else { None };
+        match (self.quiet, self.plain, dashboard) {
+            (true, ..) => ProgressStyle::Quiet,
+            (_, true, _) => ProgressStyle::Lines,
+            (.., Some(dashboard)) => dashboard,
+            _ if self.dashboard => {
+                log::warn!("--dashboard needs a terminal: progress is shown as plain lines");
+                ProgressStyle::Lines
+            }
             _ => ProgressStyle::automatic(),
         }
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::esmm::EsmmConfig;
+use crate::schema::SparseFeature;
 use crate::tower::Activation;
 
 /// The layers of a model, in the order in which a batch passes them.
@@ -25,50 +26,85 @@ pub struct LayerSummary {
     pub parameters: u64,
     /// Values that are saved but not learned (running statistics).
     pub buffers: u64,
+    /// Floating-point operations that a row costs forward in training: 2 for each weight of a product, 2 for each value
+    /// of an id that is pooled, 4 for each value of a batch norm, 1 of an activation or dropout.
+    pub flops: u64,
+    /// Bytes that a row reads for itself: its ids, their rows of the table, its numbers. Weights are read for all rows of
+    /// a batch together and do not count here.
+    pub row_bytes: u64,
 }
 
 impl ModelSummary {
-    /// Lists the layers of a configuration; no weights are needed.
+    /// Lists the layers of a configuration; no weights are needed. A bag is counted with one id.
     pub fn new(config: &EsmmConfig) -> Self {
+        Self::with_bag_lengths(config, |_| 1.0)
+    }
+
+    /// As [`new`](Self::new); `length` gives the mean number of ids of a bag, by the feature's name.
+    pub fn with_bag_lengths(config: &EsmmConfig, length: impl Fn(&str) -> f64) -> Self {
         let mut layers = Vec::new();
         let dim = config.embedding_dim;
+        let lookup = |feature: &SparseFeature, mut layer: LayerSummary| {
+            let ids = if feature.bag.is_some() { length(&feature.name) } else { 1.0 };
+            let values = ids * (config.copies() * dim) as f64;
+            layer.flops = if feature.bag.is_some() { (2.0 * values).round() as u64 } else { 0 };
+            layer.row_bytes = (4.0 * (ids + values)).round() as u64;
+            layer
+        };
         for table in config.schema.tables() {
             let parameters = (config.copies() * table.num_embeddings * dim) as u64;
             let output = format!("[B, {dim}]");
-            layers.push(LayerSummary::new(&table.name, "Embedding", output, parameters));
+            layers.push(lookup(table, LayerSummary::new(&table.name, "Embedding", output, parameters)));
         }
         for feature in config.schema.sparse().filter(|feature| feature.shares.is_some()) {
-            layers.push(LayerSummary::new(&feature.name, "Shared embedding", format!("[B, {dim}]"), 0));
+            let layer = LayerSummary::new(&feature.name, "Shared embedding", format!("[B, {dim}]"), 0);
+            layers.push(lookup(feature, layer));
         }
         let (mut width, stages) = (config.schema.input_width(dim), config.stages);
-        layers.push(LayerSummary::new("input", "Concat", format!("[B, {width}]"), 0));
+        let mut input = LayerSummary::new("input", "Concat", format!("[B, {width}]"), 0);
+        input.row_bytes = 4 * config.schema.dense().count() as u64;
+        layers.push(input);
         for (j, (&hidden, &dropout)) in config.towers.hidden.iter().zip(&config.towers.dropout).enumerate() {
             let shape = || format!("[{stages}, B, {hidden}]");
             let weights = (stages * (width + 1) * hidden) as u64;
-            layers.push(LayerSummary::new(&format!("ctr_hidden_{j}"), "Linear", shape(), weights));
             let width_all = (stages * hidden) as u64;
+            let product = LayerSummary::new(&format!("ctr_hidden_{j}"), "Linear", shape(), weights);
+            layers.push(product.with_flops(2 * width as u64 * width_all));
             if config.towers.batch_norm {
                 let mut norm =
                     LayerSummary::new(&format!("ctr_batchnorm_{j}"), "BatchNorm", shape(), 2 * width_all);
                 norm.buffers = 2 * width_all;
-                layers.push(norm);
+                layers.push(norm.with_flops(4 * width_all));
             }
             if let Some((kind, parameters)) = activation(config.towers.activation, stages) {
-                layers.push(LayerSummary::new(&format!("ctr_activation_{j}"), kind, shape(), parameters));
+                let layer = LayerSummary::new(&format!("ctr_activation_{j}"), kind, shape(), parameters);
+                layers.push(layer.with_flops(width_all));
             }
             if dropout > 0.0 {
-                layers.push(LayerSummary::new(&format!("ctr_dropout_{j}"), "Dropout", shape(), 0));
+                let layer = LayerSummary::new(&format!("ctr_dropout_{j}"), "Dropout", shape(), 0);
+                layers.push(layer.with_flops(width_all));
             }
             width = hidden;
         }
         let weights = (stages * (width + 1)) as u64;
-        layers.push(LayerSummary::new("task_last_layer", "Linear", format!("[B, {stages}]"), weights));
+        let output = LayerSummary::new("task_last_layer", "Linear", format!("[B, {stages}]"), weights);
+        layers.push(output.with_flops((2 * stages * width) as u64));
         Self { layers }
     }
 
     /// Learned parameters of the whole model.
     pub fn parameters(&self) -> u64 {
         self.layers.iter().map(|layer| layer.parameters).sum()
+    }
+
+    /// Floating-point operations that a row costs forward.
+    pub fn flops(&self) -> u64 {
+        self.layers.iter().map(|layer| layer.flops).sum()
+    }
+
+    /// Bytes that a row reads for itself.
+    pub fn row_bytes(&self) -> u64 {
+        self.layers.iter().map(|layer| layer.row_bytes).sum()
     }
 
     /// Bytes of parameters and buffers in f32.
@@ -79,7 +115,11 @@ impl ModelSummary {
 
 impl LayerSummary {
     fn new(name: &str, kind: &'static str, output: String, parameters: u64) -> Self {
-        Self { name: name.to_owned(), kind, output, parameters, buffers: 0 }
+        Self { name: name.to_owned(), kind, output, parameters, buffers: 0, flops: 0, row_bytes: 0 }
+    }
+
+    fn with_flops(self, flops: u64) -> Self {
+        Self { flops, ..self }
     }
 
     /// Bytes of its parameters and buffers in f32.
@@ -140,6 +180,7 @@ fn memory(bytes: u64) -> String {
 mod tests {
     use super::*;
     use crate::notebook::{NotebookConfig, NotebookFeature};
+    use crate::schema::{Feature, FeatureSchema, Pooling, Side};
 
     #[test]
     fn parameters_of_the_notebook_add_up() {
@@ -150,10 +191,28 @@ mod tests {
         let tower = (257 + 1) * 128 + 2 * 128 + (128 + 1) * 64 + 2 * 64 + 65;
         assert_eq!(summary.parameters(), tables + 2 * tower);
         assert_eq!(summary.bytes(), 4 * (tables + 2 * (tower + 2 * (128 + 64))));
+        // Two products, batch norms and dropouts a tower; three columns of ids and numbers.
+        let tower_flops = 2 * (257 * 128 + 128 * 64 + 64) + 5 * (128 + 64);
+        assert_eq!(summary.flops(), 2 * tower_flops);
+        assert_eq!(summary.row_bytes(), 2 * (4 + 4 * 128) + 4);
         let text = summary.to_string();
         assert!(
             text.contains("user_id") && text.contains("[2, B, 128]") && text.contains("85,890"),
             "{text}"
         );
+    }
+    /// A bag of 2.5 ids reads and pools as many rows; a table of its own for each of two towers doubles that.
+    #[test]
+    fn bags_cost_what_their_ids_cost() {
+        let history = Feature::bag("history", Side::User, 10, Pooling::Mean);
+        let mut config = EsmmConfig::new(FeatureSchema::new(vec![history]).unwrap());
+        config.embedding_dim = 4;
+        let cost = |config: &EsmmConfig| {
+            let summary = ModelSummary::with_bag_lengths(config, |_| 2.5);
+            (summary.layers[0].flops, summary.layers[0].row_bytes)
+        };
+        assert_eq!(cost(&config), (20, 4 * (2.5 * 5.0) as u64));
+        config.shared_embeddings = false;
+        assert_eq!(cost(&config), (40, (4.0 * 2.5 * 9.0) as u64));
     }
 }

@@ -6,7 +6,8 @@
 //! makes steps of them, with [`EsmmLoss`] and the [`optimizer`]s; [`trainer`] runs the steps under Burn's
 //! `SupervisedTraining`, and [`observe`] is the way to look on; [`evaluation`] measures with the exact [`metric`]s;
 //! [`experiment`] ties a configuration to its data and [`run_dir`] keeps what comes out; [`scorer`] opens that again and
-//! scores new rows. [`profile`] looks at files that nobody has described yet, and drafts a run file.
+//! scores new rows. [`profile`] looks at files that nobody has described yet, and drafts a run file; [`inspect`] says
+//! what a model costs.
 //!
 //! ```no_run
 //! use esmm_train::config::{RunFile, TrainConfig};
@@ -32,6 +33,7 @@ mod error;
 pub mod evaluation;
 pub mod experiment;
 pub mod guard;
+pub mod inspect;
 mod learner;
 mod loss;
 pub mod metric;

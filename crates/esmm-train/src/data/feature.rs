@@ -120,6 +120,20 @@ impl FeatureSpec {
         }
     }
 
+    /// Whether only the data tells how many rows its table has.
+    pub(crate) fn has_unknown_rows(&self) -> bool {
+        matches!(&self.kind, FeatureKind::Sparse { shares: None, encoding, .. } if encoding.most_rows().is_none())
+    }
+
+    /// The core's description with as many rows as its table can have, or one where only the data tells.
+    pub(crate) fn with_known_rows(&self) -> Feature {
+        let rows = match &self.kind {
+            FeatureKind::Sparse { encoding, .. } => encoding.most_rows(),
+            FeatureKind::Dense { .. } => None,
+        };
+        self.describe(rows.unwrap_or(1))
+    }
+
     fn validate(&self) -> Result<(), String> {
         if self.columns().any(str::is_empty) {
             return Err("its column has no name".to_owned());
@@ -143,6 +157,15 @@ impl FeatureSpec {
 }
 
 impl SparseEncoding {
+    /// Rows of the table at most; `None` where only the data tells.
+    fn most_rows(self) -> Option<usize> {
+        match self {
+            Self::Vocabulary { .. } => None,
+            Self::Hash { buckets } | Self::Quantile { buckets } => Some(buckets + 1),
+            Self::Raw { num_embeddings } => Some(num_embeddings + 1),
+        }
+    }
+
     fn validate(self) -> Result<(), String> {
         let (key, value, least) = match self {
             Self::Vocabulary { .. } => return Ok(()),

@@ -1,0 +1,102 @@
+//! `esmm inspect`: what a model is made of, before and after a training.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod common;
+
+use common::Workspace;
+use serde_json::Value;
+
+fn json(workspace: &Workspace, args: &[&str]) -> Value {
+    let said = workspace.esmm(&[&["inspect", "--json"], args].concat());
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    serde_json::from_str(&said.stdout).unwrap()
+}
+
+/// Learned values of a weights file: the header of safetensors is JSON behind its length in 8 bytes.
+fn learned_values(bytes: &[u8]) -> u64 {
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header: Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    let tensors = header.as_object().unwrap().iter();
+    let learned = tensors.filter(|(name, _)| name.ends_with(".weight") || name.ends_with(".bias"));
+    let size =
+        |shape: &Value| shape.as_array().unwrap().iter().map(|size| size.as_u64().unwrap()).product::<u64>();
+    learned.map(|(_, tensor)| size(&tensor["shape"])).sum()
+}
+
+#[test]
+fn a_run_file_is_counted_as_far_as_it_can_be() {
+    let workspace = Workspace::new();
+    let before = json(&workspace, &["run.toml"]);
+    assert_eq!(before["unknown_tables"], serde_json::json!(["user", "tags"]));
+    assert_eq!(before["unknown_lists"], serde_json::json!(["tags"]));
+    assert_eq!(before["memory"]["complete"], false);
+    // Two towers: 9 inputs to 8, batch norm, ReLU, 8 to 1; a bag of one id of 4 values.
+    let towers = 2 * (2 * 9 * 8 + 4 * 8 + 8 + 2 * 8);
+    assert_eq!(before["step"]["flops_per_row"], towers + 2 * 4);
+    assert_eq!(before["step"]["flops_per_step"], 3 * 64 * (towers + 2 * 4));
+    let said = workspace.esmm(&["inspect", "run.toml"]);
+    for expected in
+        ["ctr_hidden_0", ">= ", "the sizes of 2 tables (?)", "lists are counted with one id", "--data"]
+    {
+        assert!(said.stdout.contains(expected), "{expected} in: {}", said.stdout);
+    }
+
+    let after = json(&workspace, &["run.toml", "--data"]);
+    assert_eq!(after["unknown_tables"], serde_json::json!([]));
+    assert_eq!(after["list_lengths"]["tags"], 2.0, "every row has two tags");
+    assert_eq!(after["step"]["flops_per_row"], towers + 2 * 2 * 4);
+    assert_eq!(after["memory"]["complete"], true);
+    // 20 users and 6 tags, a row each for unknown ones, of 4 values: the tables, and two moments of lazy Adam.
+    let part = |place: usize| after["memory"]["parts"][place]["bytes"].as_u64().unwrap();
+    assert_eq!((part(0), part(1)), (4 * 4 * 28, 2 * 4 * 4 * 28));
+    let sum: u64 = (0..after["memory"]["parts"].as_array().unwrap().len()).map(part).sum();
+    assert_eq!(after["memory"]["total"], sum);
+    assert!(!workspace.esmm(&["inspect", "run.toml", "--data"]).stdout.contains('?'));
+}
+
+#[test]
+fn a_run_directory_tells_what_was_trained_on_what() {
+    let workspace = Workspace::trained();
+    let inspection = json(&workspace, &["run"]);
+    assert_eq!(
+        inspection["parameters"],
+        learned_values(&std::fs::read(workspace.path("run/model.safetensors")).unwrap())
+    );
+    assert_eq!(inspection["parameters"], json(&workspace, &["run.toml", "--data"])["parameters"]);
+    let metrics: Value = serde_json::from_str(&workspace.read("run/metrics.json")).unwrap();
+    let run = &inspection["run"];
+    assert_eq!((&run["data"], &run["split_by"]), (&serde_json::json!(["data.csv"]), &"random".into()));
+    for (place, split) in ["train", "valid", "test"].into_iter().enumerate() {
+        assert_eq!(run["splits"][place]["metrics"], metrics[split]);
+    }
+    let epoch = run["best"]["epoch"].as_u64().unwrap();
+    let log = workspace.read("run/train.log");
+    assert!(log.contains(&format!("epoch {epoch}")) && log.contains("kept the weights of"), "{log}");
+    assert_eq!(json(&workspace, &["run", "--data"])["list_lengths"]["tags"], 2.0);
+    let said = workspace.esmm(&["inspect", "run"]);
+    let expected = [format!("the weights are those of epoch {epoch}"), "test split: ".into(), "CTCVR".into()];
+    for expected in expected {
+        assert!(said.stdout.contains(&expected), "{expected} in: {}", said.stdout);
+    }
+}
+
+#[test]
+fn a_training_under_way_shows_what_is_there() {
+    let workspace = Workspace::trained();
+    std::fs::remove_file(workspace.path("run/metrics.json")).unwrap();
+    std::fs::remove_dir_all(workspace.path("run/checkpoint")).unwrap();
+    let said = workspace.esmm(&["inspect", "run"]);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    assert!(said.stdout.contains("no weights were saved yet"), "{}", said.stdout);
+}
+
+#[test]
+fn what_cannot_be_inspected_is_one_line() {
+    let workspace = Workspace::new();
+    std::fs::create_dir(workspace.path("folder")).unwrap();
+    let error = |target: &str, code| workspace.esmm(&["inspect", target]).error(code).to_owned();
+    assert_eq!(error("folder", 1), "folder: is no run directory (it has no config.json)");
+    assert!(error("missing.toml", 2).starts_with("missing.toml: cannot be read"));
+    assert!(error("data.csv", 2).starts_with("data.csv:1: "));
+}

@@ -264,6 +264,17 @@ pub trait EsmmBackend: Backend {
     ) -> RowState<Self> {
         reference::update_rows::<Self>(state, rows, grads, update)
     }
+
+    /// Shows the values of a tensor, row by row: where they lie, if that is host memory, or else a copy of them.
+    fn with_values(tensor: FloatTensor<Self>, look: &mut dyn FnMut(&[f32])) {
+        reference::with_values::<Self>(tensor, look);
+    }
+
+    /// Replaces the values of a tensor, row by row: where they lie, if that is host memory and has no other owner.
+    /// `fill` must write all of them; what it finds there is not defined.
+    fn fill_values(tensor: FloatTensor<Self>, fill: &mut dyn FnMut(&mut [f32])) -> FloatTensor<Self> {
+        reference::fill_values::<Self>(tensor, fill)
+    }
 }
 
 #[cfg(feature = "wgpu")]

@@ -70,6 +70,14 @@ macro_rules! run_on_cpu_kernels {
             ) -> RowState<Self> {
                 ops::update_rows::<Self>(state, rows, grads, update)
             }
+
+            fn with_values(tensor: FloatTensor<Self>, look: &mut dyn FnMut(&[f32])) {
+                ops::with_values::<Self>(tensor, look);
+            }
+
+            fn fill_values(tensor: FloatTensor<Self>, fill: &mut dyn FnMut(&mut [f32])) -> FloatTensor<Self> {
+                ops::fill_values::<Self>(tensor, fill)
+            }
         }
     };
 }

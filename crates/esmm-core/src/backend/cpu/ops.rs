@@ -247,3 +247,22 @@ pub(super) fn update_rows<B: HostBackend>(
         None => unreachable!("the table went in"),
     }
 }
+
+pub(super) fn with_values<B: HostBackend>(tensor: FloatTensor<B>, look: &mut dyn FnMut(&[f32])) {
+    match all_f32::<B>(&[&tensor]) {
+        true => look(Host::<B>::new(tensor).values()),
+        false => reference::with_values::<B>(tensor, look),
+    }
+}
+
+pub(super) fn fill_values<B: HostBackend>(
+    tensor: FloatTensor<B>,
+    fill: &mut dyn FnMut(&mut [f32]),
+) -> FloatTensor<B> {
+    if !all_f32::<B>(&[&tensor]) {
+        return reference::fill_values::<B>(tensor, fill);
+    }
+    let mut host = Host::<B>::new(tensor);
+    fill(host.values_mut());
+    host.into_tensor()
+}

@@ -7,6 +7,7 @@ mod infer;
 mod layer;
 mod linear;
 mod rows;
+mod values;
 
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
@@ -19,6 +20,7 @@ pub use infer::infer_logits;
 pub use layer::{tower_layer, tower_layer_backward};
 pub use linear::{stacked_product, stacked_product_backward};
 pub use rows::update_rows;
+pub use values::{fill_values, with_values};
 
 fn float<B: Backend, const D: usize>(tensor: FloatTensor<B>) -> Tensor<B, D> {
     Tensor::from_primitive(TensorPrimitive::Float(tensor))

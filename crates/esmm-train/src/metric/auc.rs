@@ -41,7 +41,7 @@ impl Auc {
     }
 }
 
-/// AUC of `scores` (any scale, infinities allowed) against `labels` (true is positive). Takes 8 bytes a row.
+/// AUC of `scores` (any scale, infinities allowed) against `labels` (true is positive). Takes 4 bytes a row.
 ///
 /// # Errors
 /// No rows, one class missing, a score that is NaN.
@@ -50,32 +50,74 @@ impl Auc {
 /// When the lengths differ.
 pub fn auc(scores: &[f32], labels: &[bool]) -> Result<Auc, Undefined> {
     assert_eq!(scores.len(), labels.len(), "{} scores and {} labels", scores.len(), labels.len());
-    auc_of(scores.iter().copied().zip(labels.iter().copied()))
+    auc_of(scores.len(), scores.iter().copied().zip(labels.iter().copied()))
 }
 
-/// AUC of pairs (score, is positive).
+/// AUC of pairs (score, is positive), `most` at most.
 ///
 /// # Errors
 /// As [`auc`].
-pub(super) fn auc_of(rows: impl Iterator<Item = (f32, bool)>) -> Result<Auc, Undefined> {
-    let mut packed = Vec::with_capacity(rows.size_hint().0);
+pub(super) fn auc_of(most: usize, rows: impl Iterator<Item = (f32, bool)>) -> Result<Auc, Undefined> {
+    // Negatives from the front, positives from the back: apart they need no label, and half the memory of pairs.
+    let mut keys = vec![0_u32; most];
+    let (mut front, mut back) = (0, most);
     for (row, (score, positive)) in rows.enumerate() {
-        packed.push(pack(score, u32::from(positive)).ok_or(Undefined::NotANumber { row: row as u64 })?);
+        let key = key(score).ok_or(Undefined::NotANumber { row: row as u64 })?;
+        if positive {
+            back -= 1;
+            keys[back] = key;
+        } else {
+            keys[front] = key;
+            front += 1;
+        }
     }
-    packed.sort_unstable();
-    let (value, positives, negatives) = area(&packed)?;
-    let variance = (positives > 1 && negatives > 1).then(|| variance(&packed, value, positives, negatives));
+    let (negatives, positives) = keys.split_at_mut(back);
+    let negatives = &mut negatives[..front];
+    negatives.sort_unstable();
+    positives.sort_unstable();
+    let runs = || Runs { positives, negatives };
+    let (value, positives, negatives) = area_of(runs())?;
+    let variance = (positives > 1 && negatives > 1).then(|| variance(runs(), value, positives, negatives));
     Ok(Auc { value, variance, positives, negatives })
 }
 
-/// Score in the upper half, so that packed rows sort as their scores do; anything in the lower. `None` for NaN.
-pub(super) fn pack(score: f32, payload: u32) -> Option<u64> {
+/// Positives and negatives of each run of equal score, in ascending order of the score.
+struct Runs<'a> {
+    positives: &'a [u32],
+    negatives: &'a [u32],
+}
+
+impl Iterator for Runs<'_> {
+    type Item = (u64, u64);
+
+    fn next(&mut self) -> Option<(u64, u64)> {
+        let lowest = match (self.positives.first(), self.negatives.first()) {
+            (Some(positive), Some(negative)) => *positive.min(negative),
+            (one, other) => *one.or(other)?,
+        };
+        Some((drop_run(&mut self.positives, lowest), drop_run(&mut self.negatives, lowest)))
+    }
+}
+
+/// Takes all keys off the front that are `key`, and counts them.
+fn drop_run(keys: &mut &[u32], key: u32) -> u64 {
+    let count = keys.iter().take_while(|other| **other == key).count();
+    *keys = &keys[count..];
+    count as u64
+}
+
+/// A number that sorts as the score does. `None` for NaN.
+fn key(score: f32) -> Option<u32> {
     if score.is_nan() {
         return None;
     }
     let bits = (score + 0.0).to_bits(); // -0 becomes +0: they tie
-    let ordered = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };
-    Some(u64::from(ordered) << 32 | u64::from(payload))
+    Some(if bits >> 31 == 1 { !bits } else { bits | 1 << 31 })
+}
+
+/// Score in the upper half, so that packed rows sort as their scores do; anything in the lower. `None` for NaN.
+pub(super) fn pack(score: f32, payload: u32) -> Option<u64> {
+    Some(u64::from(key(score)?) << 32 | u64::from(payload))
 }
 
 /// Runs of equal score among sorted packed rows.
@@ -88,9 +130,13 @@ pub(super) fn ties(packed: &[u64]) -> impl Iterator<Item = &[u64]> {
 /// # Errors
 /// No rows, one class missing.
 pub(super) fn area(packed: &[u64]) -> Result<(f64, u64, u64), Undefined> {
+    area_of(ties(packed).map(classes))
+}
+
+fn area_of(runs: impl Iterator<Item = (u64, u64)>) -> Result<(f64, u64, u64), Undefined> {
     let mut doubled_wins = 0_u128;
     let (mut positives, mut negatives) = (0, 0);
-    for (tied_positives, tied_negatives) in ties(packed).map(classes) {
+    for (tied_positives, tied_negatives) in runs {
         let doubled_below = 2 * negatives + tied_negatives;
         doubled_wins += u128::from(tied_positives) * u128::from(doubled_below);
         positives += tied_positives;
@@ -107,11 +153,11 @@ fn classes(run: &[u64]) -> (u64, u64) {
     (positives, run.len() as u64 - positives)
 }
 
-fn variance(packed: &[u64], value: f64, positives: u64, negatives: u64) -> f64 {
+fn variance(runs: Runs<'_>, value: f64, positives: u64, negatives: u64) -> f64 {
     let (all_positives, all_negatives) = (positives as f64, negatives as f64);
     let (mut positives_below, mut negatives_below) = (0.0, 0.0);
     let (mut squares_of_positives, mut squares_of_negatives) = (0.0, 0.0);
-    for (tied_positives, tied_negatives) in ties(packed).map(classes) {
+    for (tied_positives, tied_negatives) in runs {
         let (tied_positives, tied_negatives) = (tied_positives as f64, tied_negatives as f64);
         let v10 = (negatives_below + 0.5 * tied_negatives) / all_negatives;
         let v01 = 1.0 - (positives_below + 0.5 * tied_positives) / all_positives;

@@ -73,9 +73,9 @@ impl Truth {
         let given_click = given_click.map(|((ctcvr, conversion), (ctr, _))| (ctcvr / ctr, conversion));
         let value = |auc: Result<Auc, Undefined>| auc.map(|auc| auc.value);
         BestReachable {
-            ctr_auc: note("best.ctr_auc", value(auc_of(ctr))),
-            cvr_auc: note("best.cvr_auc", value(auc_of(given_click))),
-            ctcvr_auc: note("best.ctcvr_auc", value(auc_of(ctcvr))),
+            ctr_auc: note("best.ctr_auc", value(auc_of(depth.len(), ctr))),
+            cvr_auc: note("best.cvr_auc", value(auc_of(depth.len(), given_click))),
+            ctcvr_auc: note("best.ctcvr_auc", value(auc_of(depth.len(), ctcvr))),
             entire_space_cvr_auc: note("best.entire_space_cvr_auc", soft_auc(&self.cvr, &self.cvr)),
         }
     }

@@ -58,6 +58,9 @@ impl Task {
     /// Adds the measured rows of a batch of a funnel of `stages` stages.
     pub(super) fn push(&mut self, rows: &EvaluationRows<'_>, stages: usize) {
         let column = usize::from(self.reach) - 1;
+        if self.given == 0 {
+            make_room(&mut self.scores, rows.depth.len());
+        }
         for (row, depth) in rows.depth.iter().enumerate().filter(|(_, depth)| **depth >= self.given) {
             let cell = row * stages + column;
             let (logit, log_reach) = (rows.conditional_logit[cell], rows.log_reach[cell]);
@@ -87,7 +90,7 @@ impl Task {
             let renamed = value.map_err(|reason| reason.with_row(|row| row_of_split(depth, self.given, row)));
             defined(&mut undefined, name, renamed)
         };
-        let auc = auc_of(self.scores.iter().copied().zip(self.labels(depth)));
+        let auc = auc_of(self.scores.len(), self.scores.iter().copied().zip(self.labels(depth)));
         let interval = auc.and_then(|auc| auc.ci95());
         let grouped = groups.map(|groups| self.grouped(depth, groups));
         let metrics = TaskMetrics {
@@ -126,6 +129,13 @@ impl Task {
         };
         let counts = GroupMetrics { value: None, groups_used, groups_skipped };
         (counts, found.map(|found| found.value))
+    }
+}
+
+/// Makes room for more values, an eighth ahead: doubling would leave up to half of the memory unused.
+pub(super) fn make_room<T>(values: &mut Vec<T>, more: usize) {
+    if values.capacity() - values.len() < more {
+        values.reserve_exact(more + values.len() / 8);
     }
 }
 

@@ -56,7 +56,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let file = RunFile::parse(&text, "run.toml", &[])?;
     let experiment = Experiment::load(TrainConfig::resolve(&file)?)?;
     for (split, rows) in experiment.splits() {
-        println!("{split}: {} impressions", rows.rows);
+        println!("{split}: {} impressions", rows.rows());
     }
     for warning in experiment.warnings() {
         println!("warning: {warning}");

@@ -4,8 +4,8 @@ use burn::data::dataloader::{DataLoader, Progress};
 use burn::train::InferenceStep;
 use esmm_core::{Esmm, EsmmBackend};
 
-use crate::data::Dataset;
-use crate::data::loader::EsmmBatch;
+use crate::data::SplitRows;
+use crate::data::loader::{EsmmBatch, LoaderHandle};
 use crate::error::TrainError;
 use crate::metric::{Evaluator, SplitMetrics};
 use crate::output::HostScores;
@@ -51,19 +51,20 @@ impl<B: EsmmBackend> ScoreBatch<B> for crate::learner::EsmmLearner<B> {
 }
 
 impl EvaluationPlan {
-    /// What the labels of a dataset allow.
-    pub fn of(stages: &[String], data: &Dataset) -> Self {
-        Self { stages: stages.to_vec(), with_group: data.group.is_some(), with_truth: data.truth.is_some() }
+    /// What the labels of a split allow.
+    pub fn of(stages: &[String], rows: &SplitRows) -> Self {
+        Self { stages: stages.to_vec(), with_group: rows.has_group(), with_truth: rows.has_truth() }
     }
 
-    /// Scores and measures all rows of a loader; `each` sees the scores of every batch.
+    /// Scores and measures all rows of a loader; `each` sees the scores of every batch. `handle` is the loader's.
     ///
     /// # Errors
-    /// Stages whose names the report cannot hold.
+    /// Stages whose names the report cannot hold, and rows that the loader could not read.
     pub fn evaluate<B: EsmmBackend>(
         &self,
         model: &impl ScoreBatch<B>,
         loader: &dyn DataLoader<B, EsmmBatch<B>>,
+        handle: &LoaderHandle,
         mut each: impl FnMut(HostScores, Progress),
     ) -> Result<Evaluation, TrainError> {
         let evaluator = Evaluator::new(&self.stages, self.with_group, self.with_truth);
@@ -76,6 +77,7 @@ impl EvaluationPlan {
             spread.push(&scores);
             each(scores, batches.progress());
         }
+        handle.check()?;
         let metrics = evaluator.metrics();
         Ok(Evaluation { metrics, scores: evaluator, cvr_spread: spread.value() })
     }

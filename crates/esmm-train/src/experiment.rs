@@ -1,14 +1,13 @@
 //! A configuration with its data: loaded, checked, trained, measured, saved.
 
-use std::sync::Arc;
-
 use burn::tensor::backend::AutodiffBackend;
 use esmm_core::{Esmm, EsmmBackend, EsmmConfig};
 use serde::{Deserialize, Serialize};
 
-use crate::config::TrainConfig;
+use crate::config::{ReadingConfig, TrainConfig};
 use crate::data::loader::{BatchLoader, BatchLoaderConfig, Purpose};
-use crate::data::{Dataset, FittedEncoders, LoadReport, load_splits};
+use crate::data::stream::{StreamOptions, encoded_bytes, stream_splits};
+use crate::data::{Dataset, FittedEncoders, LoadReport, SplitRows, load_splits};
 use crate::error::TrainError;
 use crate::evaluation::{Evaluation, EvaluationPlan};
 use crate::guard::{self, Names};
@@ -28,9 +27,10 @@ pub struct Experiment {
     pub model: EsmmConfig,
     /// What was read.
     pub report: LoadReport,
-    train: Arc<Dataset>,
-    valid: Option<Arc<Dataset>>,
-    test: Option<Arc<Dataset>>,
+    train: SplitRows,
+    valid: Option<SplitRows>,
+    test: Option<SplitRows>,
+    warnings: Vec<String>,
 }
 
 /// `metrics.json`: every split that was given.
@@ -47,45 +47,77 @@ pub struct RunMetrics {
 }
 
 impl Experiment {
-    /// Reads, splits and encodes the data.
+    /// Reads and splits the data. What does not fit in the memory that the configuration allows stays in its files and is
+    /// read in every pass.
     ///
     /// # Errors
     /// Whatever is wrong with the data, with file and line; a configuration that does not fit it.
-    pub fn load(config: TrainConfig) -> Result<Self, TrainError> {
+    pub fn load(mut config: TrainConfig) -> Result<Self, TrainError> {
+        let streaming = match config.reading.streaming {
+            Some(streaming) => streaming,
+            None => needs_streaming(&config)?,
+        };
+        config.reading.streaming = Some(streaming);
+        if streaming { Self::in_files(config) } else { Self::in_memory(config) }
+    }
+
+    fn in_memory(config: TrainConfig) -> Result<Self, TrainError> {
         let (group, truth) = (config.group.as_deref(), config.truth.as_ref());
         let loaded = load_splits(&config.data, &config.features, &config.labels, group, truth)?;
-        let model = config.model(loaded.encoders.schema().clone())?;
+        let warnings = warnings(&config, &loaded.encoders, &loaded.report, &loaded.train);
         Ok(Self {
-            model,
+            model: config.model(loaded.encoders.schema().clone())?,
             encoders: loaded.encoders,
             report: loaded.report,
-            train: Arc::new(loaded.train),
-            valid: loaded.valid.map(Arc::new),
-            test: loaded.test.map(Arc::new),
+            train: loaded.train.into(),
+            valid: loaded.valid.map(SplitRows::from),
+            test: loaded.test.map(SplitRows::from),
+            warnings,
             config,
         })
     }
 
-    /// What the guard rails say about the data.
-    pub fn warnings(&self) -> Vec<String> {
-        let sparse: Vec<String> = self.model.schema.sparse().map(|feature| feature.name.clone()).collect();
-        let dense: Vec<String> = self.model.schema.dense().map(|feature| feature.name.clone()).collect();
-        let stages = &self.config.labels.columns;
-        let mut warnings =
-            guard::check_features(&self.train, Names { sparse: &sparse, dense: &dense, stages });
-        for (split, data) in self.splits() {
-            warnings.extend(guard::check_labels(split, data, stages));
-            if split != "train" {
-                warnings.extend(guard::check_unknown(split, data, &sparse));
+    fn in_files(config: TrainConfig) -> Result<Self, TrainError> {
+        let (group, truth) = (config.group.as_deref(), config.truth.as_ref());
+        let ReadingConfig { memory, shuffle_rows, .. } = config.reading;
+        let options = StreamOptions { memory, shuffle_rows };
+        let loaded = stream_splits(&config.data, &config.features, &config.labels, group, truth, options)?;
+        let warnings = warnings(&config, &loaded.encoders, &loaded.report, &loaded.sample);
+        Ok(Self {
+            model: config.model(loaded.encoders.schema().clone())?,
+            encoders: loaded.encoders,
+            report: loaded.report,
+            train: loaded.train.into(),
+            valid: loaded.valid.map(SplitRows::from),
+            test: loaded.test.map(SplitRows::from),
+            warnings,
+            config,
+        })
+    }
+
+    /// Checks that the data is what it was when a run began: a training cannot go on with another vocabulary.
+    ///
+    /// # Errors
+    /// Encoders that differ from the saved ones, or saved ones that cannot be read.
+    pub fn check_saved(&self, run: &RunDir) -> Result<(), TrainError> {
+        match FittedEncoders::load(&run.encoders())? == self.encoders {
+            true => Ok(()),
+            false => {
+                let reason = "the data has changed: its vocabularies are others than the saved ones";
+                Err(TrainError::Config(format!("--resume: {reason}")))
             }
         }
-        warnings
+    }
+
+    /// What the guard rails say about the data.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// The splits that there are, by name.
-    pub fn splits(&self) -> impl Iterator<Item = (&'static str, &Arc<Dataset>)> {
+    pub fn splits(&self) -> impl Iterator<Item = (&'static str, &SplitRows)> {
         let others = [("valid", &self.valid), ("test", &self.test)];
-        let others = others.into_iter().filter_map(|(name, data)| Some((name, data.as_ref()?)));
+        let others = others.into_iter().filter_map(|(name, rows)| Some((name, rows.as_ref()?)));
         std::iter::once(("train", &self.train)).chain(others)
     }
 
@@ -132,8 +164,8 @@ impl Experiment {
         observers: &Observers,
     ) -> Result<RunMetrics, TrainError> {
         let model: Esmm<B> = self.model.load(&run.weights(), device)?;
-        let measure = |split: &str, data: &Arc<Dataset>| {
-            let measured = evaluate(&model, &self.model, &self.config.labels.columns, data, device)?;
+        let measure = |split: &str, rows: &SplitRows| {
+            let measured = evaluate(&model, &self.model, &self.config.labels.columns, rows, device)?;
             observers.evaluation(&EvaluationRecord {
                 split,
                 moment: Moment::End,
@@ -148,8 +180,8 @@ impl Experiment {
         if let Some(warning) = guard::check_collapse(cvr_spread) {
             log::warn!("{warning}");
         }
-        let other = |split: &str, data: &Option<Arc<Dataset>>| {
-            data.as_ref().map(|data| measure(split, data).map(|(metrics, _)| metrics)).transpose()
+        let other = |split: &str, rows: &Option<SplitRows>| {
+            rows.as_ref().map(|rows| measure(split, rows).map(|(metrics, _)| metrics)).transpose()
         };
         let metrics =
             RunMetrics { train, valid: other("valid", &self.valid)?, test: other("test", &self.test)? };
@@ -158,15 +190,15 @@ impl Experiment {
     }
 }
 
-/// Measures a model on a dataset.
+/// Measures a model on a split.
 ///
 /// # Errors
-/// Stages whose names the report cannot hold.
+/// Stages whose names the report cannot hold, rows that cannot be read.
 pub fn evaluate<B: EsmmBackend>(
     model: &Esmm<B>,
     config: &EsmmConfig,
     stages: &[String],
-    data: &Arc<Dataset>,
+    rows: &SplitRows,
     device: &<B as burn::tensor::backend::BackendTypes>::Device,
 ) -> Result<Evaluation, TrainError> {
     let loader = BatchLoaderConfig {
@@ -175,6 +207,42 @@ pub fn evaluate<B: EsmmBackend>(
         batch_size: EVALUATION_BATCH,
         purpose: Purpose::Scoring,
     };
-    let loader: BatchLoader<B> = loader.init(data.clone(), device);
-    EvaluationPlan::of(stages, data).evaluate(model, &loader, |_, _| {})
+    let loader: BatchLoader<B> = loader.init(rows.clone(), device);
+    EvaluationPlan::of(stages, rows).evaluate(model, &loader, &loader.handle(), |_, _| {})
+}
+
+/// Whether the encoded rows would take more memory than they may.
+fn needs_streaming(config: &TrainConfig) -> Result<bool, TrainError> {
+    let (bytes, memory) = (encoded_bytes(&config.data, &config.features)?, config.reading.memory);
+    if bytes <= memory {
+        return Ok(false);
+    }
+    let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    log::info!(
+        "the rows would take about {:.0} MiB, more than data.memory = {:.0} MiB: every pass reads their files",
+        mebibytes(bytes),
+        mebibytes(memory)
+    );
+    Ok(true)
+}
+
+/// What the guard rails say, of the training rows or the first of them.
+fn warnings(
+    config: &TrainConfig,
+    encoders: &FittedEncoders,
+    report: &LoadReport,
+    train: &Dataset,
+) -> Vec<String> {
+    let sparse: Vec<String> = encoders.schema().sparse().map(|feature| feature.name.clone()).collect();
+    let dense: Vec<String> = encoders.schema().dense().map(|feature| feature.name.clone()).collect();
+    let stages = &config.labels.columns;
+    let names = Names { sparse: &sparse, dense: &dense, stages };
+    let mut warnings = guard::check_features(train, report.train.rows, names);
+    for (split, report) in report.splits() {
+        warnings.extend(guard::check_labels(split, &report.reached, stages));
+        if split != "train" {
+            warnings.extend(guard::check_unknown(split, &report.unknown_rate));
+        }
+    }
+    warnings
 }

@@ -23,15 +23,19 @@ pub struct Names<'a> {
     pub stages: &'a [String],
 }
 
-/// Warnings about the training split: features that know a label, constant features.
-pub fn check_features(train: &Dataset, names: Names<'_>) -> Vec<String> {
+/// Warnings about the training split, of which these are all rows or the first of `all_rows`: features that know a
+/// label, constant features.
+pub fn check_features(train: &Dataset, all_rows: u64, names: Names<'_>) -> Vec<String> {
     let mut warnings = Vec::new();
+    let looked_at = match train.rows as u64 {
+        rows if rows == all_rows => "every training row".to_owned(),
+        rows => format!("the first {rows} training rows"),
+    };
     let sparse = names.sparse.iter().zip(&train.sparse).map(|(name, column)| (name, Column::Sparse(column)));
     let dense = names.dense.iter().zip(&train.dense).map(|(name, column)| (name, Column::Dense(column)));
     for (name, column) in sparse.chain(dense) {
         if column.is_constant() {
-            warnings
-                .push(format!("feature `{name}` has the same value in every training row: it cannot help"));
+            warnings.push(format!("feature `{name}` has the same value in {looked_at}: it cannot help"));
             continue;
         }
         for (stage, label) in names.stages.iter().enumerate() {
@@ -46,22 +50,18 @@ pub fn check_features(train: &Dataset, names: Names<'_>) -> Vec<String> {
     warnings
 }
 
-/// Warnings about a split: no rows of the last stage.
-pub fn check_labels(split: &str, data: &Dataset, stages: &[String]) -> Vec<String> {
-    let missing = stages
-        .iter()
-        .enumerate()
-        .filter(|(stage, _)| !data.depth.iter().any(|&depth| usize::from(depth) > *stage));
+/// Warnings about a split: stages that no row reached. `reached` counts the rows that did.
+pub fn check_labels(split: &str, reached: &[u64], stages: &[String]) -> Vec<String> {
+    let missing = stages.iter().zip(reached).filter(|(_, reached)| **reached == 0);
     missing
-        .map(|(_, label)| format!("the {split} split has no row with `{label}`: its metrics are undefined"))
+        .map(|(label, _)| format!("the {split} split has no row with `{label}`: its metrics are undefined"))
         .collect()
 }
 
-/// Warnings about sparse features whose values are mostly unknown in a split.
-pub fn check_unknown(split: &str, data: &Dataset, names: &[String]) -> Vec<String> {
-    let shares = names.iter().zip(&data.sparse).map(|(name, column)| (name, column.unknown_rate()));
-    shares
-        .filter(|(_, share)| *share > UNKNOWN_SHARE)
+/// Warnings about sparse features whose values are mostly unknown in a split: name and share of each.
+pub fn check_unknown(split: &str, unknown: &[(String, f64)]) -> Vec<String> {
+    let mostly = unknown.iter().filter(|(_, share)| *share > UNKNOWN_SHARE);
+    mostly
         .map(|(name, share)| {
             let percent = 100.0 * share;
             format!("feature `{name}`: {percent:.0}% of the {split} split's values are unknown in training")
@@ -171,20 +171,23 @@ mod tests {
     fn leaks_and_constants_are_found_and_single_ids_are_not() {
         let (sparse, dense) = (names(&["leak", "row_id", "third"]), names(&["one", "minus_label"]));
         let stages = names(&["click", "conversion"]);
-        let warnings = check_features(&data(), Names { sparse: &sparse, dense: &dense, stages: &stages });
+        let warnings =
+            check_features(&data(), 2000, Names { sparse: &sparse, dense: &dense, stages: &stages });
         let text = warnings.join("\n");
         assert_eq!(warnings.len(), 3, "{text}");
         assert!(text.contains("`leak` alone ranks `click` with an AUC of 1.0000"), "{text}");
         assert!(text.contains("`minus_label` alone ranks `click`"), "{text}");
-        assert!(text.contains("`one` has the same value"), "{text}");
+        assert!(text.contains("`one` has the same value in every training row"), "{text}");
+        let first = check_features(&data(), 2001, Names { sparse: &sparse, dense: &dense, stages: &stages });
+        assert!(first.join("\n").contains("the same value in the first 2000 training rows"), "{first:?}");
     }
 
     #[test]
     fn missing_labels_unknown_values_and_collapse() {
-        let data = data();
-        let warnings = check_labels("valid", &data, &names(&["click", "conversion"]));
+        let warnings = check_labels("valid", &[3, 0], &names(&["click", "conversion"]));
         assert_eq!(warnings, ["the valid split has no row with `conversion`: its metrics are undefined"]);
-        let warnings = check_unknown("valid", &data, &names(&["leak", "row_id", "third"]));
+        let unknown = [("half".to_owned(), 0.5), ("third".to_owned(), 2.0 / 3.0)];
+        let warnings = check_unknown("valid", &unknown);
         assert_eq!(warnings, ["feature `third`: 67% of the valid split's values are unknown in training"]);
         assert!(check_collapse(1e-5).is_some() && check_collapse(0.5).is_none());
     }

@@ -40,6 +40,7 @@ pub mod metric;
 pub mod observe;
 pub mod optimizer;
 pub mod output;
+mod pace;
 pub mod predictions;
 pub mod profile;
 mod progress;

@@ -9,6 +9,9 @@ use serde::de::DeserializeOwned;
 
 use crate::error::TrainError;
 
+/// What the names of temporary files begin with.
+const TEMPORARY: &str = ".esmm-";
+
 /// A run directory.
 ///
 /// | file | what |
@@ -62,6 +65,7 @@ impl RunDir {
                 return Err(TrainError::Config(format!("{}: {reason}", path.display())));
             }
             Existing::Overwrite if occupied => run.clear()?,
+            Existing::Resume => run.remove_leftovers(),
             _ => {}
         }
         fs::create_dir_all(path).map_err(failed)?;
@@ -125,6 +129,17 @@ impl RunDir {
         self.path.join("train.log")
     }
 
+    /// Removes the temporary files of a process that was killed while it wrote. What cannot be removed does no harm.
+    fn remove_leftovers(&self) {
+        for folder in [&self.path, &self.encoders()] {
+            let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+            let temporary = |name: &str| name.starts_with(TEMPORARY) || name == "model.safetensors.tmp";
+            for entry in entries.filter(|entry| entry.file_name().to_str().is_some_and(temporary)) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+
     /// Removes what a run writes, and nothing else.
     fn clear(&self) -> Result<(), TrainError> {
         let failed = |path: &Path, error: std::io::Error| {
@@ -144,7 +159,7 @@ impl RunDir {
     }
 }
 
-/// Writes a file under a temporary name in its folder, syncs it and renames it.
+/// Writes a file under a temporary name in its folder, syncs it, renames it and syncs the folder.
 ///
 /// # Errors
 /// A disk that refuses; the file is then as it was.
@@ -155,9 +170,22 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
         file.write_all(bytes)?;
         file.as_file().sync_all()?;
         file.persist(path).map_err(|error| error.error)?;
-        Ok(())
+        sync_folder(folder)
     };
     write().map_err(|error| TrainError::file(path, format!("cannot be written: {error}")))
+}
+
+/// Makes the names of a folder's files as durable as the files.
+///
+/// # Errors
+/// A disk that refuses.
+pub(crate) fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    // Elsewhere a folder cannot be opened as a file, and renaming is durable or not as the system decides.
+    #[cfg(unix)]
+    fs::File::open(folder)?.sync_all()?;
+    #[cfg(not(unix))]
+    let _ = folder;
+    Ok(())
 }
 
 /// A temporary file that will have the permissions of an ordinary one.
@@ -166,7 +194,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
 /// A folder that refuses.
 pub(crate) fn temporary_in(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".esmm-");
+    builder.prefix(TEMPORARY);
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     builder.tempfile_in(folder)

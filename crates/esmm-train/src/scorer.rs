@@ -9,7 +9,8 @@ use burn::tensor::backend::BackendTypes;
 use esmm_core::{BatchBuilder, BatchInput, Esmm, EsmmBackend, EsmmConfig, SparseInput};
 
 use crate::config::TrainConfig;
-use crate::data::{Chunk, EncodedChunk, FittedEncoders, SourceSpec, SparseColumn, load_dataset};
+use crate::data::stream::FileRows;
+use crate::data::{Chunk, EncodedChunk, FittedEncoders, SourceSpec, SparseColumn};
 use crate::error::TrainError;
 use crate::evaluation::Evaluation;
 use crate::experiment::evaluate;
@@ -51,15 +52,14 @@ impl<B: EsmmBackend> Scorer<B> {
         self.encoders.required_columns()
     }
 
-    /// Measures labelled data.
+    /// Measures labelled data, which is read, scored and forgotten batch by batch: per row the evaluator alone remembers.
     ///
     /// # Errors
     /// Whatever is wrong with the data, with file and line.
     pub fn evaluate(&self, source: &SourceSpec) -> Result<Evaluation, TrainError> {
         let (group, truth) = (self.config.group.as_deref(), self.config.truth.as_ref());
-        let (data, _) = load_dataset(source, &self.encoders, &self.config.labels, group, truth)?;
-        let stages = &self.config.labels.columns;
-        evaluate(&self.weights, &self.model, stages, &Arc::new(data), &self.device)
+        let rows = FileRows::open(source, &self.encoders, &self.config.labels, group, truth)?;
+        evaluate(&self.weights, &self.model, &self.config.labels.columns, &rows.into(), &self.device)
     }
 
     /// Scores the rows of a chunk, in order. For two stages the columns are `pctr`, `pcvr`, `pctcvr`; for more, `p_x`

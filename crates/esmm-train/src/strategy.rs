@@ -5,8 +5,8 @@
 //! [`Evaluator`](crate::metric::Evaluator), keeps the best weights, and saves checkpoints from which a later run goes on at any step.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use burn::data::dataloader::Progress;
 use burn::module::AutodiffModule;
@@ -20,6 +20,7 @@ use burn::train::{
 use esmm_core::EsmmBackend;
 
 use crate::checkpoint::{BestState, Checkpoints, TrainingState};
+use crate::data::loader::LoaderHandle;
 use crate::error::TrainError;
 use crate::evaluation::EvaluationPlan;
 use crate::learner::EsmmLearner;
@@ -27,7 +28,8 @@ use crate::metric::{Goal, MetricError, SplitMetrics};
 use crate::observe::{EvaluationRecord, Moment, Observers, StepRecord};
 use crate::optimizer::{Schedule, SharedOptimizer};
 use crate::output::TrainStepOutput;
-use crate::run_dir::RunDir;
+use crate::pace::Pace;
+use crate::run_dir::{RunDir, sync_folder};
 use crate::trainer::{BestWeights, TrainerConfig, TrainingData, TrainingEnd};
 
 /// Burn's component types of this training.
@@ -40,15 +42,32 @@ where
     B: AutodiffBackend + EsmmBackend,
     B::InnerBackend: EsmmBackend,
 {
-    config: TrainerConfig,
+    parts: StrategyParts<B>,
     plan: EvaluationPlan,
     has_valid: bool,
     weights: PathBuf,
-    checkpoints: Checkpoints,
-    optimizer: SharedOptimizer<EsmmLearner<B>, B>,
-    observers: Observers,
     first: TrainingState,
     end: Mutex<Option<Result<TrainingEnd, TrainError>>>,
+}
+
+/// What a strategy is made of besides configuration and data.
+pub struct StrategyParts<B>
+where
+    B: AutodiffBackend + EsmmBackend,
+    B::InnerBackend: EsmmBackend,
+{
+    /// What is trained, and how.
+    pub config: TrainerConfig,
+    /// Where the state is saved.
+    pub checkpoints: Checkpoints,
+    /// The other handle to the Learner's optimizer.
+    pub optimizer: SharedOptimizer<EsmmLearner<B>, B>,
+    /// Who looks on.
+    pub observers: Observers,
+    /// The loader of the training rows.
+    pub train: Arc<LoaderHandle>,
+    /// The loader of the validation rows.
+    pub valid: Arc<LoaderHandle>,
 }
 
 /// What the loop works with.
@@ -62,14 +81,20 @@ where
     events: SupervisedTrainingEventProcessor<Components<B>>,
     interrupter: Interrupter,
     state: TrainingState,
+    /// Sum of the losses since it was last looked at.
+    loss: Option<Tensor<B::InnerBackend, 1>>,
+    /// Since the last record.
     pace: Pace,
+    /// Since the epoch began.
+    epoch_pace: Pace,
 }
 
-/// Rows and times since the last record.
-struct Pace {
-    since: Instant,
-    rows: usize,
-    waiting: Duration,
+/// Why a pass over the training rows ended.
+#[derive(PartialEq, Eq)]
+enum PassEnd {
+    AllRows,
+    OutOfPatience,
+    Interrupted,
 }
 
 impl<B> EsmmStrategy<B>
@@ -78,19 +103,10 @@ where
     B::InnerBackend: EsmmBackend,
 {
     /// A strategy that goes on from `first`.
-    pub fn new(
-        config: &TrainerConfig,
-        data: &TrainingData,
-        run: &RunDir,
-        checkpoints: Checkpoints,
-        optimizer: SharedOptimizer<EsmmLearner<B>, B>,
-        observers: Observers,
-        first: TrainingState,
-    ) -> Self {
-        let plan = EvaluationPlan::of(&config.stages, data.valid.as_ref().unwrap_or(&data.train));
-        let (config, weights, end) = (config.clone(), run.weights(), Mutex::new(None));
-        let has_valid = data.valid.is_some();
-        Self { config, plan, has_valid, weights, checkpoints, optimizer, observers, first, end }
+    pub fn new(parts: StrategyParts<B>, data: &TrainingData, run: &RunDir, first: TrainingState) -> Self {
+        let plan = EvaluationPlan::of(&parts.config.stages, data.valid.as_ref().unwrap_or(&data.train));
+        let (weights, has_valid) = (run.weights(), data.valid.is_some());
+        Self { parts, plan, has_valid, weights, first, end: Mutex::new(None) }
     }
 
     /// How the training ended.
@@ -116,9 +132,16 @@ where
         valid: ValidLoader<Components<B>>,
         _starting_epoch: usize,
     ) -> (EsmmLearner<B>, SupervisedTrainingEventProcessor<Components<B>>) {
-        let (events, interrupter) = (components.event_processor, components.interrupter);
-        let (state, pace) = (self.first.clone(), Pace::new());
-        let mut work = Loop { strategy: self, learner, events, interrupter, state, pace };
+        let mut work = Loop {
+            strategy: self,
+            learner,
+            events: components.event_processor,
+            interrupter: components.interrupter,
+            state: self.first.clone(),
+            loss: None,
+            pace: Pace::start(&self.parts.train),
+            epoch_pace: Pace::start(&self.parts.train),
+        };
         let end = work.run(&train, &valid);
         *self.end.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);
         (work.learner.model(), work.events)
@@ -135,36 +158,47 @@ where
         train: &TrainLoader<Components<B>>,
         valid: &ValidLoader<Components<B>>,
     ) -> Result<TrainingEnd, TrainError> {
-        while self.state.epochs_done < self.strategy.config.epochs {
-            if self.out_of_patience() {
-                break;
-            }
+        while self.state.epochs_done < self.config().epochs && !self.out_of_patience() {
             let epoch = self.state.epochs_done + 1;
-            if self.train_epoch(train, epoch)? {
-                self.save()?;
-                return Ok(TrainingEnd::Interrupted { step: self.state.step });
+            match self.train_epoch(train, valid, epoch)? {
+                PassEnd::AllRows => {
+                    (self.state.epochs_done, self.state.batches_done) = (epoch, 0);
+                    self.validate(valid, epoch)?;
+                }
+                PassEnd::OutOfPatience => {}
+                PassEnd::Interrupted => {
+                    self.save()?;
+                    return Ok(TrainingEnd::Interrupted { step: self.state.step });
+                }
             }
-            (self.state.epochs_done, self.state.batches_done) = (epoch, 0);
-            self.validate(valid, epoch)?;
             self.save()?;
         }
         let last = BestWeights { step: self.state.step, epoch: self.state.epochs_done };
         let best = self.state.best.as_ref();
         let best = best.map_or(last, |best| BestWeights { step: best.step, epoch: best.epoch });
-        let stopped_early = self.state.epochs_done < self.strategy.config.epochs;
+        let stopped_early = self.state.epochs_done < self.config().epochs;
         Ok(TrainingEnd::Finished { best, stopped_early })
     }
 
-    fn out_of_patience(&self) -> bool {
-        self.strategy.config.patience.is_some_and(|patience| self.state.stale >= patience)
+    fn config(&self) -> &TrainerConfig {
+        &self.strategy.parts.config
     }
 
-    /// Runs an epoch, or the rest of one; `true` when it was interrupted.
-    fn train_epoch(&mut self, loader: &TrainLoader<Components<B>>, epoch: u64) -> Result<bool, TrainError> {
+    fn out_of_patience(&self) -> bool {
+        self.config().patience.is_some_and(|patience| self.state.stale >= patience)
+    }
+
+    /// Runs an epoch, or the rest of one.
+    fn train_epoch(
+        &mut self,
+        loader: &TrainLoader<Components<B>>,
+        valid: &ValidLoader<Components<B>>,
+        epoch: u64,
+    ) -> Result<PassEnd, TrainError> {
+        let handle = self.strategy.parts.train.clone();
+        (self.pace, self.epoch_pace) = (Pace::start(&handle), Pace::start(&handle));
         let mut batches = loader.iter();
-        let mut sum: Option<Tensor<B::InnerBackend, 1>> = None;
-        self.pace = Pace::new();
-        while let Some(batch) = self.pace.wait_for(|| batches.next()) {
+        while let Some(batch) = batches.next() {
             self.learner.lr_step();
             let step = self.learner.train_step(batch);
             self.learner.optimizer_step(step.grads);
@@ -172,7 +206,7 @@ where
             self.state.batches_done += 1;
             self.record(&step.item, epoch);
             let loss = step.item.total.clone();
-            sum = Some(match sum {
+            self.loss = Some(match self.loss.take() {
                 Some(sum) => sum + loss,
                 None => loss,
             });
@@ -181,77 +215,117 @@ where
             let item = TrainingItem::new(step.item, progress, epochs, Some(self.state.step as usize), lr);
             self.events.process_train(LearnerEvent::ProcessedItem(item));
             if self.interrupter.should_stop() {
-                return Ok(true);
+                return Ok(PassEnd::Interrupted);
+            }
+            if self.state.batches_done < self.batches_of_epoch() && self.inside_epoch(valid, epoch)? {
+                return Ok(PassEnd::OutOfPatience);
             }
         }
+        handle.check()?;
         self.events.process_train(LearnerEvent::EndEpoch(epoch as usize));
-        let loss = sum.map_or(0.0, |sum| sum.into_data().iter::<f64>().sum());
-        if loss.is_finite() {
+        self.check_loss(epoch)?;
+        let (rate, waiting) = (self.epoch_pace.rows_per_second(), 100.0 * self.epoch_pace.waiting(&handle));
+        log::info!("epoch {epoch}: {rate:.0} rows/s, waiting for data {waiting:.1}% of the time");
+        Ok(PassEnd::AllRows)
+    }
+
+    fn batches_of_epoch(&self) -> u64 {
+        self.state.train_rows.div_ceil(self.config().batch_size as u64)
+    }
+
+    /// Validates and saves when it is time for it; `true` when patience has run out.
+    fn inside_epoch(&mut self, valid: &ValidLoader<Components<B>>, epoch: u64) -> Result<bool, TrainError> {
+        let is_due = |every: Option<u64>| every.is_some_and(|every| self.state.step.is_multiple_of(every));
+        let validates = self.strategy.has_valid && is_due(self.config().validate_every);
+        let saves = is_due(self.config().checkpoint_every);
+        if !validates && !saves {
             return Ok(false);
         }
+        let start = Instant::now();
+        self.check_loss(epoch)?;
+        if validates {
+            self.validate(valid, epoch)?;
+        }
+        if saves {
+            self.save()?;
+        }
+        self.pace.leave_out(start.elapsed());
+        self.epoch_pace.leave_out(start.elapsed());
+        Ok(validates && self.out_of_patience())
+    }
+
+    /// Refuses to go on with a loss that is no number.
+    fn check_loss(&mut self, epoch: u64) -> Result<(), TrainError> {
+        let loss = self.loss.take().map_or(0.0, |sum| sum.into_data().iter::<f64>().sum());
+        if loss.is_finite() {
+            return Ok(());
+        }
+        let step = self.state.step;
         let advice = "lower train.towers.learning_rate or train.tables.learning_rate, or set train.clip_norm";
-        Err(TrainError::Training(format!("epoch {epoch}: the loss is {loss}; {advice}")))
+        Err(TrainError::Training(format!("epoch {epoch}, step {step}: the loss is {loss}; {advice}")))
     }
 
     /// Tells the observers of a step when it is one of those that are recorded.
     fn record(&mut self, item: &TrainStepOutput<B::InnerBackend>, epoch: u64) {
         self.pace.rows += item.rows;
-        let (config, observers) = (&self.strategy.config, &self.strategy.observers);
-        if !self.state.step.is_multiple_of(config.log_every) || observers.is_empty() {
+        self.epoch_pace.rows += item.rows;
+        let parts = &self.strategy.parts;
+        if !self.state.step.is_multiple_of(parts.config.log_every) || parts.observers.is_empty() {
             return;
         }
         let report = item.report();
-        let pace = std::mem::replace(&mut self.pace, Pace::new());
-        let seconds = pace.since.elapsed().as_secs_f64().max(1e-9);
+        let pace = std::mem::replace(&mut self.pace, Pace::start(&parts.train));
         let rate = self.learner.lr_current();
-        observers.step(&StepRecord {
+        parts.observers.step(&StepRecord {
             step: self.state.step,
             epoch,
             rows: report.rows,
             loss: report.total,
             task_losses: report.tasks,
             tower_learning_rate: rate,
-            table_learning_rate: rate * config.learner.tables.learning_rate_ratio,
-            rows_per_second: pace.rows as f64 / seconds,
-            waiting: (pace.waiting.as_secs_f64() / seconds).min(1.0),
+            table_learning_rate: rate * parts.config.learner.tables.learning_rate_ratio,
+            rows_per_second: pace.rows_per_second(),
+            waiting: pace.waiting(&parts.train),
         });
     }
 
     fn epochs(&self, epoch: u64) -> Progress {
-        Progress::new(epoch as usize, self.strategy.config.epochs as usize)
+        Progress::new(epoch as usize, self.config().epochs as usize)
     }
 
     fn validate(&mut self, loader: &ValidLoader<Components<B>>, epoch: u64) -> Result<(), TrainError> {
-        let select = &self.strategy.config.select;
+        let (step, select) = (self.state.step, self.config().select.clone());
         if !self.strategy.has_valid {
-            self.state.best = Some(BestState { step: self.state.step, epoch, value: None });
-            return self.save_weights();
+            self.save_weights()?;
+            self.state.best = Some(BestState { step, epoch, value: None });
+            return Ok(());
         }
+        self.state.validations += 1;
         let metrics = self.evaluate(loader, epoch)?;
-        let value = metrics.metric(select);
-        if let Err(MetricError::Undefined { .. }) = &value {
-            log::warn!(
-                "epoch {epoch}: {select} cannot be measured on the valid split: these weights count as the best"
-            );
-        }
-        let value = match value {
+        let value = match metrics.metric(&select) {
             Ok(value) => Some(value),
-            Err(MetricError::Undefined { .. }) => None,
+            Err(MetricError::Undefined { .. }) => {
+                log::warn!(
+                    "epoch {epoch}, step {step}: {select} cannot be measured on the valid split: \
+                     these weights count as the best"
+                );
+                None
+            }
             Err(error) => return Err(TrainError::Config(format!("train.select: {error}"))),
         };
-        let goal = Goal::of(select).unwrap_or(Goal::Maximize);
+        let goal = Goal::of(&select).unwrap_or(Goal::Maximize);
         let best = self.state.best.as_ref().and_then(|best| best.value);
         let better = value.zip(best).is_none_or(|(value, best)| goal.improves(value, best));
         if better {
             self.save_weights()?;
-            self.state.best = Some(BestState { step: self.state.step, epoch, value });
+            self.state.best = Some(BestState { step, epoch, value });
             self.state.stale = 0;
         } else {
             self.state.stale += 1;
         }
-        let best = self.state.best.as_ref().map_or(epoch, |best| best.epoch);
-        let verdict = if better { "the best so far".to_owned() } else { format!("the best is epoch {best}") };
-        log::info!("epoch {epoch}: valid {}; {verdict} by {select}", brief(&metrics));
+        let best = self.state.best.as_ref().map_or(step, |best| best.step);
+        let verdict = if better { "the best so far".to_owned() } else { format!("the best is step {best}") };
+        log::info!("epoch {epoch}, step {step}: valid {}; {verdict} by {select}", brief(&metrics));
         Ok(())
     }
 
@@ -261,13 +335,14 @@ where
         epoch: u64,
     ) -> Result<SplitMetrics, TrainError> {
         let (learner, epochs, step) = (self.learner.model().valid(), self.epochs(epoch), self.state.step);
-        let events = &mut self.events;
-        let evaluation = self.strategy.plan.evaluate(&learner, loader.as_ref(), |scores, progress| {
+        let (events, strategy) = (&mut self.events, self.strategy);
+        let each = |scores, progress| {
             let item = TrainingItem::new(scores, progress, epochs.clone(), Some(step as usize), None);
             events.process_valid(LearnerEvent::ProcessedItem(item));
-        })?;
-        self.events.process_valid(LearnerEvent::EndEpoch(epoch as usize));
-        self.strategy.observers.evaluation(&EvaluationRecord {
+        };
+        let evaluation = strategy.plan.evaluate(&learner, loader.as_ref(), &strategy.parts.valid, each)?;
+        self.events.process_valid(LearnerEvent::EndEpoch(self.state.validations as usize));
+        strategy.parts.observers.evaluation(&EvaluationRecord {
             split: "valid",
             moment: Moment::Validation,
             step,
@@ -278,27 +353,18 @@ where
         Ok(evaluation.metrics)
     }
 
+    /// Saves the weights as the best ones, durably: the next checkpoint will say that they are there.
     fn save_weights(&self) -> Result<(), TrainError> {
-        let dict = self.learner.model().model.state_dict(&self.strategy.config.model);
-        Ok(dict.write_safetensors(&self.strategy.weights)?)
+        let path = &self.strategy.weights;
+        let dict = self.learner.model().model.state_dict(&self.config().model);
+        dict.write_safetensors(path)?;
+        let folder = path.parent().unwrap_or(path);
+        sync_folder(folder).map_err(|error| TrainError::file(folder, format!("cannot be synced: {error}")))
     }
 
     fn save(&self) -> Result<(), TrainError> {
-        self.strategy.checkpoints.save(&self.learner.model(), &self.strategy.optimizer, &self.state)
-    }
-}
-
-impl Pace {
-    fn new() -> Self {
-        Self { since: Instant::now(), rows: 0, waiting: Duration::ZERO }
-    }
-
-    /// What `next` gives, its time counted as waiting.
-    fn wait_for<T>(&mut self, next: impl FnOnce() -> T) -> T {
-        let start = Instant::now();
-        let next = next();
-        self.waiting += start.elapsed();
-        next
+        let parts = &self.strategy.parts;
+        parts.checkpoints.save(&self.learner.model(), &parts.optimizer, &self.state)
     }
 }
 

@@ -1,15 +1,14 @@
 //! One training from first step to best weights.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use burn::tensor::backend::AutodiffBackend;
 use burn::train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
 use esmm_core::{EsmmBackend, EsmmConfig};
 
 use crate::checkpoint::{Checkpoints, TrainingState};
-use crate::data::Dataset;
 use crate::data::loader::{BatchLoader, BatchLoaderConfig, Purpose};
+use crate::data::{Dataset, SplitRows};
 use crate::error::TrainError;
 use crate::learner::EsmmLearnerConfig;
 use crate::metric::{ExactAuc, StepLoss};
@@ -17,10 +16,13 @@ use crate::observe::Observers;
 use crate::optimizer::{Schedule, SharedOptimizer, TowerOptimizerConfig};
 use crate::progress::ProgressStyle;
 use crate::run_dir::RunDir;
-use crate::strategy::{Components, EsmmStrategy};
+use crate::strategy::{Components, EsmmStrategy, StrategyParts};
 
 /// Rows of a batch when nothing is learned from it.
 pub const EVALUATION_BATCH: usize = 8192;
+
+/// Validation rows up to which the dashboard shows AUCs while a validation runs: it keeps scores of its own for that.
+const SHOWN_AUC_ROWS: usize = 4_000_000;
 
 /// Everything that fixes a training but its data.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,6 +47,10 @@ pub struct TrainerConfig {
     pub select: String,
     /// Stop after so many validations without a better one.
     pub patience: Option<u64>,
+    /// Validate after every so many steps as well as after every epoch.
+    pub validate_every: Option<u64>,
+    /// Save a checkpoint after every so many steps as well as after every epoch.
+    pub checkpoint_every: Option<u64>,
     /// Every so many steps the observers get a record.
     pub log_every: u64,
 }
@@ -79,9 +85,9 @@ pub struct BestWeights {
 #[derive(Debug, Clone)]
 pub struct TrainingData {
     /// Learned from.
-    pub train: Arc<Dataset>,
+    pub train: SplitRows,
     /// Selects the best weights. Without it the last weights count as the best.
-    pub valid: Option<Arc<Dataset>>,
+    pub valid: Option<SplitRows>,
 }
 
 /// Who may stop a training, who looks on, and how it shows where it stands.
@@ -127,31 +133,39 @@ where
     let train_loader: BatchLoader<B> = config
         .loader(config.batch_size, Purpose::Training { seed: config.seed })
         .init(data.train.clone(), device);
-    let valid_data = data.valid.clone().unwrap_or_else(|| Arc::new(data.train.take(&[])));
+    let valid_rows = data.valid.clone().unwrap_or_else(|| Dataset::default().into());
     let valid_loader: BatchLoader<B::InnerBackend> =
-        config.loader(EVALUATION_BATCH, Purpose::Scoring).init(valid_data, device);
+        config.loader(EVALUATION_BATCH, Purpose::Scoring).init(valid_rows, device);
 
     let optimizer = SharedOptimizer::new(&config.towers);
     let mut learner = config.learner.clone().init(config.model.init::<B>(device)?);
     let checkpoints = Checkpoints::new(run.checkpoint());
-    let mut state = TrainingState::default();
+    let mut state = TrainingState { train_rows: data.train.rows() as u64, ..TrainingState::default() };
     if control.resume
-        && let Some(saved) = checkpoints.state()?
+        && let Some((loaded, saved)) = checkpoints.load(&learner, &optimizer, device)?
     {
-        learner = checkpoints.load(learner, optimizer.clone(), device)?;
+        if saved.train_rows != state.train_rows {
+            let (found, expected) = (state.train_rows, saved.train_rows);
+            let reason = format!("{found} training rows, the checkpoint was made with {expected}");
+            return Err(TrainError::Config(format!("--resume: the data has changed: {reason}")));
+        }
         log::info!("going on after step {}, {} epochs done", saved.step, saved.epochs_done);
-        state = saved;
+        (learner, state) = (loaded, saved);
     }
-    let position = train_loader.position();
-    position.epoch.store(state.epochs_done, Ordering::Relaxed);
-    position.skip.store(state.batches_done as usize, Ordering::Relaxed);
+    train_loader.handle().go_on(state.epochs_done, state.batches_done as usize);
     let total_steps = config.epochs * train_loader.num_batches() as u64;
     let schedule = Schedule { total_steps, step: state.step, ..config.schedule };
 
     control.observers.start(state.step);
-    let observers = control.observers.clone();
-    let strategy = EsmmStrategy::new(config, data, run, checkpoints, optimizer.clone(), observers, state);
-    let strategy = Arc::new(strategy);
+    let parts = StrategyParts {
+        config: config.clone(),
+        checkpoints,
+        optimizer: optimizer.clone(),
+        observers: control.observers.clone(),
+        train: train_loader.handle(),
+        valid: valid_loader.handle(),
+    };
+    let strategy = Arc::new(EsmmStrategy::new(parts, data, run, state));
     let mut training = SupervisedTraining::<Components<B>>::new(
         run.curves(),
         Arc::new(train_loader),
@@ -164,7 +178,8 @@ where
     for metric in StepLoss::all(&config.stages) {
         training = training.metric_train_numeric(metric.clone()).metric_valid_numeric(metric);
     }
-    for metric in ExactAuc::all(&config.stages) {
+    let valid_rows = data.valid.as_ref().map_or(0, SplitRows::rows);
+    for metric in ExactAuc::all(&config.stages).into_iter().filter(|_| valid_rows <= SHOWN_AUC_ROWS) {
         training = training.metric_valid_numeric(metric);
     }
     let training = control.progress.attach(training, &control.interrupter, &config.stages, total_steps);

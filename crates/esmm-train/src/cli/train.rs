@@ -70,8 +70,9 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
         log::warn!("{warning}");
     }
     log::info!("{}", ModelSummary::new(&experiment.model));
-    if !args.resume {
-        experiment.save(&run)?;
+    match args.resume {
+        true => experiment.check_saved(&run)?,
+        false => experiment.save(&run)?,
     }
     log::info!("training on {device}");
     let progress = args.progress();
@@ -121,7 +122,7 @@ fn report(run: &RunDir, (end, metrics): (TrainingEnd, Option<RunMetrics>)) -> an
         }
         TrainingEnd::Finished { best, stopped_early } => {
             let why = if stopped_early { "stopped early" } else { "all epochs done" };
-            log::info!("{why}; kept the weights of epoch {}", best.epoch);
+            log::info!("{why}; kept the weights of step {}, epoch {}", best.step, best.epoch);
         }
     }
     if let Some(metrics) = metrics {

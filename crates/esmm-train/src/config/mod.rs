@@ -1,5 +1,6 @@
 //! What a person types ([`RunFile`], strict) and what it comes to ([`TrainConfig`], resolved and saved).
 
+mod memory;
 mod parse;
 mod resolve;
 mod resolve_data;
@@ -7,7 +8,7 @@ mod resolve_train;
 mod run_file;
 mod sections;
 
-pub use resolve::{ModelConfig, ScheduleConfig, TrainConfig, TrainingConfig};
+pub use resolve::{ModelConfig, ReadingConfig, ScheduleConfig, TrainConfig, TrainingConfig};
 pub use run_file::{
     DataSection, Encode, FeatureSection, LabelSection, MetricSection, OrphanPolicy, Paths, RunFile, SplitBy,
     SplitSection,

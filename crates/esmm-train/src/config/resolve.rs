@@ -3,7 +3,7 @@
 use esmm_core::{EsmmConfig, FeatureSchema, TowersConfig};
 use serde::{Deserialize, Serialize};
 
-use super::resolve_data::{feature, split, truth};
+use super::resolve_data::{feature, reading, split, truth};
 use super::resolve_train::{model, training};
 use super::run_file::{OrphanPolicy, RunFile};
 use crate::data::{FeatureSpec, LabelSpec, Orphans, SplitSpec, TruthSpec};
@@ -35,6 +35,26 @@ pub struct TrainConfig {
     pub model: ModelConfig,
     /// The training.
     pub train: TrainingConfig,
+    /// How the impressions are read.
+    #[serde(default)]
+    pub reading: ReadingConfig,
+}
+
+/// How the impressions are read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReadingConfig {
+    /// Whether every pass reads the rows from their files; `None` until the files were looked at.
+    pub streaming: Option<bool>,
+    /// Bytes that encoded rows may take in memory.
+    pub memory: u64,
+    /// Streaming: rows that are shuffled together at most.
+    pub shuffle_rows: usize,
+}
+
+impl Default for ReadingConfig {
+    fn default() -> Self {
+        Self { streaming: None, memory: 4 << 30, shuffle_rows: 1_000_000 }
+    }
 }
 
 /// The model, but for the sizes of its tables, which the data gives.
@@ -67,6 +87,12 @@ pub struct TrainingConfig {
     pub select: String,
     /// Stop after so many validations without a better one.
     pub patience: Option<u64>,
+    /// Validate after every so many steps as well as after every epoch.
+    #[serde(default)]
+    pub validate_every: Option<u64>,
+    /// Save a checkpoint after every so many steps as well as after every epoch.
+    #[serde(default)]
+    pub checkpoint_every: Option<u64>,
     /// Every so many steps losses and rates are recorded.
     pub log_every: u64,
     /// The towers' optimizer.
@@ -105,6 +131,7 @@ impl TrainConfig {
         let config = Self {
             format_version: FORMAT_VERSION,
             data: split(&file.data)?,
+            reading: reading(&file.data)?,
             features: features?,
             group: file.metrics.group.clone(),
             truth: truth(&file.metrics),
@@ -161,6 +188,8 @@ impl TrainConfig {
             seed: train.seed,
             select: train.select.clone(),
             patience: train.patience,
+            validate_every: train.validate_every,
+            checkpoint_every: train.checkpoint_every,
             log_every: train.log_every,
         }
     }
@@ -173,6 +202,9 @@ impl TrainConfig {
         let mut extended = self.clone();
         extended.train.epochs = other.train.epochs;
         extended.train.patience = other.train.patience;
+        // A run file that leaves the choice open asks for no other one.
+        let streaming = other.reading.streaming.or(self.reading.streaming);
+        let other = Self { reading: ReadingConfig { streaming, ..other.reading }, ..other };
         if extended == other {
             return Ok(extended);
         }

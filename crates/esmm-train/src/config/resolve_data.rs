@@ -1,6 +1,7 @@
 //! The sections `[data]`, `[metrics]` and `features` of a run file, resolved.
 
-use super::resolve::refuse;
+use super::memory::bytes;
+use super::resolve::{ReadingConfig, refuse};
 use super::run_file::{DataSection, Encode, FeatureSection, MetricSection, SplitBy};
 use crate::data::{
     CsvOptions, DenseTransform, FeatureKind, FeatureSpec, ListFormat, SourceSpec, SparseEncoding, SplitSpec,
@@ -35,6 +36,16 @@ pub(super) fn split(data: &DataSection) -> Result<SplitSpec, TrainError> {
         }
         (true, false) => split_source(data, source(path)),
     }
+}
+
+pub(super) fn reading(data: &DataSection) -> Result<ReadingConfig, TrainError> {
+    let default = ReadingConfig::default();
+    let memory = data.memory.as_deref().map(|text| bytes("data.memory", text)).transpose()?;
+    let shuffle_rows = match data.shuffle_rows {
+        Some(0) => return refuse("data.shuffle_rows", 0, "it must be at least 1"),
+        rows => rows.unwrap_or(default.shuffle_rows),
+    };
+    Ok(ReadingConfig { streaming: data.streaming, memory: memory.unwrap_or(default.memory), shuffle_rows })
 }
 
 fn split_source(data: &DataSection, source: SourceSpec) -> Result<SplitSpec, TrainError> {

@@ -38,6 +38,13 @@ pub(super) fn training(section: &TrainSection, stages: usize) -> Result<Training
     if section.batch_size == 0 {
         return refuse("train.batch_size", 0, "it must be at least 1");
     }
+    for (key, every) in
+        [("validate_every", section.validate_every), ("checkpoint_every", section.checkpoint_every)]
+    {
+        if every == Some(0) {
+            return refuse(&format!("train.{key}"), 0, "it must be at least 1");
+        }
+    }
     if section.log_every == 0 {
         return refuse("train.log_every", 0, "it must be at least 1");
     }
@@ -66,6 +73,8 @@ pub(super) fn training(section: &TrainSection, stages: usize) -> Result<Training
         task_weights,
         select: section.select.clone(),
         patience: section.patience,
+        validate_every: section.validate_every,
+        checkpoint_every: section.checkpoint_every,
         log_every: section.log_every,
         towers: towers(&section.towers)?,
         tables: tables(&section.tables, schedule.learning_rate)?,

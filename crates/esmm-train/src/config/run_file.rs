@@ -43,6 +43,12 @@ pub struct DataSection {
     pub groups: Option<String>,
     /// How `path` is divided.
     pub split: Option<SplitSection>,
+    /// Whether every pass reads the rows from their files. Unless said: when they would take more than `memory`.
+    pub streaming: Option<bool>,
+    /// What encoded rows may take in memory, `4GiB` unless said.
+    pub memory: Option<String>,
+    /// Streaming: how many rows are shuffled together at most, 1,000,000 unless said.
+    pub shuffle_rows: Option<usize>,
     /// Between the fields of a CSV line, `,` unless said. A tab is written `\t`.
     pub delimiter: Option<char>,
     /// Around CSV fields that hold a delimiter, `"` unless said.

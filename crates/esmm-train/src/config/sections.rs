@@ -84,6 +84,10 @@ pub struct TrainSection {
     pub select: String,
     /// Stop after so many validations without a better one.
     pub patience: Option<u64>,
+    /// Validate after every so many steps as well as after every epoch.
+    pub validate_every: Option<u64>,
+    /// Save a checkpoint after every so many steps as well as after every epoch.
+    pub checkpoint_every: Option<u64>,
     /// Every so many steps losses and rates are recorded.
     pub log_every: u64,
     /// The towers' optimizer.
@@ -104,6 +108,8 @@ impl Default for TrainSection {
             task_weights: None,
             select: "ctcvr.auc".into(),
             patience: None,
+            validate_every: None,
+            checkpoint_every: None,
             log_every: 20,
             towers: TowerSection::default(),
             tables: TableSection::default(),

@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use arrow::array::ArrayRef;
+use arrow::array::{ArrayRef, BooleanArray};
+use arrow::compute::filter_record_batch;
 use arrow::record_batch::RecordBatch;
 
 use super::error::DataError;
@@ -101,6 +102,13 @@ impl Chunk {
 
     fn names(&self) -> Vec<String> {
         self.batch.schema_ref().fields().iter().map(|field| field.name().clone()).collect()
+    }
+
+    /// Some of its rows. They have lost their places: an error in one of them must be looked for in the whole chunk.
+    pub(super) fn filter(&self, keep: &[bool]) -> Result<Self, DataError> {
+        let batch = filter_record_batch(&self.batch, &BooleanArray::from(keep.to_vec()))
+            .map_err(|error| DataError::file(self.origin.path(), error))?;
+        Ok(self.with_batch(batch))
     }
 
     /// The place of a row, from 0.

@@ -1,6 +1,7 @@
 //! CSV files as chunks of text columns.
 
 use std::fs::File;
+use std::io::SeekFrom;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -30,6 +31,13 @@ pub(super) struct CsvReader {
     rows: u64,
 }
 
+/// The start of a record in a CSV file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mark {
+    offset: u64,
+    lines_before: u64,
+}
+
 /// The column names of a CSV file.
 pub(super) fn column_names(path: &Path, delimiter: u8, quote: u8) -> Result<Vec<String>, DataError> {
     open(path, delimiter, quote).map(|(_, names)| names)
@@ -50,6 +58,23 @@ impl CsvReader {
             record: ByteRecord::new(),
             rows: 0,
         })
+    }
+
+    /// Where the next rows start.
+    pub(super) fn mark(&mut self) -> Mark {
+        let offset = self.reader.position().byte();
+        Mark { offset, lines_before: self.reader.get_mut().lines_before(offset) }
+    }
+
+    /// Goes on at a place that [`mark`](Self::mark) told.
+    pub(super) fn go_to(&mut self, mark: Mark) -> Result<(), DataError> {
+        let mut position = csv::Position::new();
+        position.set_byte(mark.offset);
+        let sought = self.reader.seek_raw(SeekFrom::Start(mark.offset), position);
+        sought.map_err(|error| broken(&self.path, error))?;
+        self.reader.get_mut().set_lines_before(mark.lines_before);
+        self.rows = 1; // somebody has seen rows before, or the ones that come
+        Ok(())
     }
 
     /// The next rows, so many at most; `None` at the end of a file that had some.

@@ -2,6 +2,7 @@
 
 use super::encoder::{EncodedChunk, FittedEncoders};
 use super::feature::FeatureKind;
+use super::outcomes::Outcomes;
 
 /// Encoded impressions with what is known of their outcome.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -101,7 +102,7 @@ impl SparseColumn {
 
 impl Dataset {
     /// No rows of what these encoders make.
-    pub(super) fn empty(encoders: &FittedEncoders, group: bool, truth: Option<bool>) -> Self {
+    pub(super) fn empty(encoders: &FittedEncoders, outcomes: &Outcomes) -> Self {
         let sparse = encoders.specs().iter().filter_map(|spec| match &spec.kind {
             FeatureKind::Dense { .. } => None,
             FeatureKind::Sparse { bag, weighted, weights_column, .. } => {
@@ -111,10 +112,41 @@ impl Dataset {
         Self {
             sparse: sparse.collect(),
             dense: vec![Vec::new(); encoders.schema().num_dense()],
-            group: group.then(Vec::new),
-            truth: truth.map(|ctcvr| Truth { ctcvr: ctcvr.then(Vec::new), ..Truth::default() }),
+            group: outcomes.group.as_ref().map(|_| Vec::new()),
+            truth: outcomes
+                .truth
+                .as_ref()
+                .map(|truth| Truth { ctcvr: truth.ctcvr.as_ref().map(|_| Vec::new()), ..Truth::default() }),
             ..Self::default()
         }
+    }
+
+    /// Bytes that the rows take.
+    pub(super) fn bytes(&self) -> usize {
+        let sparse = self.sparse.iter().map(|column| match column {
+            SparseColumn::Single(ids) => size_of_val(ids.as_slice()),
+            SparseColumn::Bag { offsets, ids, weights } => {
+                let weights = weights.as_ref().map_or(0, |weights| size_of_val(weights.as_slice()));
+                size_of_val(offsets.as_slice()) + size_of_val(ids.as_slice()) + weights
+            }
+        });
+        let truth = self.truth.as_ref().map_or(0, |truth| {
+            4 * (truth.ctr.len() + truth.cvr.len() + truth.ctcvr.as_ref().map_or(0, Vec::len))
+        });
+        let group = self.group.as_ref().map_or(0, |group| size_of_val(group.as_slice()));
+        sparse.sum::<usize>() + 4 * self.dense.len() * self.rows + self.rows + group + truth
+    }
+
+    /// Makes room for so many rows, but for the ids of bags.
+    pub(super) fn reserve(&mut self, rows: usize) {
+        for column in &mut self.sparse {
+            match column {
+                SparseColumn::Single(ids) => ids.reserve_exact(rows),
+                SparseColumn::Bag { offsets, .. } => offsets.reserve_exact(rows),
+            }
+        }
+        self.dense.iter_mut().for_each(|column| column.reserve_exact(rows));
+        self.depth.reserve_exact(rows);
     }
 
     /// Adds some rows of a chunk.

@@ -1,16 +1,15 @@
 //! From sources to encoded splits, in passes over the chunks: times, fit, encode.
 
-use super::chunk::Chunk;
 use super::dataset::{Dataset, Outcome};
 use super::encoder::{EncodedChunk, FittedEncoders, unique};
 use super::error::DataError;
 use super::feature::FeatureSpec;
 use super::fit::EncoderFitter;
-use super::key::KEY_HASH_SEED;
 use super::label::LabelSpec;
+use super::outcomes::Outcomes;
 use super::report::{LoadReport, SplitReport};
 use super::source::SourceSpec;
-use super::split::{Divider, Part, SplitSpec, hashes};
+use super::split::{Divider, Part, SplitSpec};
 use super::truth::TruthSpec;
 
 /// Encoders that were fitted on the training rows, and the rows of each split.
@@ -123,42 +122,6 @@ fn assemble(
     Ok(LoadedSplits { encoders, train, valid, test, report })
 }
 
-/// What is read beside the features.
-struct Outcomes<'a> {
-    labels: &'a LabelSpec,
-    group: Option<&'a str>,
-    truth: Option<&'a TruthSpec>,
-}
-
-impl<'a> Outcomes<'a> {
-    fn new(
-        labels: &'a LabelSpec,
-        group: Option<&'a str>,
-        truth: Option<&'a TruthSpec>,
-    ) -> Result<Self, DataError> {
-        labels.validate()?;
-        truth.map_or(Ok(()), TruthSpec::validate)?;
-        Ok(Self { labels, group, truth })
-    }
-
-    fn columns(&self) -> impl Iterator<Item = &'a str> {
-        let truth = self.truth.into_iter().flat_map(TruthSpec::columns);
-        self.labels.columns.iter().map(String::as_str).chain(self.group).chain(truth)
-    }
-
-    fn read(&self, chunk: &Chunk) -> Result<Outcome, DataError> {
-        Ok(Outcome {
-            depth: self.labels.read(chunk)?,
-            group: self.group.map(|column| groups(chunk, column)).transpose()?,
-            truth: self.truth.map(|truth| truth.read(chunk)).transpose()?,
-        })
-    }
-}
-
-fn groups(chunk: &Chunk, column: &str) -> Result<Vec<u64>, DataError> {
-    Ok(hashes(chunk, column, KEY_HASH_SEED)?.collect())
-}
-
 /// A split that is being read.
 struct Split {
     part: Part,
@@ -167,9 +130,8 @@ struct Split {
 }
 
 impl Split {
-    fn empty(part: Part, encoders: &FittedEncoders, outcomes: &Outcomes<'_>) -> Self {
-        let truth = outcomes.truth.map(|truth| truth.ctcvr.is_some());
-        Self { part, data: Dataset::empty(encoders, outcomes.group.is_some(), truth), orphans: 0 }
+    fn empty(part: Part, encoders: &FittedEncoders, outcomes: &Outcomes) -> Self {
+        Self { part, data: Dataset::empty(encoders, outcomes), orphans: 0 }
     }
 
     fn append(&mut self, chunk: &EncodedChunk, outcome: &Outcome, parts: &[Part]) {
@@ -180,15 +142,8 @@ impl Split {
     }
 
     fn finish(self, encoders: &FittedEncoders, labels: &LabelSpec) -> Result<Loaded, DataError> {
-        let name = match self.part {
-            Part::Train => "train",
-            Part::Valid => "valid",
-            Part::Test => "test",
-        };
         if self.data.rows == 0 {
-            let reason =
-                format!("no row is left for the {name} split ({} orphans were dropped)", self.orphans);
-            return Err(DataError::setting("split", reason));
+            return Err(self.part.empty(self.orphans));
         }
         let report = SplitReport::of(&self.data, encoders, labels, self.orphans);
         Ok((self.data, report))

@@ -13,6 +13,7 @@
 //! Row 0 of every embedding table stands for missing and unknown values.
 
 mod bag;
+mod blocks;
 mod chunk;
 mod csv;
 pub mod dataset;
@@ -31,14 +32,17 @@ mod lists;
 mod load;
 pub mod loader;
 mod newlines;
+mod outcomes;
 mod parquet;
 mod place;
 mod quantile;
 mod real;
 mod report;
+mod rows;
 mod save;
 mod source;
 mod split;
+pub mod stream;
 pub mod synthetic;
 mod table;
 mod time;
@@ -63,6 +67,7 @@ pub(crate) use lists::Lists;
 pub use load::{LoadedSplits, load_dataset, load_splits};
 pub use place::{Origin, Place, RowNumber};
 pub use report::{LoadReport, SplitReport};
+pub use rows::SplitRows;
 pub use save::{FEATURES_FILE, VOCABULARIES_FILE};
 pub use source::{ChunkReader, CsvOptions, ListFormat, SourceSpec};
 pub use split::SplitSpec;

@@ -4,7 +4,7 @@
 //! lines that it is about to skip.
 
 use std::collections::VecDeque;
-use std::io::{Read, Result as IoResult};
+use std::io::{Read, Result as IoResult, Seek, SeekFrom};
 
 /// A stream that knows the offsets of the line feeds which were read from it.
 #[derive(Debug)]
@@ -19,6 +19,16 @@ impl<R: Read> Newlines<R> {
     /// A stream at its start.
     pub(super) fn new(inner: R) -> Self {
         Self { inner, read: 0, passed: 0, ahead: VecDeque::new() }
+    }
+
+    /// Line feeds before an offset, which must not be smaller than in the call before.
+    pub(super) fn lines_before(&mut self, offset: u64) -> u64 {
+        self.line_of_end(offset + 1) - 1
+    }
+
+    /// Counts on from a number of line feeds, after the stream was moved.
+    pub(super) fn set_lines_before(&mut self, lines: u64) {
+        self.passed = lines;
     }
 
     /// The line, from 1, of the last byte before `end`, which must not be smaller than in the call before.
@@ -38,5 +48,14 @@ impl<R: Read> Read for Newlines<R> {
         self.ahead.extend(found.map(|(index, _)| self.read + index as u64));
         self.read += count as u64;
         Ok(count)
+    }
+}
+
+impl<R: Seek> Seek for Newlines<R> {
+    /// [`set_lines_before`](Newlines::set_lines_before) must follow.
+    fn seek(&mut self, to: SeekFrom) -> IoResult<u64> {
+        self.read = self.inner.seek(to)?;
+        self.ahead.clear();
+        Ok(self.read)
     }
 }

@@ -9,6 +9,7 @@ use arrow::record_batch::RecordBatch;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
+use super::chunk::CHUNK_ROWS;
 use super::error::DataError;
 use super::place::Origin;
 
@@ -29,10 +30,46 @@ pub(super) fn num_rows(path: &Path) -> Result<u64, DataError> {
     Ok(builder(path)?.metadata().file_metadata().num_rows().max(0) as u64)
 }
 
+/// Rows of each row group.
+pub(super) fn group_rows(path: &Path) -> Result<Vec<u64>, DataError> {
+    Ok(builder(path)?.metadata().row_groups().iter().map(|group| group.num_rows() as u64).collect())
+}
+
+/// Values in some columns, those in lists counted one by one, as the file's end tells.
+pub(super) fn num_values(path: &Path, columns: &[String]) -> Result<u64, DataError> {
+    let builder = builder(path)?;
+    let chunks = builder.metadata().row_groups().iter().flat_map(|group| group.columns());
+    let wanted = chunks.filter(|chunk| {
+        let root = chunk.column_path().parts().first();
+        root.is_some_and(|root| columns.contains(root))
+    });
+    Ok(wanted.map(|chunk| chunk.num_values() as u64).sum())
+}
+
 impl ParquetFile {
+    /// One row group of a file, and nothing else.
+    pub(super) fn open_group(path: &Path, columns: &[String], group: usize) -> Result<Self, DataError> {
+        let builder = builder(path)?;
+        let groups = builder.metadata().row_groups();
+        if group >= groups.len() {
+            return Err(DataError::file(path, format!("row group {group} is gone: the file has changed")));
+        }
+        let before = groups[..group].iter().map(|group| group.num_rows() as u64).sum();
+        let file = Self::build(path, builder.with_row_groups(vec![group]), columns, CHUNK_ROWS)?;
+        Ok(Self { rows: before, ..file })
+    }
+
     /// Opens a file and skips all other columns; chunks have so many rows at most.
     pub(super) fn open(path: &Path, columns: &[String], most: usize) -> Result<Self, DataError> {
-        let builder = builder(path)?;
+        Self::build(path, builder(path)?, columns, most)
+    }
+
+    fn build(
+        path: &Path,
+        builder: ParquetRecordBatchReaderBuilder<File>,
+        columns: &[String],
+        most: usize,
+    ) -> Result<Self, DataError> {
         let roots = super::source::find_columns(path, &names(builder.schema()), columns)?;
         let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
         let reader = builder.with_projection(mask).with_batch_size(most).build();

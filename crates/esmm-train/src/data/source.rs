@@ -149,7 +149,7 @@ impl SourceSpec {
         Err(DataError::setting("source", reason))
     }
 
-    fn bytes(&self, path: &Path) -> (u8, u8) {
+    pub(super) fn bytes(&self, path: &Path) -> (u8, u8) {
         let usual = if files::is_tsv(path) { '\t' } else { ',' };
         (self.csv.delimiter.unwrap_or(usual) as u8, self.csv.quote as u8)
     }

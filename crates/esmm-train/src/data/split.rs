@@ -70,6 +70,21 @@ pub(super) enum Part {
     Test,
 }
 
+impl Part {
+    pub(super) const ALL: [Self; 3] = [Self::Train, Self::Valid, Self::Test];
+
+    /// An error for a split without rows.
+    pub(super) fn empty(self, orphans: u64) -> DataError {
+        let name = match self {
+            Self::Train => "train",
+            Self::Valid => "valid",
+            Self::Test => "test",
+        };
+        let reason = format!("no row is left for the {name} split ({orphans} orphans were dropped)");
+        DataError::setting("split", reason)
+    }
+}
+
 /// Decides for each row of a source where it belongs.
 #[derive(Debug)]
 pub(super) enum Divider {

@@ -92,6 +92,18 @@ impl Segment {
         Ok(own.with_batch(batch))
     }
 
+    /// All impressions as flat chunks, in order.
+    pub(in crate::data) fn chunks(&self) -> impl Iterator<Item = Result<Chunk, DataError>> {
+        let (items, mut row) = (self.items(), 0);
+        std::iter::from_fn(move || {
+            let start = row;
+            (start < self.rows()).then(|| {
+                row = self.chunk_end(start, &items);
+                self.flat(start..row)
+            })
+        })
+    }
+
     /// Where a flat chunk that starts at a row ends: after 8192 rows, or before they have too many list items.
     pub(super) fn chunk_end(&self, start: usize, items: &[usize]) -> usize {
         let last = self.rows().min(start + CHUNK_ROWS);

@@ -6,6 +6,7 @@ mod label;
 mod save;
 mod source;
 mod split;
+mod stream;
 
 use std::fs::{self, File};
 use std::sync::Arc;

@@ -1,0 +1,80 @@
+//! Rows of a dataset, copied out and made a batch.
+
+use esmm_core::{BatchBuilder, BatchInput, HostBatch, SparseInput};
+
+use super::{BatchLoaderConfig, Purpose, RowLabels};
+use crate::data::{Dataset, SparseColumn, Truth};
+
+impl Dataset {
+    /// A copy of some rows, in the order given.
+    pub fn take(&self, rows: &[u32]) -> Self {
+        let pick = |values: &[f32]| rows.iter().map(|&row| values[row as usize]).collect::<Vec<f32>>();
+        Self {
+            rows: rows.len(),
+            sparse: self.sparse.iter().map(|column| column.take(rows)).collect(),
+            dense: self.dense.iter().map(|column| pick(column)).collect(),
+            depth: rows.iter().map(|&row| self.depth[row as usize]).collect(),
+            group: self.group.as_ref().map(|group| rows.iter().map(|&row| group[row as usize]).collect()),
+            truth: self.truth.as_ref().map(|truth| Truth {
+                ctr: pick(&truth.ctr),
+                cvr: pick(&truth.cvr),
+                ctcvr: truth.ctcvr.as_deref().map(pick),
+            }),
+        }
+    }
+
+    /// The rows as a batch with their labels.
+    pub(super) fn host_batch(
+        &self,
+        rows: &[u32],
+        config: &BatchLoaderConfig,
+        builder: &mut BatchBuilder,
+    ) -> (HostBatch, RowLabels) {
+        let part = self.take(rows);
+        let sparse: Vec<SparseInput<'_>> = part.sparse.iter().map(SparseColumn::as_input).collect();
+        let dense: Vec<&[f32]> = part.dense.iter().map(Vec::as_slice).collect();
+        let input = BatchInput { rows: part.rows, sparse: &sparse, dense: &dense };
+        let batch = match config.purpose {
+            Purpose::Training { .. } => builder.build(input),
+            Purpose::Scoring => builder.build_for_inference(input),
+        };
+        let batch = batch.unwrap_or_else(|error| {
+            panic!("the dataset does not fit the schema {:?}: {error}", config.schema)
+        });
+        (batch, RowLabels { depth: part.depth, group: part.group, truth: part.truth })
+    }
+}
+
+impl SparseColumn {
+    /// The column as the core reads it.
+    pub fn as_input(&self) -> SparseInput<'_> {
+        match self {
+            Self::Single(ids) => SparseInput::Single(ids),
+            Self::Bag { offsets, ids, weights } => {
+                SparseInput::Bag { offsets, ids, weights: weights.as_deref() }
+            }
+        }
+    }
+
+    fn take(&self, rows: &[u32]) -> Self {
+        match self {
+            Self::Single(ids) => Self::Single(rows.iter().map(|&row| ids[row as usize]).collect()),
+            Self::Bag { offsets, ids, weights } => {
+                let ranges = || rows.iter().map(|&row| offsets[row as usize]..offsets[row as usize + 1]);
+                let mut taken = Vec::with_capacity(rows.len() + 1);
+                taken.push(0);
+                taken.extend(ranges().scan(0, |total, range| {
+                    *total += range.len();
+                    Some(*total)
+                }));
+                Self::Bag {
+                    offsets: taken,
+                    ids: ranges().flat_map(|range| ids[range].iter().copied()).collect(),
+                    weights: weights
+                        .as_ref()
+                        .map(|weights| ranges().flat_map(|range| weights[range].iter().copied()).collect()),
+                }
+            }
+        }
+    }
+}

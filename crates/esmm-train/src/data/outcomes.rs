@@ -1,0 +1,46 @@
+//! What is read beside the features: labels, groups, true rates.
+
+use super::chunk::Chunk;
+use super::dataset::Outcome;
+use super::error::DataError;
+use super::key::KEY_HASH_SEED;
+use super::label::LabelSpec;
+use super::split::hashes;
+use super::truth::TruthSpec;
+
+/// Where the outcome of an impression stands.
+#[derive(Debug, Clone)]
+pub(super) struct Outcomes {
+    pub(super) labels: LabelSpec,
+    pub(super) group: Option<String>,
+    pub(super) truth: Option<TruthSpec>,
+}
+
+impl Outcomes {
+    /// Checks the settings.
+    pub(super) fn new(
+        labels: &LabelSpec,
+        group: Option<&str>,
+        truth: Option<&TruthSpec>,
+    ) -> Result<Self, DataError> {
+        labels.validate()?;
+        truth.map_or(Ok(()), TruthSpec::validate)?;
+        Ok(Self { labels: labels.clone(), group: group.map(str::to_owned), truth: truth.cloned() })
+    }
+
+    /// The columns.
+    pub(super) fn columns(&self) -> impl Iterator<Item = &str> {
+        let truth = self.truth.iter().flat_map(TruthSpec::columns);
+        self.labels.columns.iter().map(String::as_str).chain(self.group.as_deref()).chain(truth)
+    }
+
+    /// The outcome of each row of a chunk.
+    pub(super) fn read(&self, chunk: &Chunk) -> Result<Outcome, DataError> {
+        let groups = |column: &String| hashes(chunk, column, KEY_HASH_SEED).map(Iterator::collect);
+        Ok(Outcome {
+            depth: self.labels.read(chunk)?,
+            group: self.group.as_ref().map(groups).transpose()?,
+            truth: self.truth.as_ref().map(|truth| truth.read(chunk)).transpose()?,
+        })
+    }
+}

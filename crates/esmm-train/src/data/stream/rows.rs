@@ -1,0 +1,319 @@
+//! The rows of one split, in files.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+
+use crate::data::blocks::Block;
+use crate::data::chunk::Chunk;
+use crate::data::dataset::{Dataset, Outcome};
+use crate::data::encoder::{EncodedChunk, FittedEncoders, unique};
+use crate::data::error::DataError;
+use crate::data::label::LabelSpec;
+use crate::data::outcomes::Outcomes;
+use crate::data::source::SourceSpec;
+use crate::data::split::{Divider, Part};
+use crate::data::truth::TruthSpec;
+
+/// The first window of a pass has this share of the rows of the largest.
+const FIRST_WINDOW: usize = 16;
+
+/// The rows of one split, in files. Cheap to clone.
+#[derive(Clone)]
+pub struct FileRows {
+    pub(super) reading: Arc<Reading>,
+    pub(super) part: Part,
+    /// Blocks with rows of this split and how many each has, in order; `None` where nobody has counted.
+    pub(super) blocks: Option<Arc<[(usize, u64)]>>,
+    /// Rows of a window when rows are shuffled.
+    pub(super) shuffle_rows: usize,
+}
+
+/// How the rows of all splits are read.
+pub(super) struct Reading {
+    pub(super) sources: Vec<ReadSource>,
+    pub(super) blocks: Vec<(usize, Block)>,
+    pub(super) encoders: FittedEncoders,
+    pub(super) outcomes: Outcomes,
+}
+
+/// A source with what divides it, and the columns that are read of it.
+pub(super) struct ReadSource {
+    pub(super) source: SourceSpec,
+    pub(super) divider: Divider,
+    pub(super) columns: Vec<String>,
+}
+
+impl FileRows {
+    /// All rows of a labelled source, in order, encoded with encoders that are fitted already.
+    ///
+    /// # Errors
+    /// Settings that cannot be, a file that is missing or lacks a column.
+    pub fn open(
+        source: &SourceSpec,
+        encoders: &FittedEncoders,
+        labels: &LabelSpec,
+        group: Option<&str>,
+        truth: Option<&TruthSpec>,
+    ) -> Result<Self, DataError> {
+        let outcomes = Outcomes::new(labels, group, truth)?;
+        let divider = Divider::All(Part::Test);
+        let source = ReadSource::new(source, divider, encoders, &outcomes);
+        source.source.open(&source.columns)?;
+        let (sources, encoders) = (vec![source], encoders.clone());
+        let reading = Arc::new(Reading { sources, blocks: Vec::new(), encoders, outcomes });
+        Ok(Self { reading, part: Part::Test, blocks: None, shuffle_rows: 0 })
+    }
+
+    /// Number of rows; 0 where nobody has counted.
+    pub fn rows(&self) -> u64 {
+        self.blocks.iter().flat_map(|blocks| blocks.iter()).map(|(_, rows)| rows).sum()
+    }
+
+    /// The encoders that make rows of what the files hold.
+    pub fn encoders(&self) -> &FittedEncoders {
+        &self.reading.encoders
+    }
+
+    /// Whether the rows have groups, for GAUC.
+    pub fn has_group(&self) -> bool {
+        self.reading.outcomes.group.is_some()
+    }
+
+    /// Whether the rows have true rates.
+    pub fn has_truth(&self) -> bool {
+        self.reading.outcomes.truth.is_some()
+    }
+
+    /// Windows in which batches of so many rows are shuffled.
+    pub fn shuffle_windows(&self, batch_size: usize) -> WindowSizes {
+        let whole_batches = |rows: usize| batch_size * (rows / batch_size).max(1);
+        let most = whole_batches(self.shuffle_rows);
+        WindowSizes { first: whole_batches(most / FIRST_WINDOW), most }
+    }
+
+    /// Gives all rows in windows to `take` until it says that it has enough; windows before `first` are left out. The
+    /// blocks are in the order of the files, or in that of a shuffle by seed and pass.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the data, with file and line; files that have changed since they were counted.
+    pub fn windows(
+        &self,
+        shuffle: Option<(u64, u64)>,
+        sizes: WindowSizes,
+        first: u32,
+        take: &mut dyn FnMut(Dataset) -> bool,
+    ) -> Result<(), DataError> {
+        let reading = &self.reading;
+        let mut windows = Windows::new(reading.empty(), sizes, first, take);
+        let mut rows = 0;
+        match &self.blocks {
+            None => {
+                for source in &reading.sources {
+                    for chunk in source.source.open(&source.columns)? {
+                        if let Some((encoded, outcome)) = reading.kept(source, self.part, &chunk?)? {
+                            rows += encoded.rows;
+                            if !windows.push(&encoded, &outcome) {
+                                return Ok(());
+                            }
+                        }
+                    }
+                }
+            }
+            Some(blocks) => {
+                let mut order = blocks.to_vec();
+                if let Some((seed, pass)) = shuffle {
+                    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+                    rng.set_stream(pass);
+                    order.shuffle(&mut rng);
+                }
+                for (block, expected) in order {
+                    rows += expected as usize;
+                    if windows.skip >= expected {
+                        windows.skip -= expected;
+                    } else if !self.read_block(block, expected, &mut windows)? {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        windows.finish();
+        match rows {
+            0 => Err(self.part.empty(0)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Hands over the rows of a block; `false` when there are enough.
+    fn read_block(&self, block: usize, expected: u64, windows: &mut Windows<'_>) -> Result<bool, DataError> {
+        let (source, block) = &self.reading.blocks[block];
+        let source = &self.reading.sources[*source];
+        let (mut rows, mut more) = (0, true);
+        source.source.read_block(block, &source.columns, |chunk| {
+            if let Some((encoded, outcome)) = self.reading.kept(source, self.part, &chunk)? {
+                rows += encoded.rows as u64;
+                more = windows.push(&encoded, &outcome);
+            }
+            Ok(more)
+        })?;
+        match !more || rows == expected {
+            true => Ok(more),
+            false => Err(block.changed()),
+        }
+    }
+
+    /// The first rows, in the order of the files.
+    pub(super) fn first(&self, rows: usize) -> Result<Dataset, DataError> {
+        let mut found = self.reading.empty();
+        self.windows(None, WindowSizes::equal(rows.max(1)), 0, &mut |window| {
+            found = window;
+            false
+        })?;
+        Ok(found)
+    }
+}
+
+impl fmt::Debug for FileRows {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "FileRows({:?}, {} rows)", self.part, self.rows())
+    }
+}
+
+impl ReadSource {
+    pub(super) fn new(
+        source: &SourceSpec,
+        divider: Divider,
+        encoders: &FittedEncoders,
+        outcomes: &Outcomes,
+    ) -> Self {
+        let features = encoders.required_columns();
+        let features = features.iter().map(String::as_str);
+        let columns = unique(features.chain(outcomes.columns()).chain(divider.column()));
+        Self { source: source.clone(), divider, columns }
+    }
+}
+
+impl Reading {
+    fn empty(&self) -> Dataset {
+        Dataset::empty(&self.encoders, &self.outcomes)
+    }
+
+    /// The rows of a chunk that belong to a split and are no orphans, encoded; `None` where there are none.
+    fn kept(
+        &self,
+        source: &ReadSource,
+        part: Part,
+        chunk: &Chunk,
+    ) -> Result<Option<(EncodedChunk, Outcome)>, DataError> {
+        let keep = kept(&self.outcomes.labels, &source.divider, part, chunk)?;
+        match keep.iter().filter(|keep| **keep).count() {
+            0 => Ok(None),
+            all if all == keep.len() => Ok(Some((self.encoders.encode(chunk)?, self.outcomes.read(chunk)?))),
+            _ => {
+                let filtered = chunk.filter(&keep)?;
+                // A row of a filtered chunk does not know its place, the whole chunk does.
+                let encoded = self.encoders.encode(&filtered).or_else(|error| {
+                    self.encoders.encode(chunk)?;
+                    Err(error)
+                });
+                let outcome = self.outcomes.read(&filtered).or_else(|error| {
+                    self.outcomes.read(chunk)?;
+                    Err(error)
+                });
+                Ok(Some((encoded?, outcome?)))
+            }
+        }
+    }
+}
+
+/// Which rows of a chunk belong to a split and are no orphans.
+fn kept(labels: &LabelSpec, divider: &Divider, part: Part, chunk: &Chunk) -> Result<Vec<bool>, DataError> {
+    let (parts, depth) = (divider.assign(chunk)?, labels.read(chunk)?);
+    Ok(parts.iter().zip(&depth).map(|(own, depth)| *own == part && depth.is_some()).collect())
+}
+
+/// How many rows the windows of a pass have: so many in the first, twice as many in each that follows, up to a most.
+///
+/// Nothing can be handed over before a window is full, so the first ones are small.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WindowSizes {
+    first: usize,
+    most: usize,
+}
+
+impl WindowSizes {
+    /// All of one size, at least 1.
+    pub fn equal(rows: usize) -> Self {
+        Self { first: rows, most: rows }
+    }
+
+    /// Rows of a window.
+    pub fn rows(&self, window: u32) -> usize {
+        let doubled = if window < 32 { self.first.saturating_mul(1 << window) } else { self.most };
+        doubled.min(self.most)
+    }
+
+    /// The window that holds a row, and the row at which it starts.
+    pub fn find(&self, row: u64) -> (u32, u64) {
+        let (mut window, mut start) = (0, 0);
+        while row >= start + self.rows(window) as u64 {
+            start += self.rows(window) as u64;
+            window += 1;
+        }
+        (window, start)
+    }
+
+    /// Rows before a window.
+    fn start(&self, window: u32) -> u64 {
+        (0..window).map(|window| self.rows(window) as u64).sum()
+    }
+}
+
+/// Rows on their way into windows.
+struct Windows<'a> {
+    empty: Dataset,
+    current: Dataset,
+    sizes: WindowSizes,
+    number: u32,
+    skip: u64,
+    take: &'a mut dyn FnMut(Dataset) -> bool,
+}
+
+impl<'a> Windows<'a> {
+    fn new(empty: Dataset, sizes: WindowSizes, first: u32, take: &'a mut dyn FnMut(Dataset) -> bool) -> Self {
+        Self { current: empty.clone(), empty, sizes, number: first, skip: sizes.start(first), take }
+    }
+
+    /// Adds all rows of a chunk; `false` when there are enough.
+    fn push(&mut self, encoded: &EncodedChunk, outcome: &Outcome) -> bool {
+        let skipped = self.skip.min(encoded.rows as u64) as usize;
+        self.skip -= skipped as u64;
+        let rows: Vec<usize> = (skipped..encoded.rows).collect();
+        let mut rest = rows.as_slice();
+        while !rest.is_empty() {
+            let room = self.sizes.rows(self.number) - self.current.rows;
+            let (now, later) = rest.split_at(rest.len().min(room));
+            self.current.append(encoded, outcome, now);
+            rest = later;
+            if now.len() == room {
+                let mut next = self.empty.clone();
+                self.number += 1;
+                next.reserve(self.current.rows.min(self.sizes.rows(self.number)));
+                if !(self.take)(std::mem::replace(&mut self.current, next)) {
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// Hands over what is left.
+    fn finish(self) {
+        if self.current.rows > 0 {
+            (self.take)(self.current);
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Trainings that read their rows from files in every pass.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod common;
+
+use common::Workspace;
+use serde_json::Value;
+
+fn streamed(workspace: &Workspace) {
+    let data = "[data]\nstreaming = true\nshuffle_rows = 100\n";
+    workspace.write("run.toml", &common::RUN_FILE.replace("[data]\n", data));
+}
+
+/// The metrics of a streamed training are those of the same weights on the same rows in memory, digit by digit.
+#[cfg(feature = "ndarray")]
+#[test]
+fn splits_in_files_have_the_metrics_of_splits_in_memory() {
+    use burn_ndarray::NdArray;
+    use esmm_train::config::TrainConfig;
+    use esmm_train::experiment::{Experiment, RunMetrics};
+    use esmm_train::observe::Observers;
+    use esmm_train::run_dir::{RunDir, read_json};
+    use esmm_train::trainer::BestWeights;
+
+    let workspace = Workspace::new();
+    workspace.write("data.csv", &common::csv(20_000));
+    streamed(&workspace);
+    let said = workspace.esmm(&["train", "run.toml", "--run-dir", "run"]);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    let run = RunDir::open(&workspace.path("run")).unwrap();
+    let mut config: TrainConfig = read_json(&run.config()).unwrap();
+    assert_eq!(config.reading.streaming, Some(true));
+    let streamed: RunMetrics = read_json(&run.metrics()).unwrap();
+    config.reading.streaming = Some(false);
+    let path = workspace.path("data.csv").to_str().unwrap().to_owned();
+    let esmm_train::data::SplitSpec::Random { source, .. } = &mut config.data else { panic!("{config:?}") };
+    source.paths = vec![path];
+    let experiment = Experiment::load(config).unwrap();
+    let best = BestWeights { step: 1, epoch: 1 };
+    let metrics = experiment.evaluate::<NdArray>(&run, &Default::default(), best, &Observers::default());
+    assert_eq!(metrics.unwrap(), streamed);
+
+    let said = workspace.esmm(&["evaluate", "run", "data.csv", "--json"]);
+    let all: Value = serde_json::from_str(&said.stdout).unwrap();
+    let rows = |split: &Option<esmm_train::metric::SplitMetrics>| split.as_ref().unwrap().rows;
+    let rows = streamed.train.rows + rows(&streamed.valid) + rows(&streamed.test);
+    assert_eq!((all["rows"].as_u64(), rows), (Some(20_000), 20_000));
+}
+
+#[test]
+fn rows_are_streamed_when_memory_is_short() {
+    let workspace = Workspace::new();
+    let train = |memory: &str, run: &str| {
+        let memory = format!("data.memory={memory}");
+        workspace.esmm(&["train", "run.toml", "--run-dir", run, "--set", &memory])
+    };
+    let message = "more than data.memory = 0 MiB: every pass reads their files";
+    let said = train("5kB", "small");
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    assert!(said.stderr.contains(message), "{}", said.stderr);
+    let said = train("1MiB", "large");
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    assert!(!said.stderr.contains(message), "{}", said.stderr);
+    let said = train("5 apples", "none");
+    assert!(said.error(2).starts_with("data.memory = \"5 apples\": a number with a unit"), "{}", said.stderr);
+    let set = ["train", "run.toml", "--set", "data.shuffle_rows=0"];
+    assert_eq!(workspace.esmm(&set).error(2), "data.shuffle_rows = 0: it must be at least 1");
+    let set = ["train", "run.toml", "--set", "train.validate_every=0"];
+    assert_eq!(workspace.esmm(&set).error(2), "train.validate_every = 0: it must be at least 1");
+}
+
+/// A file that disappears between two passes ends the training with its name, not with a shorter epoch.
+#[test]
+fn a_file_that_is_gone_is_an_error() {
+    let workspace = Workspace::new();
+    streamed(&workspace);
+    workspace.write("data.csv", &common::csv(20_000));
+    let args = ["train", "run.toml", "--run-dir", "run", "--set", "train.epochs=50"];
+    let child = workspace
+        .command(&args)
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let log = workspace.path("run/train.log");
+    while !std::fs::read_to_string(&log).is_ok_and(|log| log.contains("epoch 1:")) {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    std::fs::remove_file(workspace.path("data.csv")).unwrap();
+    let said = common::Said::from(child.wait_with_output().unwrap());
+    assert_eq!(said.error(1), "data.csv: No such file or directory", "{}", said.stderr);
+}
+
+/// 64 MB of encoded rows with 6 MiB allowed: the peak of the process shows that they were never together in memory.
+#[cfg(target_os = "linux")]
+#[test]
+fn rows_ten_times_the_memory_are_never_together_in_it() {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Float32Array, Int32Array};
+    use arrow::record_batch::RecordBatch;
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    const ROWS: usize = 400_000;
+    const COLUMNS: usize = 40;
+    let workspace = Workspace::new();
+    let mut rng = ChaCha8Rng::seed_from_u64(7);
+    let mut columns: Vec<(String, ArrayRef)> = (0..COLUMNS)
+        .map(|column| {
+            let values = (0..ROWS).map(|_| rng.random::<f32>());
+            (format!("x{column}"), Arc::new(Float32Array::from_iter_values(values)) as ArrayRef)
+        })
+        .collect();
+    for (name, one_in) in [("click", 3), ("conversion", 9)] {
+        let labels = Int32Array::from_iter_values((0..ROWS as i32).map(|row| i32::from(row % one_in == 0)));
+        columns.push((name.to_owned(), Arc::new(labels)));
+    }
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let file = std::fs::File::create(workspace.path("data.parquet")).unwrap();
+    let mut writer = parquet::arrow::ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+    for start in (0..ROWS).step_by(20_000) {
+        writer.write(&batch.slice(start, 20_000)).unwrap();
+        writer.flush().unwrap();
+    }
+    writer.close().unwrap();
+    let features: String =
+        (0..COLUMNS).map(|column| format!("{{ name = \"x{column}\", encode = \"dense\" }},\n")).collect();
+    let run = format!(
+        "features = [\n{features}]\n[data]\ntrain = \"data.parquet\"\nmemory = \"6MiB\"\n\
+         [model]\nhidden = [8]\n[train]\nepochs = 1\nbatch_size = 4096\n"
+    );
+    workspace.write("run.toml", &run);
+    let peak = |run: &str, streaming: bool| {
+        let streaming = format!("data.streaming={streaming}");
+        let args = ["train", "run.toml", "--run-dir", run, "--quiet", "--set", &streaming];
+        let mut child = workspace.command(&args).stdout(std::process::Stdio::null()).spawn().unwrap();
+        let status = format!("/proc/{}/status", child.id());
+        let mut peak = 0;
+        let end = loop {
+            let text = std::fs::read_to_string(&status).unwrap_or_default();
+            let found = text.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next());
+            peak = found.and_then(|kibibytes| kibibytes.parse::<usize>().ok()).unwrap_or(peak);
+            match child.try_wait().unwrap() {
+                Some(end) => break end,
+                None => std::thread::sleep(std::time::Duration::from_millis(2)),
+            }
+        };
+        assert!(end.success());
+        peak >> 10
+    };
+    let (in_files, in_memory) = (peak("files", true), peak("memory", false));
+    let encoded = (ROWS * COLUMNS * 4) >> 20;
+    assert!(in_files + encoded * 3 / 4 < in_memory, "{in_files} MiB in files, {in_memory} MiB in memory");
+}

@@ -64,7 +64,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let mut sums = [0.0, 0.0];
         for rows in (0..CHUNK_ROWS).step_by(BATCH).map(|start| start..start + BATCH) {
             let sparse = [&user, &item, &position].map(|ids| SparseInput::Single(&ids[rows.clone()]));
-            let input = BatchInput { rows: BATCH, sparse: &sparse, dense: &[] };
+            let input = BatchInput { rows: BATCH, sparse: &sparse, dense: &[], groups: None };
             let batch = builder.build(input)?.to_device(&device);
             let labels: Vec<f32> = rows.flat_map(|row| [click[row] as f32, conversion[row] as f32]).collect();
             let labels = Tensor::from_data(TensorData::new(labels, [BATCH, 2]), &device);

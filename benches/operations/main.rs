@@ -17,7 +17,10 @@ use burn::tensor::ops::FloatTensor;
 use burn::tensor::{Distribution, Int, Tensor, TensorData};
 use burn_ndarray::NdArray;
 use divan::Bencher;
-use esmm_core::backend::{BagPlan, LayerInput, LayerSpec, RowRule, RowState, RowUpdate, reference};
+use esmm_core::backend::{
+    BagPlan, InputPlan, LayerInput, LayerSpec, PooledInput, RowRule, RowState, RowUpdate, WeightRule,
+    WeightState, WeightUpdate, reference,
+};
 use esmm_core::{BatchBuilder, DropoutKey, EsmmBackend, Lookup};
 use workload::{Workload, raw_batches};
 
@@ -35,6 +38,12 @@ fn main() {
 
 fn workload_of(name: &str) -> Workload {
     Workload::all().into_iter().find(|workload| workload.name == name).unwrap_or_else(Workload::notebook)
+}
+
+/// Measures an operation that takes its state and gives it back.
+fn in_place<S>(bencher: Bencher<'_, '_>, state: S, operation: impl Fn(S) -> S) {
+    let mut state = Some(state);
+    bencher.bench_local(|| state = state.take().map(&operation));
 }
 
 fn random<const D: usize>(shape: [usize; D]) -> FloatTensor<B> {
@@ -158,6 +167,38 @@ mod tower_layer_backward {
     }
 }
 
+/// The first layer of a workload on the rows that a batch touches, and the gradient of its output.
+fn pooled_layer_of(workload: &Workload) -> (PooledInput<B>, LayerSpec, FloatTensor<B>) {
+    let (table, own, _) = pooling(workload);
+    let (LayerInput { weight, bias, gamma, beta, slope, .. }, spec, grad) = first_layer(workload);
+    let plan = InputPlan { own, groups: None };
+    (PooledInput { table, plan, weight, bias, gamma, beta, slope }, spec, grad)
+}
+
+#[divan::bench_group]
+mod pooled_layer_both_ways {
+    use super::{B, Bencher, EsmmBackend, WORKLOADS, pooled_layer_of, workload_of};
+
+    #[divan::bench(args = WORKLOADS)]
+    fn kernel(bencher: Bencher<'_, '_>, name: &str) {
+        let (input, spec, grad) = pooled_layer_of(&workload_of(name));
+        bencher.bench_local(|| {
+            let saved = B::pooled_layer(input.clone(), spec).saved;
+            B::pooled_layer_backward(input.clone(), saved, grad.clone(), spec)
+        });
+    }
+
+    /// The kernels of `bag_pool` and `tower_layer` one after the other: every row is multiplied.
+    #[divan::bench(args = WORKLOADS)]
+    fn in_two_operations(bencher: Bencher<'_, '_>, name: &str) {
+        let (input, spec, grad) = pooled_layer_of(&workload_of(name));
+        bencher.bench_local(|| {
+            let saved = super::reference::pooled_layer::<B>(input.clone(), spec).saved;
+            super::reference::pooled_layer_backward::<B>(input.clone(), saved, grad.clone(), spec)
+        });
+    }
+}
+
 fn labelled(rows: usize) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
     let labels: Vec<f32> =
         (0..rows).flat_map(|row| [f32::from(row % 25 == 0), f32::from(row % 500 == 0)]).collect();
@@ -208,21 +249,44 @@ mod update_rows {
     #[divan::bench(args = [16, 128])]
     fn kernel(bencher: Bencher<'_, '_>, dim: usize) {
         let (state, rows, grads, update) = updates(dim);
-        let mut state = Some(state);
-        bencher.bench_local(|| {
-            let old = state.take().unwrap_or_else(|| unreachable!("it is put back"));
-            state = Some(B::update_rows(old, rows.clone().into_primitive(), grads.clone(), update));
+        super::in_place(bencher, state, |old| {
+            B::update_rows(old, rows.clone().into_primitive(), grads.clone(), update)
         });
     }
 
     #[divan::bench(args = [16, 128])]
     fn reference(bencher: Bencher<'_, '_>, dim: usize) {
         let (state, rows, grads, update) = updates(dim);
-        let mut state = Some(state);
-        bencher.bench_local(|| {
-            let old = state.take().unwrap_or_else(|| unreachable!("it is put back"));
-            let rows = rows.clone().into_primitive();
-            state = Some(super::reference::update_rows::<B>(old, rows, grads.clone(), update));
+        super::in_place(bencher, state, |old| {
+            super::reference::update_rows::<B>(old, rows.clone().into_primitive(), grads.clone(), update)
+        });
+    }
+}
+
+/// The weights of the first layer of `aliccp` with the moments of Adam.
+fn weights() -> (WeightState<B>, FloatTensor<B>, WeightUpdate) {
+    let shape = [2, 414, 360];
+    let zeros = || Tensor::<B, 3>::zeros(shape, &Default::default()).into_primitive().tensor();
+    let state = WeightState { weight: random(shape), moments: vec![zeros(), zeros()] };
+    let rule = WeightRule::Adam { beta_1: 0.9, beta_2: 0.999, epsilon: 1e-8, step: 5 };
+    (state, random(shape), WeightUpdate { rule, learning_rate: 1e-3, l2: 0.0, decay: 0.0 })
+}
+
+#[divan::bench_group]
+mod update_weights {
+    use super::{B, Bencher, EsmmBackend, weights};
+
+    #[divan::bench]
+    fn kernel(bencher: Bencher<'_, '_>) {
+        let (state, grad, update) = weights();
+        super::in_place(bencher, state, |old| B::update_weights(old, grad.clone(), update));
+    }
+
+    #[divan::bench]
+    fn reference(bencher: Bencher<'_, '_>) {
+        let (state, grad, update) = weights();
+        super::in_place(bencher, state, |old| {
+            super::reference::update_weights::<B>(old, grad.clone(), update)
         });
     }
 }

@@ -1,6 +1,9 @@
 //! What table size costs: samples per second and peak memory at a fixed batch, with 10^5 to 10^7 rows of 16 values,
 //! for lazy Adam on touched rows and for Adam on all rows.
 //!
+//! Ids of larger tables repeat less often, so a batch touches more rows of them. The lines `touched, same rows` take
+//! that out: every batch touches as many distinct rows at every size, others each time. What is left is the memory.
+//!
 //! ```sh
 //! cargo bench --bench scaling [-- --seconds N]
 //! ```
@@ -22,8 +25,9 @@ use std::time::{Duration, Instant};
 use burn::backend::Autodiff;
 use burn_ndarray::NdArray;
 use clap::{Parser, ValueEnum};
+use esmm_core::BatchBuilder;
 use serde_json::{Value, json};
-use workload::{Rows, Training, Workload, raw_batches};
+use workload::{RawBatch, Rows, Training, Workload, raw_batches};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -43,24 +47,41 @@ struct Options {
     /// Measure one size here and print an object
     #[arg(long, hide = true)]
     rows: Option<u32>,
-    /// Which rows the optimizer changes, with `--rows`
+    /// What is measured, with `--rows`
     #[arg(long, hide = true, value_enum, default_value = "touched")]
-    optimizer: Optimizer,
+    case: Case,
+    /// Rounds of each line
+    #[arg(long, default_value_t = ROUNDS)]
+    rounds: usize,
     /// Given by cargo
     #[arg(long, hide = true)]
     bench: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
-enum Optimizer {
+enum Case {
+    /// Lazy Adam on touched rows.
     Touched,
+    /// The same, with as many distinct rows at every size.
+    SameRows,
+    /// Adam on all rows.
     All,
+}
+
+impl Case {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Touched => "touched",
+            Self::SameRows => "touched, same rows",
+            Self::All => "all",
+        }
+    }
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = Options::parse();
     if let Some(rows) = options.rows {
-        println!("{}", measure(rows, options.optimizer, options.seconds));
+        println!("{}", measure(rows, options.case, options.seconds));
         return Ok(());
     }
     println!(
@@ -68,12 +89,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         rayon::current_num_threads(),
         workload(SIZES[0]).batch
     );
-    println!("optimizer         rows   samples/s   of 10^5   peak memory   tables of f32");
-    for optimizer in [Optimizer::Touched, Optimizer::All] {
+    println!(
+        "optimizer                 rows   samples/s   of 10^5   peak memory   tables of f32   touched rows"
+    );
+    for case in [Case::Touched, Case::SameRows, Case::All] {
         let mut found = vec![Vec::new(); SIZES.len()];
-        for _ in 0..ROUNDS {
+        for _ in 0..options.rounds.max(1) {
             for (found, rows) in found.iter_mut().zip(SIZES) {
-                found.push(in_a_process(rows, optimizer, options.seconds)?);
+                found.push(in_a_process(rows, case, options.seconds)?);
             }
         }
         let first = median(&found[0], "samples_per_s");
@@ -81,20 +104,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let (rate, memory) = (median(found, "samples_per_s"), median(found, "peak_bytes"));
             let tables = memory / (f64::from(rows) * DIM as f64 * 4.0);
             println!(
-                "{:<10} {rows:>11} {rate:>11.0} {:>9.2} {:>9.0} MiB {tables:>15.2}",
-                format!("{optimizer:?}").to_lowercase(),
+                "{:<18} {rows:>11} {rate:>11.0} {:>9.2} {:>9.0} MiB {tables:>15.2} {:>14.0}",
+                case.name(),
                 rate / first,
                 memory / f64::from(1 << 20),
+                median(found, "touched"),
             );
         }
     }
     Ok(())
 }
 
-fn in_a_process(rows: u32, optimizer: Optimizer, seconds: f64) -> Result<Value, Box<dyn std::error::Error>> {
-    let optimizer = format!("{optimizer:?}").to_lowercase();
-    let arguments =
-        ["--rows", &rows.to_string(), "--optimizer", &optimizer, "--seconds", &seconds.to_string()];
+fn in_a_process(rows: u32, case: Case, seconds: f64) -> Result<Value, Box<dyn std::error::Error>> {
+    let case = case.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+    let arguments = ["--rows", &rows.to_string(), "--case", &case, "--seconds", &seconds.to_string()];
     let output = Command::new(std::env::current_exe()?).args(arguments).output()?;
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).into());
@@ -113,11 +136,36 @@ fn workload(rows: u32) -> Workload {
     Workload { name: "scaling", tables, dim: DIM, ..Workload::bigtable() }
 }
 
-fn measure(rows: u32, optimizer: Optimizer, seconds: f64) -> Value {
+/// Batches of the smallest tables, their rows spread over larger ones: the same repeats, other places in every batch.
+fn spread_batches(rows: u32) -> Vec<RawBatch> {
+    let factor = rows / SIZES[0];
+    let mut batches = raw_batches(&workload(SIZES[0]), BATCHES, 1);
+    for (index, batch) in batches.iter_mut().enumerate() {
+        // Knuth's multiplicative hash: any scattering of (id, batch) does.
+        let place = |id: u32| (id ^ (index as u32) << 20).wrapping_mul(2_654_435_761) % factor;
+        batch.ids.iter_mut().flatten().for_each(|id| *id = *id * factor + place(*id));
+    }
+    batches
+}
+
+/// Distinct table rows of a batch, on average.
+fn mean_touched(workload: &Workload, batches: &[RawBatch]) -> f64 {
+    let mut builder = BatchBuilder::new(&workload.schema());
+    let touched = batches.iter().filter_map(|batch| {
+        batch.with_input(|input| builder.build(input)).ok().and_then(|batch| batch.num_touched())
+    });
+    touched.sum::<usize>() as f64 / batches.len() as f64
+}
+
+fn measure(rows: u32, case: Case, seconds: f64) -> Value {
     let workload = workload(rows);
-    let batches = raw_batches(&workload, BATCHES, 1);
+    let batches = match case {
+        Case::SameRows => spread_batches(rows),
+        _ => raw_batches(&workload, BATCHES, 1),
+    };
+    let touched = mean_touched(&workload, &batches);
     let mut training = Training::<Autodiff<NdArray>>::new(&workload, Default::default());
-    let which = if optimizer == Optimizer::All { Rows::All } else { Rows::Touched };
+    let which = if case == Case::All { Rows::All } else { Rows::Touched };
     let mut next = batches.iter().cycle();
     let mut step = || next.next().into_iter().for_each(|batch| drop(training.step_on(batch, which)));
     (0..3).for_each(|_| step());
@@ -127,7 +175,7 @@ fn measure(rows: u32, optimizer: Optimizer, seconds: f64) -> Value {
         steps += 1;
     }
     let rate = f64::from(steps) * workload.batch as f64 / start.elapsed().as_secs_f64();
-    json!({ "rows": rows, "samples_per_s": rate, "peak_bytes": peak_bytes() })
+    json!({ "rows": rows, "samples_per_s": rate, "peak_bytes": peak_bytes(), "touched": touched })
 }
 
 /// Largest resident size of this process so far, from Linux's `/proc`; 0 elsewhere.

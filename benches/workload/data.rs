@@ -26,13 +26,13 @@ impl RawBatch {
     pub(crate) fn with_input<R>(&self, work: impl FnOnce(BatchInput<'_>) -> R) -> R {
         let sparse: Vec<_> = self.ids.iter().map(|ids| SparseInput::Single(ids)).collect();
         let dense: Vec<_> = self.dense.iter().map(Vec::as_slice).collect();
-        work(BatchInput { rows: self.depth.len(), sparse: &sparse, dense: &dense })
+        work(BatchInput { rows: self.depth.len(), sparse: &sparse, dense: &dense, groups: None })
     }
+}
 
-    /// 1 where a row reached a stage, row-major `[B, 2]`.
-    pub(crate) fn reached(&self) -> Vec<f32> {
-        self.depth.iter().flat_map(|&depth| [f32::from(depth > 0), f32::from(depth > 1)]).collect()
-    }
+/// 1 where a row reached a stage, row-major `[B, 2]`.
+pub(crate) fn reached(depth: &[u8]) -> Vec<f32> {
+    depth.iter().flat_map(|&depth| [f32::from(depth > 0), f32::from(depth > 1)]).collect()
 }
 
 /// `count` batches of a workload. Ids are `floor(u^3 * rows)`, so small ids come often, as in real logs.

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Tensor, TensorData};
 use burn::train::TrainStep;
-use esmm_core::{BatchBuilder, Esmm, EsmmBackend, Lookup};
+use esmm_core::{BatchBuilder, BatchInput, Esmm, EsmmBackend, EsmmConfig, Lookup};
 use esmm_train::data::loader::{EsmmBatch, RowLabels};
 use esmm_train::optimizer::{SharedOptimizer, TableOptimizerConfig, TableRule, TowerOptimizerConfig};
 use esmm_train::{EsmmLearner, EsmmLearnerConfig, EsmmLoss};
 
-use super::{RawBatch, Workload};
+use super::{RawBatch, Workload, data::reached};
 
 const LEARNING_RATE: f64 = 1e-3;
 
@@ -42,7 +42,13 @@ where
 {
     /// A new model.
     pub(crate) fn new(workload: &Workload, device: B::Device) -> Self {
-        let model = workload.config().init::<B>(&device).expect("the workload is valid");
+        Self::of(&workload.config(), device)
+    }
+
+    /// A new model of any configuration.
+    pub(crate) fn of(config: &EsmmConfig, device: B::Device) -> Self {
+        let model = config.init::<B>(&device).expect("the workload is valid");
+        let schema = &config.schema;
         let (beta_1, beta_2, epsilon) = (0.9, 0.999, 1e-8);
         let rule = TableRule::LazyAdam { beta_1, beta_2, epsilon };
         let tables = TableOptimizerConfig { rule, learning_rate_ratio: 1.0, l2: 0.0 };
@@ -51,7 +57,7 @@ where
         Self {
             learner: config.init(model),
             optimizer: SharedOptimizer::new(&towers),
-            builder: BatchBuilder::new(&workload.schema()),
+            builder: BatchBuilder::new(schema),
             device,
         }
     }
@@ -63,7 +69,17 @@ where
 
     /// The same, with the choice of what the tables' optimizer changes.
     pub(crate) fn step_on(&mut self, raw: &RawBatch, rows: Rows) -> Tensor<B::InnerBackend, 1> {
-        let host = raw.with_input(|input| self.builder.build(input)).expect("the batch is valid");
+        raw.with_input(|input| self.step_of(input, &raw.depth, rows))
+    }
+
+    /// The same from columns with the stages that rows reached.
+    pub(crate) fn step_of(
+        &mut self,
+        input: BatchInput<'_>,
+        depth: &[u8],
+        rows: Rows,
+    ) -> Tensor<B::InnerBackend, 1> {
+        let host = self.builder.build(input).expect("the batch is valid");
         let mut features = host.to_device::<B>(&self.device);
         if let (Rows::All, Lookup::Touched { touched, slots }) = (rows, &mut features.lookup) {
             *slots = touched.clone().select(0, slots.clone());
@@ -71,7 +87,7 @@ where
         }
         let batch = EsmmBatch {
             features,
-            reached: Tensor::from_data(TensorData::new(raw.reached(), [host.rows(), 2]), &self.device),
+            reached: Tensor::from_data(TensorData::new(reached(depth), [host.rows(), 2]), &self.device),
             labels: Arc::new(RowLabels::default()),
         };
         let output = self.learner.step(batch);
@@ -91,14 +107,23 @@ pub(crate) struct Inference<B: EsmmBackend> {
 impl<B: EsmmBackend> Inference<B> {
     /// A new model.
     pub(crate) fn new(workload: &Workload, device: B::Device) -> Self {
-        let model = workload.config().init::<B>(&device).expect("the workload is valid");
-        Self { model, builder: BatchBuilder::new(&workload.schema()), device }
+        Self::of(&workload.config(), device)
+    }
+
+    /// A new model of any configuration.
+    pub(crate) fn of(config: &EsmmConfig, device: B::Device) -> Self {
+        let model = config.init::<B>(&device).expect("the workload is valid");
+        Self { model, builder: BatchBuilder::new(&config.schema), device }
     }
 
     /// From columns to pCTR, pCVR and pCTCVR in host memory.
     pub(crate) fn step(&mut self, raw: &RawBatch) -> [Vec<f32>; 3] {
-        let host =
-            raw.with_input(|input| self.builder.build_for_inference(input)).expect("the batch is valid");
+        raw.with_input(|input| self.step_of(input))
+    }
+
+    /// The same from columns.
+    pub(crate) fn step_of(&mut self, input: BatchInput<'_>) -> [Vec<f32>; 3] {
+        let host = self.builder.build_for_inference(input).expect("the batch is valid");
         let probs = self.model.forward(&host.to_device(&self.device)).probs();
         [probs.ctr, probs.cvr, probs.ctcvr]
             .map(|column| column.into_data().into_vec().expect("probabilities are f32"))

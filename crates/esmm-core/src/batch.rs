@@ -1,43 +1,31 @@
 //! One batch of impressions, checked once and de-duplicated: what the model reads.
 
+use std::sync::Arc;
+
 use burn::tensor::{Int, Tensor, TensorData, TensorPrimitive, backend::Backend};
 
-use crate::backend::BagPlan;
-
-/// The ids of one sparse feature for the rows of a batch. Ids are rows of the feature's own table.
-#[derive(Debug, Clone, Copy)]
-pub enum SparseInput<'a> {
-    /// One id a row, `[B]`.
-    Single(&'a [u32]),
-    /// Any number of ids a row: row `i` owns `ids[offsets[i]..offsets[i + 1]]`.
-    Bag {
-        /// `[B + 1]`, from 0, never falling.
-        offsets: &'a [usize],
-        /// All ids of the batch.
-        ids: &'a [u32],
-        /// One weight an id, or 1 for all.
-        weights: Option<&'a [f32]>,
-    },
-}
-
-/// The columns of a batch, in schema order.
-#[derive(Debug, Clone, Copy)]
-pub struct BatchInput<'a> {
-    /// Rows, B.
-    pub rows: usize,
-    /// One entry a sparse feature.
-    pub sparse: &'a [SparseInput<'a>],
-    /// One slice of B values a dense feature.
-    pub dense: &'a [&'a [f32]],
-}
+use crate::backend::{BagPlan, GroupPlan, InputPlan, SharedFeatures};
+use crate::batch_builder::BatchBuilder;
+use crate::batch_input::BatchInput;
+use crate::error::EsmmError;
+use crate::schema::FeatureSchema;
 
 /// A batch in host memory, free of any backend, so that another thread can build it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HostBatch {
-    pub(crate) rows: usize,
-    pub(crate) num_sparse: usize,
+    /// What each row has of its own.
+    pub(crate) own: HostPart,
+    /// What groups of rows share.
+    pub(crate) groups: Option<Box<HostGroups>>,
     /// Distinct rows, where they were looked for.
     pub(crate) touched: Option<Vec<i32>>,
+}
+
+/// Some features for some rows.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct HostPart {
+    pub(crate) rows: usize,
+    pub(crate) num_sparse: usize,
     /// Place of each entry among the distinct rows, or else its row of the arena.
     pub(crate) entries: Vec<i32>,
     pub(crate) bags: Option<HostBags>,
@@ -45,10 +33,18 @@ pub struct HostBatch {
     pub(crate) num_dense: usize,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct HostBags {
     pub(crate) segments: Vec<i32>,
     pub(crate) weights: Vec<f32>,
+}
+
+/// Features that were given once a group.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct HostGroups {
+    pub(crate) part: HostPart,
+    pub(crate) of_rows: Vec<i32>,
+    pub(crate) features: Arc<SharedFeatures>,
 }
 
 /// Which bag each entry of a batch belongs to, and what it weighs there.
@@ -82,7 +78,7 @@ pub enum Lookup<B: Backend> {
 pub struct FeatureBatch<B: Backend> {
     /// Rows, B.
     pub rows: usize,
-    /// Sparse features, F.
+    /// Sparse features, F; with groups only those that each row has of its own.
     pub num_sparse: usize,
     /// Where the entries find their rows.
     pub lookup: Lookup<B>,
@@ -90,12 +86,38 @@ pub struct FeatureBatch<B: Backend> {
     pub bags: Option<Bags<B>>,
     /// `[B, dense]`, or `None` without dense features.
     pub dense: Option<Tensor<B, 2>>,
+    /// What groups of rows share, where it was given once a group.
+    pub groups: Option<GroupFeatures<B>>,
+}
+
+/// Features that G groups of rows share, on a device.
+#[derive(Debug, Clone)]
+pub struct GroupFeatures<B: Backend> {
+    /// Groups, G.
+    pub count: usize,
+    /// Group of each row, `[B]`.
+    pub of_rows: Tensor<B, 1, Int>,
+    /// Sparse features of a group.
+    pub num_sparse: usize,
+    /// Where each entry finds its row: in `touched`, or in the arena where the batch looks up directly.
+    pub entries: Tensor<B, 1, Int>,
+    /// As in [`FeatureBatch`], with groups for rows.
+    pub bags: Option<Bags<B>>,
+    /// `[G, dense]`, or `None`.
+    pub dense: Option<Tensor<B, 2>>,
+    /// Which features of the schema these are.
+    pub features: Arc<SharedFeatures>,
 }
 
 impl HostBatch {
     /// Rows, B.
     pub fn rows(&self) -> usize {
-        self.rows
+        self.own.rows
+    }
+
+    /// Groups whose features are given once, G; `None` when each row has all of its features.
+    pub fn num_groups(&self) -> Option<usize> {
+        self.groups.as_ref().map(|groups| groups.part.rows)
     }
 
     /// Distinct table rows that the batch touches, U; `None` in a batch for inference.
@@ -103,12 +125,45 @@ impl HostBatch {
         self.touched.as_ref().map(Vec::len)
     }
 
-    /// Not every backend takes tensors without elements: a batch of empty bags reads row 0 with weight 0.
+    /// Not every backend takes tensors without elements: a part of empty bags reads row 0 with weight 0.
     pub(crate) fn fill_if_empty(&mut self) {
+        self.own.fill_if_empty();
+        if let Some(groups) = &mut self.groups {
+            groups.part.fill_if_empty();
+        }
+        if let Some(touched) = self.touched.as_mut().filter(|touched| touched.is_empty()) {
+            touched.push(0);
+        }
+    }
+
+    /// Uploads the batch.
+    pub fn to_device<B: Backend>(&self, device: &B::Device) -> FeatureBatch<B> {
+        let entries = ints(&self.own.entries, device);
+        FeatureBatch {
+            rows: self.own.rows,
+            num_sparse: self.own.num_sparse,
+            lookup: match &self.touched {
+                Some(touched) => Lookup::Touched { touched: ints(touched, device), slots: entries },
+                None => Lookup::Rows(entries),
+            },
+            bags: self.own.bags(device),
+            dense: self.own.dense(device),
+            groups: self.groups.as_ref().map(|groups| GroupFeatures {
+                count: groups.part.rows,
+                of_rows: ints(&groups.of_rows, device),
+                num_sparse: groups.part.num_sparse,
+                entries: ints(&groups.part.entries, device),
+                bags: groups.part.bags(device),
+                dense: groups.part.dense(device),
+                features: groups.features.clone(),
+            }),
+        }
+    }
+}
+
+impl HostPart {
+    fn fill_if_empty(&mut self) {
         if self.entries.is_empty() {
-            if let Some(touched) = &mut self.touched {
-                touched.push(0);
-            }
             self.entries.push(0);
             if let Some(bags) = &mut self.bags {
                 bags.segments.push(0);
@@ -117,56 +172,79 @@ impl HostBatch {
         }
     }
 
-    /// Uploads the batch.
-    pub fn to_device<B: Backend>(&self, device: &B::Device) -> FeatureBatch<B> {
-        let ints = |values: &[i32]| Tensor::<B, 1, Int>::from_data(TensorData::from(values), device);
-        FeatureBatch {
-            rows: self.rows,
-            num_sparse: self.num_sparse,
-            lookup: match &self.touched {
-                Some(touched) => Lookup::Touched { touched: ints(touched), slots: ints(&self.entries) },
-                None => Lookup::Rows(ints(&self.entries)),
-            },
-            bags: self.bags.as_ref().map(|bags| Bags {
-                segments: ints(&bags.segments),
-                weights: Tensor::from_data(TensorData::from(bags.weights.as_slice()), device),
-            }),
-            dense: (self.num_dense > 0).then(|| {
-                let data = TensorData::new(self.dense.clone(), [self.rows, self.num_dense]);
-                Tensor::from_data(data, device)
-            }),
+    fn bags<B: Backend>(&self, device: &B::Device) -> Option<Bags<B>> {
+        self.bags.as_ref().map(|bags| Bags {
+            segments: ints(&bags.segments, device),
+            weights: Tensor::from_data(TensorData::from(bags.weights.as_slice()), device),
+        })
+    }
+
+    fn dense<B: Backend>(&self, device: &B::Device) -> Option<Tensor<B, 2>> {
+        (self.num_dense > 0).then(|| {
+            let data = TensorData::new(self.dense.clone(), [self.rows, self.num_dense]);
+            Tensor::from_data(data, device)
+        })
+    }
+}
+
+fn ints<B: Backend>(values: &[i32], device: &B::Device) -> Tensor<B, 1, Int> {
+    Tensor::from_data(TensorData::from(values), device)
+}
+
+impl<B: Backend> FeatureBatch<B> {
+    /// Checks the columns and uploads them: the short way for a single batch.
+    ///
+    /// # Errors
+    /// As [`BatchBuilder::build`].
+    pub fn new(schema: &FeatureSchema, input: BatchInput<'_>, device: &B::Device) -> Result<Self, EsmmError> {
+        Ok(BatchBuilder::new(schema).build(input)?.to_device(device))
+    }
+
+    /// Whether no feature is sparse.
+    pub(crate) fn is_dense(&self) -> bool {
+        self.num_sparse == 0 && self.groups.is_none()
+    }
+
+    /// The bags of the touched rows, or of the arena where the batch looks up directly.
+    pub(crate) fn plan(&self, tables: usize) -> InputPlan<B> {
+        let (Lookup::Touched { slots: entries, .. } | Lookup::Rows(entries)) = &self.lookup;
+        let groups = self.groups.as_ref().map(|groups| groups.plan(groups.entries.clone(), tables));
+        InputPlan { own: self.own_plan(entries.clone(), tables), groups }
+    }
+
+    /// The bags of the arena.
+    pub(crate) fn arena_plan(&self, tables: usize) -> InputPlan<B> {
+        let Lookup::Touched { touched, slots } = &self.lookup else { return self.plan(tables) };
+        let rows = |slots: &Tensor<B, 1, Int>| touched.clone().select(0, slots.clone());
+        let groups = self.groups.as_ref().map(|groups| groups.plan(rows(&groups.entries), tables));
+        InputPlan { own: self.own_plan(rows(slots), tables), groups }
+    }
+
+    fn own_plan(&self, entries: Tensor<B, 1, Int>, tables: usize) -> BagPlan<B> {
+        plan((tables, self.rows, self.num_sparse), entries, &self.bags, &self.dense)
+    }
+}
+
+impl<B: Backend> GroupFeatures<B> {
+    fn plan(&self, entries: Tensor<B, 1, Int>, tables: usize) -> GroupPlan<B> {
+        GroupPlan {
+            bags: plan((tables, self.count, self.num_sparse), entries, &self.bags, &self.dense),
+            of_rows: self.of_rows.clone().into_primitive(),
+            features: self.features.clone(),
         }
     }
 }
 
-impl<B: Backend> FeatureBatch<B> {
-    /// The bags of the touched rows, or of the arena where the batch looks up directly.
-    pub(crate) fn plan(&self, tables: usize) -> BagPlan<B> {
-        let (Lookup::Touched { slots: entries, .. } | Lookup::Rows(entries)) = &self.lookup;
-        self.plan_of(entries.clone(), tables)
-    }
-
-    /// The bags of the arena.
-    pub(crate) fn arena_plan(&self, tables: usize) -> BagPlan<B> {
-        match &self.lookup {
-            Lookup::Touched { touched, slots } => {
-                self.plan_of(touched.clone().select(0, slots.clone()), tables)
-            }
-            Lookup::Rows(rows) => self.plan_of(rows.clone(), tables),
-        }
-    }
-
-    fn plan_of(&self, entries: Tensor<B, 1, Int>, tables: usize) -> BagPlan<B> {
-        let float = |tensor: TensorPrimitive<B>| tensor.tensor();
-        BagPlan {
-            tables,
-            rows: self.rows,
-            num_sparse: self.num_sparse,
-            slots: entries.into_primitive(),
-            bags: self.bags.as_ref().map(|bags| {
-                (bags.segments.clone().into_primitive(), float(bags.weights.clone().into_primitive()))
-            }),
-            dense: self.dense.as_ref().map(|dense| float(dense.clone().into_primitive())),
-        }
-    }
+fn plan<B: Backend>(
+    (tables, rows, num_sparse): (usize, usize, usize),
+    entries: Tensor<B, 1, Int>,
+    bags: &Option<Bags<B>>,
+    dense: &Option<Tensor<B, 2>>,
+) -> BagPlan<B> {
+    let float = |tensor: TensorPrimitive<B>| tensor.tensor();
+    let bags = bags
+        .as_ref()
+        .map(|bags| (bags.segments.clone().into_primitive(), float(bags.weights.clone().into_primitive())));
+    let dense = dense.as_ref().map(|dense| float(dense.clone().into_primitive()));
+    BagPlan { tables, rows, num_sparse, slots: entries.into_primitive(), bags, dense }
 }

@@ -1,9 +1,12 @@
 //! From columns to a batch: checked once, here, and de-duplicated without hashing.
 
-use burn::tensor::backend::Backend;
+use std::sync::Arc;
 
-use crate::batch::{BatchInput, FeatureBatch, HostBags, HostBatch, SparseInput};
+use crate::backend::SharedFeatures;
+use crate::batch::{HostBags, HostBatch, HostGroups, HostPart};
+use crate::batch_input::{BatchInput, SparseInput, expect_len};
 use crate::error::EsmmError;
+use crate::row_numbers::RowNumbers;
 use crate::schema::{FeatureSchema, Pooling, RowRange};
 
 /// Turns columns into checked, de-duplicated batches. Reuses its scratch space, one stamp a table row.
@@ -13,34 +16,51 @@ pub struct BatchBuilder {
     pooling: Vec<Option<Pooling>>,
     dense_names: Vec<String>,
     ranges: Vec<RowRange>,
-    /// Generation in which a row was last seen, and its slot then.
-    stamps: Vec<(u32, u32)>,
-    generation: u32,
+    /// The features of users: what groups share.
+    users: Arc<SharedFeatures>,
+    numbers: RowNumbers,
+    /// Places of the ids of one column.
+    slots: Vec<i32>,
+}
+
+/// A column, and the entry of it that each row of a part reads: its own, or that of its group.
+struct Column<'a, T> {
+    feature: usize,
+    values: T,
+    entry_of: Option<&'a [u32]>,
+}
+
+/// The columns of a part of the batch.
+struct Columns<'a> {
+    rows: usize,
+    sparse: Vec<Column<'a, SparseInput<'a>>>,
+    dense: Vec<Column<'a, &'a [f32]>>,
 }
 
 impl BatchBuilder {
-    /// A builder for batches of this schema. Takes 8 bytes for each table row.
+    /// A builder for batches of this schema. Takes 4 bytes for each table row.
     pub fn new(schema: &FeatureSchema) -> Self {
         Self {
             names: schema.sparse().map(|feature| feature.name.clone()).collect(),
             pooling: schema.sparse().map(|feature| feature.bag).collect(),
             dense_names: schema.dense().map(|feature| feature.name.clone()).collect(),
             ranges: schema.row_ranges(),
-            stamps: vec![(0, 0); schema.num_rows()],
-            generation: 0,
+            users: Arc::new(SharedFeatures::of_users(schema)),
+            numbers: RowNumbers::new(schema.num_rows()),
+            slots: Vec::new(),
         }
     }
 
     /// Checks the columns and numbers the distinct table rows.
     ///
     /// # Shapes
-    /// `input.sparse`: F columns of B rows; `input.dense`: one column of B values a dense feature.
+    /// `input.sparse`: F columns of B rows; `input.dense`: one column of B values a dense feature. With
+    /// `input.groups` the columns of user features have G entries.
     ///
     /// # Errors
     /// Columns that do not fit the schema or each other, ids beyond their table, values and weights that are not
-    /// finite. The error names row and feature.
+    /// finite. The error names row (or group) and feature.
     pub fn build(&mut self, input: BatchInput<'_>) -> Result<HostBatch, EsmmError> {
-        self.next_generation();
         self.collect(input, Some(Vec::new()))
     }
 
@@ -52,174 +72,211 @@ impl BatchBuilder {
         self.collect(input, None)
     }
 
-    fn collect(&mut self, input: BatchInput<'_>, touched: Option<Vec<i32>>) -> Result<HostBatch, EsmmError> {
+    fn collect(
+        &mut self,
+        input: BatchInput<'_>,
+        mut touched: Option<Vec<i32>>,
+    ) -> Result<HostBatch, EsmmError> {
         self.check_shape(&input)?;
-        let has_bags = input.sparse.iter().any(|column| matches!(column, SparseInput::Bag { .. }));
-        let mut batch = HostBatch {
-            rows: input.rows,
-            num_sparse: self.names.len(),
-            touched,
-            entries: Vec::with_capacity(input.rows * input.sparse.len()),
-            bags: has_bags.then(|| HostBags { segments: Vec::new(), weights: Vec::new() }),
-            dense: Vec::with_capacity(input.rows * input.dense.len()),
-            num_dense: input.dense.len(),
+        self.numbers.start_batch(input.sparse.iter().map(|column| column.ids().len()).sum());
+        let (own, shared) = self.split(&input);
+        let own = self.part(&own, &mut touched)?;
+        let groups = match shared {
+            None => None,
+            Some((columns, of_rows)) => Some(Box::new(HostGroups {
+                part: self.part(&columns, &mut touched)?,
+                of_rows: of_rows.iter().map(|&group| group as i32).collect(),
+                features: self.users.clone(),
+            })),
         };
-        if has_bags {
-            for row in 0..input.rows {
-                for (feature, column) in input.sparse.iter().enumerate() {
-                    self.push_bag(&mut batch, row, feature, column)?;
-                }
-            }
-        } else {
-            self.place_singles(&mut batch, input.sparse)?;
-        }
-        for row in 0..input.rows {
-            for (feature, column) in input.dense.iter().enumerate() {
-                batch.dense.push(finite(column[row], row, &self.dense_names[feature])?);
-            }
-        }
+        let mut batch = HostBatch { own, groups, touched };
         batch.fill_if_empty();
         Ok(batch)
     }
 
-    /// Columns of single ids, feature by feature: the stamps of one table stay in the cache, and the touched rows of
-    /// a feature lie together.
-    fn place_singles(&mut self, batch: &mut HostBatch, columns: &[SparseInput<'_>]) -> Result<(), EsmmError> {
-        batch.entries.resize(batch.rows * columns.len(), 0);
-        for (feature, column) in columns.iter().enumerate() {
-            let SparseInput::Single(ids) = column else { continue };
-            let places = batch.entries[feature..].iter_mut().step_by(columns.len());
-            for (row, (&id, place)) in ids.iter().zip(places).enumerate() {
-                let arena_row = self.arena_row(row, feature, id)?;
-                *place = match &mut batch.touched {
-                    Some(touched) => self.slot(touched, arena_row),
-                    None => arena_row as i32,
-                };
-            }
-        }
-        Ok(())
-    }
-
-    fn next_generation(&mut self) {
-        if self.generation == u32::MAX {
-            self.stamps.fill((0, 0));
-            self.generation = 0;
-        }
-        self.generation += 1;
-    }
-
-    fn push_bag(
-        &mut self,
-        batch: &mut HostBatch,
-        row: usize,
-        feature: usize,
-        column: &SparseInput<'_>,
-    ) -> Result<(), EsmmError> {
-        let (ids, weights) = column.bag(row);
-        let scale = match self.pooling[feature] {
-            Some(Pooling::Mean) => mean_scale(ids.len(), weights),
-            _ => 1.0,
+    /// What rows have of their own, and what groups share with the group of each row. Where the schema leaves no
+    /// sparse feature to one of them, rows read the columns of groups as if they were written out.
+    fn split<'a>(&self, input: &BatchInput<'a>) -> (Columns<'a>, Option<(Columns<'a>, &'a [u32])>) {
+        let mut own = Columns { rows: input.rows, sparse: Vec::new(), dense: Vec::new() };
+        let Some(groups) = input.groups else {
+            own.sparse.extend(columns(input.sparse, |_| true, None));
+            own.dense.extend(columns(input.dense, |_| true, None));
+            return (own, None);
         };
-        for (position, &id) in ids.iter().enumerate() {
-            let arena_row = self.arena_row(row, feature, id)?;
-            batch.entries.push(match &mut batch.touched {
-                Some(touched) => self.slot(touched, arena_row),
-                None => arena_row as i32,
-            });
-            if let Some(bags) = &mut batch.bags {
-                let weight = weights.map_or(1.0, |weights| weights[position]);
-                bags.segments.push((row * self.names.len() + feature) as i32);
-                bags.weights.push(finite(weight, row, &self.names[feature])? * scale);
+        let users = &self.users;
+        own.sparse.extend(columns(input.sparse, |feature| !users.sparse[feature], None));
+        own.dense.extend(columns(input.dense, |feature| !users.dense[feature], None));
+        let written_out = (!users.leave_both_sides()).then_some(groups.of_rows);
+        let sparse = columns(input.sparse, |feature| users.sparse[feature], written_out);
+        let dense = columns(input.dense, |feature| users.dense[feature], written_out);
+        if written_out.is_none() {
+            let shared = Columns { rows: groups.count, sparse: sparse.collect(), dense: dense.collect() };
+            return (own, Some((shared, groups.of_rows)));
+        }
+        own.sparse.extend(sparse);
+        own.dense.extend(dense);
+        own.sparse.sort_by_key(|column| column.feature);
+        own.dense.sort_by_key(|column| column.feature);
+        (own, None)
+    }
+
+    fn part(&mut self, columns: &Columns<'_>, touched: &mut Option<Vec<i32>>) -> Result<HostPart, EsmmError> {
+        let mut part = HostPart {
+            rows: columns.rows,
+            num_sparse: columns.sparse.len(),
+            num_dense: columns.dense.len(),
+            ..HostPart::default()
+        };
+        let is_bag = |column: &Column<'_, SparseInput<'_>>| matches!(column.values, SparseInput::Bag { .. });
+        if columns.sparse.iter().any(is_bag) {
+            self.place_bags(&mut part, &columns.sparse, touched)?;
+        } else {
+            self.place_singles(&mut part, &columns.sparse, touched)?;
+        }
+        part.dense.reserve(columns.rows * columns.dense.len());
+        for row in 0..columns.rows {
+            for column in &columns.dense {
+                let entry = column.entry(row);
+                part.dense.push(finite(column.values[entry], entry, &self.dense_names[column.feature])?);
+            }
+        }
+        Ok(part)
+    }
+
+    fn place_singles(
+        &mut self,
+        part: &mut HostPart,
+        columns: &[Column<'_, SparseInput<'_>>],
+        touched: &mut Option<Vec<i32>>,
+    ) -> Result<(), EsmmError> {
+        part.entries.resize(part.rows * columns.len(), 0);
+        for (place, column) in columns.iter().enumerate() {
+            self.find_slots(column, touched)?;
+            let places = part.entries[place..].iter_mut().step_by(columns.len());
+            for (row, entry) in places.enumerate() {
+                *entry = self.slots[column.entry(row)];
             }
         }
         Ok(())
     }
 
-    #[inline]
-    fn arena_row(&self, row: usize, feature: usize, id: u32) -> Result<usize, EsmmError> {
-        let range = self.ranges[feature];
-        if id as usize >= range.len {
-            let name = self.names[feature].clone();
-            let (found, max) = (u64::from(id), range.len as u64 - 1);
-            return Err(EsmmError::IdOutOfRange { row, name, found, max });
+    fn place_bags(
+        &mut self,
+        part: &mut HostPart,
+        columns: &[Column<'_, SparseInput<'_>>],
+        touched: &mut Option<Vec<i32>>,
+    ) -> Result<(), EsmmError> {
+        // Where the bag of each row and feature begins.
+        let mut starts = Vec::with_capacity(part.rows * columns.len());
+        let mut total = 0;
+        let mut bags = HostBags::default();
+        for row in 0..part.rows {
+            for column in columns {
+                let len = column.values.range(column.entry(row)).len();
+                bags.segments.extend(std::iter::repeat_n(starts.len() as i32, len));
+                starts.push(total);
+                total += len;
+            }
         }
-        Ok(range.start + id as usize)
+        part.entries.resize(total, 0);
+        bags.weights.resize(total, 1.0);
+        for (place, column) in columns.iter().enumerate() {
+            self.find_slots(column, touched)?;
+            for row in 0..part.rows {
+                let (range, start) =
+                    (column.values.range(column.entry(row)), starts[row * columns.len() + place]);
+                let weights = &mut bags.weights[start..][..range.len()];
+                self.weigh(column, column.entry(row), weights)?;
+                part.entries[start..][..range.len()].copy_from_slice(&self.slots[range]);
+            }
+        }
+        part.bags = Some(bags);
+        Ok(())
     }
 
-    /// The place of a row in `touched`.
-    #[inline]
-    fn slot(&mut self, touched: &mut Vec<i32>, arena_row: usize) -> i32 {
-        let stamp = &mut self.stamps[arena_row];
-        if stamp.0 != self.generation {
-            *stamp = (self.generation, touched.len() as u32);
-            touched.push(arena_row as i32);
+    /// The weights of a bag, the sum of a mean divided out.
+    fn weigh(
+        &self,
+        column: &Column<'_, SparseInput<'_>>,
+        entry: usize,
+        out: &mut [f32],
+    ) -> Result<(), EsmmError> {
+        if let Some(weights) = column.values.weights() {
+            for (out, &weight) in out.iter_mut().zip(&weights[column.values.range(entry)]) {
+                *out = finite(weight, entry, &self.names[column.feature])?;
+            }
         }
-        stamp.1 as i32
+        if self.pooling[column.feature] == Some(Pooling::Mean) {
+            let total: f32 = out.iter().sum();
+            let scale = if total == 0.0 { 0.0 } else { total.recip() };
+            out.iter_mut().for_each(|weight| *weight *= scale);
+        }
+        Ok(())
+    }
+
+    /// The place in `touched` of every id of a column, or its row of the arena where nobody asks.
+    fn find_slots(
+        &mut self,
+        column: &Column<'_, SparseInput<'_>>,
+        touched: &mut Option<Vec<i32>>,
+    ) -> Result<(), EsmmError> {
+        let (ids, range) = (column.values.ids(), self.ranges[column.feature]);
+        if ids.iter().max().is_some_and(|&max| max as usize >= range.len) {
+            return Err(self.out_of_range(column));
+        }
+        self.slots.clear();
+        match touched {
+            Some(touched) => self.numbers.number(range, ids, touched, &mut self.slots),
+            None => self.slots.extend(ids.iter().map(|&id| (range.start + id as usize) as i32)),
+        }
+        Ok(())
+    }
+
+    fn out_of_range(&self, column: &Column<'_, SparseInput<'_>>) -> EsmmError {
+        let (values, len) = (column.values, self.ranges[column.feature].len);
+        let beyond = |row: &usize| values.ids()[values.range(*row)].iter().any(|&id| id as usize >= len);
+        let row = (0..values.len()).find(beyond).unwrap_or(0);
+        let found = values.ids()[values.range(row)].iter().copied().find(|&id| id as usize >= len);
+        let (name, found) = (self.names[column.feature].clone(), u64::from(found.unwrap_or(0)));
+        EsmmError::IdOutOfRange { row, name, found, max: len as u64 - 1 }
     }
 
     fn check_shape(&self, input: &BatchInput<'_>) -> Result<(), EsmmError> {
         expect_len("sparse features", input.sparse.len(), self.names.len())?;
         expect_len("dense features", input.dense.len(), self.dense_names.len())?;
         expect_at_least_one(input.rows)?;
-        for (column, (name, pooling)) in input.sparse.iter().zip(self.names.iter().zip(&self.pooling)) {
-            column.check(input.rows, name, pooling.is_some())?;
+        let mut of_users = input.rows;
+        if let Some(groups) = input.groups {
+            groups.check(input.rows)?;
+            of_users = groups.count;
         }
-        for (column, name) in input.dense.iter().zip(&self.dense_names) {
-            expect_len(&format!("feature `{name}`, values"), column.len(), input.rows)?;
+        let entries = |is_users: bool| if is_users { of_users } else { input.rows };
+        for (feature, column) in input.sparse.iter().enumerate() {
+            let is_bag = self.pooling[feature].is_some();
+            column.check(entries(self.users.sparse[feature]), &self.names[feature], is_bag)?;
+        }
+        for (feature, column) in input.dense.iter().enumerate() {
+            let what = format!("feature `{}`, values", self.dense_names[feature]);
+            expect_len(&what, column.len(), entries(self.users.dense[feature]))?;
         }
         Ok(())
     }
 }
 
-impl<'a> SparseInput<'a> {
-    fn bag(&self, row: usize) -> (&'a [u32], Option<&'a [f32]>) {
-        match *self {
-            Self::Single(ids) => (&ids[row..=row], None),
-            Self::Bag { offsets, ids, weights } => {
-                let range = offsets[row]..offsets[row + 1];
-                (&ids[range.clone()], weights.map(|weights| &weights[range]))
-            }
-        }
-    }
-
-    fn check(&self, rows: usize, name: &str, is_bag: bool) -> Result<(), EsmmError> {
-        let shape = |what: &str, found: String, expected: String| EsmmError::BatchShape {
-            what: format!("feature `{name}`, {what}"),
-            found,
-            expected,
-        };
-        match *self {
-            Self::Single(_) if is_bag => Err(shape("input", "single ids".into(), "bags".into())),
-            Self::Bag { .. } if !is_bag => Err(shape("input", "bags".into(), "single ids".into())),
-            Self::Single(ids) => expect_len(&format!("feature `{name}`, ids"), ids.len(), rows),
-            Self::Bag { offsets, ids, weights } => {
-                expect_len(&format!("feature `{name}`, offsets"), offsets.len(), rows + 1)?;
-                let rising = offsets[0] == 0 && offsets.windows(2).all(|pair| pair[0] <= pair[1]);
-                if !rising || offsets[rows] != ids.len() {
-                    let expected = format!("numbers rising from 0 to {}", ids.len());
-                    return Err(shape("offsets", "others".into(), expected));
-                }
-                weights.map_or(Ok(()), |weights| {
-                    expect_len(&format!("feature `{name}`, weights"), weights.len(), ids.len())
-                })
-            }
-        }
+impl<T> Column<'_, T> {
+    fn entry(&self, row: usize) -> usize {
+        self.entry_of.map_or(row, |entry_of| entry_of[row] as usize)
     }
 }
 
-impl<B: Backend> FeatureBatch<B> {
-    /// Checks the columns and uploads them: the short way for a single batch.
-    ///
-    /// # Errors
-    /// As [`BatchBuilder::build`].
-    pub fn new(schema: &FeatureSchema, input: BatchInput<'_>, device: &B::Device) -> Result<Self, EsmmError> {
-        Ok(BatchBuilder::new(schema).build(input)?.to_device(device))
-    }
-}
-
-fn mean_scale(len: usize, weights: Option<&[f32]>) -> f32 {
-    let total = weights.map_or(len as f32, |weights| weights.iter().sum());
-    if total == 0.0 { 0.0 } else { total.recip() }
+/// The columns of some features.
+fn columns<'a, T: Copy>(
+    all: &'a [T],
+    which: impl Fn(usize) -> bool,
+    entry_of: Option<&'a [u32]>,
+) -> impl Iterator<Item = Column<'a, T>> {
+    let all = all.iter().enumerate().filter(move |(feature, _)| which(*feature));
+    all.map(move |(feature, &values)| Column { feature, values, entry_of })
 }
 
 fn finite(found: f32, row: usize, name: &str) -> Result<f32, EsmmError> {
@@ -230,13 +287,6 @@ fn finite(found: f32, row: usize, name: &str) -> Result<f32, EsmmError> {
     }
 }
 
-fn expect_len(what: &str, found: usize, expected: usize) -> Result<(), EsmmError> {
-    if found == expected {
-        return Ok(());
-    }
-    Err(EsmmError::BatchShape { what: what.into(), found: found.to_string(), expected: expected.to_string() })
-}
-
 fn expect_at_least_one(rows: usize) -> Result<(), EsmmError> {
     if rows > 0 {
         return Ok(());
@@ -245,74 +295,4 @@ fn expect_at_least_one(rows: usize) -> Result<(), EsmmError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::schema::{Feature, Side};
-
-    fn schema() -> FeatureSchema {
-        FeatureSchema::new(vec![
-            Feature::sparse("user", Side::User, 5),
-            Feature::bag("history", Side::User, 0, Pooling::Mean).sharing("item"),
-            Feature::sparse("item", Side::Item, 4),
-            Feature::dense("price", Side::Item),
-        ])
-        .unwrap()
-    }
-
-    fn build(user: &[u32], weights: Option<&[f32]>, price: &[f32]) -> Result<HostBatch, EsmmError> {
-        let history = SparseInput::Bag { offsets: &[0, 2, 2], ids: &[3, 1], weights };
-        let sparse = [SparseInput::Single(user), history, SparseInput::Single(&[1, 1])];
-        BatchBuilder::new(&schema()).build(BatchInput { rows: 2, sparse: &sparse, dense: &[price] })
-    }
-
-    #[test]
-    fn rows_are_numbered_once_and_means_divided() {
-        let batch = build(&[4, 4], Some(&[1.0, 3.0]), &[0.5, 1.5]).unwrap();
-        assert_eq!(batch.touched.unwrap(), [4, 8, 6]);
-        assert_eq!(batch.entries, [0, 1, 2, 2, 0, 2]);
-        let bags = batch.bags.unwrap();
-        assert_eq!(bags.segments, [0, 1, 1, 2, 3, 5]);
-        assert_eq!(bags.weights, [1.0, 0.25, 0.75, 1.0, 1.0, 1.0]);
-        assert_eq!(batch.dense, [0.5, 1.5]);
-    }
-
-    #[test]
-    fn batches_for_inference_name_their_rows() {
-        let sparse = [
-            SparseInput::Single(&[4, 4]),
-            SparseInput::Bag { offsets: &[0, 2, 2], ids: &[3, 1], weights: None },
-            SparseInput::Single(&[1, 1]),
-        ];
-        let input = BatchInput { rows: 2, sparse: &sparse, dense: &[&[0.5, 1.5]] };
-        let batch = BatchBuilder::new(&schema()).build_for_inference(input).unwrap();
-        assert_eq!((batch.num_touched(), batch.entries), (None, vec![4, 8, 6, 6, 4, 6]));
-        assert_eq!(batch.bags.unwrap().weights, [1.0, 0.5, 0.5, 1.0, 1.0, 1.0]);
-    }
-
-    #[test]
-    fn a_builder_forgets_the_batch_before() {
-        let schema = FeatureSchema::new(vec![Feature::sparse("user", Side::User, 5)]).unwrap();
-        let mut builder = BatchBuilder::new(&schema);
-        for user in [3, 4, 3] {
-            let sparse = [SparseInput::Single(&[user])];
-            let batch = builder.build(BatchInput { rows: 1, sparse: &sparse, dense: &[] }).unwrap();
-            assert_eq!((batch.touched.unwrap(), batch.entries), (vec![user as i32], vec![0]));
-        }
-    }
-
-    #[test]
-    fn bad_input_names_row_and_feature() {
-        let message = |result: Result<HostBatch, EsmmError>| result.unwrap_err().to_string();
-        assert_eq!(
-            message(build(&[0, 5], None, &[0.0, 0.0])),
-            "row 1, feature `user`: id 5 is out of range, allowed are 0 to 4"
-        );
-        assert_eq!(
-            message(build(&[0, 0], None, &[0.0, f32::NAN])),
-            "row 1, feature `price`: NaN is not a finite number"
-        );
-        assert!(message(build(&[0, 0], Some(&[1.0, f32::INFINITY]), &[0.0, 0.0])).contains("`history`: inf"));
-        assert!(message(build(&[0], None, &[0.0, 0.0])).contains("feature `user`, ids: found 1, expected 2"));
-        assert!(message(build(&[0, 0], None, &[0.0])).contains("`price`, values: found 1, expected 2"));
-    }
-}
+mod tests;

@@ -5,7 +5,7 @@ use burn::tensor::ops::FloatTensor;
 use burn::tensor::{Int, Tensor, TensorData, TensorPrimitive, backend::Backend};
 use rand_chacha::ChaCha8Rng;
 
-use crate::backend::EsmmBackend;
+use crate::backend::{EsmmBackend, reference};
 use crate::batch::{FeatureBatch, Lookup};
 use crate::init;
 use crate::state::StateTensor;
@@ -107,7 +107,8 @@ impl<B: EsmmBackend> TouchedRows<B> {
     /// # Shapes
     /// `[T * U, D]` to `[T, B, F * D + V]`.
     pub fn pool(&self, batch: &FeatureBatch<B>) -> Tensor<B, 3> {
-        float(B::bag_pool(self.values.clone().into_primitive().tensor(), batch.plan(self.copies)))
+        let values = self.values.clone().into_primitive().tensor();
+        float(reference::pool_input::<B>(values, batch.plan(self.copies)))
     }
 }
 

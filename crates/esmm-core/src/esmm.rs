@@ -139,7 +139,7 @@ impl<B: EsmmBackend> Esmm<B> {
     pub fn forward(&self, batch: &FeatureBatch<B>) -> FunnelLogits<B> {
         let table = self.embeddings.table.value().into_primitive().tensor();
         let plan = batch.arena_plan(self.embeddings.copies());
-        let logits = B::infer_logits(table, plan, self.towers.inference_layers());
+        let logits = B::infer_pooled_logits(table, plan, self.towers.inference_layers());
         FunnelLogits { conditional: Tensor::from_primitive(TensorPrimitive::Float(logits)) }
     }
 }
@@ -149,7 +149,14 @@ impl<B: AutodiffBackend + EsmmBackend> Esmm<B> {
     pub fn forward_train(&self, batch: &FeatureBatch<B>, key: DropoutKey) -> TrainForward<B> {
         let mut touched = self.embeddings.gather(batch);
         touched.values = touched.values.detach().require_grad();
-        let conditional = self.towers.forward_train(tower_input(&touched, batch), key);
+        let conditional = match &batch.dense {
+            // Without sparse features the touched rows stay out of the graph.
+            Some(dense) if batch.is_dense() => self.towers.forward_train(dense.clone().unsqueeze(), key),
+            _ => {
+                let plan = batch.plan(self.embeddings.copies());
+                self.towers.forward_train_pooled(touched.values.clone(), plan, key)
+            }
+        };
         TrainForward { logits: FunnelLogits { conditional }, touched }
     }
 }
@@ -173,16 +180,5 @@ impl<B: Backend> Esmm<B> {
     /// Identity of the arena in records and gradient containers.
     pub fn arena_id(&self) -> ParamId {
         self.embeddings.table.id()
-    }
-}
-
-/// What the towers read, `[T, B, F * D + V]`. Without sparse features the touched rows stay out of the graph.
-fn tower_input<B: EsmmBackend>(touched: &TouchedRows<B>, batch: &FeatureBatch<B>) -> Tensor<B, 3> {
-    match &batch.dense {
-        Some(dense) if batch.num_sparse == 0 => {
-            let [rows, width] = dense.dims();
-            dense.clone().unsqueeze::<3>().expand([touched.copies(), rows, width])
-        }
-        _ => touched.pool(batch),
     }
 }

@@ -9,6 +9,7 @@
 //!
 //! No clamp and no epsilon: exact at conversion rates of 2e-4 and finite at logits of +-90.
 
+use burn::tensor::ops::FloatTensor;
 use burn::tensor::{Tensor, TensorPrimitive, backend::Backend};
 
 use crate::backend::EsmmBackend;
@@ -65,10 +66,13 @@ impl<B: Backend> FunnelLogits<B> {
     pub fn cvr_logit(&self) -> Tensor<B, 1> {
         self.logit(1)
     }
+}
 
+impl<B: EsmmBackend> FunnelLogits<B> {
     /// `log P_k` and `log(1 - P_k)` of every stage.
     pub fn reach_logs(&self) -> ReachLogs<B> {
-        reach_logs(self.conditional.clone())
+        let [log_reach, log_not_reach] = B::funnel_logs(self.primitive()).map(float);
+        ReachLogs { log_reach, log_not_reach }
     }
 
     /// `P_k` of every stage, `[B, K]`, in `[0, 1]`.
@@ -78,13 +82,10 @@ impl<B: Backend> FunnelLogits<B> {
 
     /// pCTR, pCVR and pCTCVR: the first two stages.
     pub fn probs(&self) -> FunnelProbs<B> {
-        let ctr = log_sigmoid(self.ctr_logit());
-        let cvr = log_sigmoid(self.cvr_logit());
-        FunnelProbs { ctcvr: (ctr.clone() + cvr.clone()).exp(), ctr: ctr.exp(), cvr: cvr.exp() }
+        let [ctr, cvr, ctcvr] = B::funnel_probs(self.primitive()).map(float);
+        FunnelProbs { ctr, cvr, ctcvr }
     }
-}
 
-impl<B: EsmmBackend> FunnelLogits<B> {
     /// Mean cross-entropy of reaching each stage, `[K]`: the terms of eq. 3 of arXiv 1804.07931, each over all
     /// impressions.
     ///
@@ -96,10 +97,16 @@ impl<B: EsmmBackend> FunnelLogits<B> {
     pub fn losses(&self, reached: Tensor<B, 2>) -> Tensor<B, 1> {
         let (logits, labels) = (self.conditional.dims(), reached.dims());
         assert_eq!(logits, labels, "logits {logits:?} and labels {labels:?} must have one shape");
-        let logits = self.conditional.clone().into_primitive().tensor();
-        let losses = B::funnel_loss(logits, reached.into_primitive().tensor());
-        Tensor::from_primitive(TensorPrimitive::Float(losses))
+        float(B::funnel_loss(self.primitive(), reached.into_primitive().tensor()))
     }
+
+    fn primitive(&self) -> FloatTensor<B> {
+        self.conditional.clone().into_primitive().tensor()
+    }
+}
+
+fn float<B: Backend, const D: usize>(tensor: FloatTensor<B>) -> Tensor<B, D> {
+    Tensor::from_primitive(TensorPrimitive::Float(tensor))
 }
 
 /// `log s(x)`, without overflow: `min(x, 0) - log1p(exp(-|x|))`.

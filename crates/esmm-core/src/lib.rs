@@ -24,7 +24,7 @@
 //! let model = EsmmConfig::new(schema.clone()).init::<NdArray>(&device)?;
 //!
 //! let sparse = [SparseInput::Single(&[17, 4]), SparseInput::Single(&[3, 3])];
-//! let input = BatchInput { rows: 2, sparse: &sparse, dense: &[&[0.5, 1.2]] };
+//! let input = BatchInput { rows: 2, sparse: &sparse, dense: &[&[0.5, 1.2]], groups: None };
 //! let probs = model.forward(&FeatureBatch::new(&schema, input, &device)?).probs();
 //! assert_eq!(probs.ctcvr.dims(), [2]);
 //! # Ok(())
@@ -35,6 +35,7 @@
 pub mod backend;
 mod batch;
 mod batch_builder;
+mod batch_input;
 mod embedding;
 mod error;
 mod esmm;
@@ -42,7 +43,9 @@ mod funnel;
 mod init;
 mod interop;
 mod notebook;
+mod row_numbers;
 mod schema;
+mod stacked;
 mod state;
 mod state_dict;
 mod summary;
@@ -50,15 +53,17 @@ mod tower;
 
 pub use backend::EsmmBackend;
 pub use backend::random::DropoutKey;
-pub use batch::{Bags, BatchInput, FeatureBatch, HostBatch, Lookup, SparseInput};
+pub use batch::{Bags, FeatureBatch, GroupFeatures, HostBatch, Lookup};
 pub use batch_builder::BatchBuilder;
+pub use batch_input::{BatchInput, RowGroups, SparseInput};
 pub use embedding::{EmbeddingArena, EmbeddingArenaConfig, TouchedRows};
 pub use error::EsmmError;
 pub use esmm::{Esmm, EsmmConfig, RowGrads, TrainForward};
 pub use funnel::{FunnelLogits, FunnelProbs, ReachLogs};
 pub use notebook::{NotebookConfig, NotebookFeature};
 pub use schema::{DenseFeature, Feature, FeatureSchema, Pooling, RowRange, Side, SparseFeature};
+pub use stacked::{StackedBatchNorm, StackedLinear};
 pub use state::StateTensor;
 pub use state_dict::StateDict;
 pub use summary::{LayerSummary, ModelSummary};
-pub use tower::{Activation, StackedBatchNorm, StackedLinear, TowerLayer, Towers, TowersConfig};
+pub use tower::{Activation, TowerLayer, Towers, TowersConfig};

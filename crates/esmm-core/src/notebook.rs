@@ -1,7 +1,8 @@
 //! The notebook's way in: two feature dicts and one float matrix.
 
-use crate::batch::{BatchInput, HostBatch, SparseInput};
+use crate::batch::HostBatch;
 use crate::batch_builder::BatchBuilder;
+use crate::batch_input::{BatchInput, SparseInput};
 use crate::error::EsmmError;
 use crate::esmm::EsmmConfig;
 use crate::schema::{Feature, FeatureSchema, Side};
@@ -127,7 +128,7 @@ impl NotebookConfig {
         }
         let sparse: Vec<_> = sparse.iter().map(|ids| SparseInput::Single(ids)).collect();
         let dense: Vec<_> = dense.iter().map(Vec::as_slice).collect();
-        let input = BatchInput { rows: matrix.len() / columns, sparse: &sparse, dense: &dense };
+        let input = BatchInput { rows: matrix.len() / columns, sparse: &sparse, dense: &dense, groups: None };
         BatchBuilder::new(&self.model()?.schema).build(input)
     }
 

@@ -1,16 +1,14 @@
 //! The towers: MLPs of one shape, their weights stacked, one logit each.
 
 use burn::module::{Module, Param};
-use burn::tensor::ops::FloatTensor;
-use burn::tensor::{Tensor, TensorData, TensorPrimitive, backend::Backend};
+use burn::tensor::{Tensor, backend::Backend};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::backend::random::{Dropout, DropoutKey};
-use crate::backend::{EsmmBackend, InferenceLayer, LayerInput, LayerOutput, LayerSpec};
+use crate::backend::{EsmmBackend, InferenceLayer, InputPlan, LayerSpec};
 use crate::error::EsmmError;
-use crate::init;
-use crate::state::StateTensor;
+use crate::stacked::{StackedBatchNorm, StackedLinear, TowerInput, float, unused};
 
 /// Added to a variance before its root, as in PyTorch.
 pub(crate) const BATCH_NORM_EPSILON: f64 = 1e-5;
@@ -71,28 +69,6 @@ pub struct TowerLayer<B: Backend> {
     pub slope: Option<Param<Tensor<B, 1>>>,
 }
 
-/// `x * W + b` of all towers.
-#[derive(Module, Debug)]
-pub struct StackedLinear<B: Backend> {
-    /// `[K, in, out]`.
-    pub weight: Param<Tensor<B, 3>>,
-    /// `[K, out]`.
-    pub bias: Param<Tensor<B, 2>>,
-}
-
-/// Batch norm of all towers.
-#[derive(Module, Debug)]
-pub struct StackedBatchNorm<B: Backend> {
-    /// Scale, `[K, H]`.
-    pub gamma: Param<Tensor<B, 2>>,
-    /// Shift, `[K, H]`.
-    pub beta: Param<Tensor<B, 2>>,
-    /// Running mean, `[K, H]`.
-    pub running_mean: StateTensor<B, 2>,
-    /// Running variance, unbiased as in PyTorch, `[K, H]`.
-    pub running_variance: StateTensor<B, 2>,
-}
-
 impl TowersConfig {
     /// Checks the ranges.
     ///
@@ -146,12 +122,34 @@ impl<B: EsmmBackend> Towers<B> {
     /// # Panics
     /// When the input has another width.
     pub fn forward_train(&self, input: Tensor<B, 3>, key: DropoutKey) -> Tensor<B, 2> {
-        let mut hidden = input;
+        self.run(TowerInput::Tensor(input), key)
+    }
+
+    /// The same on rows of the table: the first layer pools what it reads.
+    ///
+    /// # Shapes
+    /// `rows [T * U, D]` to `[B, K]`.
+    ///
+    /// # Panics
+    /// When the plan gives another width.
+    pub fn forward_train_pooled(
+        &self,
+        rows: Tensor<B, 2>,
+        plan: InputPlan<B>,
+        key: DropoutKey,
+    ) -> Tensor<B, 2> {
+        self.run(TowerInput::Rows(rows, plan), key)
+    }
+
+    fn run(&self, mut input: TowerInput<B>, key: DropoutKey) -> Tensor<B, 2> {
         for (index, layer) in self.layers.iter().enumerate() {
             let dropout = key.layer(index, self.config.dropout[index]);
-            hidden = layer.forward_train(hidden, self.config.activation, dropout);
+            input = TowerInput::Tensor(layer.forward_train(input, self.config.activation, dropout));
         }
-        self.output.forward(hidden).squeeze_dim::<2>(2).transpose()
+        let device = self.output.device();
+        let (gamma, beta, slope) = (unused(&device), unused(&device), unused(&device));
+        let logits = self.output.layer(input, gamma, beta, slope, LayerSpec::LINEAR).output;
+        float::<B, 3>(logits).squeeze_dim::<2>(2).transpose()
     }
 
     /// The layers for [`EsmmBackend::infer_logits`]: running statistics folded to a factor and a shift, no dropout.
@@ -173,11 +171,11 @@ impl<B: EsmmBackend> Towers<B> {
 impl<B: EsmmBackend> TowerLayer<B> {
     fn forward_train(
         &self,
-        input: Tensor<B, 3>,
+        input: TowerInput<B>,
         activation: Activation,
         dropout: Option<Dropout>,
     ) -> Tensor<B, 3> {
-        let (rows, device) = (input.dims()[1], self.linear.device());
+        let (rows, device) = (input.rows(), self.linear.device());
         let (gamma, beta) = match &self.norm {
             Some(norm) => (norm.gamma.val(), norm.beta.val()),
             None => (unused(&device), unused(&device)),
@@ -194,117 +192,4 @@ impl<B: EsmmBackend> TowerLayer<B> {
     fn slope(&self, device: &B::Device) -> Tensor<B, 1> {
         self.slope.as_ref().map_or_else(|| unused(device), |slope| slope.val())
     }
-}
-
-impl<B: Backend> StackedLinear<B> {
-    fn init(towers: usize, input: usize, output: usize, rng: &mut ChaCha8Rng, device: &B::Device) -> Self {
-        let bound = 1.0 / (input as f64).sqrt();
-        let weight = init::uniform(rng, towers * input * output, bound);
-        let bias = init::uniform(rng, towers * output, bound);
-        Self {
-            weight: Param::from_data(TensorData::new(weight, [towers, input, output]), device),
-            bias: Param::from_data(TensorData::new(bias, [towers, output]), device),
-        }
-    }
-}
-
-impl<B: EsmmBackend> StackedLinear<B> {
-    /// # Shapes
-    /// `[1 or K, B, in]` to `[K, B, out]`.
-    ///
-    /// # Panics
-    /// When the input has another width.
-    pub fn forward(&self, input: Tensor<B, 3>) -> Tensor<B, 3> {
-        let device = self.device();
-        let (gamma, beta, slope) = (unused(&device), unused(&device), unused(&device));
-        float(self.layer(input, gamma, beta, slope, LayerSpec::LINEAR).output)
-    }
-
-    fn layer(
-        &self,
-        input: Tensor<B, 3>,
-        gamma: Tensor<B, 2>,
-        beta: Tensor<B, 2>,
-        slope: Tensor<B, 1>,
-        spec: LayerSpec,
-    ) -> LayerOutput<B> {
-        let (x, w) = (input.dims(), self.weight.dims());
-        assert!(x[2] == w[1] && (x[0] == 1 || x[0] == w[0]), "input {x:?} does not fit the weights {w:?}");
-        let input = LayerInput {
-            input: primitive(input),
-            weight: primitive(self.weight.val()),
-            bias: primitive(self.bias.val()),
-            gamma: primitive(gamma),
-            beta: primitive(beta),
-            slope: primitive(slope),
-        };
-        B::tower_layer(input, spec)
-    }
-
-    fn inference_layer(
-        &self,
-        norm: Option<&StackedBatchNorm<B>>,
-        activation: Activation,
-        slope: Tensor<B, 1>,
-    ) -> InferenceLayer<B> {
-        let (scale, shift) = match norm {
-            Some(norm) => {
-                let (scale, shift) = norm.fold(self.bias.val());
-                (Some(primitive(scale)), shift)
-            }
-            None => (None, self.bias.val()),
-        };
-        InferenceLayer {
-            weight: primitive(self.weight.val()),
-            scale,
-            shift: primitive(shift),
-            activation,
-            slope: primitive(slope),
-        }
-    }
-
-    fn device(&self) -> B::Device {
-        self.weight.val().device()
-    }
-}
-
-impl<B: Backend> StackedBatchNorm<B> {
-    fn init(towers: usize, hidden: usize, device: &B::Device) -> Self {
-        let ones = || Tensor::ones([towers, hidden], device);
-        let zeros = || Tensor::zeros([towers, hidden], device);
-        Self {
-            gamma: Param::from_tensor(ones()),
-            beta: Param::from_tensor(zeros()),
-            running_mean: StateTensor::new(zeros()),
-            running_variance: StateTensor::new(ones()),
-        }
-    }
-
-    /// Factor and shift behind `x * W` that stand for the bias and the running statistics.
-    fn fold(&self, bias: Tensor<B, 2>) -> (Tensor<B, 2>, Tensor<B, 2>) {
-        let scale = self.gamma.val() / (self.running_variance.value() + BATCH_NORM_EPSILON).sqrt();
-        let shift = (bias - self.running_mean.value()) * scale.clone() + self.beta.val();
-        (scale, shift)
-    }
-
-    /// Moves the running statistics towards those of a batch of `rows` rows.
-    fn observe(&self, mean: Tensor<B, 2>, variance: Tensor<B, 2>, rows: usize) {
-        let unbiased = if rows > 1 { rows as f64 / (rows - 1) as f64 } else { 1.0 };
-        let keep = 1.0 - BATCH_NORM_MOMENTUM;
-        self.running_mean.update(|old| old * keep + mean.detach() * BATCH_NORM_MOMENTUM);
-        self.running_variance.update(|old| old * keep + variance.detach() * (BATCH_NORM_MOMENTUM * unbiased));
-    }
-}
-
-/// Stands for a tensor that is not used.
-fn unused<B: Backend, const D: usize>(device: &B::Device) -> Tensor<B, D> {
-    Tensor::zeros([1; D], device)
-}
-
-fn float<B: Backend, const D: usize>(tensor: FloatTensor<B>) -> Tensor<B, D> {
-    Tensor::from_primitive(TensorPrimitive::Float(tensor))
-}
-
-fn primitive<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> FloatTensor<B> {
-    tensor.into_primitive().tensor()
 }

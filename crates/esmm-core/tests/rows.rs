@@ -33,6 +33,10 @@ impl Expected {
             if let RowRule::RowWiseAdagrad { .. } = update.rule {
                 self.sums[row] += grad.iter().map(|g| g * g).sum::<f64>() / WIDTH as f64;
             }
+            if let RowRule::RowWiseAdam { beta_2, .. } = update.rule {
+                let mean = grad.iter().map(|g| g * g).sum::<f64>() / WIDTH as f64;
+                self.sums[row] = beta_2 * self.sums[row] + (1.0 - beta_2) * mean;
+            }
             for (column, g) in grad.into_iter().enumerate() {
                 self.table[row][column] -= update.learning_rate * self.direction(row, column, g, update.rule);
             }
@@ -43,6 +47,12 @@ impl Expected {
         match rule {
             RowRule::Sgd => g,
             RowRule::RowWiseAdagrad { epsilon } => g / (self.sums[row].sqrt() + epsilon),
+            RowRule::RowWiseAdam { beta_1, beta_2, epsilon, step } => {
+                let m = &mut self.first[row][column];
+                *m = beta_1 * *m + (1.0 - beta_1) * g;
+                let correction = (1.0 - beta_2.powf(step as f64)).sqrt() / (1.0 - beta_1.powf(step as f64));
+                correction * *m / (self.sums[row].sqrt() + epsilon)
+            }
             // torch.optim.SparseAdam: epsilon goes to the root before the bias correction.
             RowRule::LazyAdam { beta_1, beta_2, epsilon, step } => {
                 let m = &mut self.first[row][column];
@@ -60,6 +70,7 @@ impl Expected {
             RowRule::Sgd => vec![],
             RowRule::RowWiseAdagrad { .. } => vec![self.sums.clone()],
             RowRule::LazyAdam { .. } => vec![self.first.concat(), self.second.concat()],
+            RowRule::RowWiseAdam { .. } => vec![self.first.concat(), self.sums.clone()],
         }
     }
 }
@@ -159,6 +170,13 @@ fn lazy_adam() {
     let rule = |step| RowRule::LazyAdam { beta_1: 0.9, beta_2: 0.99, epsilon: 1e-3, step };
     run(rule, &[[HEIGHT, WIDTH]; 2], 0.0);
     run(rule, &[[HEIGHT, WIDTH]; 2], 0.1);
+}
+
+#[test]
+fn row_wise_adam() {
+    let rule = |step| RowRule::RowWiseAdam { beta_1: 0.9, beta_2: 0.99, epsilon: 1e-3, step };
+    run(rule, &[[HEIGHT, WIDTH], [HEIGHT, 1]], 0.0);
+    run(rule, &[[HEIGHT, WIDTH], [HEIGHT, 1]], 0.1);
 }
 
 /// A closed form: the first step of Adam goes by the learning rate, whatever the gradient.

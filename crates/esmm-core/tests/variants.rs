@@ -118,7 +118,7 @@ fn the_order_of_a_bag_does_not_matter() {
         let run = |ids: &[u32], weights: Option<&[f32]>| {
             let bag = SparseInput::Bag { offsets: &[0, ids.len()], ids, weights };
             let sparse = [bag, SparseInput::Single(&[2])];
-            let input = BatchInput { rows: 1, sparse: &sparse, dense: &[] };
+            let input = BatchInput { rows: 1, sparse: &sparse, dense: &[], groups: None };
             values(
                 model
                     .forward(&FeatureBatch::new(&config.schema, input, &Default::default()).unwrap())

@@ -7,7 +7,7 @@ use burn::tensor::backend::Backend;
 use burn::train::ItemLazy;
 use burn::train::metric::Adaptor;
 
-use esmm_core::FunnelLogits;
+use esmm_core::{EsmmBackend, FunnelLogits};
 
 use crate::data::loader::RowLabels;
 use crate::metric::{EvaluationRows, TruthRows};
@@ -92,7 +92,7 @@ pub struct HostScores {
 
 impl HostScores {
     /// Reads the scores of a batch back from its device.
-    pub fn new<B: Backend>(logits: &FunnelLogits<B>, labels: Arc<RowLabels>) -> Self {
+    pub fn new<B: EsmmBackend>(logits: &FunnelLogits<B>, labels: Arc<RowLabels>) -> Self {
         let logs = logits.reach_logs();
         let host = |tensor: Tensor<B, 2>| tensor.into_data().iter::<f32>().collect();
         Self {

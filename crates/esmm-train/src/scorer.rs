@@ -82,7 +82,7 @@ impl<B: EsmmBackend> Scorer<B> {
     fn logits(&mut self, encoded: &EncodedChunk) -> Result<esmm_core::FunnelLogits<B>, TrainError> {
         let sparse: Vec<SparseInput<'_>> = encoded.sparse.iter().map(SparseColumn::as_input).collect();
         let dense: Vec<&[f32]> = encoded.dense.iter().map(Vec::as_slice).collect();
-        let input = BatchInput { rows: encoded.rows, sparse: &sparse, dense: &dense };
+        let input = BatchInput { rows: encoded.rows, sparse: &sparse, dense: &dense, groups: None };
         let batch = self.builder.build_for_inference(input)?.to_device(&self.device);
         Ok(self.weights.forward(&batch))
     }

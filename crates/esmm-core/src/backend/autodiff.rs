@@ -9,7 +9,8 @@ use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
 
 use super::{
-    BagPlan, EsmmBackend, InferenceLayer, LayerInput, LayerOutput, LayerSaved, LayerSpec, RowState, RowUpdate,
+    BagPlan, EsmmBackend, GroupPlan, InferenceLayer, InputPlan, LayerInput, LayerOutput, LayerSaved,
+    LayerSpec, PooledInput, PooledOutput, PooledSaved, RowState, RowUpdate, WeightState, WeightUpdate,
 };
 
 impl<B: EsmmBackend, C: CheckpointStrategy> EsmmBackend for Autodiff<B, C> {
@@ -48,16 +49,40 @@ impl<B: EsmmBackend, C: CheckpointStrategy> EsmmBackend for Autodiff<B, C> {
             slope: input.slope.primitive,
         };
         let LayerOutput { output, saved } = B::tower_layer(input.clone(), spec);
-        let outside = LayerSaved {
-            hidden: Self::from_inner(saved.hidden.clone()),
-            mean: Self::from_inner(saved.mean.clone()),
-            variance: Self::from_inner(saved.variance.clone()),
-        };
+        let outside = outside::<B, C>(&saved);
         let output = match TowerLayer.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => prep.finish((input, saved, spec), output),
             OpsKind::UnTracked(prep) => prep.finish(output),
         };
         LayerOutput { output, saved: outside }
+    }
+
+    fn pooled_layer(input: PooledInput<Self>, spec: LayerSpec) -> PooledOutput<Self> {
+        let nodes = [
+            input.table.node,
+            input.weight.node,
+            input.bias.node,
+            input.gamma.node,
+            input.beta.node,
+            input.slope.node,
+        ];
+        let input = PooledInput::<B> {
+            table: input.table.primitive,
+            plan: inner_input_plan(input.plan),
+            weight: input.weight.primitive,
+            bias: input.bias.primitive,
+            gamma: input.gamma.primitive,
+            beta: input.beta.primitive,
+            slope: input.slope.primitive,
+        };
+        let PooledOutput { output, saved } = B::pooled_layer(input.clone(), spec);
+        // What is pooled stays inside: only the backward pass below reads it.
+        let outside = PooledSaved { pooled: Vec::new(), layer: outside::<B, C>(&saved.layer) };
+        let output = match PooledLayer.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((input, saved, spec), output),
+            OpsKind::UnTracked(prep) => prep.finish(output),
+        };
+        PooledOutput { output, saved: outside }
     }
 
     /// Not part of a graph.
@@ -66,14 +91,20 @@ impl<B: EsmmBackend, C: CheckpointStrategy> EsmmBackend for Autodiff<B, C> {
         plan: BagPlan<Self>,
         layers: Vec<InferenceLayer<Self>>,
     ) -> FloatTensor<Self> {
-        let layers = layers.into_iter().map(|layer| InferenceLayer {
-            weight: layer.weight.primitive,
-            scale: layer.scale.map(|scale| scale.primitive),
-            shift: layer.shift.primitive,
-            activation: layer.activation,
-            slope: layer.slope.primitive,
-        });
-        Self::from_inner(B::infer_logits(table.primitive, inner_plan(plan), layers.collect()))
+        Self::from_inner(B::infer_logits(table.primitive, inner_plan(plan), inner_layers(layers)))
+    }
+
+    /// Not part of a graph.
+    fn infer_pooled_logits(
+        table: FloatTensor<Self>,
+        plan: InputPlan<Self>,
+        layers: Vec<InferenceLayer<Self>>,
+    ) -> FloatTensor<Self> {
+        Self::from_inner(B::infer_pooled_logits(
+            table.primitive,
+            inner_input_plan(plan),
+            inner_layers(layers),
+        ))
     }
 
     fn funnel_loss(logits: FloatTensor<Self>, reached: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -104,6 +135,50 @@ impl<B: EsmmBackend, C: CheckpointStrategy> EsmmBackend for Autodiff<B, C> {
             moments: inner.moments.into_iter().map(Self::from_inner).collect(),
         }
     }
+
+    /// Not part of a graph.
+    fn update_weights(
+        state: WeightState<Self>,
+        grad: FloatTensor<Self>,
+        update: WeightUpdate,
+    ) -> WeightState<Self> {
+        let inner = WeightState::<B> {
+            weight: state.weight.primitive,
+            moments: state.moments.into_iter().map(|moment| moment.primitive).collect(),
+        };
+        let inner = B::update_weights(inner, grad.primitive, update);
+        WeightState {
+            weight: Self::from_inner(inner.weight),
+            moments: inner.moments.into_iter().map(Self::from_inner).collect(),
+        }
+    }
+}
+
+fn inner_layers<B: EsmmBackend, C: CheckpointStrategy>(
+    layers: Vec<InferenceLayer<Autodiff<B, C>>>,
+) -> Vec<InferenceLayer<B>> {
+    let layers = layers.into_iter().map(|layer| InferenceLayer {
+        weight: layer.weight.primitive,
+        scale: layer.scale.map(|scale| scale.primitive),
+        shift: layer.shift.primitive,
+        activation: layer.activation,
+        slope: layer.slope.primitive,
+    });
+    layers.collect()
+}
+
+fn outside<B: EsmmBackend, C: CheckpointStrategy>(saved: &LayerSaved<B>) -> LayerSaved<Autodiff<B, C>> {
+    let wrap = |tensor: &FloatTensor<B>| Autodiff::<B, C>::from_inner(tensor.clone());
+    LayerSaved { hidden: wrap(&saved.hidden), mean: wrap(&saved.mean), variance: wrap(&saved.variance) }
+}
+
+fn inner_input_plan<B: EsmmBackend, C: CheckpointStrategy>(plan: InputPlan<Autodiff<B, C>>) -> InputPlan<B> {
+    let groups = plan.groups.map(|groups| GroupPlan {
+        bags: inner_plan(groups.bags),
+        of_rows: groups.of_rows,
+        features: groups.features,
+    });
+    InputPlan { own: inner_plan(plan.own), groups }
 }
 
 fn inner_plan<B: EsmmBackend, C: CheckpointStrategy>(plan: BagPlan<Autodiff<B, C>>) -> BagPlan<B> {
@@ -144,6 +219,25 @@ impl<B: EsmmBackend> Backward<B, 6> for TowerLayer {
         let (input, saved, spec) = ops.state;
         let parts = B::tower_layer_backward(input, saved, grad, spec);
         let parts = [parts.input, parts.weight, parts.bias, parts.gamma, parts.beta, parts.slope];
+        for (node, part) in ops.parents.into_iter().zip(parts) {
+            if let Some(node) = node {
+                grads.register::<B>(node.id, part);
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct PooledLayer;
+
+impl<B: EsmmBackend> Backward<B, 6> for PooledLayer {
+    type State = (PooledInput<B>, PooledSaved<B>, LayerSpec);
+
+    fn backward(self, ops: Ops<Self::State, 6>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        let (input, saved, spec) = ops.state;
+        let parts = B::pooled_layer_backward(input, saved, grad, spec);
+        let parts = [parts.table, parts.weight, parts.bias, parts.gamma, parts.beta, parts.slope];
         for (node, part) in ops.parents.into_iter().zip(parts) {
             if let Some(node) = node {
                 grads.register::<B>(node.id, part);

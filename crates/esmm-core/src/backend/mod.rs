@@ -9,167 +9,21 @@ mod autodiff;
 #[cfg(feature = "cpu-kernels")]
 #[allow(unsafe_code, reason = "gemm's raw pointers, and memory that is not cleared before it is written")]
 mod cpu;
+mod operands;
+mod pooled;
 pub mod random;
 pub mod reference;
+mod weights;
 
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
 
-use crate::tower::Activation;
-
-/// Which entries make up which bag: see [`FeatureBatch`](crate::FeatureBatch).
-#[derive(Debug, Clone)]
-pub struct BagPlan<B: Backend> {
-    /// Copies of the table, T: 1, or K where towers have their own.
-    pub tables: usize,
-    /// Rows of the batch, B.
-    pub rows: usize,
-    /// Sparse features, F.
-    pub num_sparse: usize,
-    /// Row that each entry reads in every copy of the table, `[N]`.
-    pub slots: IntTensor<B>,
-    /// Bag of each entry and its weight, `[N]` each; `None` when entry `i` is bag `i` with weight 1.
-    pub bags: Option<(IntTensor<B>, FloatTensor<B>)>,
-    /// Values that follow the bags of each row, `[B, V]`.
-    pub dense: Option<FloatTensor<B>>,
-}
-
-/// What happens around the product in a layer of all towers.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct LayerSpec {
-    /// Normalize with the statistics of this batch.
-    pub batch_norm: bool,
-    /// Added to the variance.
-    pub epsilon: f64,
-    /// Applied after the normalization.
-    pub activation: Activation,
-    /// Applied last.
-    pub dropout: Option<random::Dropout>,
-}
-
-impl LayerSpec {
-    /// The product and nothing behind it.
-    pub const LINEAR: Self =
-        Self { batch_norm: false, epsilon: 0.0, activation: Activation::None, dropout: None };
-
-    /// Whether nothing follows the product.
-    pub fn is_linear(&self) -> bool {
-        !self.batch_norm && self.activation == Activation::None && self.dropout.is_none()
-    }
-}
-
-/// The tensors that [`EsmmBackend::tower_layer`] reads. Unused ones hold a single zero.
-#[derive(Debug, Clone)]
-pub struct LayerInput<B: Backend> {
-    /// `[1 or K, B, I]`: an input of one tower is read by all.
-    pub input: FloatTensor<B>,
-    /// `[K, I, O]`.
-    pub weight: FloatTensor<B>,
-    /// `[K, O]`.
-    pub bias: FloatTensor<B>,
-    /// Scale of the batch norm, `[K, O]`.
-    pub gamma: FloatTensor<B>,
-    /// Shift of the batch norm, `[K, O]`.
-    pub beta: FloatTensor<B>,
-    /// Slope of a PReLU, `[K]`.
-    pub slope: FloatTensor<B>,
-}
-
-/// What [`EsmmBackend::tower_layer`] gives.
-#[derive(Debug, Clone)]
-pub struct LayerOutput<B: Backend> {
-    /// `[K, B, O]`.
-    pub output: FloatTensor<B>,
-    /// What the way back needs.
-    pub saved: LayerSaved<B>,
-}
-
-/// What the backward pass of a layer reads besides its input.
-#[derive(Debug, Clone)]
-pub struct LayerSaved<B: Backend> {
-    /// The product with its bias, `[K, B, O]`.
-    pub hidden: FloatTensor<B>,
-    /// Mean of the product over the batch, `[K, O]`; one zero without batch norm.
-    pub mean: FloatTensor<B>,
-    /// Its biased variance, `[K, O]`; one zero without batch norm.
-    pub variance: FloatTensor<B>,
-}
-
-/// Gradients with respect to a [`LayerInput`]. Those of unused tensors hold a single zero.
-#[derive(Debug, Clone)]
-pub struct LayerGrads<B: Backend> {
-    /// `[1 or K, B, I]`.
-    pub input: FloatTensor<B>,
-    /// `[K, I, O]`.
-    pub weight: FloatTensor<B>,
-    /// `[K, O]`.
-    pub bias: FloatTensor<B>,
-    /// `[K, O]`.
-    pub gamma: FloatTensor<B>,
-    /// `[K, O]`.
-    pub beta: FloatTensor<B>,
-    /// `[K]`.
-    pub slope: FloatTensor<B>,
-}
-
-/// A layer of all towers for inference: `activation(x * W * scale + shift)`.
-#[derive(Debug, Clone)]
-pub struct InferenceLayer<B: Backend> {
-    /// `[K, I, O]`.
-    pub weight: FloatTensor<B>,
-    /// Factor of each output, `[K, O]`; `None` for 1.
-    pub scale: Option<FloatTensor<B>>,
-    /// `[K, O]`.
-    pub shift: FloatTensor<B>,
-    /// The activation.
-    pub activation: Activation,
-    /// Slope of a PReLU, `[K]`; else one zero.
-    pub slope: FloatTensor<B>,
-}
-
-/// How touched rows of a table change.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum RowRule {
-    /// `w -= lr * g`.
-    Sgd,
-    /// One accumulator a row: `s += mean(g^2)`, `w -= lr * g / (sqrt(s) + epsilon)`.
-    RowWiseAdagrad {
-        /// Keeps the first steps finite.
-        epsilon: f64,
-    },
-    /// Adam on the rows that have a gradient, with the semantics of `torch.optim.SparseAdam`: moments of untouched
-    /// rows stay, the bias correction counts all steps.
-    LazyAdam {
-        /// Decay of the first moment.
-        beta_1: f64,
-        /// Decay of the second moment.
-        beta_2: f64,
-        /// Added to the root of the second moment.
-        epsilon: f64,
-        /// Number of this step, from 1.
-        step: u64,
-    },
-}
-
-/// A row update: rule, learning rate and L2.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct RowUpdate {
-    /// The rule.
-    pub rule: RowRule,
-    /// Learning rate of this step.
-    pub learning_rate: f64,
-    /// `g += l2 * w` on touched rows only.
-    pub l2: f64,
-}
-
-/// A table with the optimizer state of its rows.
-#[derive(Debug, Clone)]
-pub struct RowState<B: Backend> {
-    /// `[R, D]`.
-    pub table: FloatTensor<B>,
-    /// What the rule keeps: nothing (SGD), `[[R, 1]]` (row-wise Adagrad), `[[R, D], [R, D]]` (lazy Adam).
-    pub moments: Vec<FloatTensor<B>>,
-}
+pub use operands::{
+    BagPlan, InferenceLayer, LayerGrads, LayerInput, LayerOutput, LayerSaved, LayerSpec, NormInput, RowRule,
+    RowState, RowUpdate,
+};
+pub use pooled::{GroupPlan, InputPlan, PooledGrads, PooledInput, PooledOutput, PooledSaved, SharedFeatures};
+pub use weights::{WeightRule, WeightState, WeightUpdate};
 
 /// A backend with the operations of this model. Generic code asks for `B: EsmmBackend`; training code for
 /// `B: AutodiffBackend + EsmmBackend` with `B::InnerBackend: EsmmBackend`.
@@ -219,6 +73,33 @@ pub trait EsmmBackend: Backend {
         reference::tower_layer_backward::<Self>(input, saved, grad, spec)
     }
 
+    /// [`bag_pool`](Self::bag_pool) and the first [`tower_layer`](Self::tower_layer) in one, with features that groups
+    /// of rows share. A kernel may multiply what many rows have in common once.
+    fn pooled_layer(input: PooledInput<Self>, spec: LayerSpec) -> PooledOutput<Self> {
+        reference::pooled_layer::<Self>(input, spec)
+    }
+
+    /// Gradients of [`pooled_layer`](Self::pooled_layer).
+    ///
+    /// # Shapes
+    /// `grad [K, B, O]`; `saved` as the layer gave it.
+    fn pooled_layer_backward(
+        input: PooledInput<Self>,
+        saved: PooledSaved<Self>,
+        grad: FloatTensor<Self>,
+        spec: LayerSpec,
+    ) -> PooledGrads<Self> {
+        reference::pooled_layer_backward::<Self>(input, saved, grad, spec)
+    }
+
+    /// Factor and shift behind `x * W` that stand for a bias and a batch norm: for inference. Not differentiable.
+    ///
+    /// # Shapes
+    /// All `[K, O]`.
+    fn fold_norm(norm: NormInput<Self>, epsilon: f64) -> [FloatTensor<Self>; 2] {
+        reference::fold_norm::<Self>(norm, epsilon)
+    }
+
     /// All layers of all towers on the pooled table, for inference. Not differentiable.
     ///
     /// # Shapes
@@ -229,6 +110,34 @@ pub trait EsmmBackend: Backend {
         layers: Vec<InferenceLayer<Self>>,
     ) -> FloatTensor<Self> {
         reference::infer_logits::<Self>(table, plan, layers)
+    }
+
+    /// [`infer_logits`](Self::infer_logits) with features that groups of rows share.
+    ///
+    /// # Shapes
+    /// `table [T * R, D]` to `[B, K]`.
+    fn infer_pooled_logits(
+        table: FloatTensor<Self>,
+        plan: InputPlan<Self>,
+        layers: Vec<InferenceLayer<Self>>,
+    ) -> FloatTensor<Self> {
+        reference::infer_pooled_logits::<Self>(table, plan, layers)
+    }
+
+    /// `log P_k` and `log(1 - P_k)` of reaching each stage, in log space as `funnel.rs` says.
+    ///
+    /// # Shapes
+    /// `logits [B, K]` (conditional) to `[B, K]` each.
+    fn funnel_logs(logits: FloatTensor<Self>) -> [FloatTensor<Self>; 2] {
+        reference::funnel_logs::<Self>(logits)
+    }
+
+    /// pCTR, pCVR and pCTCVR: the probabilities of the first two stages and their product.
+    ///
+    /// # Shapes
+    /// `logits [B, K]` (conditional) to `[B]` each.
+    fn funnel_probs(logits: FloatTensor<Self>) -> [FloatTensor<Self>; 3] {
+        reference::funnel_probs::<Self>(logits)
     }
 
     /// Mean cross-entropy of reaching each stage, over all impressions: eq. 3 of arXiv 1804.07931, extended to K
@@ -274,6 +183,15 @@ pub trait EsmmBackend: Backend {
     /// `fill` must write all of them; what it finds there is not defined.
     fn fill_values(tensor: FloatTensor<Self>, fill: &mut dyn FnMut(&mut [f32])) -> FloatTensor<Self> {
         reference::fill_values::<Self>(tensor, fill)
+    }
+
+    /// Changes a weight of any shape and its optimizer state.
+    fn update_weights(
+        state: WeightState<Self>,
+        grad: FloatTensor<Self>,
+        update: WeightUpdate,
+    ) -> WeightState<Self> {
+        reference::update_weights::<Self>(state, grad, update)
     }
 }
 

@@ -1,10 +1,11 @@
 //! What the integration tests share: fixtures, seeded values, comparisons that say where they fail.
 
 // Each test file compiles this module for itself and uses a part of it.
-#![allow(dead_code)]
+#![allow(dead_code, unused_macros, unused_imports)]
 
 pub(crate) mod differences;
 pub(crate) mod model;
+pub(crate) mod random;
 
 use std::path::PathBuf;
 

@@ -36,7 +36,7 @@ pub(crate) fn batch<B: Backend>(schema: &FeatureSchema) -> FeatureBatch<B> {
     let dense: Vec<Vec<f32>> = schema.dense().enumerate().map(|(j, _)| price(j)).collect();
     let sparse: Vec<_> = ids.iter().map(|ids| SparseInput::Single(ids)).collect();
     let dense: Vec<_> = dense.iter().map(Vec::as_slice).collect();
-    let input = BatchInput { rows: ROWS, sparse: &sparse, dense: &dense };
+    let input = BatchInput { rows: ROWS, sparse: &sparse, dense: &dense, groups: None };
     FeatureBatch::new(schema, input, &Default::default()).unwrap()
 }
 

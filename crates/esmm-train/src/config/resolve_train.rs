@@ -102,12 +102,20 @@ fn towers(section: &TowerSection) -> Result<TowerOptimizerConfig, TrainError> {
 
 fn tables(section: &TableSection, towers_rate: f64) -> Result<TableOptimizerConfig, TrainError> {
     let epsilon = positive("train.tables.epsilon", section.epsilon)?;
+    let betas = || {
+        let beta_1 = share("train.tables.beta_1", section.beta_1)?;
+        Ok::<_, TrainError>((beta_1, share("train.tables.beta_2", section.beta_2)?))
+    };
     let rule = match section.optimizer {
         TableOptimizerName::Sgd => TableRule::Sgd,
         TableOptimizerName::Adagrad => TableRule::Adagrad { epsilon },
         TableOptimizerName::LazyAdam => {
-            let beta_1 = share("train.tables.beta_1", section.beta_1)?;
-            TableRule::LazyAdam { beta_1, beta_2: share("train.tables.beta_2", section.beta_2)?, epsilon }
+            let (beta_1, beta_2) = betas()?;
+            TableRule::LazyAdam { beta_1, beta_2, epsilon }
+        }
+        TableOptimizerName::RowWiseAdam => {
+            let (beta_1, beta_2) = betas()?;
+            TableRule::RowWiseAdam { beta_1, beta_2, epsilon }
         }
     };
     let l2 = section.l2;

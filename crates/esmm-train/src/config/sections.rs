@@ -172,11 +172,11 @@ pub struct TableSection {
     pub optimizer: TableOptimizerName,
     /// After the warm-up.
     pub learning_rate: f64,
-    /// Lazy Adam: decay of the first moment.
+    /// Lazy and row-wise Adam: decay of the first moment.
     pub beta_1: f64,
-    /// Lazy Adam: decay of the second moment.
+    /// Lazy and row-wise Adam: decay of the second moment.
     pub beta_2: f64,
-    /// Lazy Adam and Adagrad: keeps steps finite.
+    /// Both kinds of Adam and Adagrad: keeps steps finite.
     pub epsilon: f64,
     /// L2 penalty on touched rows.
     pub l2: f64,
@@ -202,6 +202,8 @@ impl Default for TableSection {
 pub enum TableOptimizerName {
     /// Adam on touched rows.
     LazyAdam,
+    /// The same with one second moment a row.
+    RowWiseAdam,
     /// Row-wise Adagrad.
     Adagrad,
     /// SGD.

@@ -84,6 +84,7 @@ impl Sizes<'_> {
             TableRule::Sgd => 0,
             TableRule::Adagrad { .. } => self.table_rows(),
             TableRule::LazyAdam { .. } => 2 * self.table_values(),
+            TableRule::RowWiseAdam { .. } => self.table_values() + self.table_rows(),
         }
     }
 

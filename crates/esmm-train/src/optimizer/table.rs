@@ -30,6 +30,16 @@ pub enum TableRule {
         /// Added to the root of the second moment.
         epsilon: f64,
     },
+    /// Adam on touched rows with one second moment a row, as FBGEMM's `PARTIAL_ROWWISE_ADAM`: two tables of memory
+    /// where lazy Adam takes three.
+    RowWiseAdam {
+        /// Decay of the first moment.
+        beta_1: f64,
+        /// Decay of the second moment.
+        beta_2: f64,
+        /// Added to the root of the second moment.
+        epsilon: f64,
+    },
 }
 
 /// The optimizer of the tables.
@@ -62,6 +72,7 @@ impl TableOptimizerConfig {
             TableRule::Sgd => &[],
             TableRule::Adagrad { .. } => &[1],
             TableRule::LazyAdam { .. } => &[dim, dim],
+            TableRule::RowWiseAdam { .. } => &[dim, 1],
         };
         let zeros = |&width| StateTensor::new(Tensor::zeros([rows, width], &device));
         let moments = widths.iter().map(zeros).collect();
@@ -88,6 +99,9 @@ impl<B: EsmmBackend> TableOptimizer<B> {
             TableRule::Adagrad { epsilon } => RowRule::RowWiseAdagrad { epsilon },
             TableRule::LazyAdam { beta_1, beta_2, epsilon } => {
                 RowRule::LazyAdam { beta_1, beta_2, epsilon, step }
+            }
+            TableRule::RowWiseAdam { beta_1, beta_2, epsilon } => {
+                RowRule::RowWiseAdam { beta_1, beta_2, epsilon, step }
             }
         };
         let learning_rate = learning_rate * self.config.learning_rate_ratio;

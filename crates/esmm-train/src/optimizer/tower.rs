@@ -1,18 +1,15 @@
-//! Adam, AdamW and SGD of Burn behind one type, chosen when the program runs.
+//! Adam, AdamW and SGD of the towers, chosen when the program runs; Burn's optimizer around them keeps the states.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use burn::module::AutodiffModule;
 use burn::optim::adaptor::OptimizerAdaptor;
-use burn::optim::decay::WeightDecayConfig;
-use burn::optim::momentum::MomentumConfig;
-use burn::optim::{
-    Adam, AdamConfig, AdamState, AdamW, AdamWConfig, AdamWState, GradientsParams, MultiGradientsParams,
-    Optimizer, Sgd, SgdConfig, SgdState, SimpleOptimizer,
-};
+use burn::optim::{GradientsParams, MultiGradientsParams, Optimizer, SimpleOptimizer};
 use burn::record::Record;
-use burn::tensor::Tensor;
 use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::{Tensor, TensorPrimitive};
+use esmm_core::EsmmBackend;
+use esmm_core::backend::{WeightRule, WeightState, WeightUpdate};
 use serde::{Deserialize, Serialize};
 
 /// The optimizer of the towers.
@@ -50,55 +47,43 @@ pub enum TowerOptimizerConfig {
     },
 }
 
-/// One of Burn's optimizers.
-#[derive(Clone)]
-pub enum TowerRule<B: Backend> {
-    /// Adam.
-    Adam(Adam),
-    /// AdamW.
-    AdamW(AdamW),
-    /// SGD.
-    Sgd(Sgd<B>),
+/// The rule of a [`TowerOptimizerConfig`], for one tensor at a time.
+#[derive(Debug, Clone, Copy)]
+pub struct TowerRule {
+    config: TowerOptimizerConfig,
 }
 
 /// What a rule keeps for one tensor.
 #[derive(Record, Clone)]
-pub enum TowerRuleState<B: Backend, const D: usize> {
-    /// Of Adam.
-    Adam(AdamState<B, D>),
-    /// Of AdamW.
-    AdamW(AdamWState<B, D>),
-    /// Of SGD.
-    Sgd(SgdState<B, D>),
+pub struct TowerRuleState<B: Backend, const D: usize> {
+    /// Steps done.
+    pub steps: usize,
+    /// The velocity of SGD, or the two moments of Adam.
+    pub moments: Vec<Tensor<B, D>>,
 }
 
 impl TowerOptimizerConfig {
     /// Builds the rule.
-    pub fn build<B: Backend>(&self) -> TowerRule<B> {
-        let penalty = |decay: f64| (decay > 0.0).then(|| WeightDecayConfig::new(decay as f32));
-        match *self {
+    pub fn build(&self) -> TowerRule {
+        TowerRule { config: *self }
+    }
+
+    fn update(&self, learning_rate: f64, step: u64) -> WeightUpdate {
+        let adam = |beta_1, beta_2, epsilon| WeightRule::Adam { beta_1, beta_2, epsilon, step };
+        let (rule, l2, decay) = match *self {
             Self::Adam { beta_1, beta_2, epsilon, weight_decay } => {
-                let config = AdamConfig::new().with_beta_1(beta_1 as f32).with_beta_2(beta_2 as f32);
-                let config = config.with_epsilon(epsilon as f32).with_weight_decay(penalty(weight_decay));
-                TowerRule::Adam(config.build())
+                (adam(beta_1, beta_2, epsilon), weight_decay, 0.0)
             }
             Self::AdamW { beta_1, beta_2, epsilon, weight_decay } => {
-                let config = AdamWConfig::new().with_beta_1(beta_1 as f32).with_beta_2(beta_2 as f32);
-                let config = config.with_epsilon(epsilon as f32).with_weight_decay(weight_decay as f32);
-                TowerRule::AdamW(config.build())
+                (adam(beta_1, beta_2, epsilon), 0.0, weight_decay)
             }
-            Self::Sgd { momentum, weight_decay } => {
-                let momentum = (momentum > 0.0)
-                    .then(|| MomentumConfig::new().with_momentum(momentum).with_dampening(0.0));
-                let config =
-                    SgdConfig::new().with_momentum(momentum).with_weight_decay(penalty(weight_decay));
-                TowerRule::Sgd(config.build())
-            }
-        }
+            Self::Sgd { momentum, weight_decay } => (WeightRule::Sgd { momentum }, weight_decay, 0.0),
+        };
+        WeightUpdate { rule, learning_rate, l2, decay }
     }
 }
 
-impl<B: Backend> SimpleOptimizer<B> for TowerRule<B> {
+impl<B: EsmmBackend> SimpleOptimizer<B> for TowerRule {
     type State<const D: usize> = TowerRuleState<B, D>;
 
     fn step<const D: usize>(
@@ -108,60 +93,49 @@ impl<B: Backend> SimpleOptimizer<B> for TowerRule<B> {
         grad: Tensor<B, D>,
         state: Option<Self::State<D>>,
     ) -> (Tensor<B, D>, Option<Self::State<D>>) {
-        match self {
-            Self::Adam(rule) => {
-                let state =
-                    state.and_then(
-                        |state| {
-                            if let TowerRuleState::Adam(state) = state { Some(state) } else { None }
-                        },
-                    );
-                let (tensor, state) = rule.step(lr, tensor, grad, state);
-                (tensor, state.map(TowerRuleState::Adam))
-            }
-            Self::AdamW(rule) => {
-                let state =
-                    state.and_then(
-                        |state| {
-                            if let TowerRuleState::AdamW(state) = state { Some(state) } else { None }
-                        },
-                    );
-                let (tensor, state) = rule.step(lr, tensor, grad, state);
-                (tensor, state.map(TowerRuleState::AdamW))
-            }
-            Self::Sgd(rule) => {
-                let state =
-                    state.and_then(
-                        |state| {
-                            if let TowerRuleState::Sgd(state) = state { Some(state) } else { None }
-                        },
-                    );
-                let (tensor, state) = rule.step(lr, tensor, grad, state);
-                (tensor, state.map(TowerRuleState::Sgd))
-            }
-        }
+        let steps = state.as_ref().map_or(0, |state| state.steps) + 1;
+        let update = self.config.update(lr, steps as u64);
+        let moments =
+            state.map_or_else(|| vec![tensor.zeros_like(); update.rule.num_moments()], |state| state.moments);
+        let state = WeightState::<B> {
+            weight: primitive(tensor),
+            moments: moments.into_iter().map(primitive).collect(),
+        };
+        let state = B::update_weights(state, primitive(grad), update);
+        let moments = state.moments.into_iter().map(float).collect();
+        (float(state.weight), Some(TowerRuleState { steps, moments }))
     }
 
     fn to_device<const D: usize>(state: Self::State<D>, device: &B::Device) -> Self::State<D> {
-        match state {
-            TowerRuleState::Adam(state) => {
-                TowerRuleState::Adam(<Adam as SimpleOptimizer<B>>::to_device(state, device))
-            }
-            TowerRuleState::AdamW(state) => {
-                TowerRuleState::AdamW(<AdamW as SimpleOptimizer<B>>::to_device(state, device))
-            }
-            TowerRuleState::Sgd(state) => TowerRuleState::Sgd(Sgd::<B>::to_device(state, device)),
-        }
+        let moments = state.moments.into_iter().map(|moment| moment.to_device(device)).collect();
+        TowerRuleState { moments, ..state }
     }
 }
 
-type Adaptor<M, B> = OptimizerAdaptor<TowerRule<<B as AutodiffBackend>::InnerBackend>, M, B>;
+fn primitive<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> B::FloatTensorPrimitive {
+    tensor.into_primitive().tensor()
+}
+
+fn float<B: Backend, const D: usize>(primitive: B::FloatTensorPrimitive) -> Tensor<B, D> {
+    Tensor::from_primitive(TensorPrimitive::Float(primitive))
+}
+
+type Adaptor<M, B> = OptimizerAdaptor<TowerRule, M, B>;
 
 /// An optimizer with a second handle: Burn's Learner owns one and hides it, checkpoints read the other.
 #[derive(Clone)]
-pub struct SharedOptimizer<M: AutodiffModule<B>, B: AutodiffBackend>(Arc<Mutex<Adaptor<M, B>>>);
+pub struct SharedOptimizer<M, B>(Arc<Mutex<Adaptor<M, B>>>)
+where
+    M: AutodiffModule<B>,
+    B: AutodiffBackend,
+    B::InnerBackend: EsmmBackend;
 
-impl<M: AutodiffModule<B>, B: AutodiffBackend> SharedOptimizer<M, B> {
+impl<M, B> SharedOptimizer<M, B>
+where
+    M: AutodiffModule<B>,
+    B: AutodiffBackend,
+    B::InnerBackend: EsmmBackend,
+{
     /// Builds the optimizer.
     pub fn new(config: &TowerOptimizerConfig) -> Self {
         Self(Arc::new(Mutex::new(OptimizerAdaptor::from(config.build()))))
@@ -172,7 +146,12 @@ impl<M: AutodiffModule<B>, B: AutodiffBackend> SharedOptimizer<M, B> {
     }
 }
 
-impl<M: AutodiffModule<B>, B: AutodiffBackend> Optimizer<M, B> for SharedOptimizer<M, B> {
+impl<M, B> Optimizer<M, B> for SharedOptimizer<M, B>
+where
+    M: AutodiffModule<B>,
+    B: AutodiffBackend,
+    B::InnerBackend: EsmmBackend,
+{
     type Record = <Adaptor<M, B> as Optimizer<M, B>>::Record;
 
     fn step(&mut self, lr: f64, module: M, grads: GradientsParams) -> M {

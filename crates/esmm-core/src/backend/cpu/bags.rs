@@ -6,7 +6,7 @@ use std::ops::Range;
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::work::{chunk_rows, pieces, written};
+use super::work::{AHEAD, ROWS, prefetch, written};
 
 /// Entries that make a task of the backward pass worth its start.
 const ENTRIES: usize = 1024;
@@ -42,16 +42,19 @@ impl Bags<'_> {
     /// The pooled rows of all copies of the table, `[T, B, F * D + V]`.
     pub(super) fn pool(&self, table: &[f32], dim: usize) -> Vec<f32> {
         let (tables, width) = (self.tables, self.width(dim));
-        let len = tables * self.rows * width;
+        // Rows with many entries make smaller tasks; each bag is summed by itself, so the cut does not show.
+        let task_rows = (ENTRIES * 8 * self.rows / self.slots.len().max(1)).clamp(1, ROWS);
         let fill = |out: &mut [MaybeUninit<f32>]| {
-            let tasks = pieces(out, tables, width).into_iter().zip(table.chunks(table.len() / tables));
-            let tasks = tasks.flat_map(|(chunks, table)| {
-                chunks.into_iter().enumerate().map(move |(chunk, out)| (table, chunk, out))
+            let copies = out.chunks_mut((self.rows * width).max(1)).zip(table.chunks(table.len() / tables));
+            let tasks = copies.flat_map(|(out, table)| {
+                let tasks = out.chunks_mut(task_rows * width).enumerate();
+                tasks.map(move |(task, out)| (table, task * task_rows, out))
             });
-            tasks.collect::<Vec<_>>().into_par_iter().for_each(|(table, chunk, out)| {
-                self.pool_rows(table, dim, chunk_rows(chunk, self.rows), out);
+            tasks.collect::<Vec<_>>().into_par_iter().for_each(|(table, start, out)| {
+                self.pool_rows(table, dim, start..self.rows.min(start + task_rows), out);
             });
         };
+        let len = tables * self.rows * width;
         // SAFETY: the pieces are all of `out`, and `pool_rows` writes all of each.
         unsafe { written(len, fill) }.0
     }
@@ -67,10 +70,14 @@ impl Bags<'_> {
         let (width, sparse, num_dense) = (self.width(dim), self.num_sparse * dim, self.num_dense());
         match self.bags {
             None => {
-                let rows_out = out.chunks_exact_mut(width.max(1));
-                for (row, out) in rows.clone().zip(rows_out) {
-                    let slots = &self.slots[row * self.num_sparse..][..self.num_sparse];
+                let slots = &self.slots[rows.start * self.num_sparse..rows.end * self.num_sparse];
+                let mut ahead = slots.iter().skip(AHEAD);
+                let slots = slots.chunks_exact(self.num_sparse.max(1));
+                for (slots, out) in slots.zip(out.chunks_exact_mut(width.max(1))) {
                     for (&slot, bag) in slots.iter().zip(out[..sparse].chunks_exact_mut(dim)) {
+                        if let Some(&slot) = ahead.next() {
+                            prefetch(table, slot as usize * dim, dim);
+                        }
                         bag.write_copy_of_slice(&table[slot as usize * dim..][..dim]);
                     }
                 }
@@ -117,6 +124,13 @@ impl Bags<'_> {
         // SAFETY: the ranges cover all rows of each table, and each task clears its rows first.
         unsafe { written(tables * num_rows * dim, fill) }.0
     }
+
+    /// Adds the gradient with respect to the rows of the table to `out`.
+    pub(super) fn add_backward(&self, grad: &[f32], dim: usize, out: &mut [f32]) {
+        let num_rows = out.len() / (self.tables * dim);
+        let grads = self.pool_backward(grad, num_rows, dim);
+        out.iter_mut().zip(grads).for_each(|(out, grad)| *out += grad);
+    }
 }
 
 /// Adds the weighted rows of `entries` to their bags; `out` begins with the row of the first entry's chunk.
@@ -132,6 +146,9 @@ fn sum_bags(
 ) {
     let width = bags.width(dim);
     for entry in entries {
+        if let Some(&slot) = bags.slots.get(entry + AHEAD) {
+            prefetch(table, slot as usize * dim, dim);
+        }
         let bag = segments[entry] as usize - first_row * bags.num_sparse;
         let start = bag / bags.num_sparse * width + bag % bags.num_sparse * dim;
         let source = &table[bags.slots[entry] as usize * dim..][..dim];

@@ -1,4 +1,4 @@
-//! The loss of the funnel and its gradient, row by row: the formulas are those of `funnel.rs` in the crate's root.
+//! The loss of the funnel, its gradient and its probabilities, row by row: the formulas are those of `funnel.rs` in the crate's root.
 
 use std::f32::consts::LN_2;
 
@@ -32,6 +32,44 @@ pub(super) fn loss_backward(logits: &[f32], reached: &[f32], grad: &[f32]) -> Ve
         }
     });
     out
+}
+
+/// `log P` and `log(1 - P)` of each stage, `[B, K]`.
+pub(super) fn logs(logits: &[f32], stages: usize) -> [Vec<f32>; 2] {
+    let (mut reach, mut not_reach) = (vec![0.0; logits.len()], vec![0.0; logits.len()]);
+    let outs = reach.par_chunks_mut(ROWS * stages).zip(not_reach.par_chunks_mut(ROWS * stages));
+    logits.par_chunks(ROWS * stages).zip(outs).for_each(|(logits, (reach, not_reach))| {
+        let mut stage_logs = vec![Stage::default(); stages];
+        let outs = reach.chunks_exact_mut(stages).zip(not_reach.chunks_exact_mut(stages));
+        for (logits, (reach, not_reach)) in logits.chunks_exact(stages).zip(outs) {
+            walk(logits, &mut stage_logs);
+            for ((stage, reach), not_reach) in stage_logs.iter().zip(reach).zip(not_reach) {
+                (*reach, *not_reach) = (stage.log_reach, stage.log_not_reach);
+            }
+        }
+    });
+    [reach, not_reach]
+}
+
+/// Probabilities of the first two stages and their product, `[B]` each.
+pub(super) fn probs(logits: &[f32], stages: usize) -> [Vec<f32>; 3] {
+    let rows = logits.len() / stages;
+    let [mut ctr, mut cvr, mut ctcvr] = [(); 3].map(|()| vec![0.0; rows]);
+    let outs = ctr.par_chunks_mut(ROWS).zip(cvr.par_chunks_mut(ROWS)).zip(ctcvr.par_chunks_mut(ROWS));
+    logits.par_chunks(ROWS * stages).zip(outs).for_each(|(logits, ((ctr, cvr), ctcvr))| {
+        let outs = ctr.iter_mut().zip(cvr).zip(ctcvr);
+        for (logits, ((ctr, cvr), ctcvr)) in logits.chunks_exact(stages).zip(outs) {
+            (*ctr, *cvr) = (sigmoid(logits[0]), sigmoid(logits[1]));
+            *ctcvr = *ctr * *cvr;
+        }
+    });
+    [ctr, cvr, ctcvr]
+}
+
+/// Without overflow, and with all digits at both ends.
+fn sigmoid(x: f32) -> f32 {
+    let tail = (-x.abs()).exp();
+    (if x < 0.0 { tail } else { 1.0 }) / (1.0 + tail)
 }
 
 /// What one row knows at a stage.

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use super::bags::Bags;
 use super::block::slope_of;
 use super::product::{Matrix, product};
+use super::shared::{Addend, add_to_rows};
 use super::work::{ROWS, chunk_rows, written};
 use crate::tower::Activation;
 
@@ -23,12 +24,13 @@ pub(super) struct Layer<'a> {
     pub(super) slope: &'a [f32],
 }
 
-/// Logits `[B, K]` of `towers` towers.
+/// Logits `[B, K]` of `towers` towers; rows add `addends` to the product of the first layer.
 pub(super) fn logits(
     table: &[f32],
     dim: usize,
     bags: &Bags<'_>,
     layers: &[Layer<'_>],
+    addends: &[Addend<'_>],
     towers: usize,
 ) -> Vec<f32> {
     let fill = |out: &mut [MaybeUninit<f32>]| {
@@ -43,7 +45,9 @@ pub(super) fn logits(
                 let readers = if bags.tables == 1 { 0..towers } else { index..index + 1 };
                 for tower in readers {
                     let buffers = [&mut scratch.from, &mut scratch.to];
-                    let logits = run_tower(input, rows.len(), layers, tower, buffers);
+                    let addends = addends.iter().map(|addend| addend.of(tower, towers, rows.clone()));
+                    let addends: Vec<_> = addends.collect();
+                    let logits = run_tower(input, rows.len(), layers, &addends, tower, buffers);
                     for (row, logit) in logits.iter().enumerate() {
                         out[row * towers + tower].write(*logit);
                     }
@@ -76,6 +80,7 @@ fn run_tower<'b>(
     input: &[f32],
     rows: usize,
     layers: &[Layer<'_>],
+    addends: &[(&[f32], &[u32])],
     tower: usize,
     [mut from, mut to]: [&'b mut Vec<MaybeUninit<f32>>; 2],
 ) -> &'b [f32] {
@@ -87,7 +92,8 @@ fn run_tower<'b>(
             _ => unsafe { from[..len].assume_init_ref() },
         };
         len = rows * layer.outputs;
-        layer.run(input, rows, tower, Scratch::sized(to, len));
+        let addends = if index == 0 { addends } else { &[] };
+        layer.run(input, rows, addends, tower, Scratch::sized(to, len));
         std::mem::swap(&mut from, &mut to);
     }
     // SAFETY: the last layer wrote `len` elements into the buffer that was swapped to `from`.
@@ -96,12 +102,22 @@ fn run_tower<'b>(
 
 impl Layer<'_> {
     /// Writes every element of `out`.
-    fn run(&self, input: &[f32], rows: usize, tower: usize, out: &mut [MaybeUninit<f32>]) {
+    fn run(
+        &self,
+        input: &[f32],
+        rows: usize,
+        addends: &[(&[f32], &[u32])],
+        tower: usize,
+        out: &mut [MaybeUninit<f32>],
+    ) {
         let len = self.inputs * self.outputs;
         let weight = Matrix::new(&self.weight[tower * len..][..len], self.inputs, self.outputs);
         product(Matrix::new(input, rows, self.inputs), weight, out);
         // SAFETY: `product` wrote every element.
         let out = unsafe { out.assume_init_mut() };
+        if !addends.is_empty() {
+            add_to_rows(out, &vec![0.0; self.outputs], addends);
+        }
         let own = |all: &'_ [f32]| -> Vec<f32> { all[tower * self.outputs..][..self.outputs].to_vec() };
         let scale = self.scale.map_or_else(|| vec![1.0; self.outputs], own);
         let shift = own(self.shift);

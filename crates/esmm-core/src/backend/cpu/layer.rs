@@ -2,12 +2,12 @@
 
 use std::mem::MaybeUninit;
 
-use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::block::{self, Block};
 use super::moments::{self, Moments};
 use super::product::{Matrix, product};
+use super::shared::{Addend, add_to_rows};
 use super::work::{chunk_rows, pieces, written};
 use crate::backend::LayerSpec;
 
@@ -31,6 +31,8 @@ pub(super) struct Layer<'a> {
     pub(super) gamma: &'a [f32],
     pub(super) beta: &'a [f32],
     pub(super) slope: &'a [f32],
+    /// What rows add to their product.
+    pub(super) addends: &'a [Addend<'a>],
 }
 
 /// What the forward pass gives.
@@ -71,7 +73,9 @@ impl<'a> Layer<'a> {
         // SAFETY: `product` wrote every element.
         let out = unsafe { out.assume_init_mut() };
         let bias = &self.bias[tower * self.outputs..][..self.outputs];
-        add_to_rows(out, bias);
+        let rows = chunk_rows(chunk, self.rows);
+        let addends = self.addends.iter().map(|addend| addend.of(tower, self.towers, rows.clone()));
+        add_to_rows(out, bias, &addends.collect::<Vec<_>>());
         self.spec.batch_norm.then(|| moments::of_columns(out, self.outputs))
     }
 
@@ -129,15 +133,5 @@ impl<'a> Layer<'a> {
     pub(super) fn tower_weight(&self, tower: usize) -> Matrix<'a> {
         let len = self.inputs * self.outputs;
         Matrix::new(&self.weight[tower * len..][..len], self.inputs, self.outputs)
-    }
-}
-
-/// Adds `values` to every row.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi2+fma", "x86_64+avx2+bmi2+fma"))]
-fn add_to_rows(rows: &mut [f32], values: &[f32]) {
-    for row in rows.chunks_exact_mut(values.len()) {
-        for (to, value) in row.iter_mut().zip(values) {
-            *to += value;
-        }
     }
 }

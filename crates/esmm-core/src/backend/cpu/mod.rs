@@ -1,7 +1,10 @@
 //! Kernels on slices, for the backends whose tensors lie in host memory.
 //!
-//! * `tensor.rs`, `ndarray.rs`, `flex.rs`: from tensors to slices and back; `ops.rs`: the operations on tensors.
-//! * `bags.rs`, `layer.rs`, `layer_backward.rs`, `infer.rs`, `funnel.rs`, `rows.rs`: the kernels.
+//! * `tensor.rs`, `ndarray.rs`, `flex.rs`: from tensors to slices and back; `ops.rs`, `ops_pooled.rs`: the operations
+//!   on tensors.
+//! * `bags.rs`, `layer.rs`, `layer_backward.rs`, `pooled.rs`, `infer.rs`, `funnel.rs`, `rows.rs`, `weights.rs`: the
+//!   kernels.
+//! * `parts.rs`, `shared.rs`: what many rows of a batch have in common, multiplied once.
 //! * `block.rs`, `moments.rs`, `dropout.rs`, `product.rs`: their inner loops; `work.rs`: how work and memory are cut.
 //!
 //! Work is cut into tasks by the shapes alone and partial sums are joined in a fixed order: results do not depend on
@@ -42,12 +45,45 @@ macro_rules! run_on_cpu_kernels {
                 ops::tower_layer_backward::<Self>(input, saved, grad, spec)
             }
 
+            fn pooled_layer(input: PooledInput<Self>, spec: LayerSpec) -> PooledOutput<Self> {
+                ops_pooled::pooled_layer::<Self>(input, spec)
+            }
+
+            fn pooled_layer_backward(
+                input: PooledInput<Self>,
+                saved: PooledSaved<Self>,
+                grad: FloatTensor<Self>,
+                spec: LayerSpec,
+            ) -> PooledGrads<Self> {
+                ops_pooled::pooled_layer_backward::<Self>(input, saved, grad, spec)
+            }
+
+            fn fold_norm(norm: NormInput<Self>, epsilon: f64) -> [FloatTensor<Self>; 2] {
+                ops::fold_norm::<Self>(norm, epsilon)
+            }
+
             fn infer_logits(
                 table: FloatTensor<Self>,
                 plan: BagPlan<Self>,
                 layers: Vec<InferenceLayer<Self>>,
             ) -> FloatTensor<Self> {
                 ops::infer_logits::<Self>(table, plan, layers)
+            }
+
+            fn infer_pooled_logits(
+                table: FloatTensor<Self>,
+                plan: InputPlan<Self>,
+                layers: Vec<InferenceLayer<Self>>,
+            ) -> FloatTensor<Self> {
+                ops_pooled::infer_pooled_logits::<Self>(table, plan, layers)
+            }
+
+            fn funnel_logs(logits: FloatTensor<Self>) -> [FloatTensor<Self>; 2] {
+                ops::funnel_logs::<Self>(logits)
+            }
+
+            fn funnel_probs(logits: FloatTensor<Self>) -> [FloatTensor<Self>; 3] {
+                ops::funnel_probs::<Self>(logits)
             }
 
             fn funnel_loss(logits: FloatTensor<Self>, reached: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -78,6 +114,14 @@ macro_rules! run_on_cpu_kernels {
             fn fill_values(tensor: FloatTensor<Self>, fill: &mut dyn FnMut(&mut [f32])) -> FloatTensor<Self> {
                 ops::fill_values::<Self>(tensor, fill)
             }
+
+            fn update_weights(
+                state: WeightState<Self>,
+                grad: FloatTensor<Self>,
+                update: WeightUpdate,
+            ) -> WeightState<Self> {
+                ops::update_weights::<Self>(state, grad, update)
+            }
         }
     };
 }
@@ -95,7 +139,12 @@ mod moments;
 #[cfg(feature = "ndarray")]
 mod ndarray;
 mod ops;
+mod ops_pooled;
+mod parts;
+mod pooled;
 mod product;
 mod rows;
+mod shared;
 mod tensor;
+mod weights;
 mod work;

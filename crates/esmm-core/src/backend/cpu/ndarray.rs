@@ -4,10 +4,12 @@ use burn::tensor::ops::{FloatTensor, IntTensor};
 use burn::tensor::{TensorData, TensorMetadata};
 use burn_ndarray::{NdArray, NdArrayTensor};
 
-use super::ops;
 use super::tensor::{HostBackend, index};
+use super::{ops, ops_pooled};
 use crate::backend::{
-    BagPlan, InferenceLayer, LayerGrads, LayerInput, LayerOutput, LayerSaved, LayerSpec, RowState, RowUpdate,
+    BagPlan, InferenceLayer, InputPlan, LayerGrads, LayerInput, LayerOutput, LayerSaved, LayerSpec,
+    NormInput, PooledGrads, PooledInput, PooledOutput, PooledSaved, RowState, RowUpdate, WeightState,
+    WeightUpdate,
 };
 
 impl HostBackend for NdArray {

@@ -3,19 +3,19 @@
 use burn::tensor::ops::{FloatTensor, IntTensor};
 
 use super::bags::Bags;
-use super::layer::Layer;
+use super::layer::{Layer, LayerResult};
 use super::layer_backward::Saved;
 use super::tensor::{Host, HostBackend, all_f32};
-use super::{funnel, infer, rows};
+use super::{funnel, ops_pooled, rows, weights};
 use crate::backend::{
-    BagPlan, InferenceLayer, LayerGrads, LayerInput, LayerOutput, LayerSaved, LayerSpec, RowState, RowUpdate,
-    reference,
+    BagPlan, EsmmBackend, InferenceLayer, InputPlan, LayerGrads, LayerInput, LayerOutput, LayerSaved,
+    LayerSpec, NormInput, RowState, RowUpdate, WeightState, WeightUpdate, reference,
 };
 
 /// A [`BagPlan`] in host memory.
-struct HostPlan<B: HostBackend> {
-    tables: usize,
-    rows: usize,
+pub(super) struct HostPlan<B: HostBackend> {
+    pub(super) tables: usize,
+    pub(super) rows: usize,
     num_sparse: usize,
     slots: Vec<u32>,
     bags: Option<(Vec<u32>, Host<B>)>,
@@ -23,7 +23,7 @@ struct HostPlan<B: HostBackend> {
 }
 
 impl<B: HostBackend> HostPlan<B> {
-    fn new(plan: BagPlan<B>) -> Self {
+    pub(super) fn new(plan: BagPlan<B>) -> Self {
         Self {
             tables: plan.tables,
             rows: plan.rows,
@@ -34,7 +34,7 @@ impl<B: HostBackend> HostPlan<B> {
         }
     }
 
-    fn bags(&self) -> Bags<'_> {
+    pub(super) fn bags(&self) -> Bags<'_> {
         Bags {
             tables: self.tables,
             rows: self.rows,
@@ -46,7 +46,7 @@ impl<B: HostBackend> HostPlan<B> {
     }
 }
 
-fn plan_is_f32<B: HostBackend>(plan: &BagPlan<B>) -> bool {
+pub(super) fn plan_is_f32<B: HostBackend>(plan: &BagPlan<B>) -> bool {
     let weights = plan.bags.iter().map(|(_, weights)| weights);
     all_f32::<B>(&weights.chain(&plan.dense).collect::<Vec<_>>())
 }
@@ -120,6 +120,7 @@ impl<B: HostBackend> HostLayer<B> {
             gamma: self.gamma.values(),
             beta: self.beta.values(),
             slope: self.slope.values(),
+            addends: &[],
         }
     }
 }
@@ -135,9 +136,13 @@ pub(super) fn tower_layer<B: HostBackend>(input: LayerInput<B>, spec: LayerSpec)
     }
     let input = HostLayer::<B>::new(input);
     let layer = input.layer(spec);
-    let result = layer.forward();
+    layer_output(&layer, layer.forward())
+}
+
+/// The result of a layer as tensors.
+pub(super) fn layer_output<B: HostBackend>(layer: &Layer<'_>, result: LayerResult) -> LayerOutput<B> {
     let shape = [layer.towers, layer.rows, layer.outputs];
-    let columns: &[usize] = if spec.batch_norm { &[layer.towers, layer.outputs] } else { &[1, 1] };
+    let columns: &[usize] = if layer.spec.batch_norm { &[layer.towers, layer.outputs] } else { &[1, 1] };
     let hidden = B::tensor(result.hidden, &shape);
     let output = result.output.map_or_else(|| hidden.clone(), |output| B::tensor(output, &shape));
     let (mean, variance) = (B::tensor(result.mean, columns), B::tensor(result.variance, columns));
@@ -171,37 +176,42 @@ pub(super) fn tower_layer_backward<B: HostBackend>(
     }
 }
 
-pub(super) fn infer_logits<B: HostBackend>(
+pub(super) fn infer_logits<B: HostBackend + EsmmBackend>(
     table: FloatTensor<B>,
     plan: BagPlan<B>,
     layers: Vec<InferenceLayer<B>>,
 ) -> FloatTensor<B> {
-    let is_f32 = |layer: &InferenceLayer<B>| {
-        all_f32::<B>(&[&layer.weight, &layer.shift, &layer.slope])
-            && all_f32::<B>(&Vec::from_iter(&layer.scale))
-    };
-    if !(all_f32::<B>(&[&table]) && plan_is_f32(&plan) && layers.iter().all(is_f32)) {
-        return reference::infer_logits::<B>(table, plan, layers);
+    ops_pooled::infer_pooled_logits(table, InputPlan { own: plan, groups: None }, layers)
+}
+
+pub(super) fn fold_norm<B: HostBackend>(norm: NormInput<B>, epsilon: f64) -> [FloatTensor<B>; 2] {
+    let NormInput { bias, gamma, beta, mean, variance } = &norm;
+    if !all_f32::<B>(&[bias, gamma, beta, mean, variance]) {
+        return reference::fold_norm::<B>(norm, epsilon);
     }
-    let (table, plan) = (Host::<B>::new(table), HostPlan::new(plan));
-    let host = |layer: InferenceLayer<B>| {
-        let [weight, shift, slope] = [layer.weight, layer.shift, layer.slope].map(Host::<B>::new);
-        (weight, layer.scale.map(Host::<B>::new), shift, layer.activation, slope)
-    };
-    let layers: Vec<_> = layers.into_iter().map(host).collect();
-    let slices = layers.iter().map(|(weight, scale, shift, activation, slope)| infer::Layer {
-        inputs: weight.shape[1],
-        outputs: weight.shape[2],
-        weight: weight.values(),
-        scale: scale.as_ref().map(Host::values),
-        shift: shift.values(),
-        activation: *activation,
-        slope: slope.values(),
-    });
-    let towers = layers.first().map_or(1, |(weight, ..)| weight.shape[0]);
-    let slices: Vec<_> = slices.collect();
-    let logits = infer::logits(table.values(), table.shape[1], &plan.bags(), &slices, towers);
-    B::tensor(logits, &[plan.rows, towers])
+    let NormInput { bias, gamma, beta, mean, variance } = norm;
+    let [bias, gamma, beta, mean, variance] = [bias, gamma, beta, mean, variance].map(Host::<B>::new);
+    let roots = variance.values().iter().map(|variance| (variance + epsilon as f32).sqrt());
+    let scale: Vec<f32> = gamma.values().iter().zip(roots).map(|(gamma, root)| gamma / root).collect();
+    let centred = bias.values().iter().zip(mean.values()).map(|(bias, mean)| bias - mean);
+    let shift = centred.zip(&scale).zip(beta.values()).map(|((x, scale), beta)| x * scale + beta).collect();
+    [scale, shift].map(|values| B::tensor(values, &gamma.shape))
+}
+
+pub(super) fn funnel_logs<B: HostBackend>(logits: FloatTensor<B>) -> [FloatTensor<B>; 2] {
+    if !all_f32::<B>(&[&logits]) {
+        return reference::funnel_logs::<B>(logits);
+    }
+    let logits = Host::<B>::new(logits);
+    funnel::logs(logits.values(), logits.shape[1]).map(|logs| B::tensor(logs, &logits.shape))
+}
+
+pub(super) fn funnel_probs<B: HostBackend>(logits: FloatTensor<B>) -> [FloatTensor<B>; 3] {
+    if !all_f32::<B>(&[&logits]) {
+        return reference::funnel_probs::<B>(logits);
+    }
+    let logits = Host::<B>::new(logits);
+    funnel::probs(logits.values(), logits.shape[1]).map(|probs| B::tensor(probs, &logits.shape[..1]))
 }
 
 pub(super) fn funnel_loss<B: HostBackend>(logits: FloatTensor<B>, reached: FloatTensor<B>) -> FloatTensor<B> {
@@ -265,4 +275,21 @@ pub(super) fn fill_values<B: HostBackend>(
     let mut host = Host::<B>::new(tensor);
     fill(host.values_mut());
     host.into_tensor()
+}
+
+pub(super) fn update_weights<B: HostBackend>(
+    state: WeightState<B>,
+    grad: FloatTensor<B>,
+    update: WeightUpdate,
+) -> WeightState<B> {
+    let tensors: Vec<_> = [&state.weight, &grad].into_iter().chain(&state.moments).collect();
+    if !all_f32::<B>(&tensors) {
+        return reference::update_weights::<B>(state, grad, update);
+    }
+    let (weight, grad) = (Host::<B>::new(state.weight), Host::<B>::new(grad));
+    let mut moments: Vec<_> = state.moments.into_iter().map(Host::<B>::new).collect();
+    let slices = moments.iter_mut().map(Host::values_mut).collect();
+    let next = weights::update(weight.values(), grad.values(), slices, &update);
+    let moments = moments.into_iter().map(Host::into_tensor).collect();
+    WeightState { weight: B::tensor(next, &weight.shape), moments }
 }

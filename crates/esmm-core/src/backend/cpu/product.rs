@@ -33,6 +33,14 @@ impl<'a> Matrix<'a> {
         Self { values: &self.values[first..], columns: range.len(), ..self }
     }
 
+    /// Some of its rows.
+    ///
+    /// # Panics
+    /// When it has no such rows.
+    pub(super) fn rows(self, range: Range<usize>) -> Self {
+        self.transposed().columns(range).transposed()
+    }
+
     /// Rows as columns.
     pub(super) fn transposed(self) -> Self {
         let (rows, columns) = (self.columns, self.rows);

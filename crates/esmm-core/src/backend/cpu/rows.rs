@@ -5,6 +5,7 @@ use std::ops::Range;
 use multiversion::multiversion;
 use rayon::prelude::*;
 
+use super::work::{AHEAD, prefetch};
 use crate::backend::{RowRule, RowUpdate};
 
 /// Touched rows that make a task worth its start.
@@ -39,7 +40,13 @@ pub(super) fn update(
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi2+fma", "x86_64+avx2+bmi2+fma"))]
 fn update_band(mut band: Band<'_>, widths: &[usize], rows: &[u32], grads: &[f32], step: Step) {
-    for (&row, grad) in rows.iter().zip(grads.chunks_exact(widths[0])) {
+    for (index, (&row, grad)) in rows.iter().zip(grads.chunks_exact(widths[0])).enumerate() {
+        let ahead = rows.get(index + AHEAD).map(|&row| row as usize);
+        if let Some(row) = ahead.filter(|row| band.range.contains(row)) {
+            for (table, width) in band.tables.iter().zip(widths) {
+                prefetch(table, (row - band.range.start) * width, *width);
+            }
+        }
         let row = row as usize;
         if band.range.contains(&row) {
             step.apply(&mut band.tables, widths, row - band.range.start, grad);
@@ -95,7 +102,8 @@ impl Step {
         match update.rule {
             RowRule::Sgd => Self::Sgd { rate, l2 },
             RowRule::RowWiseAdagrad { epsilon } => Self::Adagrad { rate, l2, epsilon: epsilon as f32 },
-            RowRule::LazyAdam { beta_1, beta_2, epsilon, step } => {
+            RowRule::LazyAdam { beta_1, beta_2, epsilon, step }
+            | RowRule::RowWiseAdam { beta_1, beta_2, epsilon, step } => {
                 let steps = step as f64;
                 let correction = (1.0 - beta_2.powf(steps)).sqrt() / (1.0 - beta_1.powf(steps));
                 Self::Adam {
@@ -127,6 +135,19 @@ impl Step {
                 let rate = rate / (sum.sqrt() + epsilon);
                 for (w, g) in weights.iter_mut().zip(grad) {
                     *w -= rate * (g + l2 * *w);
+                }
+            }
+            (Self::Adam { rate, l2, epsilon, take_1, take_2 }, [table, first, second, ..])
+                if widths[2] != dim =>
+            {
+                let weights = &mut table[row * dim..][..dim];
+                let squares = weights.iter().zip(grad).map(|(w, g)| (g + l2 * w) * (g + l2 * w)).sum::<f32>();
+                let second = &mut second[row * widths[2]];
+                *second += (squares / dim as f32 - *second) * take_2;
+                let rate = rate / (second.sqrt() + epsilon);
+                for ((w, g), m) in weights.iter_mut().zip(grad).zip(&mut first[row * dim..][..dim]) {
+                    *m += (g + l2 * *w - *m) * take_1;
+                    *w -= *m * rate;
                 }
             }
             (Self::Adam { rate, l2, epsilon, take_1, take_2 }, [table, first, second, ..]) => {

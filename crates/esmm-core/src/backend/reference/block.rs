@@ -1,10 +1,12 @@
 //! Batch norm, activation and dropout, forward and backward.
 
 use burn::tensor::backend::Backend;
+use burn::tensor::ops::FloatTensor;
 use burn::tensor::{Tensor, TensorData};
 
-use crate::backend::LayerSpec;
+use super::{float, primitive};
 use crate::backend::random::Dropout;
+use crate::backend::{LayerSpec, NormInput};
 use crate::tower::Activation;
 
 /// The tensors of what follows a product. Unused ones hold a single zero.
@@ -89,6 +91,14 @@ pub fn activate<B: Backend>(x: Tensor<B, 3>, slope: Tensor<B, 1>, activation: Ac
         }
         Activation::Prelu => x.clone().clamp_min(0.0) + x.clamp_max(0.0) * per_tower(slope),
     }
+}
+
+/// See [`EsmmBackend::fold_norm`](crate::EsmmBackend::fold_norm).
+pub fn fold_norm<B: Backend>(norm: NormInput<B>, epsilon: f64) -> [FloatTensor<B>; 2] {
+    let NormInput { bias, gamma, beta, mean, variance } = norm;
+    let scale = float::<B, 2>(gamma) / (float::<B, 2>(variance) + epsilon).sqrt();
+    let shift = (float::<B, 2>(bias) - float::<B, 2>(mean)) * scale.clone() + float::<B, 2>(beta);
+    [primitive(scale), primitive(shift)]
 }
 
 fn activate_backward<B: Backend>(

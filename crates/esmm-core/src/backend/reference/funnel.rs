@@ -1,4 +1,4 @@
-//! The loss of the funnel, forward and backward in closed form.
+//! The loss of the funnel, forward and backward in closed form, and its probabilities.
 
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
@@ -13,6 +13,24 @@ pub fn funnel_loss<B: Backend>(logits: FloatTensor<B>, reached: FloatTensor<B>) 
     let missed = reached.clone().neg() + 1.0;
     let losses = (reached * logs.log_reach + missed * logs.log_not_reach).neg().mean_dim(0);
     primitive(losses.squeeze_dim::<1>(0))
+}
+
+/// See [`EsmmBackend::funnel_logs`](crate::EsmmBackend::funnel_logs).
+pub fn funnel_logs<B: Backend>(logits: FloatTensor<B>) -> [FloatTensor<B>; 2] {
+    let logs = crate::funnel::reach_logs(float::<B, 2>(logits));
+    [primitive(logs.log_reach), primitive(logs.log_not_reach)]
+}
+
+/// See [`EsmmBackend::funnel_probs`](crate::EsmmBackend::funnel_probs).
+pub fn funnel_probs<B: Backend>(logits: FloatTensor<B>) -> [FloatTensor<B>; 3] {
+    let logits = float::<B, 2>(logits);
+    let rows = logits.dims()[0];
+    let log = |stage: usize| {
+        let logit: Tensor<B, 1> = logits.clone().slice([0..rows, stage..stage + 1]).reshape([-1]);
+        crate::funnel::log_sigmoid(logit)
+    };
+    let (ctr, cvr) = (log(0), log(1));
+    [ctr.clone().exp(), cvr.clone().exp(), (ctr + cvr).exp()].map(primitive)
 }
 
 /// See [`EsmmBackend::funnel_loss_backward`](crate::EsmmBackend::funnel_loss_backward).

@@ -15,8 +15,15 @@ pub fn infer_logits<B: Backend>(
     plan: BagPlan<B>,
     layers: Vec<InferenceLayer<B>>,
 ) -> FloatTensor<B> {
-    let input = float::<B, 3>(bag_pool::<B>(table, plan));
-    let logits = layers.into_iter().fold(input, apply);
+    apply_layers::<B>(bag_pool::<B>(table, plan), layers)
+}
+
+/// All layers on the pooled input, `[1 or K, B, I]` to `[B, K]`.
+pub(super) fn apply_layers<B: Backend>(
+    input: FloatTensor<B>,
+    layers: Vec<InferenceLayer<B>>,
+) -> FloatTensor<B> {
+    let logits = layers.into_iter().fold(float::<B, 3>(input), apply);
     primitive(logits.squeeze_dim::<2>(2).transpose())
 }
 

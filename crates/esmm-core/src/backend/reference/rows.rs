@@ -26,11 +26,17 @@ pub fn update_rows<B: Backend>(
             let accumulated = add_rows(&mut moments[0], &rows, |_| grads.clone().powi_scalar(2).mean_dim(1));
             grads * update.learning_rate / (accumulated.sqrt() + epsilon)
         }
-        RowRule::LazyAdam { beta_1, beta_2, epsilon, step } => {
+        RowRule::LazyAdam { beta_1, beta_2, epsilon, step }
+        | RowRule::RowWiseAdam { beta_1, beta_2, epsilon, step } => {
             let towards =
                 |target: Tensor<B, 2>, beta: f64| move |old: Tensor<B, 2>| (target - old) * (1.0 - beta);
             let first = add_rows(&mut moments[0], &rows, towards(grads.clone(), beta_1));
-            let second = add_rows(&mut moments[1], &rows, towards(grads.powi_scalar(2), beta_2));
+            let squares = grads.powi_scalar(2);
+            let squares = match update.rule {
+                RowRule::RowWiseAdam { .. } => squares.mean_dim(1),
+                _ => squares,
+            };
+            let second = add_rows(&mut moments[1], &rows, towards(squares, beta_2));
             let steps = step as f64;
             let rate = update.learning_rate * (1.0 - beta_2.powf(steps)).sqrt() / (1.0 - beta_1.powf(steps));
             first * rate / (second.sqrt() + epsilon)

@@ -33,7 +33,7 @@ impl Dataset {
         let part = self.take(rows);
         let sparse: Vec<SparseInput<'_>> = part.sparse.iter().map(SparseColumn::as_input).collect();
         let dense: Vec<&[f32]> = part.dense.iter().map(Vec::as_slice).collect();
-        let input = BatchInput { rows: part.rows, sparse: &sparse, dense: &dense };
+        let input = BatchInput { rows: part.rows, sparse: &sparse, dense: &dense, groups: None };
         let batch = match config.purpose {
             Purpose::Training { .. } => builder.build(input),
             Purpose::Scoring => builder.build_for_inference(input),

@@ -1,0 +1,243 @@
+//! The towers' input, cut into what rows have of their own and what many of them have in common.
+//!
+//! `x * W` is a sum over the features: `x_1 W_1 + x_2 W_2 + ...`. Where the rows of a batch hold only R different
+//! values of a part, R products and one addition a row do what B products do. That is so for features of groups, and
+//! for *narrow* features: single ids that lie among few rows of the table.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use super::bags::Bags;
+use crate::backend::SharedFeatures;
+
+/// The input of a batch in parts.
+pub(super) struct Parts<'a> {
+    own: OwnBags<'a>,
+    /// Columns of the input that the own bags and dense values fill, in their order.
+    pub(super) own_columns: Vec<Range<usize>>,
+    /// Narrow features.
+    pub(super) narrow: Vec<Narrow>,
+    /// Columns that groups fill.
+    pub(super) group_columns: Vec<Range<usize>>,
+}
+
+/// A feature whose ids lie among few rows of the table.
+pub(super) struct Narrow {
+    /// Its columns of the input.
+    pub(super) columns: Range<usize>,
+    /// The rows of the table.
+    pub(super) rows: Range<usize>,
+    /// Which of them each row of the batch reads, `[B]`, from 0.
+    pub(super) of_rows: Vec<u32>,
+}
+
+/// The bags of rows without those of narrow features.
+struct OwnBags<'a> {
+    all: Bags<'a>,
+    rest: Option<Rest>,
+}
+
+struct Rest {
+    num_sparse: usize,
+    slots: Vec<u32>,
+    bags: Option<(Vec<u32>, Vec<f32>)>,
+}
+
+impl<'a> Parts<'a> {
+    /// Cuts the input of `own` and, with groups, of the features that they share.
+    pub(super) fn new(own: Bags<'a>, groups: Option<&SharedFeatures>, dim: usize) -> Self {
+        let all_own = || SharedFeatures {
+            sparse: vec![false; own.num_sparse],
+            dense: vec![false; own.width(dim) - own.num_sparse * dim],
+        };
+        let features = groups.map_or_else(|| Cow::Owned(all_own()), Cow::Borrowed);
+        let ranges = narrow_ranges(&own, dim);
+        // Where the bag of each own feature stands in the model, before narrow ones are taken out.
+        let is_own = features.sparse.iter().enumerate().filter(|(_, is_shared)| !**is_shared);
+        let places: Vec<usize> = is_own.map(|(place, _)| place).collect();
+        let mut rest = features.as_ref().clone();
+        for (place, _) in places.iter().zip(&ranges).filter(|(_, range)| range.is_some()) {
+            rest.sparse[*place] = true;
+        }
+        let own_columns = rest.columns(false, dim);
+        let (rest, of_rows) = take_out(&own, &ranges);
+        let narrow = places.iter().zip(ranges).filter_map(|(place, rows)| Some((place * dim, rows?)));
+        let narrow = narrow.zip(of_rows).map(|((start, rows), of_rows)| {
+            let rows = rows.start as usize..rows.end as usize;
+            Narrow { columns: start..start + dim, rows, of_rows }
+        });
+        Self {
+            own: OwnBags { all: own, rest },
+            own_columns,
+            narrow: narrow.collect(),
+            group_columns: features.columns(true, dim),
+        }
+    }
+
+    /// The bags that rows have of their own.
+    pub(super) fn own(&self) -> Bags<'_> {
+        match &self.own.rest {
+            None => self.own.all,
+            Some(rest) => Bags {
+                num_sparse: rest.num_sparse,
+                slots: &rest.slots,
+                bags: rest.bags.as_ref().map(|(segments, weights)| (&segments[..], &weights[..])),
+                ..self.own.all
+            },
+        }
+    }
+}
+
+/// Most rows of a narrow feature: their products should stay in the cache.
+const NARROW: usize = 1024;
+
+/// Whether R products and an addition a row are less work than B products. An addition costs about as much as three
+/// columns of a product, and small products are slower than large ones.
+fn pays(rows: usize, batch: usize, dim: usize) -> bool {
+    rows <= NARROW && 3 * (rows * dim + 3 * batch) <= 2 * batch * dim
+}
+
+/// For each feature the rows of the table that its ids lie among, if it is narrow.
+fn narrow_ranges(bags: &Bags<'_>, dim: usize) -> Vec<Option<Range<u32>>> {
+    let features = bags.num_sparse;
+    let (mut low, mut high) = (vec![u32::MAX; features], vec![0; features]);
+    let mut singles = vec![0; features];
+    match bags.bags {
+        None => {
+            for slots in bags.slots.chunks_exact(features.max(1)) {
+                for ((low, high), &slot) in low.iter_mut().zip(&mut high).zip(slots) {
+                    (*low, *high) = (slot.min(*low), slot.max(*high));
+                }
+            }
+            singles.fill(bags.rows);
+        }
+        Some((segments, weights)) => {
+            let mut last = vec![u32::MAX; features];
+            for ((&bag, &weight), &slot) in segments.iter().zip(weights).zip(bags.slots) {
+                let feature = bag as usize % features;
+                (low[feature], high[feature]) = (slot.min(low[feature]), slot.max(high[feature]));
+                // Two ids in a bag, or a weight, can never be made up for.
+                let is_single = last[feature] != bag && weight == 1.0;
+                singles[feature] += if is_single { 1 } else { 2 * bags.rows };
+                last[feature] = bag;
+            }
+        }
+    }
+    let range = |feature: usize| {
+        let rows = low[feature]..high[feature] + 1;
+        (singles[feature] == bags.rows && pays(rows.len(), bags.rows, dim)).then_some(rows)
+    };
+    let mut ranges: Vec<_> = (0..features).map(range).collect();
+    // Something must be left to multiply.
+    if bags.dense.is_empty() && ranges.iter().all(Option::is_some) {
+        ranges[features - 1] = None;
+    }
+    ranges
+}
+
+/// The bags without narrow features, if there are any, and the row that each row of the batch reads of each of them.
+fn take_out(bags: &Bags<'_>, ranges: &[Option<Range<u32>>]) -> (Option<Rest>, Vec<Vec<u32>>) {
+    let narrow = ranges.iter().flatten().count();
+    if narrow == 0 {
+        return (None, Vec::new());
+    }
+    let mut of_rows: Vec<Vec<u32>> = vec![Vec::with_capacity(bags.rows); narrow];
+    let num_sparse = ranges.len() - narrow;
+    // Place among the narrow features, or among the others.
+    let (mut narrows, mut others) = (0.., 0..);
+    let places: Vec<Option<usize>> =
+        ranges.iter().map(|range| if range.is_some() { narrows.next() } else { others.next() }).collect();
+    let places: Vec<usize> = places.into_iter().flatten().collect();
+    let mut rest = Rest { num_sparse, slots: Vec::new(), bags: bags.bags.map(|_| (Vec::new(), Vec::new())) };
+    rest.slots.reserve(bags.slots.len());
+    let mut place = |feature: usize, slot: u32| match &ranges[feature] {
+        Some(range) => {
+            of_rows[places[feature]].push(slot - range.start);
+            false
+        }
+        None => {
+            rest.slots.push(slot);
+            true
+        }
+    };
+    match (bags.bags, &mut rest.bags) {
+        (Some((segments, weights)), Some((rest_segments, rest_weights))) => {
+            for ((&bag, &weight), &slot) in segments.iter().zip(weights).zip(bags.slots) {
+                let (row, feature) = (bag as usize / ranges.len(), bag as usize % ranges.len());
+                if place(feature, slot) {
+                    rest_segments.push((row * num_sparse + places[feature]) as u32);
+                    rest_weights.push(weight);
+                }
+            }
+        }
+        _ => {
+            for slots in bags.slots.chunks_exact(ranges.len()) {
+                slots.iter().enumerate().for_each(|(feature, &slot)| {
+                    place(feature, slot);
+                });
+            }
+        }
+    }
+    (Some(rest), of_rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROWS: usize = 100;
+    const DIM: usize = 16;
+
+    /// Feature 0 lies among rows 7 to 10, feature 1 among a thousand; feature 2 is as narrow as feature 0.
+    fn slots() -> Vec<u32> {
+        (0..ROWS as u32).flat_map(|row| [7 + row % 4, row * 10, 20 + row % 3]).collect()
+    }
+
+    #[test]
+    fn narrow_features_are_taken_out() {
+        let slots = slots();
+        let bags = Bags { tables: 1, rows: ROWS, num_sparse: 3, slots: &slots, bags: None, dense: &[] };
+        let parts = Parts::new(bags, None, DIM);
+        assert_eq!(parts.own_columns, std::slice::from_ref(&(16..32)));
+        let narrow: Vec<_> = parts.narrow.iter().map(|narrow| (&narrow.columns, &narrow.rows)).collect();
+        assert_eq!(narrow, [(&(0..16), &(7..11)), (&(32..48), &(20..23))]);
+        assert!(parts.narrow[0].of_rows.iter().copied().eq((0..100).map(|row| row % 4)));
+        assert_eq!(parts.own().num_sparse, 1);
+        assert!(parts.own().slots.iter().copied().eq((0..100).map(|row| row * 10)));
+    }
+
+    #[test]
+    fn weights_and_missing_ids_are_not_narrow() {
+        let slots = slots();
+        let segments: Vec<u32> = (0..slots.len() as u32).collect();
+        let mut weights = vec![1.0; slots.len()];
+        weights[6] = 0.5;
+        let mut with_bags = Bags {
+            tables: 1,
+            rows: ROWS,
+            num_sparse: 3,
+            slots: &slots,
+            bags: Some((&segments, &weights)),
+            dense: &[],
+        };
+        let parts = Parts::new(with_bags, None, DIM);
+        assert_eq!(parts.own_columns, std::slice::from_ref(&(0..32)));
+        let own = parts.own();
+        assert_eq!((own.num_sparse, &own.slots[..4]), (2, &[7, 0, 8, 10][..]));
+        let (segments, weights) = own.bags.unwrap_or_default();
+        assert_eq!((&segments[..4], &weights[..5]), (&[0, 1, 2, 3][..], &[1.0, 1.0, 1.0, 1.0, 0.5][..]));
+        // The last row has no id of feature 2.
+        let short: Vec<u32> = (0..slots.len() as u32 - 1).collect();
+        let ones = vec![1.0; short.len()];
+        with_bags.bags = Some((&short, &ones));
+        with_bags.slots = &slots[..short.len()];
+        assert_eq!(Parts::new(with_bags, None, DIM).own_columns, std::slice::from_ref(&(16..48)));
+    }
+
+    #[test]
+    fn something_is_left() {
+        let slots = vec![3; ROWS];
+        let bags = Bags { tables: 1, rows: ROWS, num_sparse: 1, slots: &slots, bags: None, dense: &[] };
+        assert!(Parts::new(bags, None, DIM).narrow.is_empty());
+    }
+}

@@ -1,0 +1,112 @@
+//! Updates of whole weights, in one pass.
+
+use std::mem::MaybeUninit;
+
+use multiversion::multiversion;
+use rayon::prelude::*;
+
+use super::work::written;
+use crate::backend::{WeightRule, WeightUpdate};
+
+/// Values of a task.
+const VALUES: usize = 1 << 14;
+
+/// The next weights; `moments` change in place.
+///
+/// # Panics
+/// When the rule keeps another number of moments.
+pub(super) fn update(
+    weight: &[f32],
+    grad: &[f32],
+    moments: Vec<&mut [f32]>,
+    update: &WeightUpdate,
+) -> Vec<f32> {
+    let step = Step::new(update);
+    assert_eq!(weight.len(), grad.len(), "values of a weight and of its gradient");
+    let fill = |out: &mut [MaybeUninit<f32>]| {
+        let values = out.par_chunks_mut(VALUES).zip(weight.par_chunks(VALUES)).zip(grad.par_chunks(VALUES));
+        let mut moments = moments.into_iter().map(|moment| moment.par_chunks_mut(VALUES));
+        match (moments.next(), moments.next()) {
+            (None, _) => values.for_each(|((out, w), g)| step.sgd(w, g, out)),
+            (Some(velocity), None) => {
+                values
+                    .zip(velocity)
+                    .for_each(|(((out, w), g), velocity)| momentum(step, w, g, velocity, out));
+            }
+            (Some(first), Some(second)) => values
+                .zip(first.zip(second))
+                .for_each(|(((out, w), g), (first, second))| adam(step, w, g, first, second, out)),
+        }
+    };
+    // SAFETY: the chunks are all of `out`, and each kind of step writes all of its chunk.
+    unsafe { written(weight.len(), fill) }.0
+}
+
+/// An update with its constants in f32.
+#[derive(Debug, Clone, Copy)]
+struct Step {
+    rate: f32,
+    l2: f32,
+    /// What a decay leaves of a weight.
+    keep: f32,
+    beta_1: f32,
+    beta_2: f32,
+    take_1: f32,
+    take_2: f32,
+    epsilon: f32,
+}
+
+impl Step {
+    fn new(update: &WeightUpdate) -> Self {
+        let (rate, keep) = (update.learning_rate, 1.0 - update.learning_rate * update.decay);
+        let (rate, beta_1, beta_2, epsilon) = match update.rule {
+            WeightRule::Sgd { momentum } => (rate, momentum, 0.0, 0.0),
+            WeightRule::Adam { beta_1, beta_2, epsilon, step } => {
+                let root = (1.0 - beta_2.powf(step as f64)).sqrt();
+                (rate * root / (1.0 - beta_1.powf(step as f64)), beta_1, beta_2, epsilon * root)
+            }
+        };
+        Self {
+            rate: rate as f32,
+            l2: update.l2 as f32,
+            keep: keep as f32,
+            beta_1: beta_1 as f32,
+            beta_2: beta_2 as f32,
+            take_1: (1.0 - beta_1) as f32,
+            take_2: (1.0 - beta_2) as f32,
+            epsilon: epsilon as f32,
+        }
+    }
+
+    fn sgd(self, weight: &[f32], grad: &[f32], out: &mut [MaybeUninit<f32>]) {
+        for ((out, w), g) in out.iter_mut().zip(weight).zip(grad) {
+            out.write(w * self.keep - (g + self.l2 * w) * self.rate);
+        }
+    }
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi2+fma", "x86_64+avx2+bmi2+fma"))]
+fn momentum(step: Step, weight: &[f32], grad: &[f32], velocity: &mut [f32], out: &mut [MaybeUninit<f32>]) {
+    for (((out, w), g), v) in out.iter_mut().zip(weight).zip(grad).zip(velocity) {
+        *v = *v * step.beta_1 + (g + step.l2 * w);
+        out.write(w * step.keep - *v * step.rate);
+    }
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi2+fma", "x86_64+avx2+bmi2+fma"))]
+fn adam(
+    step: Step,
+    weight: &[f32],
+    grad: &[f32],
+    first: &mut [f32],
+    second: &mut [f32],
+    out: &mut [MaybeUninit<f32>],
+) {
+    let moments = first.iter_mut().zip(second);
+    for (((out, w), g), (m, v)) in out.iter_mut().zip(weight).zip(grad).zip(moments) {
+        let g = g + step.l2 * w;
+        *m = *m * step.beta_1 + g * step.take_1;
+        *v = *v * step.beta_2 + g * g * step.take_2;
+        out.write(w * step.keep - *m * step.rate / (v.sqrt() + step.epsilon));
+    }
+}

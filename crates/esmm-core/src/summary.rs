@@ -211,7 +211,7 @@ mod tests {
             let summary = ModelSummary::with_bag_lengths(config, |_| 2.5);
             (summary.layers[0].flops, summary.layers[0].row_bytes)
         };
-        assert_eq!(cost(&config), (20, 4 * (2.5 * 5.0) as u64));
+        assert_eq!(cost(&config), (20, (4.0 * 2.5 * 5.0) as u64));
         config.shared_embeddings = false;
         assert_eq!(cost(&config), (40, (4.0 * 2.5 * 9.0) as u64));
     }

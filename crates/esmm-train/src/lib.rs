@@ -24,7 +24,6 @@
 //! ```
 #![forbid(unsafe_code)]
 
-pub mod aliccp;
 pub mod checkpoint;
 pub mod config;
 mod dashboard;

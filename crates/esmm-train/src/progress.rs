@@ -77,8 +77,8 @@ struct ProgressLines {
     since: Instant,
     losses: Vec<ShownMetric>,
     areas: Vec<ShownMetric>,
-    /// The last complete validation.
-    valid: Option<String>,
+    /// The last complete validation, in full and compact.
+    valid: Option<[String; 2]>,
     left: TimeLeft,
 }
 
@@ -95,10 +95,15 @@ impl ShownMetric {
         Self { id: None, name: name.to_owned(), label, value: String::new() }
     }
 
-    fn all(metrics: &[Self]) -> Option<String> {
+    /// `ctr 0.7452, cvr 0.7706`, or the values alone where there is no room.
+    fn all(metrics: &[Self], compact: bool) -> Option<String> {
         let seen = metrics.iter().filter(|metric| !metric.value.is_empty());
-        let values: Vec<String> = seen.map(|metric| format!("{} {}", metric.label, metric.value)).collect();
-        (!values.is_empty()).then(|| values.join(", "))
+        let value = |metric: &Self| match compact {
+            true => metric.value.clone(),
+            false => format!("{} {}", metric.label, metric.value),
+        };
+        let values: Vec<String> = seen.map(value).collect();
+        (!values.is_empty()).then(|| values.join(if compact { " " } else { ", " }))
     }
 
     fn update(metrics: &mut [Self], state: MetricState) {
@@ -123,7 +128,7 @@ impl ProgressLines {
         Self { style, steps, since, losses, areas, valid: None, left: TimeLeft::default() }
     }
 
-    fn training_line(&self, step: usize, rows: &Progress, epochs: &Progress) -> String {
+    fn training_line(&self, step: usize, rows: &Progress, epochs: &Progress, compact: bool) -> String {
         let (epoch, all) = (epochs.items_processed, epochs.items_total);
         let remaining = rows.items_total.saturating_sub(rows.items_processed)
             + rows.items_total * all.saturating_sub(epoch);
@@ -135,8 +140,8 @@ impl ProgressLines {
         parts.extend(self.left.rate().map(|rate| format!("{} rows/s", grouped(rate.round() as u64))));
         let seconds = self.left.seconds(remaining, (all + 1).saturating_sub(epoch));
         parts.extend(seconds.map(|seconds| format!("{} left", duration(seconds))));
-        parts.extend(ShownMetric::all(&self.losses).map(|losses| format!("loss {losses}")));
-        parts.extend(self.valid.iter().map(|areas| format!("valid AUC {areas}")));
+        parts.extend(ShownMetric::all(&self.losses, compact).map(|losses| format!("loss {losses}")));
+        parts.extend(self.valid.iter().map(|areas| format!("valid AUC {}", areas[usize::from(compact)])));
         parts.join("  ")
     }
 
@@ -173,7 +178,14 @@ impl MetricsRendererTraining for ProgressLines {
         let epochs = item.global_progress;
         let before = rows.items_total * epochs.items_processed.saturating_sub(1);
         self.left.trained(Instant::now(), before + rows.items_processed);
-        self.show(|own| own.training_line(item.iteration.unwrap_or(0), &rows, &epochs));
+        let step = item.iteration.unwrap_or(0);
+        self.show(|own| {
+            let full = own.training_line(step, &rows, &epochs, false);
+            match own.style == ProgressStyle::Line && full.chars().count() >= status_line::columns() {
+                true => own.training_line(step, &rows, &epochs, true),
+                false => full,
+            }
+        });
     }
 
     fn render_valid(&mut self, item: TrainingProgress, _: Vec<ProgressType>) {
@@ -181,7 +193,8 @@ impl MetricsRendererTraining for ProgressLines {
         let epochs = item.global_progress;
         self.left.validating(Instant::now());
         if rows.items_processed >= rows.items_total {
-            self.valid = ShownMetric::all(&self.areas);
+            let [full, compact] = [false, true].map(|compact| ShownMetric::all(&self.areas, compact));
+            self.valid = full.zip(compact).map(<[String; 2]>::from);
         }
         let percent = 100 * rows.items_processed / rows.items_total.max(1);
         self.show(|_| {
@@ -229,16 +242,16 @@ mod tests {
         let start = Instant::now();
         lines.left.trained(start, 100_000);
         lines.left.trained(start + Duration::from_secs(10), 150_000);
-        let line = |lines: &ProgressLines| {
-            lines.training_line(1500, &Progress::new(50_000, 100_000), &Progress::new(2, 3))
+        let line = |lines: &ProgressLines, compact| {
+            lines.training_line(1500, &Progress::new(50_000, 100_000), &Progress::new(2, 3), compact)
         };
         let expected = "epoch 2/3  step 1,500/3,000  50%  5,000 rows/s  0:30 left";
-        assert_eq!(line(&lines), expected);
+        assert_eq!(line(&lines, false), expected);
         lines.losses.iter_mut().for_each(|loss| loss.value = "0.4000".into());
-        lines.areas[2].value = "0.7500".into();
-        lines.valid = ShownMetric::all(&lines.areas);
+        lines.valid = Some(["ctcvr 0.7500", "0.7500"].map(str::to_owned));
+        assert_eq!(line(&lines, true), format!("{expected}  loss 0.4000 0.4000  valid AUC 0.7500"));
         assert_eq!(
-            line(&lines),
+            line(&lines, false),
             format!("{expected}  loss click 0.4000, buy 0.4000  valid AUC ctcvr 0.7500")
         );
     }

@@ -51,13 +51,15 @@ fn cut(line: &str, columns: usize) -> String {
     line.chars().take(columns.saturating_sub(1)).collect()
 }
 
+/// Columns of the terminal.
 #[cfg(unix)]
-fn columns() -> usize {
+pub(crate) fn columns() -> usize {
     let size = rustix::termios::tcgetwinsize(std::io::stderr());
     size.ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0).unwrap_or(COLUMNS)
 }
 
+/// Columns of the terminal.
 #[cfg(not(unix))]
-fn columns() -> usize {
+pub(crate) fn columns() -> usize {
     COLUMNS
 }

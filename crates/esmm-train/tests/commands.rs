@@ -307,3 +307,29 @@ fn progress_is_lines_in_a_pipe_unless_it_is_quiet() {
     let both = workspace.esmm(&["train", "run.toml", "--run-dir", "d", "--quiet", "--dashboard"]);
     assert_eq!(both.code, 2);
 }
+
+/// On a terminal progress is one line that is redrawn, and what is said stands above it. `script` (of bsdutils, which
+/// every Debian has) gives the program a terminal.
+#[cfg(target_os = "linux")]
+#[test]
+fn progress_is_one_line_on_a_terminal() {
+    let workspace = Workspace::new();
+    workspace.write("data.csv", &common::csv(20_000));
+    let esmm = env!("CARGO_BIN_EXE_esmm");
+    let train = format!("{esmm} train run.toml --run-dir run --set train.batch_size=8");
+    let mut script = std::process::Command::new("script");
+    script.args(["-qec", &train, "/dev/null"]).current_dir(workspace.path("")).env("TERM", "xterm");
+    let Ok(output) = script.stdin(std::process::Stdio::null()).output() else {
+        eprintln!("skipped: there is no `script` here");
+        return;
+    };
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("\repoch 1/2  step "), "{text:?}");
+    assert!(text.contains("rows/s") && text.contains("\x1b[K"), "{text:?}");
+    for line in text.lines().filter(|line| line.contains("valid AUC ctr") && line.contains("the best")) {
+        let line = line.rsplit('\r').next().unwrap();
+        assert_eq!(line.matches("epoch").count(), 1, "what is said stands in a line of its own: {line:?}");
+    }
+    assert!(text.trim_end().ends_with("the model, layer by layer"), "{text:?}");
+}

@@ -282,3 +282,73 @@ fn the_synthetic_funnel_is_understood() {
         assert!(auc > 0.65 && auc > best - 0.1, "{task}: AUC {auc}, best possible {best}");
     }
 }
+
+/// A Parquet file as pandas and Polars write it: dictionaries, timestamps, booleans, lists with weights beside them.
+#[test]
+fn columns_of_parquet_have_types() {
+    let workspace = Workspace::new();
+    write_parquet(&workspace.path("data.parquet"), 2000);
+    let said = workspace.esmm(&["init", "data.parquet", "-o", "guess.toml"]);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    let file: toml::Table = workspace.read("guess.toml").parse().unwrap();
+    expect(
+        &file,
+        &[
+            ("segment", ""),
+            ("cates", "pooling = \"mean\", weighted = true, weights_column = \"cate_weights\""),
+            ("score", "encode = \"standardize\", missing = 0.5"),
+        ],
+    );
+    for left_out in ["cate_weights", "vector", "at", "signup_date"] {
+        assert_eq!(feature(&file, left_out), None, "{left_out}");
+    }
+    assert_eq!(file["data"]["split"]["column"].as_str(), Some("at"));
+    assert!(workspace.read("guess.toml").contains("`vector` holds lists of reals"));
+    let said = workspace.esmm(&["train", "guess.toml", "--run-dir", "run", "--set", "train.epochs=1"]);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+}
+
+fn write_parquet(path: &std::path::Path, rows: i64) {
+    use std::sync::Arc;
+
+    use arrow::array::{
+        ArrayRef, BooleanArray, Date32Array, DictionaryArray, Float64Array, ListArray, RecordBatch,
+        TimestampMillisecondArray,
+    };
+    use arrow::datatypes::{Float64Type, Int32Type, Int64Type};
+
+    let numbers = || 0..rows;
+    let click = |row: i64| row * 7 % 10 < 3;
+    let segments: DictionaryArray<Int32Type> =
+        numbers().map(|row| Some(["old", "new", "none"][row as usize % 3])).collect();
+    let cates = numbers()
+        .map(|row| Some((0..row % 4).map(|place| Some((row + place * place) % 9)).collect::<Vec<_>>()));
+    let weights =
+        numbers().map(|row| Some((0..row % 4).map(|place| Some(0.5 + place as f64)).collect::<Vec<_>>()));
+    let vectors = numbers().map(|row| Some(vec![Some(row as f64 / 7.0); 3]));
+    let score = |row: i64| (row % 5 > 0).then_some((row * 37 % 101) as f64 / 100.0);
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        (
+            "at",
+            Arc::new(TimestampMillisecondArray::from_iter_values(
+                numbers().map(|row| 1_700_000_000_000 + row * 1000),
+            )),
+        ),
+        (
+            "signup_date",
+            Arc::new(Date32Array::from_iter_values(numbers().map(|row| 18_000 + (row % 400) as i32))),
+        ),
+        ("segment", Arc::new(segments)),
+        ("cates", Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(cates))),
+        ("cate_weights", Arc::new(ListArray::from_iter_primitive::<Float64Type, _, _>(weights))),
+        ("vector", Arc::new(ListArray::from_iter_primitive::<Float64Type, _, _>(vectors))),
+        ("score", Arc::new(Float64Array::from_iter(numbers().map(score)))),
+        ("click", Arc::new(BooleanArray::from_iter(numbers().map(|row| Some(click(row)))))),
+        ("buy", Arc::new(BooleanArray::from_iter(numbers().map(|row| Some(click(row) && row % 4 == 0))))),
+    ];
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let file = std::fs::File::create(path).unwrap();
+    let mut writer = parquet::arrow::ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+}

@@ -60,8 +60,8 @@ impl Inspection {
         writeln!(f)?;
         writeln!(
             f,
-            "a training step of {} rows: {} floating-point operations, forward and backward (3 times forward, without \
-             the optimizers)",
+            "a training step of {} rows: {} floating-point operations, 3 times those forward, without the optimizers; \
+             what rows of a batch have in common is multiplied once, so it can be fewer",
             grouped(step.batch_size),
             operations(step.flops_per_step)
         )?;
@@ -91,8 +91,7 @@ impl Inspection {
             writeln!(f, "  {:<52}  {:>10}", part.name, part.bytes.map_or(UNKNOWN.to_owned(), bytes))?;
         }
         let at_least = if self.memory.complete { "" } else { ">= " };
-        writeln!(f, "  {:<52}  {:>10}", "total", format!("{at_least}{}", bytes(self.memory.total)))?;
-        writeln!(f, "  not counted: the program itself, buffers of the reader, what the allocator keeps")
+        writeln!(f, "  {:<52}  {:>10}", "total", format!("{at_least}{}", bytes(self.memory.total)))
     }
 }
 

@@ -30,7 +30,7 @@ impl Guesses {
         let lists = self.features.iter().filter(|feature| feature.bag.is_some()).count();
         let dense = self.features.iter().filter(|feature| feature.encoding.is_dense()).count();
         found.push(format!(
-            "features: {} ({} of ids, {} of lists, {} of numbers); {} columns left out",
+            "features: {} ({} of ids, {} of lists, {} of numbers); left out: {}",
             grouped(self.features.len() as u64),
             grouped((self.features.len() - lists - dense) as u64),
             grouped(lists as u64),

@@ -250,12 +250,14 @@ fn ids(
     let (encoding, alternative) = match all {
         few if few <= LARGE => (Encoding::Vocabulary { min_count: 1 }, None),
         many if many <= VERY_LARGE => {
+            let min_count = if rows.whole && stats.singles == 0 { 1 } else { 2 };
             let hash = format!("or encode = \"hash\", buckets = {buckets}");
-            (Encoding::Vocabulary { min_count: 2 }, Some(hash))
+            (Encoding::Vocabulary { min_count }, Some(hash))
         }
         _ => (Encoding::Hash { buckets }, Some("or min_count = 2 without encode".to_owned())),
     };
     let number = column.lengths.is_none() && bag.is_none() && stats.all_whole() && stats.distinct > 2;
+    let number = number && !words::sounds_like_id(&column.name);
     let alternative = alternative.or_else(|| number.then(|| "or encode = \"standardize\"".to_owned()));
     feature(column, encoding, bag, why, alternative, unsure)
 }
@@ -302,7 +304,9 @@ fn short(number: f64) -> String {
         large if large >= 1e7 => format!("{number:.2e}"),
         _ if number.fract() == 0.0 => format!("{number}"),
         large if large >= 100.0 => format!("{number:.1}"),
-        small if small >= 0.01 => format!("{number:.3}"),
+        small if small >= 0.01 => {
+            format!("{number:.3}").trim_end_matches('0').trim_end_matches('.').to_owned()
+        }
         _ => format!("{number:.1e}"),
     }
 }
@@ -317,8 +321,8 @@ mod tests {
             assert_eq!(rounded(number), text);
         }
         assert_eq!(
-            [0.0, 1234.56, 0.1234, 3e-5, 12345678.0].map(short),
-            ["0", "1234.6", "0.123", "3.0e-5", "1.23e7"]
+            [1.950, 0.0, 1234.56, 0.1234, 3e-5, 12345678.0].map(short),
+            ["1.95", "0", "1234.6", "0.123", "3.0e-5", "1.23e7"]
         );
     }
 }

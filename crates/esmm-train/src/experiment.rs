@@ -79,8 +79,8 @@ impl Experiment {
 
     fn in_files(config: TrainConfig) -> Result<Self, TrainError> {
         let (group, truth) = (config.group.as_deref(), config.truth.as_ref());
-        let ReadingConfig { memory, shuffle_rows, .. } = config.reading;
-        let options = StreamOptions { memory, shuffle_rows };
+        let ReadingConfig { memory, shuffle_rows, by_group, .. } = config.reading;
+        let options = StreamOptions { memory, shuffle_rows, by_group };
         let loaded = stream_splits(&config.data, &config.features, &config.labels, group, truth, options)?;
         let warnings = warnings(&config, &loaded.encoders, &loaded.report, &loaded.sample);
         Ok(Self {

@@ -160,6 +160,7 @@ mod tests {
             depth,
             group: None,
             truth: None,
+            users: None,
         }
     }
 

@@ -49,11 +49,13 @@ pub struct ReadingConfig {
     pub memory: u64,
     /// Streaming: rows that are shuffled together at most.
     pub shuffle_rows: usize,
+    /// Streaming of data with groups: whether rows of one group stay together.
+    pub by_group: bool,
 }
 
 impl Default for ReadingConfig {
     fn default() -> Self {
-        Self { streaming: None, memory: 4 << 30, shuffle_rows: 1_000_000 }
+        Self { streaming: None, memory: 4 << 30, shuffle_rows: 1_000_000, by_group: true }
     }
 }
 

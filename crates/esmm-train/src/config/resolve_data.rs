@@ -45,7 +45,12 @@ pub(super) fn reading(data: &DataSection) -> Result<ReadingConfig, TrainError> {
         Some(0) => return refuse("data.shuffle_rows", 0, "it must be at least 1"),
         rows => rows.unwrap_or(default.shuffle_rows),
     };
-    Ok(ReadingConfig { streaming: data.streaming, memory: memory.unwrap_or(default.memory), shuffle_rows })
+    Ok(ReadingConfig {
+        streaming: data.streaming,
+        memory: memory.unwrap_or(default.memory),
+        shuffle_rows,
+        by_group: data.by_group.unwrap_or(default.by_group),
+    })
 }
 
 fn split_source(data: &DataSection, source: SourceSpec) -> Result<SplitSpec, TrainError> {

@@ -12,7 +12,7 @@ use super::chunk::{CHUNK_ROWS, Chunk};
 use super::csv::{CsvReader, Mark};
 use super::error::DataError;
 use super::files::{self, Format};
-use super::grouped::GroupedFile;
+use super::grouped::{GroupedFile, Segment};
 use super::parquet::{self, ParquetFile};
 use super::source::SourceSpec;
 
@@ -145,6 +145,43 @@ impl SourceSpec {
             true => Ok(()),
             false => Err(block.changed()),
         }
+    }
+
+    /// Whether all files have the columns `own` with the impressions and `beside` with their groups.
+    ///
+    /// # Errors
+    /// As [`SourceSpec::files`], and a damaged file.
+    pub(super) fn columns_stand_apart(&self, own: &[&str], beside: &[&str]) -> Result<bool, DataError> {
+        let Some(groups) = &self.groups else {
+            return Ok(false);
+        };
+        let all_in = |path: &Path, columns: &[&str]| -> Result<bool, DataError> {
+            let names = parquet::column_names(path)?;
+            Ok(columns.iter().all(|column| names.iter().any(|name| name == column)))
+        };
+        for path in self.files()? {
+            if !all_in(&path, own)? || !all_in(&path.with_file_name(groups), beside)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Reads some columns of a block of impressions with their groups, each group once.
+    ///
+    /// # Errors
+    /// As [`read_block`](Self::read_block), and a source without groups.
+    pub(super) fn read_segment(&self, block: &Block, columns: &[String]) -> Result<Segment, DataError> {
+        let (Place::RowGroup(number), Some(groups)) = (block.place, &self.groups) else {
+            return Err(block.changed());
+        };
+        let file = GroupedFile::open(&block.path, groups, columns, self.lists)?;
+        if number >= file.segments() || file.segment_rows(number) as u64 != block.rows {
+            return Err(block.changed());
+        }
+        let mut segment = file.segment(number)?;
+        segment.impressions = segment.impressions.numbered_from(block.first_row);
+        Ok(segment)
     }
 
     /// About what some columns of all files take in memory, encoded, in bytes: 4 a value in a Parquet file, as the files'

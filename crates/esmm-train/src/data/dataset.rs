@@ -3,6 +3,7 @@
 use super::encoder::{EncodedChunk, FittedEncoders};
 use super::feature::FeatureKind;
 use super::outcomes::Outcomes;
+use super::user_groups::{Sides, UserGroups};
 
 /// Encoded impressions with what is known of their outcome.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -19,6 +20,8 @@ pub struct Dataset {
     pub group: Option<Vec<u64>>,
     /// True probabilities, of synthetic data.
     pub truth: Option<Truth>,
+    /// Rows that share their user: columns of user features then have an entry for each group.
+    pub users: Option<UserGroups>,
 }
 
 /// The ids of one sparse feature: rows of its table, 0 for missing and unknown values.
@@ -134,29 +137,46 @@ impl Dataset {
             4 * (truth.ctr.len() + truth.cvr.len() + truth.ctcvr.as_ref().map_or(0, Vec::len))
         });
         let group = self.group.as_ref().map_or(0, |group| size_of_val(group.as_slice()));
-        sparse.sum::<usize>() + 4 * self.dense.len() * self.rows + self.rows + group + truth
+        let dense: usize = self.dense.iter().map(|column| size_of_val(column.as_slice())).sum();
+        sparse.sum::<usize>() + dense + self.rows + group + truth
     }
 
-    /// Makes room for so many rows, but for the ids of bags.
+    /// Makes room for so many rows, but for the ids of bags and what groups share.
     pub(super) fn reserve(&mut self, rows: usize) {
-        for column in &mut self.sparse {
+        let shared = |user: fn(&Sides) -> &[bool], column: usize| {
+            self.users.as_ref().is_some_and(|users| user(&users.sides)[column])
+        };
+        for (number, column) in self.sparse.iter_mut().enumerate() {
             match column {
+                _ if shared(|sides| &sides.sparse, number) => {}
                 SparseColumn::Single(ids) => ids.reserve_exact(rows),
                 SparseColumn::Bag { offsets, .. } => offsets.reserve_exact(rows),
             }
         }
-        self.dense.iter_mut().for_each(|column| column.reserve_exact(rows));
+        let own =
+            self.dense.iter_mut().enumerate().filter(|(number, _)| !shared(|sides| &sides.dense, *number));
+        own.for_each(|(_, column)| column.reserve_exact(rows));
         self.depth.reserve_exact(rows);
     }
 
-    /// Adds some rows of a chunk.
+    /// Adds some rows of a chunk, which must be in ascending order where it has groups.
     pub(super) fn append(&mut self, chunk: &EncodedChunk, outcome: &Outcome, rows: &[usize]) {
         self.rows += rows.len();
-        for (column, more) in self.sparse.iter_mut().zip(&chunk.sparse) {
-            column.append(more, rows);
+        let groups = match (&mut self.users, &chunk.users) {
+            (Some(users), Some(more)) => users.append(more, rows),
+            (None, None) => Vec::new(),
+            (own, _) => panic!("groups on one side only: {own:?}"),
+        };
+        let sides = self.users.as_ref().map(|users| users.sides.clone());
+        let entries = |user: fn(&Sides) -> &[bool], column: usize| match &sides {
+            Some(sides) if user(sides)[column] => groups.as_slice(),
+            _ => rows,
+        };
+        for (number, (column, more)) in self.sparse.iter_mut().zip(&chunk.sparse).enumerate() {
+            column.append(more, entries(|sides| &sides.sparse, number));
         }
-        for (column, more) in self.dense.iter_mut().zip(&chunk.dense) {
-            column.extend(rows.iter().map(|&row| more[row]));
+        for (number, (column, more)) in self.dense.iter_mut().zip(&chunk.dense).enumerate() {
+            column.extend(entries(|sides| &sides.dense, number).iter().map(|&entry| more[entry]));
         }
         self.depth.extend(rows.iter().filter_map(|&row| outcome.depth[row]));
         if let (Some(group), Some(more)) = (&mut self.group, &outcome.group) {

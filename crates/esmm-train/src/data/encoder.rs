@@ -1,8 +1,9 @@
 //! Fitted encoders: from a chunk of raw columns to table rows and numbers.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
-use esmm_core::{FeatureSchema, Pooling};
+use esmm_core::{FeatureSchema, Pooling, Side};
 
 use super::bag::{Bags, Weights, row_of};
 use super::chunk::Chunk;
@@ -13,6 +14,7 @@ use super::feature::{FeatureKind, FeatureSpec};
 use super::key_column::KeyColumn;
 use super::real::RealColumn;
 use super::table::TableEncoder;
+use super::user_groups::{Sides, UserGroups};
 
 /// The encoders of all features of a model. Their order is the schema's.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,6 +41,8 @@ pub struct EncodedChunk {
     pub sparse: Vec<SparseColumn>,
     /// Numbers, one entry for each dense feature in schema order, each as long as there are rows.
     pub dense: Vec<Vec<f32>>,
+    /// Rows that share their user: columns of user features then have an entry for each group.
+    pub users: Option<UserGroups>,
 }
 
 impl FittedEncoders {
@@ -76,12 +80,37 @@ impl FittedEncoders {
     /// # Errors
     /// A column that is not in the chunk or has an unsuitable type, and a value that is not allowed.
     pub fn encode(&self, chunk: &Chunk) -> Result<EncodedChunk, DataError> {
-        let mut encoded = EncodedChunk { rows: chunk.rows(), sparse: Vec::new(), dense: Vec::new() };
+        self.encode_from(chunk.rows(), |_| chunk)
+    }
+
+    /// Encodes impressions and, once each, their users.
+    ///
+    /// # Errors
+    /// As [`FittedEncoders::encode`].
+    pub(super) fn encode_users(
+        &self,
+        impressions: &Chunk,
+        users: &Chunk,
+        of_rows: Vec<u32>,
+    ) -> Result<EncodedChunk, DataError> {
+        let chunk_of = |spec: &FeatureSpec| if spec.side == Side::User { users } else { impressions };
+        let encoded = self.encode_from(impressions.rows(), chunk_of)?;
+        let sides = Arc::new(Sides::of(&self.specs));
+        Ok(EncodedChunk { users: Some(UserGroups { count: users.rows(), of_rows, sides }), ..encoded })
+    }
+
+    fn encode_from<'a>(
+        &self,
+        rows: usize,
+        chunk_of: impl Fn(&FeatureSpec) -> &'a Chunk,
+    ) -> Result<EncodedChunk, DataError> {
+        let mut encoded = EncodedChunk { rows, sparse: Vec::new(), dense: Vec::new(), users: None };
         for (spec, fitted) in self.specs.iter().zip(&self.fitted) {
             let fitted = match fitted {
                 Fitted::Shares(owner) => &self.fitted[*owner],
                 own => own,
             };
+            let chunk = chunk_of(spec);
             match fitted {
                 Fitted::Dense(encoder) => encoded.dense.push(encode_dense(encoder, spec, chunk)?),
                 Fitted::Table(table) => encoded.sparse.push(encode_sparse(table, spec, chunk)?),
@@ -95,8 +124,8 @@ impl FittedEncoders {
 impl EncodedChunk {
     /// The rows as a dataset that knows no outcome: every depth is 0.
     pub fn into_dataset(self) -> Dataset {
-        let Self { rows, sparse, dense } = self;
-        Dataset { rows, sparse, dense, depth: vec![0; rows], group: None, truth: None }
+        let Self { rows, sparse, dense, users } = self;
+        Dataset { rows, sparse, dense, depth: vec![0; rows], group: None, truth: None, users }
     }
 }
 

@@ -47,6 +47,7 @@ pub mod synthetic;
 mod table;
 mod time;
 mod truth;
+mod user_groups;
 mod vocabulary;
 mod vocabulary_file;
 
@@ -72,3 +73,4 @@ pub use save::{FEATURES_FILE, VOCABULARIES_FILE};
 pub use source::{ChunkReader, CsvOptions, ListFormat, SourceSpec};
 pub use split::SplitSpec;
 pub use truth::TruthSpec;
+pub use user_groups::{Sides, UserGroups};

@@ -43,4 +43,21 @@ impl Outcomes {
             truth: self.truth.as_ref().map(|truth| truth.read(chunk)).transpose()?,
         })
     }
+
+    /// The outcome of each impression, where the column of the group may stand beside them, once a group.
+    pub(super) fn read_beside(
+        &self,
+        impressions: &Chunk,
+        groups: &Chunk,
+        of_rows: &[u32],
+    ) -> Result<Outcome, DataError> {
+        let column = self.group.as_ref().filter(|column| groups.column(column).is_ok());
+        let Some(column) = column else {
+            return self.read(impressions);
+        };
+        let hashes: Vec<u64> = hashes(groups, column, KEY_HASH_SEED)?.collect();
+        let group = of_rows.iter().map(|&group| hashes[group as usize]).collect();
+        let others = Self { group: None, ..self.clone() };
+        Ok(Outcome { group: Some(group), ..others.read(impressions)? })
+    }
 }

@@ -55,7 +55,7 @@ struct Feed {
 
 impl Feed {
     fn all_of(mut self, dataset: &Dataset, pass: u64, skip: usize) {
-        let order = self.order(dataset.rows, pass);
+        let order = self.order(dataset, pass);
         if self.send(dataset, &order, skip).is_continue() {
             let _ = self.sender.send(Sent::End);
         }
@@ -80,7 +80,7 @@ impl Feed {
         for (number, window) in (u64::from(first)..).zip(windows) {
             let sent = match window {
                 Ok(window) => {
-                    let order = self.order(window.rows, (pass + 1) << 32 | number);
+                    let order = self.order(&window, (pass + 1) << 32 | number);
                     self.send(&window, &order, std::mem::take(&mut skip))
                 }
                 Err(error) => {
@@ -96,15 +96,28 @@ impl Feed {
         let _ = self.sender.send(end);
     }
 
-    /// The order of some rows; `stream` tells it from others of the same seed.
-    fn order(&self, rows: usize, stream: u64) -> Vec<u32> {
-        let mut order: Vec<u32> = (0..rows as u32).collect();
-        if let Purpose::Training { seed } = self.config.purpose {
-            let mut rng = ChaCha8Rng::seed_from_u64(seed);
-            rng.set_stream(stream);
-            order.shuffle(&mut rng);
+    /// The order of some rows; `stream` tells it from others of the same seed. Rows that share their user stay together:
+    /// then the groups are shuffled, so that a batch has few of them.
+    fn order(&self, dataset: &Dataset, stream: u64) -> Vec<u32> {
+        let mut order: Vec<u32> = (0..dataset.rows as u32).collect();
+        let Purpose::Training { seed } = self.config.purpose else {
+            return order;
+        };
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(stream);
+        match &dataset.users {
+            None => {
+                order.shuffle(&mut rng);
+                order
+            }
+            Some(users) => {
+                let group_of = |row: &u32| users.of_rows[*row as usize];
+                let mut groups: Vec<&[u32]> =
+                    order.chunk_by(|left, right| group_of(left) == group_of(right)).collect();
+                groups.shuffle(&mut rng);
+                groups.concat()
+            }
         }
-        order
     }
 
     /// Sends rows in batches; breaks when nobody wants them any more.

@@ -3,23 +3,56 @@
 use esmm_core::{BatchBuilder, BatchInput, HostBatch, SparseInput};
 
 use super::{BatchLoaderConfig, Purpose, RowLabels};
-use crate::data::{Dataset, SparseColumn, Truth};
+use crate::data::{Dataset, Sides, SparseColumn, Truth, UserGroups};
 
 impl Dataset {
     /// A copy of some rows, in the order given.
     pub fn take(&self, rows: &[u32]) -> Self {
-        let pick = |values: &[f32]| rows.iter().map(|&row| values[row as usize]).collect::<Vec<f32>>();
+        let (users, groups) = self.users.as_ref().map(|users| users.take(rows)).unzip();
+        let groups = groups.unwrap_or_default();
+        let entries = |user: fn(&Sides) -> &[bool], column: usize| match &users {
+            Some(UserGroups { sides, .. }) if user(sides)[column] => groups.as_slice(),
+            _ => rows,
+        };
+        let pick = |values: &[f32], rows: &[u32]| -> Vec<f32> {
+            rows.iter().map(|&row| values[row as usize]).collect()
+        };
+        let sparse = self.sparse.iter().enumerate();
+        let dense = self.dense.iter().enumerate();
         Self {
             rows: rows.len(),
-            sparse: self.sparse.iter().map(|column| column.take(rows)).collect(),
-            dense: self.dense.iter().map(|column| pick(column)).collect(),
+            sparse: sparse
+                .map(|(number, column)| column.take(entries(|sides| &sides.sparse, number)))
+                .collect(),
+            dense: dense
+                .map(|(number, column)| pick(column, entries(|sides| &sides.dense, number)))
+                .collect(),
             depth: rows.iter().map(|&row| self.depth[row as usize]).collect(),
             group: self.group.as_ref().map(|group| rows.iter().map(|&row| group[row as usize]).collect()),
             truth: self.truth.as_ref().map(|truth| Truth {
-                ctr: pick(&truth.ctr),
-                cvr: pick(&truth.cvr),
-                ctcvr: truth.ctcvr.as_deref().map(pick),
+                ctr: pick(&truth.ctr, rows),
+                cvr: pick(&truth.cvr, rows),
+                ctcvr: truth.ctcvr.as_deref().map(|ctcvr| pick(ctcvr, rows)),
             }),
+            users,
+        }
+    }
+
+    /// The same rows, each with its user's features of its own.
+    pub(in crate::data) fn flat(self) -> Self {
+        let Some(UserGroups { of_rows, sides, .. }) = &self.users else {
+            return self;
+        };
+        let repeat = |column: &Vec<f32>| of_rows.iter().map(|&group| column[group as usize]).collect();
+        let sparse = self.sparse.iter().zip(&sides.sparse);
+        let dense = self.dense.iter().zip(&sides.dense);
+        Self {
+            sparse: sparse
+                .map(|(column, user)| if *user { column.take(of_rows) } else { column.clone() })
+                .collect(),
+            dense: dense.map(|(column, user)| if *user { repeat(column) } else { column.clone() }).collect(),
+            users: None,
+            ..self
         }
     }
 
@@ -30,7 +63,7 @@ impl Dataset {
         config: &BatchLoaderConfig,
         builder: &mut BatchBuilder,
     ) -> (HostBatch, RowLabels) {
-        let part = self.take(rows);
+        let part = self.take(rows).flat();
         let sparse: Vec<SparseInput<'_>> = part.sparse.iter().map(SparseColumn::as_input).collect();
         let dense: Vec<&[f32]> = part.dense.iter().map(Vec::as_slice).collect();
         let input = BatchInput { rows: part.rows, sparse: &sparse, dense: &dense, groups: None };

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use esmm_core::Side;
+
 use super::rows::{FileRows, ReadSource, Reading};
 use crate::data::blocks::{Block, scan};
 use crate::data::dataset::Dataset;
@@ -30,6 +32,9 @@ pub struct StreamOptions {
     pub memory: u64,
     /// Rows that are shuffled together at most.
     pub shuffle_rows: usize,
+    /// Whether rows of one group stay together where the data has groups and user features stand in them: what the group
+    /// shares is then read, encoded and held once.
+    pub by_group: bool,
 }
 
 /// Encoders that were fitted on the training rows, and where the rows of each split are.
@@ -86,6 +91,7 @@ pub fn stream_splits(
     let encoders = fitter.finish()?;
     let sources = dividers.into_iter();
     let sources = sources.map(|(source, divider)| ReadSource::new(source, divider, &encoders, &outcomes));
+    let by_group = options.by_group && stand_apart(spec, features, &outcomes)?;
     let reading = Arc::new(Reading {
         sources: sources.collect(),
         blocks: std::mem::take(&mut counts.blocks),
@@ -93,7 +99,7 @@ pub fn stream_splits(
         outcomes,
     });
     let split = |part: Part| -> Result<Option<FileRows>, DataError> {
-        match (spec.has(part), counts.split(part, &reading, options.shuffle_rows)) {
+        match (spec.has(part), counts.split(part, &reading, by_group)) {
             (false, _) => Ok(None),
             (true, rows) if rows.rows() == 0 => Err(part.empty(counts.orphans[part as usize])),
             (true, rows) => Ok(Some(rows)),
@@ -103,20 +109,39 @@ pub fn stream_splits(
     let Some(mut train) = train else {
         return Err(Part::Train.empty(0));
     };
-    let row_bytes = {
-        let measured = train.first(MEASURED_ROWS)?;
-        (measured.bytes() as u64).div_ceil(measured.rows as u64).max(1)
+    let fitting = |rows: &FileRows| -> Result<usize, DataError> {
+        let measured = rows.first(MEASURED_ROWS)?;
+        let row_bytes = (measured.bytes() as u64).div_ceil(measured.rows as u64).max(1);
+        Ok((options.memory / WINDOW_SHARE / row_bytes) as usize)
     };
-    let fitting = |share: u64| (options.memory / share / row_bytes) as usize;
-    train.shuffle_rows = options.shuffle_rows.min(fitting(WINDOW_SHARE));
-    let sample_rows = SAMPLE_ROWS.min(fitting(WINDOW_SHARE));
-    let sample = train.first(sample_rows)?;
+    train.shuffle_rows = options.shuffle_rows.min(fitting(&train)?);
+    // The guard rails look at rows that have all of their features.
+    let sample_rows = SAMPLE_ROWS.min(fitting(&train.flat())?);
+    let sample = train.flat().first(sample_rows)?;
     let report = |rows: &FileRows, sample: &Dataset| counts.report(rows.part, sample, &encoders, labels);
     let other = |rows: &Option<FileRows>| -> Result<Option<SplitReport>, DataError> {
-        rows.as_ref().map(|rows| Ok(report(rows, &rows.first(sample_rows)?))).transpose()
+        rows.as_ref().map(|rows| Ok(report(rows, &rows.flat().first(sample_rows)?))).transpose()
     };
     let report = LoadReport { train: report(&train, &sample), valid: other(&valid)?, test: other(&test)? };
     Ok(StreamedSplits { encoders, train, valid, test, report, sample })
+}
+
+/// Whether all sources have groups, in which the columns of user features stand and no others that are needed.
+fn stand_apart(spec: &SplitSpec, features: &[FeatureSpec], outcomes: &Outcomes) -> Result<bool, DataError> {
+    let columns = |user: bool| {
+        let specs = features.iter().filter(move |spec| (spec.side == Side::User) == user);
+        specs.flat_map(FeatureSpec::columns)
+    };
+    let labels = outcomes.labels.columns.iter().map(String::as_str);
+    let truth = outcomes.truth.iter().flat_map(TruthSpec::columns);
+    let beside: Vec<&str> = columns(true).collect();
+    let own: Vec<&str> = columns(false).chain(labels).chain(truth).chain(spec.column()).collect();
+    for source in spec.sources() {
+        if beside.is_empty() || !source.columns_stand_apart(&own, &beside)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// What a pass over all sources finds, for each split.
@@ -174,10 +199,10 @@ impl Counts {
         Ok(())
     }
 
-    fn split(&self, part: Part, reading: &Arc<Reading>, shuffle_rows: usize) -> FileRows {
+    fn split(&self, part: Part, reading: &Arc<Reading>, by_group: bool) -> FileRows {
         let kept = self.kept.iter().map(|kept| kept[part as usize]).enumerate();
         let blocks = kept.filter(|(_, rows)| *rows > 0).collect();
-        FileRows { reading: reading.clone(), part, blocks: Some(blocks), shuffle_rows }
+        FileRows { reading: reading.clone(), part, blocks: Some(blocks), shuffle_rows: 0, by_group }
     }
 
     fn report(

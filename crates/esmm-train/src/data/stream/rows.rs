@@ -12,11 +12,13 @@ use crate::data::chunk::Chunk;
 use crate::data::dataset::{Dataset, Outcome};
 use crate::data::encoder::{EncodedChunk, FittedEncoders, unique};
 use crate::data::error::DataError;
+use crate::data::grouped::Segment;
 use crate::data::label::LabelSpec;
 use crate::data::outcomes::Outcomes;
 use crate::data::source::SourceSpec;
 use crate::data::split::{Divider, Part};
 use crate::data::truth::TruthSpec;
+use crate::data::user_groups::{Sides, UserGroups};
 
 /// The first window of a pass has this share of the rows of the largest.
 const FIRST_WINDOW: usize = 16;
@@ -30,6 +32,8 @@ pub struct FileRows {
     pub(super) blocks: Option<Arc<[(usize, u64)]>>,
     /// Rows of a window when rows are shuffled.
     pub(super) shuffle_rows: usize,
+    /// Whether user features are held once for each group of rows, and groups are shuffled instead of rows.
+    pub(super) by_group: bool,
 }
 
 /// How the rows of all splits are read.
@@ -65,7 +69,7 @@ impl FileRows {
         source.source.open(&source.columns)?;
         let (sources, encoders) = (vec![source], encoders.clone());
         let reading = Arc::new(Reading { sources, blocks: Vec::new(), encoders, outcomes });
-        Ok(Self { reading, part: Part::Test, blocks: None, shuffle_rows: 0 })
+        Ok(Self { reading, part: Part::Test, blocks: None, shuffle_rows: 0, by_group: false })
     }
 
     /// Number of rows; 0 where nobody has counted.
@@ -108,7 +112,7 @@ impl FileRows {
         take: &mut dyn FnMut(Dataset) -> bool,
     ) -> Result<(), DataError> {
         let reading = &self.reading;
-        let mut windows = Windows::new(reading.empty(), sizes, first, take);
+        let mut windows = Windows::new(reading.empty(self.by_group), sizes, first, take);
         let mut rows = 0;
         match &self.blocks {
             None => {
@@ -148,26 +152,38 @@ impl FileRows {
     }
 
     /// Hands over the rows of a block; `false` when there are enough.
-    fn read_block(&self, block: usize, expected: u64, windows: &mut Windows<'_>) -> Result<bool, DataError> {
-        let (source, block) = &self.reading.blocks[block];
+    fn read_block(&self, number: usize, expected: u64, windows: &mut Windows<'_>) -> Result<bool, DataError> {
+        let (source, block) = &self.reading.blocks[number];
         let source = &self.reading.sources[*source];
         let (mut rows, mut more) = (0, true);
-        source.source.read_block(block, &source.columns, |chunk| {
-            if let Some((encoded, outcome)) = self.reading.kept(source, self.part, &chunk)? {
+        let mut pass = |kept: Option<(EncodedChunk, Outcome)>| {
+            if let Some((encoded, outcome)) = kept {
                 rows += encoded.rows as u64;
                 more = windows.push(&encoded, &outcome);
             }
-            Ok(more)
-        })?;
+            more
+        };
+        if self.by_group {
+            let segment = source.source.read_segment(block, &source.columns)?;
+            pass(self.reading.kept_of_segment(source, self.part, segment)?);
+        } else {
+            let each = |chunk: Chunk| Ok(pass(self.reading.kept(source, self.part, &chunk)?));
+            source.source.read_block(block, &source.columns, each)?;
+        }
         match !more || rows == expected {
             true => Ok(more),
             false => Err(block.changed()),
         }
     }
 
+    /// The same rows, each with all of its features.
+    pub(super) fn flat(&self) -> Self {
+        Self { by_group: false, ..self.clone() }
+    }
+
     /// The first rows, in the order of the files.
     pub(super) fn first(&self, rows: usize) -> Result<Dataset, DataError> {
-        let mut found = self.reading.empty();
+        let mut found = self.reading.empty(self.by_group);
         self.windows(None, WindowSizes::equal(rows.max(1)), 0, &mut |window| {
             found = window;
             false
@@ -197,8 +213,35 @@ impl ReadSource {
 }
 
 impl Reading {
-    fn empty(&self) -> Dataset {
-        Dataset::empty(&self.encoders, &self.outcomes)
+    fn empty(&self, by_group: bool) -> Dataset {
+        let sides = || Arc::new(Sides::of(self.encoders.specs()));
+        let users = by_group.then(|| UserGroups::empty(sides()));
+        Dataset { users, ..Dataset::empty(&self.encoders, &self.outcomes) }
+    }
+
+    /// As [`kept`](Self::kept), of impressions beside their groups.
+    fn kept_of_segment(
+        &self,
+        source: &ReadSource,
+        part: Part,
+        segment: Segment,
+    ) -> Result<Option<(EncodedChunk, Outcome)>, DataError> {
+        let Segment { impressions, groups, group_of, .. } = segment;
+        let keep = kept(&self.outcomes.labels, &source.divider, part, &impressions)?;
+        if !keep.contains(&true) {
+            return Ok(None);
+        }
+        let of_rows: Vec<u32> =
+            group_of.into_iter().zip(&keep).filter(|(_, keep)| **keep).map(|(group, _)| group).collect();
+        let own = impressions.filter(&keep)?;
+        let outcome = self.outcomes.read_beside(&own, &groups, &of_rows);
+        let encoded = self.encoders.encode_users(&own, &groups, of_rows);
+        // A row of filtered impressions does not know its place, the whole segment does.
+        let encoded = encoded.or_else(|error| {
+            self.encoders.encode_users(&impressions, &groups, Vec::new())?;
+            Err(error)
+        });
+        Ok(Some((encoded?, outcome?)))
     }
 
     /// The rows of a chunk that belong to a split and are no orphans, encoded; `None` where there are none.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, StringArray, UInt32Array};
 use burn::data::dataloader::DataLoader;
 use burn_ndarray::NdArray;
-use esmm_core::Pooling;
+use esmm_core::{Pooling, Side};
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 
@@ -14,7 +14,7 @@ use super::super::stream::{FileRows, StreamOptions, StreamedSplits, WindowSizes,
 use super::super::{
     Dataset, DenseTransform, FeatureSpec, LabelSpec, Orphans, SourceSpec, SplitRows, SplitSpec, load_splits,
 };
-use super::{DataError, Folder, bag, dense, sparse, vocabulary};
+use super::{DataError, Folder, bag, dense, single_ids, sparse, vocabulary};
 
 const ROWS: usize = 1000;
 
@@ -114,7 +114,7 @@ fn splits(source: &SourceSpec) -> Vec<SplitSpec> {
 }
 
 fn stream(spec: &SplitSpec, shuffle_rows: usize) -> Result<StreamedSplits, DataError> {
-    let options = StreamOptions { memory: 1 << 30, shuffle_rows };
+    let options = StreamOptions { memory: 1 << 30, shuffle_rows, by_group: false };
     stream_splits(spec, &features(), &labels(), Some("user"), None, options)
 }
 
@@ -230,7 +230,7 @@ fn batches_are_full_and_a_pass_goes_on_at_any_of_them() {
 fn windows_fit_the_memory() {
     let folder = Folder::new();
     let spec = SplitSpec::Files { train: csv(&folder), valid: None, test: None };
-    let options = StreamOptions { memory: 16 << 10, shuffle_rows: 1_000_000 };
+    let options = StreamOptions { memory: 16 << 10, shuffle_rows: 1_000_000, by_group: true };
     let train = stream_splits(&spec, &features(), &labels(), None, None, options).unwrap().train;
     let largest =
         windows(&train, None, train.shuffle_windows(1), 0).into_iter().max_by_key(|window| window.rows);
@@ -262,7 +262,56 @@ fn bad_values_are_found_where_they_stand() {
     let source = folder.text("a.csv", format!("row,click,conversion\n{text}x,0,0\n"));
     let spec = SplitSpec::Random { source, valid: 0.4, test: 0.0, seed: 0 };
     let features = [dense("row", DenseTransform::None, None)];
-    let options = StreamOptions { memory: 1 << 20, shuffle_rows: 10 };
+    let options = StreamOptions { memory: 1 << 20, shuffle_rows: 10, by_group: true };
     let error = stream_splits(&spec, &features, &labels(), None, None, options).unwrap_err();
     assert!(folder.message(&error).starts_with("a.csv:62: column `row`: found `x`"), "{error}");
+}
+
+/// Rows of a user stay together and hold its features once, and come to the same batches of rows.
+#[test]
+fn groups_are_held_once_and_stay_together() {
+    let folder = Folder::new();
+    let source = grouped(&folder);
+    // A place of its own beside the others of an impression: `user` stands with the groups.
+    let mut features = features();
+    features[1].side = Side::Item;
+    features[2].side = Side::Item;
+    let spec = SplitSpec::Random { source, valid: 0.2, test: 0.0, seed: 8 };
+    let stream = |by_group| {
+        let options = StreamOptions { memory: 1 << 30, shuffle_rows: 300, by_group };
+        stream_splits(&spec, &features, &labels(), Some("user"), None, options).unwrap()
+    };
+    let (flat, streamed) = (stream(false), stream(true));
+    assert_eq!(streamed.report, flat.report);
+    let all = |rows: &FileRows| windows(rows, None, WindowSizes::equal(ROWS), 0).remove(0);
+    let (expected, found) = (all(&flat.train), all(&streamed.train));
+    let users = found.users.as_ref().unwrap();
+    assert_eq!(users.count, ROWS / 10, "each group once: none has lost all of its ten rows");
+    assert_eq!(single_ids(&found.sparse[0]).len(), users.count);
+    let rows: Vec<u32> = (0..found.rows as u32).rev().collect();
+    assert_eq!(found.take(&rows).flat(), expected.take(&rows));
+    assert_eq!(found.clone().flat(), expected);
+
+    let purpose = Purpose::Training { seed: 4 };
+    let group = |row: &u64| row / 10;
+    let whole = batches(&SplitRows::from(streamed.train.clone()), purpose, 0, 0);
+    let groups = whole.concat().chunk_by(|left, right| group(left) == group(right)).count();
+    // A window boundary can cut a group in two, and there are 6 windows of 32 to 288 rows at most.
+    assert!((users.count..users.count + 6).contains(&groups), "{groups}");
+    assert!(
+        whole.concat()
+            != numbers(&windows(&streamed.train, None, WindowSizes::equal(ROWS), 0))
+                .iter()
+                .map(|row| *row as u64)
+                .collect::<Vec<_>>()
+    );
+    for skip in 0..whole.len() {
+        assert_eq!(batches(&SplitRows::from(streamed.train.clone()), purpose, 0, skip), whole[skip..]);
+    }
+
+    // A feature of an impression that is called the user's: every row gets all of its features.
+    features[2].side = Side::User;
+    let options = StreamOptions { memory: 1 << 30, shuffle_rows: 300, by_group: true };
+    let mixed = stream_splits(&spec, &features, &labels(), None, None, options).unwrap();
+    assert!(all(&mixed.train).users.is_none());
 }

@@ -5,17 +5,32 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use burn::backend::Autodiff;
 use burn::tensor::Tensor;
+use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::train::TrainStep;
-use burn_ndarray::NdArray;
-use esmm_core::{Activation, Lookup, NotebookConfig, NotebookFeature, StateDict};
+use esmm_core::{Activation, EsmmBackend, Lookup, NotebookConfig, NotebookFeature, StateDict};
 use esmm_train::data::loader::{EsmmBatch, RowLabels};
 use esmm_train::optimizer::{SharedOptimizer, TableOptimizerConfig, TableRule, TowerOptimizerConfig};
-use esmm_train::{EsmmLearner, EsmmLearnerConfig, EsmmLoss};
+use esmm_train::{DeviceName, EsmmLearner, EsmmLearnerConfig, EsmmLoss, OnDevice, TrainError};
 use serde_json::Value;
 
-type B = Autodiff<NdArray>;
+/// Runs a test on ndarray and on every GPU backend that is compiled in.
+macro_rules! on_devices {
+    ($($name:ident),*) => {
+        mod ndarray { $(#[test] fn $name() { super::$name(super::DeviceName::NdArray); })* }
+        #[cfg(feature = "wgpu")]
+        mod wgpu { $(#[test] fn $name() { super::$name(super::DeviceName::Wgpu(None)); })* }
+        #[cfg(feature = "cuda")]
+        mod cuda { $(#[test] fn $name() { super::$name(super::DeviceName::Cuda(0)); })* }
+    };
+}
+
+on_devices!(
+    sgd_agrees_with_the_dense_optimizer,
+    adam_with_sparse_adam_agrees,
+    adam_with_rowwise_adagrad_agrees,
+    adam_agrees_with_the_dense_optimizer
+);
 
 const ADAM: TowerOptimizerConfig =
     TowerOptimizerConfig::Adam { beta_1: 0.9, beta_2: 0.999, epsilon: 1e-8, weight_decay: 0.0 };
@@ -49,8 +64,7 @@ fn notebook(config: &Value) -> NotebookConfig {
     notebook
 }
 
-fn batches(golden: &Value, notebook: &NotebookConfig) -> Vec<EsmmBatch<B>> {
-    let device = Default::default();
+fn batches<B: Backend>(golden: &Value, notebook: &NotebookConfig, device: &B::Device) -> Vec<EsmmBatch<B>> {
     let batch = |batch: &Value| {
         let rows = batch["rows"].as_array().unwrap();
         let matrix: Vec<f32> = rows.iter().flat_map(numbers).map(|cell| cell as f32).collect();
@@ -59,8 +73,8 @@ fn batches(golden: &Value, notebook: &NotebookConfig) -> Vec<EsmmBatch<B>> {
         let depth = reached.iter().map(|row| numbers(row).iter().sum::<f64>() as u8).collect();
         let labels = RowLabels { depth, ..RowLabels::default() };
         EsmmBatch {
-            features: host.to_device(&device),
-            reached: labels.reached(2, &device),
+            features: host.to_device(device),
+            reached: labels.reached(2, device),
             labels: Arc::new(labels),
         }
     };
@@ -69,10 +83,11 @@ fn batches(golden: &Value, notebook: &NotebookConfig) -> Vec<EsmmBatch<B>> {
 
 /// The same batch with every row of the arena among its leaves, as a dense embedding has them: rows that no id names
 /// get a gradient of zero, and lazy Adam does to all of them what dense Adam does.
-fn touching_every_row(mut batch: EsmmBatch<B>, rows: usize) -> EsmmBatch<B> {
+fn touching_every_row<B: Backend>(mut batch: EsmmBatch<B>, rows: usize) -> EsmmBatch<B> {
     let features = &mut batch.features;
-    if let Lookup::Touched { touched, slots } = &mut features.lookup {
+    if let Lookup::Touched { touched, slots, order } = &mut features.lookup {
         *slots = touched.clone().select(0, slots.clone());
+        *order = None;
         *touched = Tensor::arange(0..rows as i64, &slots.device());
     }
     batch
@@ -87,38 +102,47 @@ struct Case {
     table_rate: f64,
 }
 
-fn run(case: &Case) -> (Vec<f64>, StateDict, Value) {
-    let golden_values = training();
-    let notebook = notebook(&golden_values["config"]);
-    let config = notebook.model().unwrap();
-    assert_eq!(config.towers.activation, Activation::None);
-    let device = Default::default();
-    let model = config.load::<B>(&golden("training_init.safetensors"), &device).unwrap();
-    let tables =
-        TableOptimizerConfig { rule: case.tables, learning_rate_ratio: case.table_rate / case.rate, l2: 0.0 };
-    let learner = EsmmLearnerConfig { loss: EsmmLoss::new(2), tables, clip_norm: None, seed: 0 };
-    let mut learner: EsmmLearner<B> = learner.init(model);
-    let mut optimizer = SharedOptimizer::new(&case.towers);
-    let mut losses = Vec::new();
-    for batch in batches(&golden_values, &notebook) {
-        let batch = match case.every_row {
-            true => touching_every_row(batch, config.schema.num_rows()),
-            false => batch,
+/// Losses and final weights of ten steps.
+impl OnDevice for &Case {
+    type Output = (Vec<f64>, StateDict);
+
+    fn run<B>(self, device: B::Device) -> Result<Self::Output, TrainError>
+    where
+        B: AutodiffBackend + EsmmBackend,
+        B::InnerBackend: EsmmBackend,
+    {
+        let case = self;
+        let golden_values = training();
+        let notebook = notebook(&golden_values["config"]);
+        let config = notebook.model().unwrap();
+        assert_eq!(config.towers.activation, Activation::None);
+        let model = config.load::<B>(&golden("training_init.safetensors"), &device).unwrap();
+        let tables = TableOptimizerConfig {
+            rule: case.tables,
+            learning_rate_ratio: case.table_rate / case.rate,
+            l2: 0.0,
         };
-        let step = TrainStep::step(&learner, batch);
-        losses.push(total(step.item.total));
-        learner = learner.optimize::<B, _>(&mut optimizer, case.rate, step.grads);
+        let learner = EsmmLearnerConfig { loss: EsmmLoss::new(2), tables, clip_norm: None, seed: 0 };
+        let mut learner: EsmmLearner<B> = learner.init(model);
+        let mut optimizer = SharedOptimizer::new(&case.towers);
+        let mut losses = Vec::new();
+        for batch in batches::<B>(&golden_values, &notebook, &device) {
+            let batch = match case.every_row {
+                true => touching_every_row(batch, config.schema.num_rows()),
+                false => batch,
+            };
+            let step = TrainStep::step(&learner, batch);
+            losses.push(step.item.total.into_data().iter::<f64>().sum());
+            learner = learner.optimize::<B, _>(&mut optimizer, case.rate, step.grads);
+        }
+        assert_eq!(learner.steps().get(), 10);
+        Ok((losses, learner.model.state_dict(&config)))
     }
-    assert_eq!(learner.steps().get(), 10);
-    (losses, learner.model.state_dict(&config), golden_values["optimizers"][case.name].clone())
 }
 
-fn total(loss: Tensor<NdArray, 1>) -> f64 {
-    f64::from(loss.into_scalar())
-}
-
-fn check(case: &Case) {
-    let (losses, ours, golden_values) = run(case);
+fn check(device: DeviceName, case: Case) {
+    let (losses, ours) = device.run(&case).unwrap();
+    let golden_values = training()["optimizers"][case.name].clone();
     for (step, (ours, theirs)) in losses.iter().zip(numbers(&golden_values["losses"])).enumerate() {
         assert!((ours - theirs).abs() < 1e-4, "{}: loss of step {step}: {ours}, PyTorch {theirs}", case.name);
     }
@@ -140,51 +164,42 @@ fn check(case: &Case) {
     assert!(compared >= 18, "only {compared} entries compared");
 }
 
-#[test]
-fn sgd_agrees_with_the_dense_optimizer() {
+fn sgd_agrees_with_the_dense_optimizer(device: DeviceName) {
     let towers = TowerOptimizerConfig::Sgd { momentum: 0.0, weight_decay: 0.0 };
-    check(&Case {
-        name: "sgd",
-        every_row: false,
-        towers,
-        rate: 0.05,
-        tables: TableRule::Sgd,
-        table_rate: 0.05,
-    });
+    check(
+        device,
+        Case { name: "sgd", every_row: false, towers, rate: 0.05, tables: TableRule::Sgd, table_rate: 0.05 },
+    );
 }
 
-#[test]
-fn adam_with_sparse_adam_agrees() {
+fn adam_with_sparse_adam_agrees(device: DeviceName) {
     let tables = TableRule::LazyAdam { beta_1: 0.9, beta_2: 0.999, epsilon: 1e-8 };
-    check(&Case {
-        name: "sparse_adam",
-        every_row: false,
-        towers: ADAM,
-        rate: 1e-3,
-        tables,
-        table_rate: 1e-3,
-    });
+    check(
+        device,
+        Case { name: "sparse_adam", every_row: false, towers: ADAM, rate: 1e-3, tables, table_rate: 1e-3 },
+    );
 }
 
-#[test]
-fn adam_with_rowwise_adagrad_agrees() {
+fn adam_with_rowwise_adagrad_agrees(device: DeviceName) {
     let tables = TableRule::Adagrad { epsilon: 1e-8 };
-    check(&Case {
-        name: "rowwise_adagrad",
-        every_row: false,
-        towers: ADAM,
-        rate: 1e-3,
-        tables,
-        table_rate: 0.05,
-    });
+    check(
+        device,
+        Case {
+            name: "rowwise_adagrad",
+            every_row: false,
+            towers: ADAM,
+            rate: 1e-3,
+            tables,
+            table_rate: 0.05,
+        },
+    );
 }
 
 /// `torch.optim.Adam` adds its epsilon of 1e-8 behind the bias correction, `SparseAdam` and lazy Adam in front of it,
 /// where it weighs up to 32 times as much: the smallest gradient of a table here is 7e-7. With 1e-10 both are near 0.
-#[test]
-fn adam_agrees_with_the_dense_optimizer() {
+fn adam_agrees_with_the_dense_optimizer(device: DeviceName) {
     let tables = TableRule::LazyAdam { beta_1: 0.9, beta_2: 0.999, epsilon: 1e-10 };
-    check(&Case { name: "adam", every_row: true, towers: ADAM, rate: 1e-3, tables, table_rate: 1e-3 });
+    check(device, Case { name: "adam", every_row: true, towers: ADAM, rate: 1e-3, tables, table_rate: 1e-3 });
 }
 
 /// Without the rows that a batch does not touch, lazy Adam is another optimizer: the comparison above means something.
@@ -192,5 +207,8 @@ fn adam_agrees_with_the_dense_optimizer() {
 #[should_panic(expected = "PyTorch")]
 fn lazy_adam_is_not_dense_adam() {
     let tables = TableRule::LazyAdam { beta_1: 0.9, beta_2: 0.999, epsilon: 1e-8 };
-    check(&Case { name: "adam", every_row: false, towers: ADAM, rate: 1e-3, tables, table_rate: 1e-3 });
+    check(
+        DeviceName::NdArray,
+        Case { name: "adam", every_row: false, towers: ADAM, rate: 1e-3, tables, table_rate: 1e-3 },
+    );
 }

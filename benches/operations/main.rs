@@ -64,6 +64,7 @@ fn pooling(workload: &Workload) -> (FloatTensor<B>, BagPlan<B>, usize) {
         rows: batch.rows,
         num_sparse: batch.num_sparse,
         slots: slots.into_primitive(),
+        order: None,
         bags: None,
         dense: batch.dense.map(|dense| dense.into_primitive().tensor()),
     };

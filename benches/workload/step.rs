@@ -81,8 +81,9 @@ where
     ) -> Tensor<B::InnerBackend, 1> {
         let host = self.builder.build(input).expect("the batch is valid");
         let mut features = host.to_device::<B>(&self.device);
-        if let (Rows::All, Lookup::Touched { touched, slots }) = (rows, &mut features.lookup) {
+        if let (Rows::All, Lookup::Touched { touched, slots, order }) = (rows, &mut features.lookup) {
             *slots = touched.clone().select(0, slots.clone());
+            *order = None;
             *touched = Tensor::arange(0..self.learner.model.embeddings.rows() as i64, &self.device);
         }
         let batch = EsmmBatch {

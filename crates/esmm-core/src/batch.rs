@@ -9,6 +9,7 @@ use crate::batch_builder::BatchBuilder;
 use crate::batch_input::BatchInput;
 use crate::error::EsmmError;
 use crate::schema::FeatureSchema;
+use crate::slot_order::{HostSlotOrder, SlotOrder};
 
 /// A batch in host memory, free of any backend, so that another thread can build it.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +29,8 @@ pub(crate) struct HostPart {
     pub(crate) num_sparse: usize,
     /// Place of each entry among the distinct rows, or else its row of the arena.
     pub(crate) entries: Vec<i32>,
+    /// Where distinct rows were looked for, the entries sorted by them.
+    pub(crate) order: Option<Box<HostSlotOrder>>,
     pub(crate) bags: Option<HostBags>,
     pub(crate) dense: Vec<f32>,
     pub(crate) num_dense: usize,
@@ -65,6 +68,9 @@ pub enum Lookup<B: Backend> {
         touched: Tensor<B, 1, Int>,
         /// Place of each entry in `touched`, `[N]`.
         slots: Tensor<B, 1, Int>,
+        /// The entries by their place: spares devices a sort on the way back. It belongs to `slots`; whoever changes
+        /// those sets it to `None`.
+        order: Option<SlotOrder<B>>,
     },
     /// Directly: for inference only.
     Rows(
@@ -101,6 +107,8 @@ pub struct GroupFeatures<B: Backend> {
     pub num_sparse: usize,
     /// Where each entry finds its row: in `touched`, or in the arena where the batch looks up directly.
     pub entries: Tensor<B, 1, Int>,
+    /// As in [`Lookup::Touched`].
+    pub order: Option<SlotOrder<B>>,
     /// As in [`FeatureBatch`], with groups for rows.
     pub bags: Option<Bags<B>>,
     /// `[G, dense]`, or `None`.
@@ -125,14 +133,17 @@ impl HostBatch {
         self.touched.as_ref().map(Vec::len)
     }
 
+    /// What follows from the entries once all are there.
+    ///
     /// Not every backend takes tensors without elements: a part of empty bags reads row 0 with weight 0.
-    pub(crate) fn fill_if_empty(&mut self) {
-        self.own.fill_if_empty();
-        if let Some(groups) = &mut self.groups {
-            groups.part.fill_if_empty();
-        }
+    pub(crate) fn finish(&mut self) {
         if let Some(touched) = self.touched.as_mut().filter(|touched| touched.is_empty()) {
             touched.push(0);
+        }
+        let touched = self.touched.as_ref().map(Vec::len);
+        self.own.finish(touched);
+        if let Some(groups) = &mut self.groups {
+            groups.part.finish(touched);
         }
     }
 
@@ -143,7 +154,11 @@ impl HostBatch {
             rows: self.own.rows,
             num_sparse: self.own.num_sparse,
             lookup: match &self.touched {
-                Some(touched) => Lookup::Touched { touched: ints(touched, device), slots: entries },
+                Some(touched) => Lookup::Touched {
+                    touched: ints(touched, device),
+                    slots: entries,
+                    order: self.own.order(device),
+                },
                 None => Lookup::Rows(entries),
             },
             bags: self.own.bags(device),
@@ -153,6 +168,7 @@ impl HostBatch {
                 of_rows: ints(&groups.of_rows, device),
                 num_sparse: groups.part.num_sparse,
                 entries: ints(&groups.part.entries, device),
+                order: groups.part.order(device),
                 bags: groups.part.bags(device),
                 dense: groups.part.dense(device),
                 features: groups.features.clone(),
@@ -162,7 +178,7 @@ impl HostBatch {
 }
 
 impl HostPart {
-    fn fill_if_empty(&mut self) {
+    fn finish(&mut self, touched: Option<usize>) {
         if self.entries.is_empty() {
             self.entries.push(0);
             if let Some(bags) = &mut self.bags {
@@ -170,6 +186,11 @@ impl HostPart {
                 bags.weights.push(0.0);
             }
         }
+        self.order = touched.map(|touched| Box::new(HostSlotOrder::new(&self.entries, touched)));
+    }
+
+    fn order<B: Backend>(&self, device: &B::Device) -> Option<SlotOrder<B>> {
+        self.order.as_ref().map(|order| order.to_device(device))
     }
 
     fn bags<B: Backend>(&self, device: &B::Device) -> Option<Bags<B>> {
@@ -207,14 +228,22 @@ impl<B: Backend> FeatureBatch<B> {
 
     /// The bags of the touched rows, or of the arena where the batch looks up directly.
     pub(crate) fn plan(&self, tables: usize) -> InputPlan<B> {
-        let (Lookup::Touched { slots: entries, .. } | Lookup::Rows(entries)) = &self.lookup;
-        let groups = self.groups.as_ref().map(|groups| groups.plan(groups.entries.clone(), tables));
-        InputPlan { own: self.own_plan(entries.clone(), tables), groups }
+        let (entries, order) = match &self.lookup {
+            Lookup::Touched { slots, order, .. } => (slots.clone(), order.clone()),
+            Lookup::Rows(rows) => (rows.clone(), None),
+        };
+        let plan = |groups: &GroupFeatures<B>| {
+            let mut plan = groups.plan(groups.entries.clone(), tables);
+            plan.bags.order = groups.order.clone();
+            plan
+        };
+        let own = BagPlan { order, ..self.own_plan(entries, tables) };
+        InputPlan { own, groups: self.groups.as_ref().map(plan) }
     }
 
     /// The bags of the arena.
     pub(crate) fn arena_plan(&self, tables: usize) -> InputPlan<B> {
-        let Lookup::Touched { touched, slots } = &self.lookup else { return self.plan(tables) };
+        let Lookup::Touched { touched, slots, .. } = &self.lookup else { return self.plan(tables) };
         let rows = |slots: &Tensor<B, 1, Int>| touched.clone().select(0, slots.clone());
         let groups = self.groups.as_ref().map(|groups| groups.plan(rows(&groups.entries), tables));
         InputPlan { own: self.own_plan(rows(slots), tables), groups }
@@ -246,5 +275,5 @@ fn plan<B: Backend>(
         .as_ref()
         .map(|bags| (bags.segments.clone().into_primitive(), float(bags.weights.clone().into_primitive())));
     let dense = dense.as_ref().map(|dense| float(dense.clone().into_primitive()));
-    BagPlan { tables, rows, num_sparse, slots: entries.into_primitive(), bags, dense }
+    BagPlan { tables, rows, num_sparse, slots: entries.into_primitive(), order: None, bags, dense }
 }

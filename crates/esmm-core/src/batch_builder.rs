@@ -90,7 +90,7 @@ impl BatchBuilder {
             })),
         };
         let mut batch = HostBatch { own, groups, touched };
-        batch.fill_if_empty();
+        batch.finish();
         Ok(batch)
     }
 

@@ -12,12 +12,33 @@ use burn::tensor::{Tensor, TensorData};
 use common::{Auto, Plain, assert_entries_near, assert_near, golden, golden_dict, golden_json};
 use common::{floats, notebook, numbers, values};
 use esmm_core::{
-    Activation, DropoutKey, Esmm, EsmmConfig, FeatureBatch, FunnelLogits, NotebookConfig, StateDict,
-    TouchedRows,
+    Activation, DropoutKey, Esmm, EsmmBackend, EsmmConfig, FeatureBatch, FunnelLogits, NotebookConfig,
+    StateDict, TouchedRows,
 };
 use serde_json::Value;
 
-type Gradients = <Auto as AutodiffBackend>::Gradients;
+/// Runs a generic test on ndarray and on every GPU backend that is compiled in.
+macro_rules! on_backends {
+    ($($name:ident),*) => {
+        mod ndarray { $(#[test] fn $name() { super::$name::<super::Auto>(); })* }
+        #[cfg(feature = "wgpu")]
+        mod wgpu { $(#[test] fn $name() { super::$name::<burn::backend::Autodiff<burn_wgpu::Wgpu>>(); })* }
+        #[cfg(feature = "cuda")]
+        mod cuda { $(#[test] fn $name() { super::$name::<burn::backend::Autodiff<burn_cuda::Cuda>>(); })* }
+    };
+}
+
+on_backends!(
+    notebook_eval_logits_from_both_files,
+    eval_logits_with_activations,
+    training_step,
+    training_step_with_relu_and_three_stages,
+    training_step_with_prelu_and_three_stages
+);
+
+/// A backend with gradients, and without.
+trait Both: AutodiffBackend<InnerBackend: EsmmBackend> + EsmmBackend {}
+impl<A: AutodiffBackend<InnerBackend: EsmmBackend> + EsmmBackend> Both for A {}
 
 /// Everything that a golden training step needs.
 struct Golden {
@@ -56,46 +77,41 @@ impl Golden {
     }
 }
 
-#[test]
-fn notebook_eval_logits_from_both_files() {
+fn notebook_eval_logits_from_both_files<A: Both>() {
     let golden = Golden::new("notebook");
     for file in ["notebook.pt", "notebook.safetensors"] {
-        let model = golden.load::<Plain>(file);
+        let model = golden.load::<A::InnerBackend>(file);
         golden.assert_logits(model.forward(&golden.batch(&golden.json["rows"])), "logits");
     }
 }
 
-#[test]
-fn eval_logits_with_activations() {
+fn eval_logits_with_activations<A: Both>() {
     for name in ["relu", "prelu"] {
         let golden = Golden::new(name);
-        let model = golden.load::<Plain>(&format!("{name}_init.safetensors"));
+        let model = golden.load::<A::InnerBackend>(&format!("{name}_init.safetensors"));
         let rows = &golden.json["batches"][0]["rows"];
         golden.assert_logits(model.forward(&golden.batch(rows)), "eval_logits");
     }
 }
 
-#[test]
-fn training_step() {
-    training_step_of("training", 4);
+fn training_step<A: Both>() {
+    training_step_of::<A>("training", 4);
 }
 
-#[test]
-fn training_step_with_relu_and_three_stages() {
-    training_step_of("relu", 4);
+fn training_step_with_relu_and_three_stages<A: Both>() {
+    training_step_of::<A>("relu", 4);
 }
 
-#[test]
-fn training_step_with_prelu_and_three_stages() {
-    training_step_of("prelu", 4);
+fn training_step_with_prelu_and_three_stages<A: Both>() {
+    training_step_of::<A>("prelu", 4);
 }
 
 /// Logits, losses, every gradient and the running statistics of one forward and backward on batch 0.
-fn training_step_of(name: &str, tables: usize) {
+fn training_step_of<A: Both>(name: &str, tables: usize) {
     let golden = Golden::new(name);
-    let model = golden.load::<Auto>(&format!("{name}_init.safetensors"));
+    let model = golden.load::<A>(&format!("{name}_init.safetensors"));
     let first = &golden.json["batches"][0];
-    let batch = golden.batch::<Auto>(&first["rows"]);
+    let batch = golden.batch::<A>(&first["rows"]);
     let forward = model.forward_train(&batch, DropoutKey { seed: 0, step: 0 });
     golden.assert_logits(forward.logits.clone(), "logits");
 
@@ -118,13 +134,13 @@ fn training_step_of(name: &str, tables: usize) {
 
 /// The gradients under PyTorch's names: a model that has them for weights, so that transposing and the order of
 /// columns are covered. Tables become dense.
-fn gradients(
+fn gradients<A: Both>(
     config: &EsmmConfig,
-    model: &Esmm<Auto>,
-    touched: &TouchedRows<Auto>,
-    grads: &mut Gradients,
+    model: &Esmm<A>,
+    touched: &TouchedRows<A>,
+    grads: &mut A::Gradients,
 ) -> StateDict {
-    let mut holder = config.init::<Plain>(&Default::default()).unwrap();
+    let mut holder = config.init::<A::InnerBackend>(&Default::default()).unwrap();
     let rows = touched.take_grads(grads).unwrap();
     let (numbers, values) = (common::values(rows.rows.float()), common::values(rows.grads));
     let [height, width] = holder.embeddings.table.value().dims();
@@ -155,7 +171,11 @@ fn gradients(
     holder.state_dict(config)
 }
 
-fn take<const D: usize>(to: &mut Param<Tensor<Plain, D>>, from: &Param<Tensor<Auto, D>>, grads: &Gradients) {
+fn take<A: Both, const D: usize>(
+    to: &mut Param<Tensor<A::InnerBackend, D>>,
+    from: &Param<Tensor<A, D>>,
+    grads: &A::Gradients,
+) {
     *to = Param::from_tensor(from.val().grad(grads).unwrap());
 }
 

@@ -72,6 +72,7 @@ fn bag_pool() {
                 rows,
                 num_sparse,
                 slots: ints::<Auto>(&slots),
+                order: None,
                 bags: has_bags.then(|| (ints::<Auto>(&segments), primitive(scales))),
                 dense: (num_dense > 0).then(|| primitive(tensor::<Auto, 2>(&dense, [rows, num_dense]))),
             };

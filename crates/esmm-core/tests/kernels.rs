@@ -44,6 +44,7 @@ fn plan<B: Backend>(
         rows,
         num_sparse,
         slots: ints::<B>(&slots),
+        order: None,
         bags: bags.then(|| (ints::<B>(&segments), random::<B, 1>(rng.random(), [segments.len()]))),
         dense: (num_dense > 0).then(|| random::<B, 2>(rng.random(), [rows, num_dense])),
     }

@@ -60,7 +60,7 @@ fn bags<B: Backend>(
     let len = weights.len();
     let dense = (num_dense > 0).then(|| random::<B, 2>(rng.random(), [rows, num_dense]));
     let bags = with_bags.then(|| (ints::<B>(&segments), primitive(common::tensor::<B, 1>(&weights, [len]))));
-    BagPlan { tables, rows, num_sparse, slots: ints::<B>(&slots), bags, dense }
+    BagPlan { tables, rows, num_sparse, slots: ints::<B>(&slots), order: None, bags, dense }
 }
 
 /// A plan and the width of the input that it gives. Groups and rows keep a feature each.
@@ -205,6 +205,7 @@ fn gradients_are_those_of_finite_differences() {
         rows,
         num_sparse: slots.len() / rows,
         slots: ints::<Auto>(slots),
+        order: None,
         bags: None,
         dense: None,
     };

@@ -27,6 +27,9 @@ pub enum TrainError {
     /// What a person typed: the run file, an override, a flag.
     #[error("{0}")]
     Config(String),
+    /// A device that does not exist, is too small, or failed.
+    #[error("{0}")]
+    Device(String),
     /// The training itself.
     #[error("{0}")]
     Training(String),

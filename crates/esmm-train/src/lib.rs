@@ -53,7 +53,7 @@ mod time_left;
 pub mod trainer;
 pub mod wording;
 
-pub use device::{DeviceName, OnDevice};
+pub use device::{BackendDevices, DeviceInfo, DeviceName, OnDevice};
 pub use error::TrainError;
 pub use learner::{EsmmLearner, EsmmLearnerConfig, StepCounter};
 pub use loss::{EsmmLoss, LossOutput};

@@ -12,6 +12,7 @@ use super::{
     BagPlan, EsmmBackend, GroupPlan, InferenceLayer, InputPlan, LayerInput, LayerOutput, LayerSaved,
     LayerSpec, PooledInput, PooledOutput, PooledSaved, RowState, RowUpdate, WeightState, WeightUpdate,
 };
+use crate::slot_order::SlotOrder;
 
 impl<B: EsmmBackend, C: CheckpointStrategy> EsmmBackend for Autodiff<B, C> {
     /// Not part of a graph.
@@ -187,9 +188,15 @@ fn inner_plan<B: EsmmBackend, C: CheckpointStrategy>(plan: BagPlan<Autodiff<B, C
         rows: plan.rows,
         num_sparse: plan.num_sparse,
         slots: plan.slots,
+        order: plan.order.map(inner_order),
         bags: plan.bags.map(|(segments, weights)| (segments, weights.primitive)),
         dense: plan.dense.map(|dense| dense.primitive),
     }
+}
+
+fn inner_order<B: EsmmBackend, C: CheckpointStrategy>(order: SlotOrder<Autodiff<B, C>>) -> SlotOrder<B> {
+    let SlotOrder { packed, entries, pieces, slots } = order;
+    SlotOrder { packed, entries, pieces, slots }
 }
 
 #[derive(Debug)]

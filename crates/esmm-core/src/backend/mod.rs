@@ -2,13 +2,16 @@
 //!
 //! [`EsmmBackend`] is a handful of fused operations. Each has a default body made of Burn's operations
 //! ([`mod@reference`]), which is its definition: a kernel that replaces it must compute the same. `cpu/` replaces them
-//! for NdArray and Flex. `autodiff.rs` gives the differentiated ones a hand-written backward, which calls the matching
-//! `*_backward` operation.
+//! for NdArray and Flex, `cube/` for wgpu and CUDA. `autodiff.rs` gives the differentiated ones a hand-written backward,
+//! which calls the matching `*_backward` operation.
 
 mod autodiff;
 #[cfg(feature = "cpu-kernels")]
 #[allow(unsafe_code, reason = "gemm's raw pointers, and memory that is not cleared before it is written")]
 mod cpu;
+#[cfg(feature = "cube-kernels")]
+#[allow(unsafe_code, reason = "kernels are launched without CubeCL's checks of every index")]
+mod cube;
 mod operands;
 mod pooled;
 pub mod random;
@@ -194,9 +197,3 @@ pub trait EsmmBackend: Backend {
         reference::update_weights::<Self>(state, grad, update)
     }
 }
-
-#[cfg(feature = "wgpu")]
-impl EsmmBackend for burn_wgpu::Wgpu {}
-
-#[cfg(feature = "cuda")]
-impl EsmmBackend for burn_cuda::Cuda {}

@@ -4,6 +4,7 @@ use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
 
 use super::random;
+use crate::slot_order::SlotOrder;
 use crate::tower::Activation;
 
 /// Which entries make up which bag: see [`FeatureBatch`](crate::FeatureBatch).
@@ -17,6 +18,8 @@ pub struct BagPlan<B: Backend> {
     pub num_sparse: usize,
     /// Row that each entry reads in every copy of the table, `[N]`.
     pub slots: IntTensor<B>,
+    /// The entries by slot, where the batch brought them: read by the backward of devices.
+    pub order: Option<SlotOrder<B>>,
     /// Bag of each entry and its weight, `[N]` each; `None` when entry `i` is bag `i` with weight 1.
     pub bags: Option<(IntTensor<B>, FloatTensor<B>)>,
     /// Values that follow the bags of each row, `[B, V]`.

@@ -58,9 +58,9 @@ impl Dropout {
     }
 }
 
-const ROTATIONS: [u32; 8] = [13, 15, 26, 6, 17, 29, 16, 24];
-const PARITY: u32 = 0x1bd1_1bda;
-const ROUNDS: usize = 13;
+pub(crate) const ROTATIONS: [u32; 8] = [13, 15, 26, 6, 17, 29, 16, 24];
+pub(crate) const PARITY: u32 = 0x1bd1_1bda;
+pub(crate) const ROUNDS: usize = 13;
 
 /// 64 random bits of a key and a counter.
 #[inline]

@@ -109,6 +109,12 @@ impl Checkpoints {
         Ok(())
     }
 
+    /// Where the newest checkpoint stands, by its manifest; its files are looked at when it is loaded.
+    pub fn newest(&self) -> Option<TrainingState> {
+        let manifests = self.folder.newest_first().into_iter().filter_map(|path| Manifest::read(&path).ok());
+        manifests.map(|contents| contents.state).next()
+    }
+
     /// Loads the newest whole checkpoint into a learner and its optimizer; `None` where there is none at all.
     ///
     /// A checkpoint that is damaged is passed over with a warning that says which file, if an older one is whole.

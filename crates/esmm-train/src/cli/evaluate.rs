@@ -7,7 +7,7 @@ use burn::tensor::backend::AutodiffBackend;
 use esmm_core::EsmmBackend;
 use esmm_train::evaluation::Evaluation;
 use esmm_train::guard;
-use esmm_train::run_dir::RunDir;
+use esmm_train::run_dir::{RunDir, read_json};
 use esmm_train::scorer::Scorer;
 use esmm_train::{OnDevice, TrainError};
 
@@ -30,7 +30,9 @@ pub(super) struct EvaluateArgs {
 pub(super) fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
     logging::init();
     let run = RunDir::open(&args.run_dir)?;
-    let evaluation = args.device.name()?.run(Measure { run: &run, data: &args.data })?;
+    let device = args.device.name()?;
+    device.check_model(&read_json(&run.schema())?)?;
+    let evaluation = device.run(Measure { run: &run, data: &args.data })?;
     if let Some(warning) = guard::check_collapse(evaluation.cvr_spread) {
         log::warn!("{warning}");
     }

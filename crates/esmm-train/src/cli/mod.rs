@@ -1,5 +1,6 @@
 //! The command line: thin. It parses, calls the library, prints results on stdout and everything else on stderr.
 
+mod devices;
 mod evaluate;
 mod init;
 mod inspect;
@@ -39,6 +40,8 @@ enum Command {
     Predict(predict::PredictArgs),
     /// Prints the layers of a run directory's or run file's model.
     Inspect(inspect::InspectArgs),
+    /// Lists the devices that this program and this machine offer for --device.
+    Devices,
     /// Writes a synthetic funnel with its true rates, and a run file for it.
     Synthesize(synthesize::SynthesizeArgs),
 }
@@ -46,7 +49,8 @@ enum Command {
 /// The device flag of the commands that compute.
 #[derive(Debug, Default, clap::Args)]
 struct DeviceArg {
-    /// ndarray, flex, wgpu, wgpu:N, cuda or cuda:N; by default the fastest kind that is compiled in.
+    /// ndarray, flex, wgpu, wgpu:N, cuda or cuda:N (`esmm devices` lists them); by default the fastest kind that is
+    /// there.
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
 }
@@ -78,6 +82,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Evaluate(args) => evaluate::run(&args).map(|()| Done::Whole),
         Command::Predict(args) => predict::run(&args).map(|()| Done::Whole),
         Command::Inspect(args) => inspect::run(&args).map(|()| Done::Whole),
+        Command::Devices => devices::run().map(|()| Done::Whole),
         Command::Synthesize(args) => synthesize::run(&args).map(|()| Done::Whole),
     };
     match done {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::backend::AutodiffBackend;
 use esmm_core::EsmmBackend;
 use esmm_train::predictions::{PredictionWriter, with_columns};
-use esmm_train::run_dir::RunDir;
+use esmm_train::run_dir::{RunDir, read_json};
 use esmm_train::scorer::Scorer;
 use esmm_train::{OnDevice, TrainError};
 
@@ -32,6 +32,7 @@ pub(super) fn run(args: &PredictArgs) -> anyhow::Result<()> {
     logging::init();
     let run = RunDir::open(&args.run_dir)?;
     let device = args.device.name()?;
+    device.check_model(&read_json(&run.schema())?)?;
     let rows = device.run(Predict { run: &run, data: &args.data, keep: &args.keep, output: &args.output })?;
     log::info!("{}: {} rows", args.output.display(), table::grouped(rows));
     Ok(())

@@ -7,6 +7,7 @@ use anyhow::Context;
 use burn::tensor::backend::AutodiffBackend;
 use burn::train::Interrupter;
 use esmm_core::{EsmmBackend, ModelSummary};
+use esmm_train::checkpoint::Checkpoints;
 use esmm_train::config::{RunFile, TrainConfig};
 use esmm_train::data::synthetic::{SyntheticConfig, write_parquet};
 use esmm_train::experiment::{Experiment, RunMetrics};
@@ -52,6 +53,7 @@ pub(super) struct TrainArgs {
 pub(super) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
     logging::init();
     let device = args.device.name()?;
+    device.check()?;
     let given = args.configuration(Path::new("data.parquet"))?;
     let interrupter = Interrupter::new();
     listen_for_ctrl_c(&interrupter)?;
@@ -74,6 +76,7 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
         true => experiment.check_saved(&run)?,
         false => experiment.save(&run)?,
     }
+    device.check_model(&experiment.model)?;
     log::info!("training on {device}");
     let progress = args.progress();
     logging::quiet(progress == ProgressStyle::Dashboard);
@@ -82,7 +85,20 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
     TRAINING.store(true, Ordering::SeqCst);
     let end = device.run(TrainAndMeasure { experiment: &experiment, run: &run, control: &control });
     logging::quiet(false);
-    report(&run, end?)
+    report(&run, end.map_err(|error| with_the_way_on(error, &run))?)
+}
+
+/// A device that failed leaves the newest checkpoint as it was: says which one.
+fn with_the_way_on(error: TrainError, run: &RunDir) -> TrainError {
+    let TrainError::Device(reason) = error else { return error };
+    TrainError::Device(match Checkpoints::new(run.checkpoint()).newest() {
+        Some(state) => format!(
+            "{reason}; the checkpoint of step {} is intact, go on with: esmm train --run-dir {} --resume",
+            state.step,
+            shown(run.path())
+        ),
+        None => format!("{reason}; no checkpoint was saved before"),
+    })
 }
 
 /// Trains, and measures what was trained.

@@ -1,7 +1,17 @@
 //! Devices by name: the only place of this crate that knows which backends are compiled in.
 
+#[cfg(feature = "wgpu")]
+mod adapters;
+mod available;
+#[cfg(feature = "cuda")]
+mod cuda;
+#[cfg(any(feature = "wgpu", feature = "cuda", test))]
+mod failure;
+
 use std::fmt;
 use std::str::FromStr;
+
+pub use available::{BackendDevices, DeviceInfo};
 
 use burn::tensor::backend::AutodiffBackend;
 use esmm_core::EsmmBackend;
@@ -15,7 +25,8 @@ pub enum DeviceName {
     NdArray,
     /// CPU, burn-flex.
     Flex,
-    /// A GPU through WebGPU: Vulkan, Metal or DirectX. Without a number the one that the system prefers.
+    /// A GPU through WebGPU: Vulkan, Metal or DirectX. The number counts discrete GPUs, then integrated, virtual and
+    /// software ones; without it the first.
     Wgpu(Option<usize>),
     /// An NVIDIA GPU.
     Cuda(usize),
@@ -48,14 +59,22 @@ impl DeviceName {
         all.into_iter().filter_map(|(name, compiled)| compiled.then_some(name)).collect()
     }
 
-    /// The device for those who do not choose: CUDA, wgpu, ndarray, flex, the first that is compiled in.
+    /// The device for those who do not choose: CUDA, a GPU of wgpu, ndarray, flex, the first that is compiled in and
+    /// found here. A GPU that is imitated in software comes last.
     ///
     /// # Errors
-    /// A program without any backend.
+    /// A program without any backend, or whose only backend finds no device.
     pub fn preferred() -> Result<Self, TrainError> {
-        let order = [Self::Cuda(0), Self::Wgpu(None), Self::NdArray, Self::Flex];
         let compiled = Self::compiled();
-        let first = order.into_iter().find(|device| compiled.contains(&device.backend()));
+        let has = |device: &Self| compiled.contains(&device.backend());
+        if has(&Self::Cuda(0)) && Self::Cuda(0).check().is_ok() {
+            return Ok(Self::Cuda(0));
+        }
+        if has(&Self::Wgpu(None)) && has_hardware_adapter() {
+            return Ok(Self::Wgpu(None));
+        }
+        let order = [Self::NdArray, Self::Flex, Self::Wgpu(None), Self::Cuda(0)];
+        let first = order.into_iter().find(has);
         first.ok_or_else(|| {
             TrainError::Config(format!("this program was built without a backend: {}", how("ndarray")))
         })
@@ -64,7 +83,8 @@ impl DeviceName {
     /// Runs work on this device.
     ///
     /// # Errors
-    /// A backend that is not compiled in, with the cargo feature that switches it on; and those of the work.
+    /// A backend that is not compiled in, with the cargo feature that switches it on; a device that does not exist or
+    /// fails on the way, in one line; and those of the work.
     pub fn run<W: OnDevice>(self, work: W) -> Result<W::Output, TrainError> {
         match self {
             #[cfg(feature = "ndarray")]
@@ -77,15 +97,19 @@ impl DeviceName {
             }
             #[cfg(feature = "wgpu")]
             Self::Wgpu(index) => {
-                let device = match index {
-                    None => burn_wgpu::WgpuDevice::DefaultDevice,
-                    Some(index) => burn_wgpu::WgpuDevice::DiscreteGpu(index),
-                };
-                work.run::<burn::backend::Autodiff<burn_wgpu::Wgpu>>(device)
+                self.check()?;
+                let device = adapters::adapters().into_iter().nth(index.unwrap_or(0));
+                let device = device.map_or(burn_wgpu::WgpuDevice::DefaultDevice, |adapter| adapter.device);
+                failure::caught(&format!("device `{self}` failed"), || {
+                    work.run::<burn::backend::Autodiff<burn_wgpu::Wgpu>>(device)
+                })
             }
             #[cfg(feature = "cuda")]
             Self::Cuda(index) => {
-                work.run::<burn::backend::Autodiff<burn_cuda::Cuda>>(burn_cuda::CudaDevice::new(index))
+                self.check()?;
+                failure::caught(&format!("device `{self}` failed"), || {
+                    work.run::<burn::backend::Autodiff<burn_cuda::Cuda>>(burn_cuda::CudaDevice::new(index))
+                })
             }
             #[allow(unreachable_patterns, reason = "with all backends compiled in nothing is left")]
             other => {
@@ -103,6 +127,17 @@ impl DeviceName {
             Self::Cuda(_) => "cuda",
         }
     }
+}
+
+#[cfg(feature = "wgpu")]
+fn has_hardware_adapter() -> bool {
+    let found = failure::caught("wgpu cannot be used", || Ok(adapters::adapters()));
+    found.is_ok_and(|adapters| adapters.iter().any(|adapter| !adapter.is_software))
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn has_hardware_adapter() -> bool {
+    false
 }
 
 /// Runs the work on a thread of the pool that the kernels of the CPU backends use: it starts each of them itself,

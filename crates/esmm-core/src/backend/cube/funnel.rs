@@ -1,0 +1,304 @@
+//! The loss of the funnel and its gradient, a unit a row: the formulas are those of `funnel.rs` in the crate's root.
+
+use burn_cubecl::CubeRuntime;
+use burn_cubecl::cubecl::{self, prelude::*};
+use burn_cubecl::tensor::CubeTensor;
+
+use super::sums::column_sums;
+use super::tensor::{Rows, address, array, empty_plain, grid, plain};
+
+/// A matrix at its strides: logits come transposed from the towers.
+struct Matrix {
+    rows: usize,
+    columns: usize,
+    strides: [usize; 2],
+}
+
+impl Matrix {
+    fn new<R: CubeRuntime>(tensor: &CubeTensor<R>) -> Self {
+        let (shape, strides) = (tensor.meta.shape(), tensor.meta.strides());
+        Self { rows: shape[0], columns: shape[1], strides: [strides[0], strides[1]] }
+    }
+}
+
+/// Mean cross-entropy of each stage, `[K]`.
+pub(super) fn loss<R: CubeRuntime>(logits: CubeTensor<R>, reached: CubeTensor<R>) -> CubeTensor<R> {
+    let (at, reached_at) = (Matrix::new(&logits), Matrix::new(&reached));
+    let losses = Rows::empty(&logits, [at.rows, at.columns]);
+    let (cubes, dim) = grid(&logits.client, at.rows);
+    // SAFETY: logits and labels have one shape; units beyond the last row do nothing.
+    unsafe {
+        loss_kernel::launch_unchecked(
+            &logits.client,
+            cubes,
+            dim,
+            address(&[&logits, &reached, &losses.tensor]),
+            array(&logits),
+            array(&reached),
+            losses.array(),
+            at.strides[0],
+            at.strides[1],
+            reached_at.strides[0],
+            reached_at.strides[1],
+            losses.stride,
+            (at.rows as f32).recip(),
+            at.rows,
+            at.columns,
+        );
+    }
+    column_sums(losses)
+}
+
+/// Gradient with respect to the logits, `[B, K]`; `grad [K]` is that of the losses.
+pub(super) fn loss_backward<R: CubeRuntime>(
+    logits: CubeTensor<R>,
+    reached: CubeTensor<R>,
+    grad: CubeTensor<R>,
+) -> CubeTensor<R> {
+    let (at, reached_at) = (Matrix::new(&logits), Matrix::new(&reached));
+    let grad = plain(grad);
+    let out = Rows::empty(&logits, [at.rows, at.columns]);
+    let (cubes, dim) = grid(&logits.client, at.rows);
+    // SAFETY: logits and labels have one shape; units beyond the last row do nothing.
+    unsafe {
+        loss_backward_kernel::launch_unchecked(
+            &logits.client,
+            cubes,
+            dim,
+            address(&[&logits, &reached, &out.tensor]),
+            array(&logits),
+            array(&reached),
+            array(&grad),
+            out.array(),
+            at.strides[0],
+            at.strides[1],
+            reached_at.strides[0],
+            reached_at.strides[1],
+            out.stride,
+            (at.rows as f32).recip(),
+            at.rows,
+            at.columns,
+        );
+    }
+    out.tensor
+}
+
+/// `log P_k` and `log(1 - P_k)` of each stage, `[B, K]` each.
+pub(super) fn logs<R: CubeRuntime>(logits: CubeTensor<R>) -> [CubeTensor<R>; 2] {
+    let at = Matrix::new(&logits);
+    let [reach, not_reach] = [(); 2].map(|()| Rows::empty(&logits, [at.rows, at.columns]));
+    let (cubes, dim) = grid(&logits.client, at.rows);
+    // SAFETY: units beyond the last row do nothing.
+    unsafe {
+        logs_kernel::launch_unchecked(
+            &logits.client,
+            cubes,
+            dim,
+            address(&[&logits, &reach.tensor]),
+            array(&logits),
+            reach.array(),
+            not_reach.array(),
+            at.strides[0],
+            at.strides[1],
+            reach.stride,
+            at.rows,
+            at.columns,
+        );
+    }
+    [reach.tensor, not_reach.tensor]
+}
+
+/// pCTR, pCVR and pCTCVR, `[B]` each.
+pub(super) fn probs<R: CubeRuntime>(logits: CubeTensor<R>) -> [CubeTensor<R>; 3] {
+    let at = Matrix::new(&logits);
+    let probs = [(); 3].map(|()| empty_plain(&logits, [at.rows]));
+    let (cubes, dim) = grid(&logits.client, at.rows);
+    // SAFETY: units beyond the last row do nothing.
+    unsafe {
+        probs_kernel::launch_unchecked(
+            &logits.client,
+            cubes,
+            dim,
+            address(&[&logits]),
+            array(&logits),
+            array(&probs[0]),
+            array(&probs[1]),
+            array(&probs[2]),
+            at.strides[0],
+            at.strides[1],
+            at.rows,
+        );
+    }
+    probs
+}
+
+/// `log(1 + x)` for x in [-1/2, 1]. With s = x / (2 + x), within 1/3 of 0, it is `2 (s + s^3/3 + s^5/5 + ...)`; the eight
+/// terms leave 1e-9 of it. WGSL has no such function, and CubeCL's `log(x + 1)` there loses the digits of small rates.
+#[cube]
+fn log1p(x: f32) -> f32 {
+    let s = x / (2.0f32 + x);
+    let z = s * s;
+    let high = 1.0f32 / 9.0f32 + z * (1.0f32 / 11.0f32 + z * (1.0f32 / 13.0f32 + z / 15.0f32));
+    let low = 1.0f32 / 3.0f32 + z * (1.0f32 / 5.0f32 + z * (1.0f32 / 7.0f32 + z * high));
+    2.0f32 * s * (1.0f32 + z * low)
+}
+
+/// `(log s(x), log s(-x))` of the sigmoid s.
+#[cube]
+fn log_sigmoids(x: f32) -> (f32, f32) {
+    let tail = log1p((-x.abs()).exp());
+    (min(x, 0.0f32) - tail, min(-x, 0.0f32) - tail)
+}
+
+/// `log(exp(x) + exp(y))`.
+#[cube]
+fn log_add_exp(x: f32, y: f32) -> f32 {
+    max(x, y) + log1p((-(x - y).abs()).exp())
+}
+
+/// `log(1 - P)` from `log P` and the logarithm of the sum of all ways to miss.
+#[cube]
+fn log_not_reach(log_reach: f32, log_missed: f32) -> f32 {
+    let small = log1p(-(min(log_reach, -core::f32::consts::LN_2).exp()));
+    select(log_reach < -core::f32::consts::LN_2, small, log_missed)
+}
+
+#[cube(launch_unchecked, address_type = "dynamic")]
+fn logs_kernel(
+    logits: &Array<f32>,
+    reach: &mut Array<f32>,
+    not_reach: &mut Array<f32>,
+    logits_row: usize,
+    logits_column: usize,
+    out_row: usize,
+    rows: usize,
+    #[comptime] stages: usize,
+) {
+    if ABSOLUTE_POS >= rows {
+        terminate!();
+    }
+    let row = ABSOLUTE_POS;
+    let mut log_reach = 0.0f32;
+    let mut log_missed = 0.0f32;
+    #[unroll]
+    for stage in 0..stages {
+        let (log_pass, log_fail) = log_sigmoids(logits[row * logits_row + stage * logits_column]);
+        if comptime!(stage == 0) {
+            log_missed = log_fail;
+        } else {
+            log_missed = log_add_exp(log_missed, log_reach + log_fail);
+        }
+        log_reach += log_pass;
+        reach[row * out_row + stage] = log_reach;
+        not_reach[row * out_row + stage] = log_not_reach(log_reach, log_missed);
+    }
+}
+
+#[cube(launch_unchecked, address_type = "dynamic")]
+fn probs_kernel(
+    logits: &Array<f32>,
+    ctr: &mut Array<f32>,
+    cvr: &mut Array<f32>,
+    ctcvr: &mut Array<f32>,
+    logits_row: usize,
+    logits_column: usize,
+    rows: usize,
+) {
+    if ABSOLUTE_POS >= rows {
+        terminate!();
+    }
+    let row = ABSOLUTE_POS;
+    let (click, _) = log_sigmoids(logits[row * logits_row]);
+    let (conversion, _) = log_sigmoids(logits[row * logits_row + logits_column]);
+    ctr[row] = click.exp();
+    cvr[row] = conversion.exp();
+    ctcvr[row] = (click + conversion).exp();
+}
+
+/// Losses of each row, divided by the number of rows.
+#[cube(launch_unchecked, address_type = "dynamic")]
+fn loss_kernel(
+    logits: &Array<f32>,
+    reached: &Array<f32>,
+    losses: &mut Array<f32>,
+    logits_row: usize,
+    logits_column: usize,
+    reached_row: usize,
+    reached_column: usize,
+    losses_row: usize,
+    share: f32,
+    rows: usize,
+    #[comptime] stages: usize,
+) {
+    if ABSOLUTE_POS >= rows {
+        terminate!();
+    }
+    let row = ABSOLUTE_POS;
+    let mut log_reach = 0.0f32;
+    let mut log_missed = 0.0f32;
+    #[unroll]
+    for stage in 0..stages {
+        let (log_pass, log_fail) = log_sigmoids(logits[row * logits_row + stage * logits_column]);
+        if comptime!(stage == 0) {
+            log_missed = log_fail;
+        } else {
+            log_missed = log_add_exp(log_missed, log_reach + log_fail);
+        }
+        log_reach += log_pass;
+        let hit = reached[row * reached_row + stage * reached_column];
+        let loss = hit * log_reach + (1.0f32 - hit) * log_not_reach(log_reach, log_missed);
+        losses[row * losses_row + stage] = -loss * share;
+    }
+}
+
+/// The derivative of task k with respect to logit j <= k is `s(-l_j)` times -1 where the stage was reached and times
+/// `P_k / (1 - P_k)` where not, the product joined in log space.
+#[cube(launch_unchecked, address_type = "dynamic")]
+fn loss_backward_kernel(
+    logits: &Array<f32>,
+    reached: &Array<f32>,
+    grads: &Array<f32>,
+    out: &mut Array<f32>,
+    logits_row: usize,
+    logits_column: usize,
+    reached_row: usize,
+    reached_column: usize,
+    out_row: usize,
+    share: f32,
+    rows: usize,
+    #[comptime] stages: usize,
+) {
+    if ABSOLUTE_POS >= rows {
+        terminate!();
+    }
+    let row = ABSOLUTE_POS;
+    let mut log_fails = Array::<f32>::new(stages);
+    let mut sums = Array::<f32>::new(stages);
+    let mut log_reach = 0.0f32;
+    let mut log_missed = 0.0f32;
+    #[unroll]
+    for stage in 0..stages {
+        let (log_pass, log_fail) = log_sigmoids(logits[row * logits_row + stage * logits_column]);
+        if comptime!(stage == 0) {
+            log_missed = log_fail;
+        } else {
+            log_missed = log_add_exp(log_missed, log_reach + log_fail);
+        }
+        log_reach += log_pass;
+        log_fails[stage] = log_fail;
+        sums[stage] = 0.0f32;
+        let hit = reached[row * reached_row + stage * reached_column];
+        let log_odds = log_reach - log_not_reach(log_reach, log_missed);
+        let grad = grads[stage] * share;
+        for earlier in 0..stage + 1 {
+            let missed = (log_odds + log_fails[earlier]).exp() * (1.0f32 - hit);
+            // Where the stage was reached the odds may leave the range of f32.
+            let missed = select(hit == 1.0f32, 0.0f32, missed);
+            sums[earlier] += (missed - log_fails[earlier].exp() * hit) * grad;
+        }
+    }
+    #[unroll]
+    for stage in 0..stages {
+        out[row * out_row + stage] = sums[stage];
+    }
+}

@@ -1,0 +1,94 @@
+//! The way from table to logits, for inference.
+
+use burn::tensor::backend::Backend;
+use burn_cubecl::CubeRuntime;
+use burn_cubecl::cubecl::{self, prelude::*, std::FastDivmod};
+use burn_cubecl::tensor::CubeTensor;
+
+use super::bags::{Plan, bag_pool};
+use super::block::{Curve, activate, leak, slope_of};
+use super::tensor::{Rows, address, array, grid, plain};
+use crate::backend::InferenceLayer;
+
+/// See [`EsmmBackend::infer_logits`](crate::EsmmBackend::infer_logits).
+pub(super) fn infer_logits<R, B>(
+    table: CubeTensor<R>,
+    plan: Plan<R>,
+    layers: Vec<InferenceLayer<B>>,
+) -> CubeTensor<R>
+where
+    R: CubeRuntime,
+    B: Backend<FloatTensorPrimitive = CubeTensor<R>>,
+{
+    let logits = layers.into_iter().fold(bag_pool(table, plan), apply::<R, B>);
+    let shape = logits.meta.shape();
+    let [towers, rows] = [shape[0], shape[1]];
+    B::float_swap_dims(B::float_reshape(logits, [towers, rows].into()), 0, 1)
+}
+
+fn apply<R, B>(input: CubeTensor<R>, layer: InferenceLayer<B>) -> CubeTensor<R>
+where
+    R: CubeRuntime,
+    B: Backend<FloatTensorPrimitive = CubeTensor<R>>,
+{
+    let product = Rows::new(B::float_matmul(input, layer.weight));
+    let (shift, slope) = (plain(layer.shift), plain(layer.slope));
+    let scale = layer.scale.map(plain);
+    let vector = product.vector();
+    let units = product.tensor.meta.num_elements() / vector;
+    let (cubes, dim) = grid(&product.tensor.client, units);
+    // SAFETY: one unit for each vector of the product; factors and shifts are `[K, O]`, the slope is `[K]`.
+    unsafe {
+        apply_kernel::launch_unchecked(
+            &product.tensor.client,
+            cubes,
+            dim,
+            address(&[&product.tensor]),
+            vector,
+            product.array(),
+            array(scale.as_ref().unwrap_or(&shift)),
+            array(&shift),
+            array(&slope),
+            product.width / vector,
+            product.tensor.meta.shape()[1],
+            product.width / vector,
+            product.stride / vector,
+            leak(layer.activation),
+            units,
+            scale.is_some(),
+            Curve::new(layer.activation),
+        );
+    }
+    product.tensor
+}
+
+/// `activation(product * scale + shift)`, in place.
+#[cube(launch_unchecked, address_type = "dynamic")]
+fn apply_kernel<N: Size>(
+    product: &mut Array<Vector<f32, N>>,
+    scales: &Array<Vector<f32, N>>,
+    shifts: &Array<Vector<f32, N>>,
+    slopes: &Array<f32>,
+    width: FastDivmod<usize>,
+    rows: FastDivmod<usize>,
+    columns: usize,
+    stride: usize,
+    leak: f32,
+    units: usize,
+    #[comptime] scaled: bool,
+    #[comptime] curve: Curve,
+) {
+    if ABSOLUTE_POS >= units {
+        terminate!();
+    }
+    let (row, column) = width.div_mod(ABSOLUTE_POS);
+    let tower = rows.div(row);
+    let tower_column = tower * columns + column;
+    let mut value = product[row * stride + column];
+    if comptime!(scaled) {
+        value *= scales[tower_column];
+    }
+    value += shifts[tower_column];
+    let slope = slope_of(slopes, tower, leak, curve);
+    product[row * stride + column] = activate::<N>(value, slope, curve);
+}

@@ -1,0 +1,154 @@
+//! A layer of all towers in training: Burn's product, then two passes over it.
+
+use burn::tensor::backend::Backend;
+use burn_cubecl::CubeRuntime;
+use burn_cubecl::cubecl::{self, prelude::*, std::FastDivmod};
+use burn_cubecl::tensor::CubeTensor;
+
+use super::block::{Steps, activate, drop_some, leak, normalize, slope_of};
+use super::dropout::{DropoutBits, bits};
+use super::moments::moments;
+use super::tensor::{Rows, address, array, grid, plain, vector_size, zero};
+use crate::backend::{LayerInput, LayerOutput, LayerSaved, LayerSpec};
+
+/// See [`EsmmBackend::tower_layer`](crate::EsmmBackend::tower_layer).
+pub(super) fn tower_layer<R, B>(input: LayerInput<B>, spec: LayerSpec) -> LayerOutput<B>
+where
+    R: CubeRuntime,
+    B: Backend<FloatTensorPrimitive = CubeTensor<R>>,
+{
+    let product = Rows::new(B::float_matmul(input.input, input.weight));
+    let [bias, gamma, beta, slope] = [input.bias, input.gamma, input.beta, input.slope].map(plain);
+    if spec.is_linear() {
+        add_bias(&product, &bias);
+        let zero = zero(&bias, [1, 1]);
+        let saved = LayerSaved { hidden: product.tensor.clone(), mean: zero.clone(), variance: zero };
+        return LayerOutput { output: product.tensor, saved };
+    }
+    let (moments, mean, variance) = if spec.batch_norm {
+        let moments = moments(&product, &bias, &gamma, &beta, spec.epsilon as f32);
+        (moments.packed, moments.mean, moments.variance)
+    } else {
+        let zero = zero(&bias, [1, 1]);
+        (zero.clone(), zero.clone(), zero)
+    };
+    let output = finish(&product, &bias, &moments, &slope, spec);
+    LayerOutput { output, saved: LayerSaved { hidden: product.tensor, mean, variance } }
+}
+
+/// Adds the bias to the product, in place.
+fn add_bias<R: CubeRuntime>(product: &Rows<R>, bias: &CubeTensor<R>) {
+    let rows = product.tensor.meta.shape()[1];
+    let vector = product.vector();
+    let units = product.tensor.meta.num_elements() / vector;
+    let (cubes, dim) = grid(&product.tensor.client, units);
+    // SAFETY: one unit for each vector of the product; the bias is `[K, O]`.
+    unsafe {
+        add_bias_kernel::launch_unchecked(
+            &product.tensor.client,
+            cubes,
+            dim,
+            address(&[&product.tensor]),
+            vector,
+            product.array(),
+            array(bias),
+            product.width / vector,
+            rows,
+            product.width / vector,
+            product.stride / vector,
+            units,
+        );
+    }
+}
+
+#[cube(launch_unchecked, address_type = "dynamic")]
+fn add_bias_kernel<N: Size>(
+    product: &mut Array<Vector<f32, N>>,
+    bias: &Array<Vector<f32, N>>,
+    width: FastDivmod<usize>,
+    rows: FastDivmod<usize>,
+    columns: usize,
+    stride: usize,
+    units: usize,
+) {
+    if ABSOLUTE_POS >= units {
+        terminate!();
+    }
+    let (row, column) = width.div_mod(ABSOLUTE_POS);
+    product[row * stride + column] += bias[rows.div(row) * columns + column];
+}
+
+/// Adds the bias to the product in place, and gives what batch norm, activation and dropout make of it.
+fn finish<R: CubeRuntime>(
+    product: &Rows<R>,
+    bias: &CubeTensor<R>,
+    moments: &CubeTensor<R>,
+    slope: &CubeTensor<R>,
+    spec: LayerSpec,
+) -> CubeTensor<R> {
+    let shape = product.tensor.meta.shape();
+    let [towers, rows] = [shape[0], shape[1]];
+    let out = Rows::empty(&product.tensor, [towers, rows, product.width]);
+    let vector = vector_size(&[product.width, product.stride, out.stride]);
+    let units = product.tensor.meta.num_elements() / vector;
+    let (cubes, dim) = grid(&product.tensor.client, units);
+    // SAFETY: one unit for each vector of the product; bias, moments and slope are `[K, O]`, `[4, K, O]` and `[K]`.
+    unsafe {
+        finish_kernel::launch_unchecked(
+            &product.tensor.client,
+            cubes,
+            dim,
+            address(&[&product.tensor, &out.tensor]),
+            vector,
+            product.array(),
+            array(bias),
+            array(moments),
+            array(slope),
+            out.array(),
+            bits(spec.dropout),
+            product.width / vector,
+            rows,
+            product.width / vector,
+            towers * product.width / vector,
+            product.stride / vector,
+            out.stride / vector,
+            leak(spec.activation),
+            units,
+            Steps::new(&spec),
+        );
+    }
+    out.tensor
+}
+
+#[cube(launch_unchecked, address_type = "dynamic")]
+fn finish_kernel<N: Size>(
+    product: &mut Array<Vector<f32, N>>,
+    bias: &Array<Vector<f32, N>>,
+    moments: &Array<Vector<f32, N>>,
+    slopes: &Array<f32>,
+    out: &mut Array<Vector<f32, N>>,
+    dropout: DropoutBits,
+    width: FastDivmod<usize>,
+    rows: FastDivmod<usize>,
+    columns: usize,
+    all_columns: usize,
+    stride: usize,
+    out_stride: usize,
+    leak: f32,
+    units: usize,
+    #[comptime] steps: Steps,
+) {
+    if ABSOLUTE_POS >= units {
+        terminate!();
+    }
+    let (row, column) = width.div_mod(ABSOLUTE_POS);
+    let tower = rows.div(row);
+    let tower_column = tower * columns + column;
+    let hidden = product[row * stride + column] + bias[tower_column];
+    product[row * stride + column] = hidden;
+    let (_, x) = normalize::<N>(hidden, moments, tower_column, all_columns, steps.batch_norm);
+    let slope = slope_of(slopes, tower, leak, steps.curve);
+    let active = activate::<N>(x, slope, steps.curve);
+    let first = ABSOLUTE_POS * N::value();
+    out[row * out_stride + column] = drop_some::<N>(active, &dropout, first, steps.dropout);
+}

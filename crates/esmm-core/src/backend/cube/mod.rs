@@ -1,0 +1,198 @@
+//! Kernels for GPUs in CubeCL, one source for wgpu and CUDA.
+//!
+//! * `tensor.rs`: from tensors to what a kernel is launched with; strides, vectors, grids.
+//! * `bags.rs`, `layer.rs`, `layer_backward.rs`, `funnel.rs`, `rows.rs`, `weights.rs`, `infer.rs`: the operations.
+//! * `moments.rs`, `sums.rs`: what is summed over a batch; `block.rs`, `dropout.rs`: what is done to an element.
+//!
+//! Products are Burn's, with the towers as its batches. A kernel reads ids that were checked when the batch was built, so
+//! it runs without the checks of CubeCL; its units check that their element exists. Nothing is added by atomics: sums go
+//! over chunks that depend on shapes alone, so the same device gives the same bits. No operation waits for the device,
+//! but for a bag backward whose plan brings no [`SlotOrder`]. Reals that are not f32 and integers that are not i32 go to
+//! the [reference](super::reference).
+
+mod bags;
+mod block;
+mod dropout;
+mod funnel;
+mod infer;
+mod layer;
+mod layer_backward;
+mod moments;
+mod rows;
+mod sums;
+mod tensor;
+mod weights;
+
+use burn::tensor::DType;
+use burn::tensor::ops::{FloatTensor, IntTensor};
+use burn_cubecl::element::{BoolElement, FloatElement, IntElement};
+use burn_cubecl::ops::into_data_sync;
+use burn_cubecl::tensor::CubeTensor;
+use burn_cubecl::{CubeBackend, CubeRuntime};
+
+use self::bags::Plan;
+use self::tensor::all_f32;
+use super::{
+    BagPlan, EsmmBackend, InferenceLayer, LayerGrads, LayerInput, LayerOutput, LayerSaved, LayerSpec,
+    RowState, RowUpdate, WeightState, WeightUpdate, reference,
+};
+use crate::slot_order::SlotOrder;
+
+impl<R, F, I, BT> EsmmBackend for CubeBackend<R, F, I, BT>
+where
+    R: CubeRuntime,
+    F: FloatElement,
+    I: IntElement,
+    BT: BoolElement,
+{
+    fn gather_rows(table: FloatTensor<Self>, rows: IntTensor<Self>) -> FloatTensor<Self> {
+        if all_f32([&table]) && is_i32(&rows) {
+            bags::gather_rows(table, rows)
+        } else {
+            reference::gather_rows::<Self>(table, rows)
+        }
+    }
+
+    fn bag_pool(table: FloatTensor<Self>, plan: BagPlan<Self>) -> FloatTensor<Self> {
+        if all_f32([&table]) && plan_fits(&plan) {
+            bags::bag_pool(table, Plan::new(plan))
+        } else {
+            reference::bag_pool::<Self>(table, plan)
+        }
+    }
+
+    fn bag_pool_backward(grad: FloatTensor<Self>, plan: BagPlan<Self>, num_rows: usize) -> FloatTensor<Self> {
+        if !(all_f32([&grad]) && plan_fits(&plan)) {
+            return reference::bag_pool_backward::<Self>(grad, plan, num_rows);
+        }
+        let order = plan.order.clone().unwrap_or_else(|| sort_on_host::<R, Self>(&plan.slots, num_rows));
+        bags::bag_pool_backward(grad, Plan::new(plan), order)
+    }
+
+    fn tower_layer(input: LayerInput<Self>, spec: LayerSpec) -> LayerOutput<Self> {
+        if layer_is_f32(&input) {
+            layer::tower_layer::<R, Self>(input, spec)
+        } else {
+            reference::tower_layer::<Self>(input, spec)
+        }
+    }
+
+    fn tower_layer_backward(
+        input: LayerInput<Self>,
+        saved: LayerSaved<Self>,
+        grad: FloatTensor<Self>,
+        spec: LayerSpec,
+    ) -> LayerGrads<Self> {
+        if layer_is_f32(&input) {
+            layer_backward::tower_layer_backward::<R, Self>(input, saved, grad, spec)
+        } else {
+            reference::tower_layer_backward::<Self>(input, saved, grad, spec)
+        }
+    }
+
+    fn infer_logits(
+        table: FloatTensor<Self>,
+        plan: BagPlan<Self>,
+        layers: Vec<InferenceLayer<Self>>,
+    ) -> FloatTensor<Self> {
+        if all_f32([&table]) && plan_fits(&plan) && all_f32(layers.iter().map(|layer| &layer.weight)) {
+            infer::infer_logits::<R, Self>(table, Plan::new(plan), layers)
+        } else {
+            reference::infer_logits::<Self>(table, plan, layers)
+        }
+    }
+
+    fn funnel_loss(logits: FloatTensor<Self>, reached: FloatTensor<Self>) -> FloatTensor<Self> {
+        if all_f32([&logits, &reached]) {
+            funnel::loss(logits, reached)
+        } else {
+            reference::funnel_loss::<Self>(logits, reached)
+        }
+    }
+
+    fn funnel_loss_backward(
+        logits: FloatTensor<Self>,
+        reached: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        if all_f32([&logits, &reached, &grad]) {
+            funnel::loss_backward(logits, reached, grad)
+        } else {
+            reference::funnel_loss_backward::<Self>(logits, reached, grad)
+        }
+    }
+
+    fn funnel_logs(logits: FloatTensor<Self>) -> [FloatTensor<Self>; 2] {
+        if all_f32([&logits]) { funnel::logs(logits) } else { reference::funnel_logs::<Self>(logits) }
+    }
+
+    fn funnel_probs(logits: FloatTensor<Self>) -> [FloatTensor<Self>; 3] {
+        if all_f32([&logits]) { funnel::probs(logits) } else { reference::funnel_probs::<Self>(logits) }
+    }
+
+    fn update_weights(
+        state: WeightState<Self>,
+        grad: FloatTensor<Self>,
+        update: WeightUpdate,
+    ) -> WeightState<Self> {
+        if !all_f32(state.moments.iter().chain([&state.weight, &grad])) {
+            return reference::update_weights::<Self>(state, grad, update);
+        }
+        let tensors = [state.weight].into_iter().chain(state.moments).collect();
+        let mut tensors = weights::update_weights(tensors, grad, update).into_iter();
+        match tensors.next() {
+            Some(weight) => WeightState { weight, moments: tensors.collect() },
+            None => panic!("an update lost its weight"),
+        }
+    }
+
+    fn update_rows(
+        state: RowState<Self>,
+        rows: IntTensor<Self>,
+        grads: FloatTensor<Self>,
+        update: RowUpdate,
+    ) -> RowState<Self> {
+        if !(all_f32(state.moments.iter().chain([&state.table, &grads])) && is_i32(&rows)) {
+            return reference::update_rows::<Self>(state, rows, grads, update);
+        }
+        let tables = [state.table].into_iter().chain(state.moments).collect();
+        let mut tables = rows::update_rows(tables, rows, grads, update).into_iter();
+        match tables.next() {
+            Some(table) => RowState { table, moments: tables.collect() },
+            None => panic!("a row update lost its table"),
+        }
+    }
+}
+
+fn is_i32<R: CubeRuntime>(tensor: &CubeTensor<R>) -> bool {
+    tensor.dtype == DType::I32
+}
+
+fn plan_fits<R: CubeRuntime, B>(plan: &BagPlan<B>) -> bool
+where
+    B: burn::tensor::backend::Backend<
+            FloatTensorPrimitive = CubeTensor<R>,
+            IntTensorPrimitive = CubeTensor<R>,
+        >,
+{
+    let weights = plan.bags.iter().map(|(_, weights)| weights);
+    let segments = plan.bags.iter().all(|(segments, _)| is_i32(segments));
+    is_i32(&plan.slots) && segments && all_f32(weights.chain(&plan.dense))
+}
+
+fn layer_is_f32<R: CubeRuntime, B>(input: &LayerInput<B>) -> bool
+where
+    B: burn::tensor::backend::Backend<FloatTensorPrimitive = CubeTensor<R>>,
+{
+    let LayerInput { input, weight, bias, gamma, beta, slope } = input;
+    all_f32([input, weight, bias, gamma, beta, slope])
+}
+
+/// For plans that were made by hand: waits for the device. Batches bring their order.
+fn sort_on_host<R: CubeRuntime, B>(slots: &CubeTensor<R>, num_rows: usize) -> SlotOrder<B>
+where
+    B: burn::tensor::backend::Backend<IntTensorPrimitive = CubeTensor<R>, Device = R::CubeDevice>,
+{
+    let host: Vec<i32> = into_data_sync(slots.clone()).iter::<i32>().collect();
+    SlotOrder::new(&host, num_rows, &slots.device)
+}

@@ -1,0 +1,259 @@
+//! Updates of touched rows, in place.
+
+use burn_cubecl::CubeRuntime;
+use burn_cubecl::cubecl::{self, prelude::*, std::FastDivmod};
+use burn_cubecl::tensor::CubeTensor;
+
+use super::tensor::{Rows, address, array, grid, owned, vector_size};
+use crate::backend::{RowRule, RowUpdate};
+
+/// Units that sum the squares of one row.
+const LANES: u32 = 32;
+/// Rows that one cube changes.
+const ROWS_A_CUBE: u32 = 8;
+
+/// Changes the rows `rows` of `tables` (table, then moments) by `grads [U, D]`.
+pub(super) fn update_rows<R: CubeRuntime>(
+    tables: Vec<CubeTensor<R>>,
+    rows: CubeTensor<R>,
+    grads: CubeTensor<R>,
+    update: RowUpdate,
+) -> Vec<CubeTensor<R>> {
+    let tables: Vec<_> = tables.into_iter().map(owned).collect();
+    let grads = Rows::new(grads);
+    let (rate, l2) = (update.learning_rate as f32, update.l2 as f32);
+    match (update.rule, tables.as_slice()) {
+        (RowRule::Sgd, [table]) => sgd(table, &rows, &grads, rate, l2),
+        (RowRule::RowWiseAdagrad { epsilon }, [table, sums]) => {
+            adagrad(table, sums, &rows, &grads, [rate, l2, epsilon as f32]);
+        }
+        (RowRule::LazyAdam { beta_1, beta_2, epsilon, step }, [table, first, second]) => {
+            let steps = step as f64;
+            let correction = (1.0 - beta_2.powf(steps)).sqrt() / (1.0 - beta_1.powf(steps));
+            let rate = (update.learning_rate * correction) as f32;
+            let take = [(1.0 - beta_1) as f32, (1.0 - beta_2) as f32];
+            adam([table, first, second], &rows, &grads, [rate, l2, epsilon as f32], take);
+        }
+        (rule, tables) => panic!("{rule:?} found {} tables", tables.len()),
+    }
+    tables.into_iter().map(|table| table.tensor).collect()
+}
+
+fn sgd<R: CubeRuntime>(table: &Rows<R>, rows: &CubeTensor<R>, grads: &Rows<R>, rate: f32, l2: f32) {
+    let vector = vector_size(&[table.width, table.stride, grads.stride]);
+    let units = rows.meta.shape()[0] * table.width / vector;
+    let (cubes, dim) = grid(&table.tensor.client, units);
+    // SAFETY: `rows` are rows of the table, each once, so no two units write to one place; units beyond the last element
+    // do nothing.
+    unsafe {
+        sgd_kernel::launch_unchecked(
+            &table.tensor.client,
+            cubes,
+            dim,
+            address(&[&table.tensor, &grads.tensor]),
+            vector,
+            table.array(),
+            array(rows),
+            grads.array(),
+            table.width / vector,
+            table.stride / vector,
+            grads.stride / vector,
+            rate,
+            l2,
+            units,
+        );
+    }
+}
+
+#[cube(launch_unchecked, address_type = "dynamic")]
+fn sgd_kernel<N: Size>(
+    table: &mut Array<Vector<f32, N>>,
+    rows: &Array<i32>,
+    grads: &Array<Vector<f32, N>>,
+    width: FastDivmod<usize>,
+    table_stride: usize,
+    grads_stride: usize,
+    rate: f32,
+    l2: f32,
+    units: usize,
+) {
+    if ABSOLUTE_POS >= units {
+        terminate!();
+    }
+    let (row, column) = width.div_mod(ABSOLUTE_POS);
+    let place = usize::cast_from(rows[row]) * table_stride + column;
+    let weight = table[place];
+    let grad = grads[row * grads_stride + column] + Vector::new(l2) * weight;
+    table[place] = weight - Vector::new(rate) * grad;
+}
+
+fn adam<R: CubeRuntime>(
+    [table, first, second]: [&Rows<R>; 3],
+    rows: &CubeTensor<R>,
+    grads: &Rows<R>,
+    [rate, l2, epsilon]: [f32; 3],
+    [take_1, take_2]: [f32; 2],
+) {
+    let vector = vector_size(&[table.width, table.stride, first.stride, second.stride, grads.stride]);
+    let units = rows.meta.shape()[0] * table.width / vector;
+    let (cubes, dim) = grid(&table.tensor.client, units);
+    // SAFETY: as for `sgd_kernel`; the moments have the shape of the table.
+    unsafe {
+        adam_kernel::launch_unchecked(
+            &table.tensor.client,
+            cubes,
+            dim,
+            address(&[&table.tensor, &first.tensor, &second.tensor, &grads.tensor]),
+            vector,
+            table.array(),
+            first.array(),
+            second.array(),
+            array(rows),
+            grads.array(),
+            table.width / vector,
+            table.stride / vector,
+            first.stride / vector,
+            second.stride / vector,
+            grads.stride / vector,
+            rate,
+            l2,
+            epsilon,
+            take_1,
+            take_2,
+            units,
+        );
+    }
+}
+
+#[cube(launch_unchecked, address_type = "dynamic")]
+fn adam_kernel<N: Size>(
+    table: &mut Array<Vector<f32, N>>,
+    first: &mut Array<Vector<f32, N>>,
+    second: &mut Array<Vector<f32, N>>,
+    rows: &Array<i32>,
+    grads: &Array<Vector<f32, N>>,
+    width: FastDivmod<usize>,
+    table_stride: usize,
+    first_stride: usize,
+    second_stride: usize,
+    grads_stride: usize,
+    rate: f32,
+    l2: f32,
+    epsilon: f32,
+    take_1: f32,
+    take_2: f32,
+    units: usize,
+) {
+    if ABSOLUTE_POS >= units {
+        terminate!();
+    }
+    let (row, column) = width.div_mod(ABSOLUTE_POS);
+    let table_row = usize::cast_from(rows[row]);
+    let place = table_row * table_stride + column;
+    let first_place = table_row * first_stride + column;
+    let second_place = table_row * second_stride + column;
+    let weight = table[place];
+    let grad = grads[row * grads_stride + column] + Vector::new(l2) * weight;
+    let old_mean = first[first_place];
+    let old_square = second[second_place];
+    let mean = old_mean + (grad - old_mean) * Vector::new(take_1);
+    let square = old_square + (grad * grad - old_square) * Vector::new(take_2);
+    first[first_place] = mean;
+    second[second_place] = square;
+    table[place] = weight - mean * Vector::new(rate) / (square.sqrt() + Vector::new(epsilon));
+}
+
+fn adagrad<R: CubeRuntime>(
+    table: &Rows<R>,
+    sums: &Rows<R>,
+    rows: &CubeTensor<R>,
+    grads: &Rows<R>,
+    [rate, l2, epsilon]: [f32; 3],
+) {
+    let count = rows.meta.shape()[0];
+    let cubes = (count as u32).div_ceil(ROWS_A_CUBE);
+    // Two dimensions: devices take 65535 cubes in each.
+    let wide = cubes.min(32768);
+    // SAFETY: as for `sgd_kernel`; `sums` has one number a row.
+    unsafe {
+        adagrad_kernel::launch_unchecked(
+            &table.tensor.client,
+            CubeCount::Static(wide, cubes.div_ceil(wide), 1),
+            CubeDim::new_2d(LANES, ROWS_A_CUBE),
+            address(&[&table.tensor, &sums.tensor, &grads.tensor]),
+            table.array(),
+            sums.array(),
+            array(rows),
+            grads.array(),
+            table.width,
+            table.stride,
+            sums.stride,
+            grads.stride,
+            rate,
+            l2,
+            epsilon,
+            count,
+        );
+    }
+}
+
+/// A row of units for each row of the table: they share the sum of its squares, which is always added in one order.
+#[cube(launch_unchecked, address_type = "dynamic")]
+fn adagrad_kernel(
+    table: &mut Array<f32>,
+    sums: &mut Array<f32>,
+    rows: &Array<i32>,
+    grads: &Array<f32>,
+    width: usize,
+    table_stride: usize,
+    sums_stride: usize,
+    grads_stride: usize,
+    rate: f32,
+    l2: f32,
+    epsilon: f32,
+    count: usize,
+) {
+    let mut squares = SharedMemory::<f32>::new((LANES * ROWS_A_CUBE) as usize);
+    let lane = UNIT_POS_X as usize;
+    let shared = (UNIT_POS_Y * LANES) as usize;
+    let row = CUBE_POS * ROWS_A_CUBE as usize + UNIT_POS_Y as usize;
+    let lanes = comptime!(LANES as usize);
+    let exists = row < count;
+    let mut table_row = 0usize;
+    let mut sum = 0.0f32;
+    if exists {
+        table_row = usize::cast_from(rows[row]);
+        for column in range_stepped(lane, width, lanes) {
+            let grad = grads[row * grads_stride + column] + l2 * table[table_row * table_stride + column];
+            sum += grad * grad;
+        }
+    }
+    squares[shared + lane] = sum;
+    sync_cube();
+    #[unroll]
+    for halving in 0..5u32 {
+        let half = comptime!((LANES >> (halving + 1)) as usize);
+        if lane < half {
+            let other = squares[shared + lane + half];
+            squares[shared + lane] += other;
+        }
+        sync_cube();
+    }
+    if exists {
+        // One unit reads and writes the sum of a row; the others take it from shared memory.
+        if lane == 0 {
+            let total = sums[table_row * sums_stride] + squares[shared] / f32::cast_from(width);
+            sums[table_row * sums_stride] = total;
+            squares[shared] = total;
+        }
+    }
+    sync_cube();
+    if exists {
+        let row_rate = rate / (squares[shared].sqrt() + epsilon);
+        for column in range_stepped(lane, width, lanes) {
+            let place = table_row * table_stride + column;
+            let weight = table[place];
+            table[place] = weight - row_rate * (grads[row * grads_stride + column] + l2 * weight);
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! From tensors to what a kernel is launched with.
+
+use burn::tensor::{DType, Shape};
+use burn_cubecl::CubeRuntime;
+use burn_cubecl::cubecl::calculate_cube_count_elemwise;
+use burn_cubecl::cubecl::prelude::{AddressType, ArrayArg, ComputeClient, CubeCount, CubeDim};
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::ops::numeric::{empty_device_dtype, zeros_client};
+use burn_cubecl::tensor::CubeTensor;
+
+/// Widest vector that all devices load at once.
+const WIDEST: usize = 4;
+
+/// A tensor as rows of its last dimension that begin at equal distances. CUDA's allocator pads rows; slices and
+/// transposed tensors have other distances yet.
+pub(super) struct Rows<R: CubeRuntime> {
+    /// The tensor.
+    pub(super) tensor: CubeTensor<R>,
+    /// Elements of a row.
+    pub(super) width: usize,
+    /// Elements from one row to the next.
+    pub(super) stride: usize,
+}
+
+impl<R: CubeRuntime> Rows<R> {
+    /// Copies the tensor where its rows do not lie at equal distances.
+    pub(super) fn new(tensor: CubeTensor<R>) -> Self {
+        match row_stride(tensor.meta.shape(), tensor.meta.strides()) {
+            Some(stride) => Self { width: last(&tensor), stride, tensor },
+            None => Self::new(into_contiguous(tensor)),
+        }
+    }
+
+    /// A new tensor, not cleared.
+    pub(super) fn empty<const D: usize>(like: &CubeTensor<R>, shape: [usize; D]) -> Self {
+        let (client, device) = (like.client.clone(), like.device.clone());
+        Self::new(empty_device_dtype(client, device, Shape::from(shape), DType::F32))
+    }
+
+    /// Largest vector in which rows can be read.
+    pub(super) fn vector(&self) -> usize {
+        vector_size(&[self.width, self.stride])
+    }
+
+    /// The argument of a kernel.
+    pub(super) fn array(&self) -> ArrayArg<R> {
+        array(&self.tensor)
+    }
+}
+
+/// A tensor that no one else holds, to be changed in place: the tensor itself, or else a copy.
+pub(super) fn owned<R: CubeRuntime>(tensor: CubeTensor<R>) -> Rows<R> {
+    let tensor = if tensor.can_mut() && tensor.is_nonoverlapping() { tensor } else { tensor.copy() };
+    Rows::new(tensor)
+}
+
+/// The argument of a kernel that reads or writes a tensor as it lies in memory.
+pub(super) fn array<R: CubeRuntime>(tensor: &CubeTensor<R>) -> ArrayArg<R> {
+    tensor.clone().into_array_arg()
+}
+
+/// A tensor whose elements lie one after the other.
+pub(super) fn plain<R: CubeRuntime>(tensor: CubeTensor<R>) -> CubeTensor<R> {
+    into_contiguous(tensor)
+}
+
+/// A new tensor of this kind, not cleared.
+pub(super) fn empty_plain<R: CubeRuntime, const D: usize>(
+    like: &CubeTensor<R>,
+    shape: [usize; D],
+) -> CubeTensor<R> {
+    let (client, device) = (like.client.clone(), like.device.clone());
+    let handle = client.empty(shape.iter().product::<usize>() * size_of::<f32>());
+    CubeTensor::new_contiguous(client, device, Shape::from(shape), handle, DType::F32)
+}
+
+/// A new tensor of this kind, all zero.
+pub(super) fn zero<R: CubeRuntime, const D: usize>(like: &CubeTensor<R>, shape: [usize; D]) -> CubeTensor<R> {
+    zeros_client(like.client.clone(), like.device.clone(), Shape::from(shape), DType::F32)
+}
+
+/// Largest vector that divides all of these.
+pub(super) fn vector_size(numbers: &[usize]) -> usize {
+    let divides = |size: &usize| numbers.iter().all(|number| number % size == 0);
+    [WIDEST, 2].into_iter().find(divides).unwrap_or(1)
+}
+
+/// A grid with one unit for each of `units`; kernels check that theirs exists.
+pub(super) fn grid<R: CubeRuntime>(client: &ComputeClient<R>, units: usize) -> (CubeCount, CubeDim) {
+    let dim = CubeDim::new(client, units);
+    (calculate_cube_count_elemwise(client, units, dim), dim)
+}
+
+/// The integer that can number all elements of these tensors.
+pub(super) fn address<R: CubeRuntime>(tensors: &[&CubeTensor<R>]) -> AddressType {
+    let types = tensors.iter().map(|tensor| tensor.required_address_type());
+    types.max().unwrap_or_default()
+}
+
+/// Whether all of these are f32: kernels know no other real numbers.
+pub(super) fn all_f32<'a, R: CubeRuntime>(tensors: impl IntoIterator<Item = &'a CubeTensor<R>>) -> bool {
+    tensors.into_iter().all(|tensor| tensor.dtype == DType::F32)
+}
+
+fn last<R: CubeRuntime>(tensor: &CubeTensor<R>) -> usize {
+    tensor.meta.shape().last().copied().unwrap_or(1)
+}
+
+/// Distance of the rows of a tensor, if it is the same for all and their elements lie one after the other.
+fn row_stride(shape: &[usize], strides: &[usize]) -> Option<usize> {
+    let (&width, leading) = shape.split_last()?;
+    let (&step, distances) = strides.split_last()?;
+    if step != 1 && width != 1 {
+        return None;
+    }
+    let mut dims = leading.iter().zip(distances).rev().filter(|(size, _)| **size != 1);
+    let Some((&rows, &stride)) = dims.next() else { return Some(width) };
+    let mut expected = stride * rows;
+    for (&size, &distance) in dims {
+        if distance != expected {
+            return None;
+        }
+        expected *= size;
+    }
+    (stride >= width).then_some(stride)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{row_stride, vector_size};
+
+    #[test]
+    fn rows_at_equal_distances_are_found() {
+        assert_eq!(row_stride(&[5, 3], &[3, 1]), Some(3));
+        assert_eq!(row_stride(&[5, 3], &[4, 1]), Some(4));
+        assert_eq!(row_stride(&[2, 5, 3], &[20, 4, 1]), Some(4));
+        assert_eq!(row_stride(&[1, 5, 3], &[99, 3, 1]), Some(3));
+        assert_eq!(row_stride(&[3], &[1]), Some(3));
+        assert_eq!(row_stride(&[2, 5, 1], &[5, 1, 7]), Some(1));
+        assert_eq!(row_stride(&[2, 5, 3], &[3, 6, 1]), None);
+        assert_eq!(row_stride(&[5, 3], &[1, 5]), None);
+        assert_eq!(row_stride(&[5, 3], &[0, 1]), None);
+    }
+
+    #[test]
+    fn vectors_divide_every_number() {
+        assert_eq!(vector_size(&[128, 0]), 4);
+        assert_eq!(vector_size(&[18, 36]), 2);
+        assert_eq!(vector_size(&[16, 2, 3]), 1);
+    }
+}

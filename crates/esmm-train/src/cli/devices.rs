@@ -1,0 +1,26 @@
+//! `esmm devices`
+
+use esmm_train::{DeviceInfo, DeviceName};
+
+/// Lists on stdout what `--device` takes here, one a line; why a backend has no device, on its line.
+pub(super) fn run() -> anyhow::Result<()> {
+    for backend in DeviceName::available() {
+        match backend.devices {
+            Ok(devices) => devices.iter().for_each(|info| line(&info.name.to_string(), &described(info))),
+            Err(reason) => line(backend.backend, &format!("none: {reason}")),
+        }
+    }
+    line("default", &DeviceName::preferred()?.to_string());
+    Ok(())
+}
+
+fn line(name: &str, text: &str) {
+    println!("{name:<10}{text}");
+}
+
+fn described(info: &DeviceInfo) -> String {
+    match info.largest_tensor {
+        Some(bytes) => format!("{}; tables of up to {} MiB", info.description, bytes >> 20),
+        None => info.description.clone(),
+    }
+}

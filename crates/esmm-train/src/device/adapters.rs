@@ -1,0 +1,64 @@
+//! The adapters of wgpu, in the order of their numbers.
+
+use burn_cubecl::cubecl::future::block_on;
+use burn_wgpu::WgpuDevice;
+use burn_wgpu::graphics::{AutoGraphicsApi, GraphicsApi};
+use wgpu::{AdapterInfo, DeviceType, Instance, InstanceDescriptor};
+
+use super::{DeviceInfo, DeviceName};
+
+/// Kinds of adapters, those first that compute fastest; `wgpu:N` counts through them in this order.
+const KINDS: [DeviceType; 4] =
+    [DeviceType::DiscreteGpu, DeviceType::IntegratedGpu, DeviceType::VirtualGpu, DeviceType::Cpu];
+
+/// An adapter and how Burn calls it.
+pub(super) struct Adapter {
+    pub(super) device: WgpuDevice,
+    pub(super) info: DeviceInfo,
+    /// Whether a processor does the work of a GPU.
+    pub(super) is_software: bool,
+}
+
+/// All adapters of the graphics interface that Burn uses on this system. Creates no device on them.
+pub(super) fn adapters() -> Vec<Adapter> {
+    let descriptor = InstanceDescriptor {
+        backends: AutoGraphicsApi::backend().into(),
+        ..InstanceDescriptor::new_without_display_handle()
+    };
+    let instance = Instance::new(descriptor);
+    let found = block_on(instance.enumerate_adapters(AutoGraphicsApi::backend().into()));
+    let found: Vec<_> = found.iter().map(|adapter| (adapter.get_info(), adapter.limits())).collect();
+    let mut adapters = Vec::new();
+    for kind in KINDS {
+        let of_kind = found.iter().filter(|(info, _)| info.device_type == kind).enumerate();
+        for (place, (info, limits)) in of_kind {
+            let Some(device) = burn_device(kind, place) else { continue };
+            let largest_tensor = Some(limits.max_storage_buffer_binding_size.min(limits.max_buffer_size));
+            let (name, description) = (DeviceName::Wgpu(Some(adapters.len())), describe(info));
+            let info = DeviceInfo { name, description, largest_tensor };
+            adapters.push(Adapter { device, info, is_software: kind == DeviceType::Cpu });
+        }
+    }
+    adapters
+}
+
+/// Burn counts each kind for itself, and knows one software adapter.
+fn burn_device(kind: DeviceType, place: usize) -> Option<WgpuDevice> {
+    match (kind, place) {
+        (DeviceType::DiscreteGpu, place) => Some(WgpuDevice::DiscreteGpu(place)),
+        (DeviceType::IntegratedGpu, place) => Some(WgpuDevice::IntegratedGpu(place)),
+        (DeviceType::VirtualGpu, place) => Some(WgpuDevice::VirtualGpu(place)),
+        (DeviceType::Cpu, 0) => Some(WgpuDevice::Cpu),
+        _ => None,
+    }
+}
+
+fn describe(info: &AdapterInfo) -> String {
+    let kind = match info.device_type {
+        DeviceType::DiscreteGpu => "GPU",
+        DeviceType::IntegratedGpu => "integrated GPU",
+        DeviceType::VirtualGpu => "virtual GPU",
+        _ => "software on the processor, slow",
+    };
+    format!("{} ({kind}, {})", info.name, info.backend)
+}

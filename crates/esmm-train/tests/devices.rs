@@ -1,0 +1,92 @@
+//! Devices as a person meets them: what there is, what there is not, what is too small, and a training on a GPU.
+//!
+//! The tests of wgpu need an adapter; Mesa's software Vulkan is one (`mesa-vulkan-drivers`).
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod common;
+
+use common::Workspace;
+
+#[test]
+fn devices_are_listed() {
+    let said = Workspace::new().esmm(&["devices"]);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    let line = |name: &str| said.stdout.lines().find(|line| line.starts_with(name)).map(str::to_owned);
+    assert!(line("default").is_some(), "{}", said.stdout);
+    if cfg!(feature = "ndarray") {
+        assert!(line("ndarray").unwrap().contains("this processor"), "{}", said.stdout);
+    }
+    if !cfg!(feature = "cuda") {
+        assert!(line("cuda").unwrap().contains("--features cuda"), "{}", said.stdout);
+    }
+}
+
+#[cfg(feature = "wgpu")]
+mod wgpu {
+    use super::common::{RUN_FILE, Said, Workspace, files};
+
+    fn train(workspace: &Workspace, device: &str) -> Said {
+        workspace.esmm(&["train", "run.toml", "--run-dir", "run", "--device", device])
+    }
+
+    #[test]
+    fn a_number_that_no_adapter_has() {
+        let workspace = Workspace::new();
+        let said = train(&workspace, "wgpu:17");
+        let error = said.error(1);
+        assert!(error.starts_with("device `wgpu:17` does not exist: this machine has wgpu:0 = "), "{error}");
+        assert!(!workspace.path("run").exists(), "a run directory was made for nothing");
+    }
+
+    /// Vulkan's loader finds no driver where these variables point at nothing.
+    #[test]
+    fn no_adapter() {
+        let workspace = Workspace::new();
+        let mut command = workspace.command(&["train", "run.toml", "--run-dir", "run", "--device", "wgpu"]);
+        for variable in ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"] {
+            command.env(variable, "/nonexistent.json");
+        }
+        let said = Said::from(command.output().unwrap());
+        let error = said.error(1);
+        assert!(error.starts_with("no wgpu adapter was found: install the driver of your GPU"), "{error}");
+        assert!(!workspace.path("run").exists());
+    }
+
+    /// 2^27 rows of 4 numbers take 2 GiB; Mesa's software Vulkan binds 128 MiB, other adapters up to 2 GiB - 4.
+    #[test]
+    fn tables_beyond_the_largest_binding() {
+        let workspace = Workspace::new();
+        let run_file = RUN_FILE.replace(
+            r#"{ name = "user", side = "user" }"#,
+            r#"{ name = "user", side = "user", encode = "hash", buckets = 134217727 }"#,
+        );
+        workspace.write("run.toml", &run_file);
+        let said = train(&workspace, "wgpu");
+        let error = said.error(1);
+        assert!(error.starts_with("the tables take 2048."), "{error}");
+        assert!(error.contains("in one tensor") && error.contains("use smaller tables"), "{error}");
+        let left = files(&workspace.path("run"));
+        assert!(left.iter().all(|name| name == "train.log"), "left behind: {left:?}");
+    }
+
+    #[test]
+    fn a_training_from_data_to_scores() {
+        let workspace = Workspace::new();
+        let said = train(&workspace, "wgpu");
+        assert_eq!(said.code, 0, "{}", said.stderr);
+        assert!(said.stderr.contains("training on wgpu"), "{}", said.stderr);
+        let said = workspace.esmm(&["predict", "run", "data.csv", "-o", "gpu.csv", "--device", "wgpu"]);
+        assert_eq!(said.code, 0, "{}", said.stderr);
+        let said = workspace.esmm(&["predict", "run", "data.csv", "-o", "cpu.csv", "--device", "ndarray"]);
+        assert_eq!(said.code, 0, "{}", said.stderr);
+        let [gpu, cpu] = ["gpu.csv", "cpu.csv"].map(|name| workspace.read(name));
+        assert_eq!(gpu.lines().count(), 401);
+        for (gpu, cpu) in gpu.lines().zip(cpu.lines()).skip(1) {
+            for (gpu, cpu) in gpu.split(',').zip(cpu.split(',')) {
+                let [gpu, cpu] = [gpu, cpu].map(|cell| cell.parse::<f64>().unwrap());
+                assert!((gpu - cpu).abs() < 1e-5, "{gpu} on wgpu, {cpu} on ndarray");
+            }
+        }
+    }
+}

@@ -24,6 +24,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod aliccp;
 pub mod checkpoint;
 pub mod config;
 mod dashboard;

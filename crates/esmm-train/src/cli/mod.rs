@@ -1,5 +1,6 @@
 //! The command line: thin. It parses, calls the library, prints results on stdout and everything else on stderr.
 
+mod aliccp;
 mod devices;
 mod evaluate;
 mod init;
@@ -16,7 +17,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use esmm_train::TrainError;
 
-/// Exit code of a training that was interrupted, as of a program that SIGINT ended.
+/// Exit code of a command that was interrupted, as of a program that SIGINT ended.
 const INTERRUPTED: u8 = 130;
 
 /// ESMM, the entire space multi-task model (arXiv 1804.07931): trains, evaluates and scores pCTR, pCVR and pCTCVR.
@@ -44,6 +45,9 @@ enum Command {
     Devices,
     /// Writes a synthetic funnel with its true rates, and a run file for it.
     Synthesize(synthesize::SynthesizeArgs),
+    /// Prepares Ali-CCP, the public dataset of the paper, from its raw files.
+    #[command(name = "aliccp")]
+    AliCcp(aliccp::AliCcpArgs),
 }
 
 /// The device flag of the commands that compute.
@@ -84,6 +88,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args).map(|()| Done::Whole),
         Command::Devices => devices::run().map(|()| Done::Whole),
         Command::Synthesize(args) => synthesize::run(&args).map(|()| Done::Whole),
+        Command::AliCcp(args) => aliccp::run(&args),
     };
     match done {
         Ok(Done::Whole) => ExitCode::SUCCESS,

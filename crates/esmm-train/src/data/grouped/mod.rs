@@ -17,9 +17,9 @@
 //!    exactly the groups that row group `k` of `impressions.parquet` uses, each once, ascending. Such a pair is a
 //!    *segment*: it can be read without the rest, so segments may be read in any order, by any number of threads, and
 //!    again after an interruption. No index and no search: the groups of a segment are matched in one walk.
-//! 3. **Size.** A segment ends with the first group that brings it to 65,536 impressions or more. A group that would
-//!    bring it beyond 131,072 is cut there and goes on in the next segment, where its row in `groups.parquet` is
-//!    repeated under the same number: the only way in which a group is stored twice.
+//! 3. **Size.** A segment ends with the first group that brings it to 65,536 impressions or to 32 MiB of values. A group
+//!    that would bring it beyond 131,072 impressions is cut there and goes on in the next segment, where its row in
+//!    `groups.parquet` is repeated under the same number: the only way in which a group is stored twice.
 //! 4. **Values.** A feature of one value is a nullable integer column. A feature of several values, or with weights, is
 //!    a list of integers and beside it a list of 32-bit floats of the same lengths, `NAME_weights`. A missing feature
 //!    is null in the first case and an empty list in the second; the lists themselves are never null.

@@ -1,0 +1,315 @@
+//! `esmm aliccp prepare` and `esmm aliccp generate`
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use anyhow::Context;
+use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::{CellAlignment, Table};
+use esmm_train::TrainError;
+use esmm_train::aliccp::{
+    AUTHORS_RUN_FILE, AliCcpError, GenerateConfig, PrepareConfig, PrepareProgress, PrepareReport,
+    REPORT_FILE, RUN_FILE, SplitReport, generate, prepare,
+};
+
+use super::{Done, INTERRUPTED, logging, shown, table};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct AliCcpArgs {
+    #[command(subcommand)]
+    command: AliCcpCommand,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum AliCcpCommand {
+    /// Turns the raw files into Parquet files and run files for them.
+    Prepare(PrepareArgs),
+    /// Writes files in the raw format with the official files' statistics.
+    Generate(GenerateArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct PrepareArgs {
+    /// Folder with sample_skeleton_{train,test}.csv and common_features_{train,test}.csv, plain or .gz, one or several
+    /// of each.
+    raw_dir: PathBuf,
+    /// Where to leave the Parquet files, the run files and the report.
+    out_dir: PathBuf,
+    /// Memory for everything but the index of groups (60 bytes a group), such as 4GiB or 500MiB.
+    #[arg(long, value_name = "SIZE", default_value = "4GiB", value_parser = bytes)]
+    memory: u64,
+    /// Malformed rows that are skipped and counted instead of ending the preparation.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    max_bad_rows: u64,
+    /// Replaces what an earlier preparation left in OUT_DIR.
+    #[arg(long)]
+    overwrite: bool,
+    /// Threads; by default as many as there are cores. The output does not depend on it.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+    /// No progress.
+    #[arg(long)]
+    quiet: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct GenerateArgs {
+    /// Where to write the four files.
+    out_dir: PathBuf,
+    /// Impressions of the training files; the test files get 1.017 times as many.
+    #[arg(long, default_value_t = 1_000_000)]
+    rows: u64,
+    /// Seed of everything random.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Clicks for each impression.
+    #[arg(long, value_name = "RATE", default_value_t = 0.03887)]
+    click_rate: f64,
+    /// Conversions for each impression.
+    #[arg(long, value_name = "RATE", default_value_t = 0.000214)]
+    conversion_rate: f64,
+    /// Share of groups with something unusual: no features, a common row twice, impressions that come back behind those
+    /// of another group, two categories.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    anomalies: f64,
+    /// Pack the files.
+    #[arg(long)]
+    gzip: bool,
+    /// Threads; by default as many as there are cores. The files do not depend on it.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+}
+
+pub(super) fn run(args: &AliCcpArgs) -> anyhow::Result<Done> {
+    logging::init();
+    match &args.command {
+        AliCcpCommand::Prepare(args) => run_prepare(args),
+        AliCcpCommand::Generate(args) => run_generate(args).map(|()| Done::Whole),
+    }
+}
+
+fn run_prepare(args: &PrepareArgs) -> anyhow::Result<Done> {
+    let stop = Arc::new(AtomicBool::new(false));
+    listen_for_ctrl_c(&stop)?;
+    let defaults = PrepareConfig::new(&args.raw_dir, &args.out_dir);
+    let config = PrepareConfig {
+        memory: args.memory,
+        max_bad_rows: args.max_bad_rows,
+        threads: args.threads.map_or(defaults.threads, usize::from),
+        overwrite: args.overwrite,
+        stop,
+        ..defaults
+    };
+    let started = Instant::now();
+    let mut say = |progress: &PrepareProgress| {
+        if !args.quiet {
+            log::info!("{}", line(progress));
+        }
+    };
+    let report = match prepare(&config, &mut say) {
+        Err(AliCcpError::Interrupted) => {
+            log::warn!("{}", AliCcpError::Interrupted);
+            return Ok(Done::Interrupted);
+        }
+        report => report.map_err(explained)?,
+    };
+    let rows = report.train.skeleton_rows + report.test.as_ref().map_or(0, |test| test.skeleton_rows);
+    let seconds = started.elapsed().as_secs_f64();
+    let rate = table::grouped((rows as f64 / seconds) as u64);
+    log::info!("{} impressions read in {}, {rate} a second", table::grouped(rows), duration(seconds));
+    print!("{}", printed(&report));
+    let out = shown(&args.out_dir);
+    println!("Everything is in {out}: train, test, {REPORT_FILE}.");
+    println!("Next:");
+    println!("  esmm train {out}/{RUN_FILE}              the paper's settings");
+    println!("  esmm train {out}/{AUTHORS_RUN_FILE}      those of its authors' code");
+    Ok(Done::Whole)
+}
+
+fn run_generate(args: &GenerateArgs) -> anyhow::Result<()> {
+    let defaults = GenerateConfig::new(&args.out_dir, args.rows, args.seed);
+    let config = GenerateConfig {
+        click_rate: args.click_rate,
+        conversion_rate: args.conversion_rate,
+        anomalies: args.anomalies,
+        gzip: args.gzip,
+        threads: args.threads.map_or(defaults.threads, usize::from),
+        ..defaults
+    };
+    let report = generate(&config).map_err(explained)?;
+    let out = shown(&args.out_dir);
+    for (split, rows, groups) in
+        [("train", report.train_rows, report.train_groups), ("test", report.test_rows, report.test_groups)]
+    {
+        println!("{split}: {} impressions, {} common rows", table::grouped(rows), table::grouped(groups));
+    }
+    println!("Next: esmm aliccp prepare {out} {out}-prepared");
+    Ok(())
+}
+
+/// Settings exit with 2, as everywhere.
+fn explained(error: AliCcpError) -> anyhow::Error {
+    match error {
+        AliCcpError::Setting(message) => TrainError::Config(message).into(),
+        error => error.into(),
+    }
+}
+
+/// The first Ctrl-C ends the preparation and removes what it wrote, the second ends the program at once.
+fn listen_for_ctrl_c(stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
+    let stop = stop.clone();
+    ctrlc::set_handler(move || {
+        if stop.swap(true, Ordering::SeqCst) {
+            std::process::exit(i32::from(INTERRUPTED));
+        }
+    })
+    .context("Ctrl-C cannot be listened for")
+}
+
+/// `train, reading common features: 12,000 rows, 45,000 a second; 37% of everything, 2 min 5 s left`
+fn line(progress: &PrepareProgress) -> String {
+    let PrepareProgress { split, step, rows, rows_per_second, done, seconds_left } = progress;
+    let (rows, rate) = (table::grouped(*rows), table::grouped(*rows_per_second as u64));
+    let (share, left) = (100.0 * done, duration(*seconds_left));
+    format!("{split}, {step}: {rows} rows, {rate} a second; {share:.0}% of everything, {left} left")
+}
+
+fn duration(seconds: f64) -> String {
+    let whole = seconds.round() as u64;
+    match (whole / 3600, whole / 60 % 60, whole % 60) {
+        (0, 0, _) if seconds < 10.0 => format!("{seconds:.1} s"),
+        (0, 0, seconds) => format!("{seconds} s"),
+        (0, minutes, seconds) => format!("{minutes} min {seconds} s"),
+        (hours, minutes, _) => format!("{hours} h {minutes} min"),
+    }
+}
+
+/// A size such as `4GiB`, `500MB` or `1073741824`.
+fn bytes(text: &str) -> Result<u64, String> {
+    let wrong = || format!("`{text}` is no size, allowed are bytes and sizes such as 4GiB, 500MiB, 2GB");
+    let end = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        "t" | "tib" => 1 << 40,
+        "kb" => 1000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "tb" => 1_000_000_000_000,
+        _ => return Err(wrong()),
+    };
+    number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor)).ok_or_else(wrong)
+}
+
+fn printed(report: &PrepareReport) -> String {
+    let mut text = counts(report);
+    text.push_str(&fields(report));
+    if !report.widened_fields.is_empty() {
+        let fields = report.widened_fields.join(", ");
+        text.push_str(&format!("Stored as lists, because some rows have several values of them: {fields}\n"));
+    }
+    if report.bad_rows > 0 {
+        text.push_str(&format!("{} bad rows were skipped, the first of them:\n", report.bad_rows));
+        report.bad_row_examples.iter().for_each(|row| text.push_str(&format!("  {row}\n")));
+    }
+    text
+}
+
+fn splits(report: &PrepareReport) -> Vec<(&'static str, &SplitReport)> {
+    let test = report.test.as_ref().map(|test| ("test", test));
+    std::iter::once(("train", &report.train)).chain(test).collect()
+}
+
+fn counts(report: &PrepareReport) -> String {
+    let splits = splits(report);
+    let mut table = Table::new();
+    table.load_style(UTF8_HORIZONTAL_ONLY);
+    table.set_header(std::iter::once("").chain(splits.iter().map(|(name, _)| *name)));
+    type Count = fn(&SplitReport) -> u64;
+    let rows: [(&str, Count); 12] = [
+        ("skeleton rows", |split| split.skeleton_rows),
+        ("common rows", |split| split.common_rows),
+        ("impressions", |split| split.impressions),
+        ("clicks", |split| split.clicks),
+        ("conversions", |split| split.conversions),
+        ("groups", |split| split.groups),
+        ("segments", |split| split.segments),
+        ("dropped: conversion without click", |split| split.dropped_conversions_without_click),
+        ("dropped: bad rows", |split| split.dropped_bad_rows),
+        ("dropped: common rows without impressions", |split| split.unused_common_rows),
+        ("dropped: repeated common rows", |split| split.repeated_common_rows),
+        ("moved to the start of their group", |split| split.moved_impressions),
+    ];
+    for (name, count) in rows {
+        let cells = splits.iter().map(|(_, split)| table::grouped(count(split)));
+        table.add_row(std::iter::once(name.to_owned()).chain(cells));
+    }
+    aligned(table)
+}
+
+/// Values and missing rows of each field; those of users for each group, those of items for each impression.
+fn fields(report: &PrepareReport) -> String {
+    let splits = splits(report);
+    let mut table = Table::new();
+    table.load_style(UTF8_HORIZONTAL_ONLY);
+    let mut header = vec!["field".to_owned()];
+    for (name, _) in &splits {
+        header.extend(["values", "missing", "largest id"].map(|what| format!("{name}: {what}")));
+    }
+    table.set_header(header);
+    for (code, field) in &report.train.fields {
+        let mut cells = vec![format!("{code} {}", field.name)];
+        for (_, split) in &splits {
+            let field = split.fields.get(code).cloned().unwrap_or_default();
+            let rows = if is_common(code) { split.groups } else { split.impressions };
+            let missing = 100.0 * field.missing as f64 / rows.max(1) as f64;
+            cells.extend([
+                table::grouped(field.values),
+                format!("{missing:.1}%"),
+                table::grouped(field.largest_id.unsigned_abs().into()),
+            ]);
+        }
+        table.add_row(cells);
+    }
+    aligned(table)
+}
+
+/// Whether a field is one of the user.
+fn is_common(code: &str) -> bool {
+    code.starts_with('1')
+}
+
+fn aligned(mut table: Table) -> String {
+    for index in 1..table.column_count() {
+        if let Some(column) = table.column_mut(index) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    format!("{table}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units() {
+        for (text, size) in [("4GiB", 4 << 30), ("500mib", 500 << 20), ("2GB", 2_000_000_000), ("17", 17)] {
+            assert_eq!(bytes(text), Ok(size));
+        }
+        for text in ["", "GiB", "4 parsecs", "-1", "99999999999TiB"] {
+            assert!(bytes(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_are_short() {
+        let shown: Vec<String> = [0.04, 9.96, 59.0, 125.0, 7260.0].map(duration).to_vec();
+        assert_eq!(shown, ["0.0 s", "10.0 s", "59 s", "2 min 5 s", "2 h 1 min"]);
+    }
+}

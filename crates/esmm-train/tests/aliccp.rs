@@ -1,0 +1,124 @@
+//! `esmm aliccp` as a person uses it: from raw files to a trained model, killed and interrupted.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod common;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use common::{Said, Workspace, files};
+use serde_json::Value;
+
+/// Raw files with many clicks and conversions, so that few rows are enough to train on.
+fn generated(rows: &str) -> Workspace {
+    let workspace = Workspace::new();
+    let rates = ["--click-rate", "0.3", "--conversion-rate", "0.1"];
+    let said = workspace.esmm(&[&["aliccp", "generate", "raw", "--rows", rows], &rates[..]].concat());
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    assert!(said.stdout.contains("Next: esmm aliccp prepare raw raw-prepared"), "{}", said.stdout);
+    workspace
+}
+
+#[test]
+fn raw_files_become_a_trained_model() {
+    let workspace = generated("2000");
+    let said = workspace.esmm(&["aliccp", "prepare", "raw", "out", "--quiet"]);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    for expected in ["impressions", "109_14 user_categories", "esmm train out/run.toml"] {
+        assert!(said.stdout.contains(expected), "{expected} in: {}", said.stdout);
+    }
+    assert_eq!(
+        files(&workspace.path("out")),
+        ["report.json", "run-authors.toml", "run.toml", "test", "train"]
+    );
+    let report: Value = serde_json::from_str(&workspace.read("out/report.json")).unwrap();
+    let rows = report["train"]["impressions"].as_u64().unwrap();
+    assert_eq!(rows + report["train"]["dropped_conversions_without_click"].as_u64().unwrap(), 2000);
+
+    let small =
+        ["--set", "model.hidden=[8]", "--set", "model.embedding_dim=4", "--set", "train.batch_size=256"];
+    for run_file in ["out/run.toml", "out/run-authors.toml"] {
+        let run = ["train", run_file, "--run-dir", "run", "--overwrite", "--quiet"];
+        let said = workspace.esmm(&[&run[..], &small].concat());
+        assert_eq!(said.code, 0, "{}", said.stderr);
+        let metrics: Value = serde_json::from_str(&workspace.read("run/metrics.json")).unwrap();
+        assert_eq!(metrics["train"]["rows"], rows);
+        assert_eq!(metrics["test"]["rows"], report["test"]["impressions"]);
+        assert!(metrics["test"]["ctr"]["auc"].is_f64(), "{metrics}");
+    }
+    let said = workspace.esmm(&["evaluate", "run", "out/test/impressions.parquet", "--json"]);
+    let again: Value = serde_json::from_str(&said.stdout).unwrap();
+    let metrics: Value = serde_json::from_str(&workspace.read("run/metrics.json")).unwrap();
+    assert_eq!(again, metrics["test"]);
+    let keep = ["-o", "scores.csv", "--keep", "sample_id"];
+    let said = workspace.esmm(&[&["predict", "run", "out/test/impressions.parquet"], &keep[..]].concat());
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    let scores = workspace.read("scores.csv");
+    assert_eq!(scores.lines().count() as u64, 1 + metrics["test"]["rows"].as_u64().unwrap());
+}
+
+#[test]
+fn wrong_settings_exit_with_2_and_bad_data_with_1() {
+    let workspace = generated("200");
+    let fails = |args: &[&str], code: i32| {
+        let said = workspace.esmm(&[&["aliccp"], args].concat());
+        assert!(!workspace.path("out").exists() && !workspace.path(".out.partial").exists());
+        said.error(code).to_owned()
+    };
+    let error = fails(&["prepare", "raw", "out", "--memory", "100MiB", "--threads", "2"], 2);
+    assert_eq!(error, "--memory 100MiB: 2 threads need 336MiB, give more or say --threads");
+    assert!(fails(&["prepare", "raw", "raw"], 2).starts_with("raw: is not empty"));
+    assert!(fails(&["prepare", "nowhere", "out"], 1).starts_with("nowhere: "));
+    assert!(fails(&["generate", "out", "--click-rate", "2"], 2).starts_with("--click-rate 2: it must be"));
+    let usage = |args: &[&str]| workspace.esmm(&[&["aliccp"], args].concat()).code;
+    assert_eq!(usage(&["prepare", "raw", "out", "--memory", "much"]), 2);
+    assert_eq!(usage(&["prepare", "raw", "out", "--threads", "0"]), 2);
+    let mut text = workspace.read("raw/sample_skeleton_test.csv");
+    text.insert_str(0, "sample_id,click,conversion,common_feature_index,feature_num,feature_list\n");
+    workspace.write("raw/sample_skeleton_test.csv", &text);
+    let error = fails(&["prepare", "raw", "out", "--quiet"], 1);
+    assert_eq!(
+        error,
+        "raw/sample_skeleton_test.csv:1: common_feature_index: found `common_feature_index`, allowed is one of the common files"
+    );
+    let said = workspace.esmm(&["aliccp", "prepare", "raw", "out", "--quiet", "--max-bad-rows", "1"]);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    assert!(said.stdout.contains("1 bad rows were skipped"), "{}", said.stdout);
+}
+
+#[cfg(unix)]
+#[test]
+fn killed_or_interrupted_it_leaves_nothing_half_and_runs_again() {
+    let workspace = generated("30000");
+    let whole = workspace.esmm(&["aliccp", "prepare", "raw", "whole", "--quiet"]);
+    assert_eq!(whole.code, 0, "{}", whole.stderr);
+    let partial = workspace.path(".out.partial");
+    for (signal, seen) in [("KILL", "lock"), ("INT", "train"), ("KILL", "train")] {
+        let mut child = workspace.command(&["aliccp", "prepare", "raw", "out", "--quiet"]).spawn().unwrap();
+        wait_for(&partial.join(seen), &mut || child.try_wait().unwrap().is_some());
+        let id = child.id().to_string();
+        assert!(std::process::Command::new("kill").args(["-s", signal, &id]).status().unwrap().success());
+        let status = child.wait().unwrap();
+        assert!(!status.success(), "it was too fast for this test");
+        assert!(!workspace.path("out").exists(), "half a result after {signal}");
+        if signal == "INT" {
+            assert_eq!(status.code(), Some(130));
+            assert!(!partial.exists(), "an interrupted preparation cleans up");
+        }
+    }
+    let said: Said = workspace.esmm(&["aliccp", "prepare", "raw", "out", "--quiet"]);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    assert!(!partial.exists());
+    for file in ["train/impressions.parquet", "train/groups.parquet", "test/groups.parquet", "report.json"] {
+        let read = |folder: &str| std::fs::read(workspace.path(folder).join(file)).unwrap();
+        assert!(read("whole") == read("out"), "{file}");
+    }
+}
+
+fn wait_for(path: &Path, ended: &mut dyn FnMut() -> bool) {
+    let start = Instant::now();
+    while !path.exists() && !ended() && start.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}

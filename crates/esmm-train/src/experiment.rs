@@ -4,6 +4,7 @@ use burn::tensor::backend::AutodiffBackend;
 use esmm_core::{Esmm, EsmmBackend, EsmmConfig};
 use serde::{Deserialize, Serialize};
 
+use crate::analysis::RunAnalyzer;
 use crate::config::{ReadingConfig, TrainConfig};
 use crate::data::loader::{BatchLoader, BatchLoaderConfig, Purpose};
 use crate::data::stream::{StreamOptions, encoded_bytes, stream_splits};
@@ -13,6 +14,7 @@ use crate::evaluation::{Evaluation, EvaluationPlan};
 use crate::guard::{self, Names};
 use crate::metric::SplitMetrics;
 use crate::observe::{EvaluationRecord, Moment, Observers};
+use crate::output::HostScores;
 use crate::run_dir::{RunDir, write_json};
 use crate::trainer::{BestWeights, EVALUATION_BATCH, TrainingControl, TrainingData, TrainingEnd, train};
 
@@ -164,8 +166,15 @@ impl Experiment {
         observers: &Observers,
     ) -> Result<RunMetrics, TrainError> {
         let model: Esmm<B> = self.model.load(&run.weights(), device)?;
-        let measure = |split: &str, rows: &SplitRows| {
-            let measured = evaluate(&model, &self.model, &self.config.labels.columns, rows, device)?;
+        let stages = &self.config.labels.columns;
+        let mut analysis = RunAnalyzer::new(&self.encoders, stages.len(), best);
+        let alone = self.valid.is_none() && self.test.is_none();
+        let mut found = Vec::new();
+        for (split, rows) in self.splits() {
+            let mut analyzer = analysis.split(split, alone);
+            let see = |scores: &HostScores| analyzer.push(scores);
+            let measured = evaluate(&model, &self.model, stages, rows, device, see)?;
+            analysis.add(analyzer, &measured.scores);
             observers.evaluation(&EvaluationRecord {
                 split,
                 moment: Moment::End,
@@ -174,23 +183,24 @@ impl Experiment {
                 metrics: &measured.metrics,
                 scores: &measured.scores,
             });
-            Ok::<_, TrainError>((measured.metrics, measured.cvr_spread))
-        };
-        let (train, cvr_spread) = measure("train", &self.train)?;
-        if let Some(warning) = guard::check_collapse(cvr_spread) {
-            log::warn!("{warning}");
+            if let Some(warning) = guard::check_collapse(measured.cvr_spread).filter(|_| split == "train") {
+                log::warn!("{warning}");
+            }
+            found.push((split, measured.metrics));
         }
-        let other = |split: &str, rows: &Option<SplitRows>| {
-            rows.as_ref().map(|rows| measure(split, rows).map(|(metrics, _)| metrics)).transpose()
+        let mut take = |split| {
+            let place = found.iter().position(|(name, _)| *name == split)?;
+            Some(found.swap_remove(place).1)
         };
         let metrics =
-            RunMetrics { train, valid: other("valid", &self.valid)?, test: other("test", &self.test)? };
+            RunMetrics { train: take("train").unwrap_or_default(), valid: take("valid"), test: take("test") };
+        analysis.finish().write(&run.analysis())?;
         write_json(&run.metrics(), &metrics)?;
         Ok(metrics)
     }
 }
 
-/// Measures a model on a split.
+/// Measures a model on a split; `each` sees the scores of every batch.
 ///
 /// # Errors
 /// Stages whose names the report cannot hold, rows that cannot be read.
@@ -200,6 +210,7 @@ pub fn evaluate<B: EsmmBackend>(
     stages: &[String],
     rows: &SplitRows,
     device: &<B as burn::tensor::backend::BackendTypes>::Device,
+    mut each: impl FnMut(&HostScores),
 ) -> Result<Evaluation, TrainError> {
     let loader = BatchLoaderConfig {
         schema: config.schema.clone(),
@@ -208,7 +219,7 @@ pub fn evaluate<B: EsmmBackend>(
         purpose: Purpose::Scoring,
     };
     let loader: BatchLoader<B> = loader.init(rows.clone(), device);
-    EvaluationPlan::of(stages, rows).evaluate(model, &loader, &loader.handle(), |_, _| {})
+    EvaluationPlan::of(stages, rows).evaluate(model, &loader, &loader.handle(), |scores, _| each(&scores))
 }
 
 /// Whether the encoded rows would take more memory than they may.

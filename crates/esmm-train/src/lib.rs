@@ -25,6 +25,7 @@
 #![forbid(unsafe_code)]
 
 pub mod aliccp;
+pub mod analysis;
 pub mod checkpoint;
 pub mod config;
 mod dashboard;
@@ -34,6 +35,7 @@ mod error;
 pub mod evaluation;
 pub mod experiment;
 pub mod guard;
+pub mod history;
 pub mod inspect;
 mod learner;
 mod loss;
@@ -45,6 +47,7 @@ mod pace;
 pub mod predictions;
 pub mod profile;
 mod progress;
+pub mod report;
 pub mod run_dir;
 pub mod scorer;
 pub mod status_line;

@@ -22,6 +22,8 @@ const TEMPORARY: &str = ".esmm-";
 /// | `model.safetensors` | the best weights, PyTorch names (`esmm_core`'s documentation lists them) |
 /// | `checkpoint/` | the newest state of the training, optimizers included, for `--resume` |
 /// | `metrics.json` | metrics of all splits, with the best weights |
+/// | `history.jsonl` | losses, rates and validations over the steps ([`history`](crate::history)) |
+/// | `analysis.json` | curves, rates by feature value, use of tables ([`analysis`](crate::analysis)) |
 /// | `curves/` | loss and AUC over the steps |
 /// | `train.log` | what was said |
 #[derive(Debug, Clone)]
@@ -119,6 +121,16 @@ impl RunDir {
         self.path.join("metrics.json")
     }
 
+    /// What was recorded while it ran.
+    pub fn history(&self) -> PathBuf {
+        self.path.join("history.jsonl")
+    }
+
+    /// What the final evaluation found beyond the metrics.
+    pub fn analysis(&self) -> PathBuf {
+        self.path.join("analysis.json")
+    }
+
     /// Loss and AUC over the steps.
     pub fn curves(&self) -> PathBuf {
         self.path.join("curves")
@@ -145,7 +157,15 @@ impl RunDir {
         let failed = |path: &Path, error: std::io::Error| {
             TrainError::file(path, format!("cannot be removed: {error}"))
         };
-        for path in [self.config(), self.schema(), self.weights(), self.metrics(), self.log()] {
+        for path in [
+            self.config(),
+            self.schema(),
+            self.weights(),
+            self.metrics(),
+            self.history(),
+            self.analysis(),
+            self.log(),
+        ] {
             if path.exists() {
                 fs::remove_file(&path).map_err(|error| failed(&path, error))?;
             }

@@ -59,7 +59,8 @@ impl<B: EsmmBackend> Scorer<B> {
     pub fn evaluate(&self, source: &SourceSpec) -> Result<Evaluation, TrainError> {
         let (group, truth) = (self.config.group.as_deref(), self.config.truth.as_ref());
         let rows = FileRows::open(source, &self.encoders, &self.config.labels, group, truth)?;
-        evaluate(&self.weights, &self.model, &self.config.labels.columns, &rows.into(), &self.device)
+        let stages = &self.config.labels.columns;
+        evaluate(&self.weights, &self.model, stages, &rows.into(), &self.device, |_| {})
     }
 
     /// Scores the rows of a chunk, in order. For two stages the columns are `pctr`, `pcvr`, `pctcvr`; for more, `p_x`

@@ -16,10 +16,12 @@ fn train_leaves_a_run_directory_that_evaluate_and_predict_use() {
         assert!(said.stdout.contains(expected), "{expected} in: {}", said.stdout);
     }
     let expected = [
+        "analysis.json",
         "checkpoint",
         "config.json",
         "curves",
         "encoders",
+        "history.jsonl",
         "metrics.json",
         "model.safetensors",
         "schema.json",
@@ -283,7 +285,7 @@ fn the_readme_tells_the_truth() {
         workspace.write(name, &data);
     }
     let commands: Vec<&str> = readme.lines().filter_map(|line| line.strip_prefix("$ esmm ")).collect();
-    assert_eq!(commands.len(), 5, "{commands:?}");
+    assert_eq!(commands.len(), 6, "{commands:?}");
     for command in commands {
         let words: Vec<&str> = command.split('#').next().unwrap().split_whitespace().collect();
         let said = workspace.esmm(&words);

@@ -7,6 +7,7 @@ mod init;
 mod inspect;
 mod logging;
 mod predict;
+mod report;
 mod synthesize;
 mod table;
 mod train;
@@ -41,6 +42,8 @@ enum Command {
     Predict(predict::PredictArgs),
     /// Prints the layers of a run directory's or run file's model.
     Inspect(inspect::InspectArgs),
+    /// Writes a page about one run directory, or a comparison of several.
+    Report(report::ReportArgs),
     /// Lists the devices that this program and this machine offer for --device.
     Devices,
     /// Writes a synthetic funnel with its true rates, and a run file for it.
@@ -86,6 +89,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Evaluate(args) => evaluate::run(&args).map(|()| Done::Whole),
         Command::Predict(args) => predict::run(&args).map(|()| Done::Whole),
         Command::Inspect(args) => inspect::run(&args).map(|()| Done::Whole),
+        Command::Report(args) => report::run(&args).map(|()| Done::Whole),
         Command::Devices => devices::run().map(|()| Done::Whole),
         Command::Synthesize(args) => synthesize::run(&args).map(|()| Done::Whole),
         Command::AliCcp(args) => aliccp::run(&args),

@@ -11,6 +11,7 @@ use esmm_train::checkpoint::Checkpoints;
 use esmm_train::config::{RunFile, TrainConfig};
 use esmm_train::data::synthetic::{SyntheticConfig, write_parquet};
 use esmm_train::experiment::{Experiment, RunMetrics};
+use esmm_train::history::HistoryWriter;
 use esmm_train::observe::Observers;
 use esmm_train::run_dir::{Existing, RunDir, read_json};
 use esmm_train::trainer::{TrainingControl, TrainingEnd};
@@ -80,7 +81,8 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
     log::info!("training on {device}");
     let progress = args.progress();
     logging::quiet(progress == ProgressStyle::Dashboard);
-    let observers = Observers::default();
+    let history = HistoryWriter::new(run.history(), &device.to_string());
+    let observers = Observers::new(vec![Box::new(history)]);
     let control = TrainingControl { interrupter, progress, resume: args.resume, observers };
     TRAINING.store(true, Ordering::SeqCst);
     let end = device.run(TrainAndMeasure { experiment: &experiment, run: &run, control: &control });
@@ -153,6 +155,7 @@ fn report(run: &RunDir, (end, metrics): (TrainingEnd, Option<RunMetrics>)) -> an
     println!("Next:");
     println!("  esmm evaluate {path} DATA.csv                    measure it on other data");
     println!("  esmm predict {path} DATA.csv -o scores.csv       pctr, pcvr, pctcvr for each row");
+    println!("  esmm report {path} -o report.html                a page to look at, curves and all");
     println!("  esmm inspect {path}                              the model, layer by layer");
     Ok(Done::Whole)
 }

@@ -18,6 +18,7 @@ mod chunk;
 mod csv;
 pub mod dataset;
 mod dense;
+mod describe;
 mod encoder;
 mod error;
 mod feature;

@@ -107,7 +107,7 @@ fn drop_run(keys: &mut &[u32], key: u32) -> u64 {
 }
 
 /// A number that sorts as the score does. `None` for NaN.
-fn key(score: f32) -> Option<u32> {
+pub(super) fn key(score: f32) -> Option<u32> {
     if score.is_nan() {
         return None;
     }

@@ -112,7 +112,7 @@ impl Evaluator {
     }
 
     /// The measured rows of each task by score, with the task's name, in report order: what any curve is read off.
-    /// Sorts 8 bytes a row when the iterator comes to the task.
+    /// Sorts 4 bytes a row when the iterator comes to the task.
     pub fn rankings(&self) -> impl Iterator<Item = (&str, Result<Ranking, Undefined>)> {
         self.tasks.iter().map(|task| (task.name.as_str(), task.ranking(&self.depth)))
     }

@@ -113,7 +113,8 @@ impl Task {
     /// A score that is NaN, with its row of the split.
     pub(super) fn ranking(&self, depth: &[u8]) -> Result<Ranking, Undefined> {
         let link = if self.given + 1 == self.reach { Link::Logit } else { Link::Log };
-        let ranking = Ranking::of(self.scores.iter().copied().zip(self.labels(depth)), link);
+        let rows = self.scores.iter().copied().zip(self.labels(depth));
+        let ranking = Ranking::of(self.scores.len(), rows, link);
         ranking.map_err(|reason| reason.with_row(|row| row_of_split(depth, self.given, row)))
     }
 

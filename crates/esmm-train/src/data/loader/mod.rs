@@ -17,8 +17,8 @@ use burn::tensor::{Tensor, TensorData};
 use esmm_core::{FeatureBatch, FeatureSchema};
 
 use self::feed::Sent;
-use super::Truth;
 use super::rows::SplitRows;
+use super::{SparseColumn, Truth};
 
 pub use handle::LoaderHandle;
 
@@ -42,6 +42,17 @@ pub struct RowLabels {
     pub group: Option<Vec<u64>>,
     /// True rates, of synthetic data.
     pub truth: Option<Truth>,
+    /// The rows' features, of batches that are scored.
+    pub encoded: Option<Box<EncodedRows>>,
+}
+
+/// The encoded features of some rows.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct EncodedRows {
+    /// One entry for each sparse feature, in schema order.
+    pub sparse: Vec<SparseColumn>,
+    /// One entry for each dense feature, in schema order.
+    pub dense: Vec<Vec<f32>>,
 }
 
 /// What a [`BatchLoader`] needs to know besides its data.

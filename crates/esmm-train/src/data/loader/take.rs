@@ -2,7 +2,7 @@
 
 use esmm_core::{BatchBuilder, BatchInput, HostBatch, SparseInput};
 
-use super::{BatchLoaderConfig, Purpose, RowLabels};
+use super::{BatchLoaderConfig, EncodedRows, Purpose, RowLabels};
 use crate::data::{Dataset, Sides, SparseColumn, Truth, UserGroups};
 
 impl Dataset {
@@ -74,7 +74,9 @@ impl Dataset {
         let batch = batch.unwrap_or_else(|error| {
             panic!("the dataset does not fit the schema {:?}: {error}", config.schema)
         });
-        (batch, RowLabels { depth: part.depth, group: part.group, truth: part.truth })
+        let scored = config.purpose == Purpose::Scoring;
+        let encoded = scored.then(|| Box::new(EncodedRows { sparse: part.sparse, dense: part.dense }));
+        (batch, RowLabels { depth: part.depth, group: part.group, truth: part.truth, encoded })
     }
 }
 

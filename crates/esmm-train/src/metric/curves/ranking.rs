@@ -1,6 +1,6 @@
 //! The measured rows of a task in the order of their scores.
 
-use super::super::auc::{pack, ties};
+use super::super::auc::key;
 use super::super::undefined::Undefined;
 
 /// How a score becomes a probability.
@@ -12,12 +12,13 @@ pub enum Link {
     Log,
 }
 
-/// Rows sorted by score, lowest first. Takes 8 bytes a row.
+/// Rows sorted by score. Takes 4 bytes a row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ranking {
-    packed: Vec<u64>,
+    /// Keys of the negative rows, then those of the positive ones, each part rising.
+    keys: Vec<u32>,
+    negatives: usize,
     link: Link,
-    positives: u64,
 }
 
 /// Rows of equal score.
@@ -59,40 +60,48 @@ impl Ranking {
     /// When the lengths differ.
     pub fn new(scores: &[f32], labels: &[bool], link: Link) -> Result<Self, Undefined> {
         assert_eq!(scores.len(), labels.len(), "{} scores and {} labels", scores.len(), labels.len());
-        Self::of(scores.iter().copied().zip(labels.iter().copied()), link)
+        Self::of(scores.len(), scores.iter().copied().zip(labels.iter().copied()), link)
     }
 
-    /// Ranks pairs (score, is positive).
+    /// Ranks pairs (score, is positive), which are `count`.
     ///
     /// # Errors
     /// As [`Ranking::new`].
     pub(in crate::metric) fn of(
+        count: usize,
         rows: impl Iterator<Item = (f32, bool)>,
         link: Link,
     ) -> Result<Self, Undefined> {
-        let mut packed = Vec::with_capacity(rows.size_hint().0);
-        let mut positives = 0;
+        let mut keys = vec![0; count];
+        let (mut front, mut back) = (0, count);
         for (row, (score, positive)) in rows.enumerate() {
-            packed.push(pack(score, u32::from(positive)).ok_or(Undefined::NotANumber { row: row as u64 })?);
-            positives += u64::from(positive);
+            let key = key(score).ok_or(Undefined::NotANumber { row: row as u64 })?;
+            if positive {
+                back -= 1;
+                keys[back] = key;
+            } else {
+                keys[front] = key;
+                front += 1;
+            }
         }
-        packed.sort_unstable();
-        Ok(Self { packed, link, positives })
+        keys[..front].sort_unstable();
+        keys[front..].sort_unstable();
+        Ok(Self { keys, negatives: front, link })
     }
 
     /// Number of rows.
     pub fn rows(&self) -> u64 {
-        self.packed.len() as u64
+        self.keys.len() as u64
     }
 
     /// Number of positive rows.
     pub fn positives(&self) -> u64 {
-        self.positives
+        (self.keys.len() - self.negatives) as u64
     }
 
     /// Number of negative rows.
     pub fn negatives(&self) -> u64 {
-        self.rows() - self.positives
+        self.negatives as u64
     }
 
     /// How the scores become probabilities.
@@ -101,35 +110,66 @@ impl Ranking {
     }
 
     /// Rows of equal score, lowest first.
-    pub(super) fn ascending(&self) -> impl Iterator<Item = Tie> {
-        ties(&self.packed).map(Tie::of)
+    pub(super) fn ascending(&self) -> impl DoubleEndedIterator<Item = Tie> {
+        let (negatives, positives) = self.keys.split_at(self.negatives);
+        Ties { negatives, positives }
     }
 
     /// Rows of equal score, highest first.
     pub(super) fn descending(&self) -> impl Iterator<Item = Tie> {
-        self.packed.chunk_by(|left, right| left >> 32 == right >> 32).rev().map(Tie::of)
+        self.ascending().rev()
+    }
+}
+
+/// What is left of two rising lists of keys.
+struct Ties<'a> {
+    negatives: &'a [u32],
+    positives: &'a [u32],
+}
+
+impl Iterator for Ties<'_> {
+    type Item = Tie;
+
+    fn next(&mut self) -> Option<Tie> {
+        let lowest = match (self.positives.first(), self.negatives.first()) {
+            (Some(positive), Some(negative)) => *positive.min(negative),
+            (one, other) => *one.or(other)?,
+        };
+        let take = |keys: &mut &[u32]| {
+            let count = keys.iter().take_while(|key| **key == lowest).count();
+            *keys = &keys[count..];
+            count as u64
+        };
+        let (positives, negatives) = (take(&mut self.positives), take(&mut self.negatives));
+        Some(Tie { score: score(lowest), positives, negatives })
+    }
+}
+
+impl DoubleEndedIterator for Ties<'_> {
+    fn next_back(&mut self) -> Option<Tie> {
+        let highest = match (self.positives.last(), self.negatives.last()) {
+            (Some(positive), Some(negative)) => *positive.max(negative),
+            (one, other) => *one.or(other)?,
+        };
+        let take = |keys: &mut &[u32]| {
+            let count = keys.iter().rev().take_while(|key| **key == highest).count();
+            *keys = &keys[..keys.len() - count];
+            count as u64
+        };
+        let (positives, negatives) = (take(&mut self.positives), take(&mut self.negatives));
+        Some(Tie { score: score(highest), positives, negatives })
     }
 }
 
 impl Tie {
-    fn of(run: &[u64]) -> Self {
-        let positives = run.iter().map(|row| row & 1).sum();
-        Self {
-            score: run.first().map_or(f32::NAN, |row| unpack(*row)),
-            positives,
-            negatives: run.len() as u64 - positives,
-        }
-    }
-
     pub(super) fn rows(self) -> u64 {
         self.positives + self.negatives
     }
 }
 
-/// The score that [`pack`] put into the upper half.
-fn unpack(row: u64) -> f32 {
-    let ordered = (row >> 32) as u32;
-    f32::from_bits(if ordered >> 31 == 1 { ordered & !(1 << 31) } else { !ordered })
+/// The score that a key was made of, but that 0 has no sign.
+fn score(key: u32) -> f32 {
+    f32::from_bits(if key >> 31 == 1 { key & !(1 << 31) } else { !key })
 }
 
 #[cfg(test)]

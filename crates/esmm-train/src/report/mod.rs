@@ -1,0 +1,22 @@
+//! `esmm report`: run directories as one HTML page that needs nothing else, to be looked at and handed on.
+//!
+//! [`RunReport::read`] takes what a run directory holds, in whatever state it is; [`page`] writes it. Charts are SVG of our
+//! own, texts from the data are escaped in one place, and nothing is loaded from anywhere.
+
+mod chart;
+mod compare;
+mod configuration;
+mod curves;
+mod format;
+mod headline;
+mod html;
+mod learning;
+mod overview;
+mod page;
+mod run;
+mod table;
+mod tables;
+mod values;
+
+pub use page::page;
+pub use run::RunReport;

@@ -84,6 +84,11 @@ impl Experiment {
         let ReadingConfig { memory, shuffle_rows, by_group, .. } = config.reading;
         let options = StreamOptions { memory, shuffle_rows, by_group };
         let loaded = stream_splits(&config.data, &config.features, &config.labels, group, truth, options)?;
+        if loaded.train.by_group() {
+            log::info!(
+                "rows of a group stay together: groups are shuffled, and what they share is computed once"
+            );
+        }
         let warnings = warnings(&config, &loaded.encoders, &loaded.report, &loaded.sample);
         Ok(Self {
             model: config.model(loaded.encoders.schema().clone())?,

@@ -70,6 +70,39 @@ fn rows_are_streamed_when_memory_is_short() {
     assert_eq!(workspace.esmm(&set).error(2), "train.validate_every = 0: it must be at least 1");
 }
 
+/// Ali-CCP's users, read and computed once a group, give the metrics of rows that have all of their features.
+#[test]
+fn groups_are_trained_and_measured_as_rows_are() {
+    let workspace = Workspace::new();
+    let rates = ["--click-rate", "0.3", "--conversion-rate", "0.1"];
+    let generate = ["aliccp", "generate", "raw", "--rows", "3000"];
+    assert_eq!(workspace.esmm(&[&generate[..], &rates].concat()).code, 0);
+    assert_eq!(workspace.esmm(&["aliccp", "prepare", "raw", "out", "--quiet"]).code, 0);
+    let small =
+        ["--set", "model.hidden=[8]", "--set", "model.embedding_dim=4", "--set", "train.batch_size=128"];
+    let train = |run: &str, by_group: &str| {
+        let set = ["--set", "data.streaming=true", "--set", by_group];
+        let args = [&["train", "out/run.toml", "--run-dir", run][..], &small, &set].concat();
+        let said = workspace.esmm(&args);
+        assert_eq!(said.code, 0, "{}", said.stderr);
+        said.stderr.contains("rows of a group stay together")
+    };
+    assert!(train("groups", "data.by_group=true") && !train("rows", "data.by_group=false"));
+    for run in ["groups", "rows"] {
+        let said = workspace.esmm(&["evaluate", run, "out/test/impressions.parquet", "--json"]);
+        let flat: Value = serde_json::from_str(&said.stdout).unwrap();
+        let metrics: Value = serde_json::from_str(&workspace.read(&format!("{run}/metrics.json"))).unwrap();
+        for task in ["ctr", "cvr", "ctcvr"] {
+            for metric in ["auc", "log_loss"] {
+                let [flat, found] =
+                    [&flat, &metrics["test"]].map(|metrics| metrics[task][metric].as_f64().unwrap());
+                // Sums in another order: logits differ by about 1e-6, and a pair of rows may change places.
+                assert!((flat - found).abs() < 1e-5, "{run}: {task}.{metric} is {found} and {flat}");
+            }
+        }
+    }
+}
+
 /// A file that disappears between two passes ends the training with its name, not with a shorter epoch.
 #[test]
 fn a_file_that_is_gone_is_an_error() {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use esmm_core::Side;
+use esmm_core::{RowGroups, Side};
 
 use super::feature::{FeatureKind, FeatureSpec};
 
@@ -73,5 +73,10 @@ impl UserGroups {
         });
         let of_rows = of_rows.collect();
         (Self { count: taken.len(), of_rows, sides: self.sides.clone() }, taken)
+    }
+
+    /// As the core reads them.
+    pub(super) fn as_input(&self) -> RowGroups<'_> {
+        RowGroups { count: self.count, of_rows: &self.of_rows }
     }
 }

@@ -38,24 +38,6 @@ impl Dataset {
         }
     }
 
-    /// The same rows, each with its user's features of its own.
-    pub(in crate::data) fn flat(self) -> Self {
-        let Some(UserGroups { of_rows, sides, .. }) = &self.users else {
-            return self;
-        };
-        let repeat = |column: &Vec<f32>| of_rows.iter().map(|&group| column[group as usize]).collect();
-        let sparse = self.sparse.iter().zip(&sides.sparse);
-        let dense = self.dense.iter().zip(&sides.dense);
-        Self {
-            sparse: sparse
-                .map(|(column, user)| if *user { column.take(of_rows) } else { column.clone() })
-                .collect(),
-            dense: dense.map(|(column, user)| if *user { repeat(column) } else { column.clone() }).collect(),
-            users: None,
-            ..self
-        }
-    }
-
     /// The rows as a batch with their labels.
     pub(super) fn host_batch(
         &self,
@@ -63,10 +45,11 @@ impl Dataset {
         config: &BatchLoaderConfig,
         builder: &mut BatchBuilder,
     ) -> (HostBatch, RowLabels) {
-        let part = self.take(rows).flat();
+        let part = self.take(rows);
         let sparse: Vec<SparseInput<'_>> = part.sparse.iter().map(SparseColumn::as_input).collect();
         let dense: Vec<&[f32]> = part.dense.iter().map(Vec::as_slice).collect();
-        let input = BatchInput { rows: part.rows, sparse: &sparse, dense: &dense, groups: None };
+        let groups = part.users.as_ref().map(UserGroups::as_input);
+        let input = BatchInput { rows: part.rows, sparse: &sparse, dense: &dense, groups };
         let batch = match config.purpose {
             Purpose::Training { .. } => builder.build(input),
             Purpose::Scoring => builder.build_for_inference(input),
@@ -91,7 +74,7 @@ impl SparseColumn {
         }
     }
 
-    fn take(&self, rows: &[u32]) -> Self {
+    pub(in crate::data) fn take(&self, rows: &[u32]) -> Self {
         match self {
             Self::Single(ids) => Self::Single(rows.iter().map(|&row| ids[row as usize]).collect()),
             Self::Bag { offsets, ids, weights } => {

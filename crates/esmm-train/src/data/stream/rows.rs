@@ -82,6 +82,11 @@ impl FileRows {
         &self.reading.encoders
     }
 
+    /// Whether rows of one group stay together, and what they share is held once.
+    pub fn by_group(&self) -> bool {
+        self.by_group
+    }
+
     /// Whether the rows have groups, for GAUC.
     pub fn has_group(&self) -> bool {
         self.reading.outcomes.group.is_some()

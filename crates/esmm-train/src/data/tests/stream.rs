@@ -12,7 +12,8 @@ use parquet::file::properties::WriterProperties;
 use super::super::loader::{BatchLoader, BatchLoaderConfig, Purpose};
 use super::super::stream::{FileRows, StreamOptions, StreamedSplits, WindowSizes, stream_splits};
 use super::super::{
-    Dataset, DenseTransform, FeatureSpec, LabelSpec, Orphans, SourceSpec, SplitRows, SplitSpec, load_splits,
+    Dataset, DenseTransform, FeatureSpec, LabelSpec, Orphans, SourceSpec, SplitRows, SplitSpec, UserGroups,
+    load_splits,
 };
 use super::{DataError, Folder, bag, dense, single_ids, sparse, vocabulary};
 
@@ -267,6 +268,24 @@ fn bad_values_are_found_where_they_stand() {
     assert!(folder.message(&error).starts_with("a.csv:62: column `row`: found `x`"), "{error}");
 }
 
+/// The same rows, each with its user's features of its own.
+fn flat(data: Dataset) -> Dataset {
+    let Some(UserGroups { of_rows, sides, .. }) = &data.users else {
+        return data;
+    };
+    let repeat = |column: &Vec<f32>| of_rows.iter().map(|&group| column[group as usize]).collect();
+    let sparse = data.sparse.iter().zip(&sides.sparse);
+    let dense = data.dense.iter().zip(&sides.dense);
+    Dataset {
+        sparse: sparse
+            .map(|(column, user)| if *user { column.take(of_rows) } else { column.clone() })
+            .collect(),
+        dense: dense.map(|(column, user)| if *user { repeat(column) } else { column.clone() }).collect(),
+        users: None,
+        ..data
+    }
+}
+
 /// Rows of a user stay together and hold its features once, and come to the same batches of rows.
 #[test]
 fn groups_are_held_once_and_stay_together() {
@@ -281,16 +300,16 @@ fn groups_are_held_once_and_stay_together() {
         let options = StreamOptions { memory: 1 << 30, shuffle_rows: 300, by_group };
         stream_splits(&spec, &features, &labels(), Some("user"), None, options).unwrap()
     };
-    let (flat, streamed) = (stream(false), stream(true));
-    assert_eq!(streamed.report, flat.report);
+    let (apart, streamed) = (stream(false), stream(true));
+    assert_eq!(streamed.report, apart.report);
     let all = |rows: &FileRows| windows(rows, None, WindowSizes::equal(ROWS), 0).remove(0);
-    let (expected, found) = (all(&flat.train), all(&streamed.train));
+    let (expected, found) = (all(&apart.train), all(&streamed.train));
     let users = found.users.as_ref().unwrap();
     assert_eq!(users.count, ROWS / 10, "each group once: none has lost all of its ten rows");
     assert_eq!(single_ids(&found.sparse[0]).len(), users.count);
     let rows: Vec<u32> = (0..found.rows as u32).rev().collect();
-    assert_eq!(found.take(&rows).flat(), expected.take(&rows));
-    assert_eq!(found.clone().flat(), expected);
+    assert_eq!(flat(found.take(&rows)), expected.take(&rows));
+    assert_eq!(flat(found.clone()), expected);
 
     let purpose = Purpose::Training { seed: 4 };
     let group = |row: &u64| row / 10;

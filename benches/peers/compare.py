@@ -30,7 +30,7 @@ from workloads import WORKLOADS
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
-BENCH_COMMAND = "cargo bench --bench backends --features flex --no-run --message-format=json".split()
+BENCH_COMMAND = "cargo bench --bench backends --no-run --message-format=json --features".split()
 BUSY_LIMIT = 0.1
 """Share of the processor that others may use before a warning."""
 
@@ -153,7 +153,8 @@ def contenders(args: argparse.Namespace, binary: Path, workload: str, mode: str)
         if args.variants and name not in args.variants:
             continue
         script = [sys.executable, str(HERE / "pytorch_esmm.py"), *task]
-        command = [*script, "--variant", name, "--threads", str(args.threads)]
+        device = ["--device", args.pytorch_device]
+        command = [*script, "--variant", name, "--threads", str(args.threads), *device]
         yield {"name": f"pytorch-{name}", "command": command, "is_f32": not variant.bf16}
 
 
@@ -320,19 +321,21 @@ def write_json(path: Path, about: dict[str, str], results: list[Result]) -> None
 # Command line
 
 
-def bench_binary() -> Path:
-    """Builds our benchmark and returns its path; cargo's progress goes to stderr."""
+def bench_binary(devices: Sequence[str]) -> Path:
+    """Builds our benchmark for these devices and returns its path; cargo's progress goes to stderr."""
+    backends = {device.split(":")[0] for device in devices}
+    command = [*BENCH_COMMAND, ",".join(sorted(backends))]
     try:
-        output = subprocess.run(BENCH_COMMAND, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+        output = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
     except OSError as error:
         raise CompareError(f"cargo does not start: {error}") from error
     if output.returncode != 0:
-        raise CompareError(f"`{' '.join(BENCH_COMMAND)}` failed with {output.returncode}")
+        raise CompareError(f"`{' '.join(command)}` failed with {output.returncode}")
     for text in output.stdout.splitlines():
         message = json.loads(text) if text.startswith("{") else {}
         if message.get("target", {}).get("name") == "backends" and message.get("executable"):
             return Path(message["executable"])
-    raise CompareError(f"`{' '.join(BENCH_COMMAND)}` built no executable named backends")
+    raise CompareError(f"`{' '.join(command)}` built no executable named backends")
 
 
 def note(text: str) -> None:
@@ -353,12 +356,15 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=2.0, help="of each contender in a round, default: %(default)s")
     parser.add_argument("--threads", type=int, default=available_threads(), help="of each contender, default: all")
     names = {"type": lambda text: text.split(","), "metavar": "NAME,..."}
-    parser.add_argument("--ours-device", **names, default=["ndarray", "flex"], help="default: ndarray,flex")
+    parser.add_argument("--cuda", action="store_true", help="both sides on the first CUDA device")
+    parser.add_argument("--ours-device", **names, help="default: ndarray,flex, or with --cuda cuda")
     parser.add_argument("--variants", **names, help="of PyTorch, default: all")
     parser.add_argument("--binary", type=Path, metavar="FILE", help="our benchmark; default: cargo builds it")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every round to this file")
     parser.add_argument("--markdown", action="store_true", help="print Markdown")
     args = parser.parse_args()
+    args.ours_device = args.ours_device or (["cuda"] if args.cuda else ["ndarray", "flex"])
+    args.pytorch_device = "cuda" if args.cuda else "cpu"
     if args.rounds < 1 or args.seconds <= 0 or args.threads < 1:
         parser.error("--rounds and --threads must be at least 1, --seconds above 0")
     return args
@@ -366,7 +372,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    binary = args.binary or bench_binary()
+    binary = args.binary or bench_binary(args.ours_device)
     about = machine(args)
     bullet = "* " if args.markdown else ""
     print("\n".join(f"{bullet}{key}: {value}" for key, value in about.items()))

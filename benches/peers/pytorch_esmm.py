@@ -4,7 +4,8 @@
 
 The worker builds the model, warms up and prints one line, `{"ready": true, ...}`. From then on each line on stdin is a
 number of seconds, and the answer is one JSON line with the speed of about that many seconds of steps. It ends with its
-input. A step takes raw arrays in host memory: to updated weights (train), or to three probabilities per row (infer).
+input. A step takes raw arrays in host memory: to updated weights (train), or to three probabilities per row in host
+memory (infer). With `--device cuda` the model lies on the GPU, and a step ends when the GPU is done.
 """
 
 from __future__ import annotations
@@ -129,7 +130,13 @@ def hidden_layer(workload: Workload, width: int, hidden: int) -> list[nn.Module]
 
 def row_offsets(workload: Workload) -> Tensor:
     """The first row of each feature in a table that holds all features."""
-    return torch.from_numpy(np.cumsum([0, *workload.rows[:-1]]))
+    return torch.tensor(np.cumsum([0, *workload.rows[:-1]]))
+
+
+def upload(*arrays: np.ndarray) -> list[Tensor]:
+    """Arrays of a batch as tensors on the device of the model: one copy each."""
+    device = torch.get_default_device()
+    return [torch.from_numpy(array).to(device, non_blocking=True) for array in arrays]
 
 
 def esmm_loss(ctr_logit: Tensor, cvr_logit: Tensor, click: Tensor, conversion: Tensor) -> Tensor:
@@ -173,10 +180,10 @@ def library_step(workload: Workload, variant: Variant, towers: nn.Module, loss: 
         optimizers = [torch.optim.Adam(parameters, lr=LEARNING_RATE, fused=True)]
 
     def step(batch: Batch) -> None:
-        ids, dense, click, conversion = map(torch.from_numpy, batch)
+        ids, dense, click, conversion = upload(*batch)
         for optimizer in optimizers:
             optimizer.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=variant.bf16):
+        with torch.autocast(torch.get_default_device().type, torch.bfloat16, enabled=variant.bf16):
             value = loss(embedding(ids, dense), click, conversion)
         value.backward()
         for optimizer in optimizers:
@@ -198,7 +205,7 @@ def row_step(workload: Workload, variant: Variant, towers: nn.Module, loss: Loss
     steps = itertools.count(1)
 
     def step(batch: Batch) -> None:
-        ids, dense, click, conversion = map(torch.from_numpy, batch)
+        ids, dense, click, conversion = upload(*batch)
         unique, inverse = torch.unique(ids + offsets, return_inverse=True)
         rows = table[unique].requires_grad_()
         x = F.embedding(inverse, rows).flatten(1)
@@ -217,8 +224,11 @@ def row_step(workload: Workload, variant: Variant, towers: nn.Module, loss: Loss
 
 
 def adam_step_size(step: int) -> Tensor:
-    """Learning rate with both bias corrections; a tensor, so that compiled code does not depend on the value."""
-    return torch.tensor(LEARNING_RATE * (1 - BETA_2**step) ** 0.5 / (1 - BETA_1**step))
+    """Learning rate with both bias corrections; a tensor, so that compiled code does not depend on the value.
+
+    In host memory: a GPU takes a single number from there without a copy that waits.
+    """
+    return torch.tensor(LEARNING_RATE * (1 - BETA_2**step) ** 0.5 / (1 - BETA_1**step), device="cpu")
 
 
 def adam_update(
@@ -245,8 +255,8 @@ def infer_step(workload: Workload, variant: Variant) -> Step:
     model = torch.compile(probabilities) if variant.compiled else probabilities
 
     @torch.inference_mode()
-    def step(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        return model(torch.from_numpy(batch.ids), torch.from_numpy(batch.dense))
+    def step(batch: Batch) -> list[Tensor]:
+        return [column.cpu() for column in model(*upload(batch.ids, batch.dense))]
 
     return step
 
@@ -271,6 +281,8 @@ def time_round(step: Step, batches: itertools.cycle[Batch], seconds: float) -> l
     begin = last = time.perf_counter()
     while last - begin < seconds or len(times) < MIN_STEPS:
         step(next(batches))
+        if torch.get_default_device().type == "cuda":
+            torch.cuda.synchronize()
         now = time.perf_counter()
         times.append(now - last)
         last = now
@@ -303,7 +315,7 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "numpy": np.__version__,
         "torch": f"{torch.__version__} ({', '.join(present) or 'neither MKL nor oneDNN'})",
-    }
+    } | ({"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {})
 
 
 def emit(line: dict[str, object]) -> None:
@@ -317,6 +329,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--mode", choices=VARIANTS, required=True)
     parser.add_argument("--variant", required=True, help="see README.md")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N; default: %(default)s")
     args = parser.parse_args()
     if args.variant not in VARIANTS[args.mode]:
         parser.error(f"--mode {args.mode} has the variants {', '.join(VARIANTS[args.mode])}, not {args.variant}")
@@ -326,6 +339,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     torch.set_num_threads(args.threads)
+    torch.set_default_device(args.device)
     torch.manual_seed(1)
     workload = WORKLOADS[args.workload]
     batches = make_batches(workload)

@@ -11,6 +11,7 @@
 
 mod common;
 
+use burn::backend::Autodiff;
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{DType, Tensor};
@@ -20,7 +21,10 @@ use esmm_core::backend::{
     BagPlan, InferenceLayer, LayerInput, LayerSaved, LayerSpec, RowRule, RowState, RowUpdate, WeightRule,
     WeightState, WeightUpdate, reference,
 };
-use esmm_core::{Activation, DropoutKey, EsmmBackend, SlotOrder};
+use esmm_core::{
+    Activation, BatchBuilder, BatchInput, DropoutKey, EsmmBackend, EsmmConfig, Feature, FeatureSchema,
+    HostBatch, Pooling, RowGroups, Side, SlotOrder, SparseInput, TowersConfig,
+};
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -35,7 +39,17 @@ macro_rules! on_gpu_backends {
     };
 }
 
-on_gpu_backends!(bags, popular_rows, layers, inference, losses, row_updates, weight_updates, other_types);
+on_gpu_backends!(
+    groups,
+    bags,
+    popular_rows,
+    layers,
+    inference,
+    losses,
+    row_updates,
+    weight_updates,
+    other_types
+);
 
 /// One row, fewer than a chunk (128), its edges, and several.
 const ROWS: [usize; 6] = [1, 2, 37, 128, 129, 300];
@@ -429,6 +443,51 @@ fn weight_grad<B: Backend>(seed: u64, [first, rows, columns]: [usize; 3], swappe
     } else {
         random::<B, 3>(seed + 5, [first, rows, columns])
     }
+}
+
+/// A model whose user features come once a group: logits, losses and gradients of the touched rows.
+fn groups<B: EsmmBackend>() {
+    let schema = FeatureSchema::new(vec![
+        Feature::sparse("user", Side::User, 7),
+        Feature::sparse("item", Side::Item, 5),
+        Feature::bag("history", Side::User, 0, Pooling::Mean).sharing("item"),
+        Feature::dense("age", Side::User),
+        Feature::dense("price", Side::Item),
+    ])
+    .unwrap();
+    let mut config = EsmmConfig::new(schema.clone());
+    config.embedding_dim = 4;
+    config.towers = TowersConfig { hidden: vec![8], batch_norm: true, dropout: vec![0.2], ..config.towers };
+    let (rows, of_rows) = (40, (0..40).map(|row| row * row % 3).collect::<Vec<u32>>());
+    let items: Vec<u32> = (0..rows).map(|row| row * 7 % 5).collect();
+    let history = SparseInput::Bag { offsets: &[0, 2, 2, 5], ids: &[1, 4, 0, 0, 3], weights: None };
+    let sparse = [SparseInput::Single(&[6, 0, 2]), SparseInput::Single(&items), history];
+    let price: Vec<f32> = (0..rows).map(|row| row as f32 / 40.0).collect();
+    let dense = [&[0.5, -1.0, 0.25], price.as_slice()];
+    let groups = Some(RowGroups { count: 3, of_rows: &of_rows });
+    let input = BatchInput { rows: rows as usize, sparse: &sparse, dense: &dense, groups };
+    let host = BatchBuilder::new(&schema).build(input).unwrap();
+    assert_eq!(host.num_groups(), Some(3));
+    let reached: Vec<f64> =
+        (0..rows).flat_map(|row| [row % 2, u32::from(row % 4 == 1)].map(f64::from)).collect();
+    let found = grouped_step::<B>(&config, &host, &reached);
+    let expected = grouped_step::<NdArray>(&config, &host, &reached);
+    for (what, (found, expected)) in ["logits", "losses", "rows"].into_iter().zip(found.iter().zip(&expected))
+    {
+        near(what, found, expected);
+    }
+}
+
+/// Logits for inference, losses of a training step and its gradient of the touched rows.
+fn grouped_step<B: EsmmBackend>(config: &EsmmConfig, host: &HostBatch, reached: &[f64]) -> [Vec<f64>; 3] {
+    let device = Default::default();
+    let logits = config.init::<B>(&device).unwrap().forward(&host.to_device(&device)).conditional;
+    let model = config.init::<Autodiff<B>>(&device).unwrap();
+    let forward = model.forward_train(&host.to_device(&device), DropoutKey { seed: 1, step: 2 });
+    let losses = forward.logits.losses(tensor(reached, [host.rows(), 2]));
+    let mut grads = losses.clone().sum().backward();
+    let rows = forward.touched.take_grads(&mut grads).unwrap();
+    [values(logits), values(losses), values(rows.grads)]
 }
 
 /// Tensors that are not f32 go to the reference bodies.

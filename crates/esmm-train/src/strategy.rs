@@ -212,8 +212,10 @@ where
             });
             let lr = Some(self.learner.lr_current());
             let (progress, epochs) = (batches.progress(), self.epochs(epoch));
-            let item = TrainingItem::new(step.item, progress, epochs, Some(self.state.step as usize), lr);
-            self.events.process_train(LearnerEvent::ProcessedItem(item));
+            if self.is_shown(&progress) {
+                let item = TrainingItem::new(step.item, progress, epochs, Some(self.state.step as usize), lr);
+                self.events.process_train(LearnerEvent::ProcessedItem(item));
+            }
             if self.interrupter.should_stop() {
                 return Ok(PassEnd::Interrupted);
             }
@@ -263,6 +265,13 @@ where
         let step = self.state.step;
         let advice = "lower train.towers.learning_rate or train.tables.learning_rate, or set train.clip_norm";
         Err(TrainError::Training(format!("epoch {epoch}, step {step}: the loss is {loss}; {advice}")))
+    }
+
+    /// Whether Burn's metrics get to see the step under way. They read its losses, for which a GPU would have to catch up:
+    /// there only the steps that are recorded and the last one of an epoch are shown.
+    fn is_shown(&self, rows: &Progress) -> bool {
+        let is_recorded = self.state.step.is_multiple_of(self.strategy.parts.config.log_every);
+        !B::QUEUES_WORK || is_recorded || rows.items_processed == rows.items_total
     }
 
     /// Tells the observers of a step when it is one of those that are recorded.

@@ -15,6 +15,8 @@ use super::{
 use crate::slot_order::SlotOrder;
 
 impl<B: EsmmBackend, C: CheckpointStrategy> EsmmBackend for Autodiff<B, C> {
+    const QUEUES_WORK: bool = B::QUEUES_WORK;
+
     /// Not part of a graph.
     fn gather_rows(table: FloatTensor<Self>, rows: IntTensor<Self>) -> FloatTensor<Self> {
         Self::from_inner(B::gather_rows(table.primitive, rows))

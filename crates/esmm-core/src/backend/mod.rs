@@ -34,6 +34,9 @@ pub use weights::{WeightRule, WeightState, WeightUpdate};
 /// Every method has a default body, so `impl EsmmBackend for MyBackend {}` is enough. The letters of the shapes are
 /// declared in the [crate documentation](crate).
 pub trait EsmmBackend: Backend {
+    /// Whether work is only queued, so that reading a value waits for all of it: a training then reads seldom.
+    const QUEUES_WORK: bool = false;
+
     /// Copies rows of a table. Not differentiable.
     ///
     /// # Shapes

@@ -73,11 +73,11 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
         log::warn!("{warning}");
     }
     log::info!("{}", ModelSummary::new(&experiment.model));
+    device.check_model(&experiment.model)?;
     match args.resume {
         true => experiment.check_saved(&run)?,
         false => experiment.save(&run)?,
     }
-    device.check_model(&experiment.model)?;
     log::info!("training on {device}");
     let progress = args.progress();
     logging::quiet(progress == ProgressStyle::Dashboard);

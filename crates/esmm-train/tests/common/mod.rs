@@ -64,6 +64,8 @@ impl Workspace {
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_esmm"));
         command.args(args).current_dir(self.folder.path()).stdin(Stdio::null());
+        // Mesa's Vulkan complains on stderr where there is none.
+        command.env("XDG_RUNTIME_DIR", self.folder.path());
         command
     }
 

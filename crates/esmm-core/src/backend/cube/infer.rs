@@ -20,7 +20,16 @@ where
     R: CubeRuntime,
     B: Backend<FloatTensorPrimitive = CubeTensor<R>>,
 {
-    let logits = layers.into_iter().fold(bag_pool(table, plan), apply::<R, B>);
+    apply_layers::<R, B>(bag_pool(table, plan), layers)
+}
+
+/// All layers on the pooled input, `[1 or K, B, I]` to `[B, K]`.
+pub(super) fn apply_layers<R, B>(input: CubeTensor<R>, layers: Vec<InferenceLayer<B>>) -> CubeTensor<R>
+where
+    R: CubeRuntime,
+    B: Backend<FloatTensorPrimitive = CubeTensor<R>>,
+{
+    let logits = layers.into_iter().fold(input, apply::<R, B>);
     let shape = logits.meta.shape();
     let [towers, rows] = [shape[0], shape[1]];
     B::float_swap_dims(B::float_reshape(logits, [towers, rows].into()), 0, 1)

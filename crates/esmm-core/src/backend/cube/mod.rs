@@ -33,8 +33,8 @@ use burn_cubecl::{CubeBackend, CubeRuntime};
 use self::bags::Plan;
 use self::tensor::all_f32;
 use super::{
-    BagPlan, EsmmBackend, InferenceLayer, LayerGrads, LayerInput, LayerOutput, LayerSaved, LayerSpec,
-    RowState, RowUpdate, WeightState, WeightUpdate, reference,
+    BagPlan, EsmmBackend, InferenceLayer, InputPlan, LayerGrads, LayerInput, LayerOutput, LayerSaved,
+    LayerSpec, RowState, RowUpdate, WeightState, WeightUpdate, reference,
 };
 use crate::slot_order::SlotOrder;
 
@@ -45,6 +45,8 @@ where
     I: IntElement,
     BT: BoolElement,
 {
+    const QUEUES_WORK: bool = true;
+
     fn gather_rows(table: FloatTensor<Self>, rows: IntTensor<Self>) -> FloatTensor<Self> {
         if all_f32([&table]) && is_i32(&rows) {
             bags::gather_rows(table, rows)
@@ -100,6 +102,19 @@ where
         } else {
             reference::infer_logits::<Self>(table, plan, layers)
         }
+    }
+
+    fn infer_pooled_logits(
+        table: FloatTensor<Self>,
+        plan: InputPlan<Self>,
+        layers: Vec<InferenceLayer<Self>>,
+    ) -> FloatTensor<Self> {
+        if plan.groups.is_none()
+            || !all_f32([&table].into_iter().chain(layers.iter().map(|layer| &layer.weight)))
+        {
+            return reference::infer_pooled_logits::<Self>(table, plan, layers);
+        }
+        infer::apply_layers::<R, Self>(reference::pool_input::<Self>(table, plan), layers)
     }
 
     fn funnel_loss(logits: FloatTensor<Self>, reached: FloatTensor<Self>) -> FloatTensor<Self> {

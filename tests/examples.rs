@@ -109,3 +109,24 @@ fn score_items_refuses_a_folder_without_a_run() -> Result<(), Box<dyn Error>> {
     assert!(!output.status.success() && stderr.contains("is no run directory"), "{stderr}");
     Ok(())
 }
+
+#[test]
+fn tensorboard_logger() -> Result<(), Box<dyn Error>> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().to_string_lossy().into_owned();
+    let output = run("tensorboard_logger", &[&path])?;
+    let (stdout, stderr) = (String::from_utf8(output.stdout)?, String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{stderr}");
+    // The ring covers (0.8^2 - 0.3^2) pi / 4 = 0.43 of the square: "outside" alone would be right at 0.57.
+    let right = numbers(&stdout, "accuracy");
+    assert!(right.len() == 1 && right[0] > 0.85, "{stdout}");
+    // 63 batches an epoch over 10 epochs, every fifth of them written.
+    for (split, points) in [("train", 126 + 10), ("valid", 10)] {
+        let files: Vec<_> = std::fs::read_dir(folder.path().join(split))?.collect::<Result<_, _>>()?;
+        assert_eq!(files.len(), 1, "{files:?}");
+        let events = std::fs::read(files[0].path())?;
+        let losses = events.windows(4).filter(|bytes| bytes == b"Loss").count();
+        assert_eq!(losses, points, "{split}");
+    }
+    Ok(())
+}

@@ -73,6 +73,8 @@ fn an_observer_sees_all_and_changes_nothing() {
         assert_eq!((record.rows, record.task_losses.len()), (256, 2));
         // Task weights are 1, so the total is the sum.
         assert!((record.loss - record.task_losses.iter().sum::<f64>()).abs() < 1e-6, "{record:?}");
+        assert!(record.tower_gradient_norm > 0.0 && record.table_gradient_norm > 0.0, "{record:?}");
+        assert!(record.touched_rows > 0, "{record:?}");
         assert!(record.rows_per_second > 0.0 && (0.0..=1.0).contains(&record.waiting), "{record:?}");
     }
     // Linear decay from 1e-3 over 26 steps to a hundredth of it.

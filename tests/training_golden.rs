@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,7 +11,9 @@ use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::train::TrainStep;
 use esmm_core::{Activation, EsmmBackend, Lookup, NotebookConfig, NotebookFeature, StateDict};
 use esmm_train::data::loader::{EsmmBatch, RowLabels};
-use esmm_train::optimizer::{SharedOptimizer, TableOptimizerConfig, TableRule, TowerOptimizerConfig};
+use esmm_train::optimizer::{
+    GradientNorms, SharedOptimizer, TableOptimizerConfig, TableRule, TowerOptimizerConfig,
+};
 use esmm_train::{DeviceName, EsmmLearner, EsmmLearnerConfig, EsmmLoss, OnDevice, TrainError};
 use serde_json::Value;
 
@@ -193,6 +196,57 @@ fn adam_with_rowwise_adagrad_agrees(device: DeviceName) {
             table_rate: 0.05,
         },
     );
+}
+
+/// Distinct ids of the sparse features (those with more than one value) in a batch.
+fn distinct_ids(batch: &Value, notebook: &NotebookConfig) -> usize {
+    let features = notebook.user_features.iter().chain(&notebook.item_features);
+    let columns: Vec<usize> =
+        features.filter(|feature| feature.number > 1).map(|feature| feature.column).collect();
+    let rows = batch["rows"].as_array().unwrap();
+    let cells = rows
+        .iter()
+        .map(numbers)
+        .flat_map(|row| columns.iter().map(move |&column| (column, row[column] as u64)).collect::<Vec<_>>());
+    cells.collect::<HashSet<_>>().len()
+}
+
+/// The norms that a recorded step reports are those of PyTorch's gradients, tables and towers apart, and clipping by them
+/// leaves the norm that was asked for.
+#[test]
+fn gradient_norms_agree() {
+    type B = burn::backend::Autodiff<burn_ndarray::NdArray>;
+    let golden_values = training();
+    let notebook = notebook(&golden_values["config"]);
+    let config = notebook.model().unwrap();
+    let theirs = StateDict::read(&golden("training_grads.safetensors")).unwrap();
+    let mut expected = [0.0, 0.0];
+    for (name, grads) in &theirs.entries {
+        let squares: f64 = grads.iter::<f64>().map(|grad| grad * grad).sum();
+        expected[usize::from(!name.starts_with("task_"))] += squares;
+    }
+    let expected = expected.map(f64::sqrt);
+    let step = |clip_norm: Option<f64>, measured: bool| {
+        let model = config.load::<B>(&golden("training_init.safetensors"), &Default::default()).unwrap();
+        let tables = TableOptimizerConfig { rule: TableRule::Sgd, learning_rate_ratio: 1.0, l2: 0.0 };
+        let learner = EsmmLearnerConfig { loss: EsmmLoss::new(2), tables, clip_norm, seed: 0 }.init(model);
+        learner.measured().set(measured);
+        let batch = batches::<B>(&golden_values, &notebook, &Default::default()).swap_remove(0);
+        let step = TrainStep::step(&learner, batch);
+        assert_eq!(step.item.touched, distinct_ids(&golden_values["batches"][0], &notebook));
+        let left = GradientNorms::of::<B, _>(&learner, &step.grads, None).read();
+        (step.item.norms.map(|norms| norms.read()), left)
+    };
+    let (norms, left) = step(None, true);
+    for (ours, theirs) in norms.unwrap().into_iter().zip(expected) {
+        assert!((ours / theirs - 1.0).abs() < 1e-5, "{norms:?}, PyTorch {expected:?}");
+    }
+    assert_eq!(left[0], norms.unwrap()[0]);
+    assert!(step(None, false).0.is_none(), "measured though nobody asked");
+    let whole = (expected[0].powi(2) + expected[1].powi(2)).sqrt();
+    let (clipped, left) = step(Some(whole / 2.0), false);
+    assert_eq!(clipped, norms, "norms are those before clipping");
+    assert!((left[0] / expected[0] - 0.5).abs() < 1e-4, "{left:?}");
 }
 
 /// `torch.optim.Adam` adds its epsilon of 1e-8 behind the bias correction, `SparseAdam` and lazy Adam in front of it,

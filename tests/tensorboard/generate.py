@@ -72,7 +72,9 @@ def pr_curve():
 
 
 def hparams(tag, **data):
-    metadata = hparams_metadata.create_summary_metadata(plugin_data_pb2.HParamsPluginData(**data))
+    data = plugin_data_pb2.HParamsPluginData(version=hparams_metadata.PLUGIN_DATA_VERSION, **data)
+    metadata = hparams_metadata.create_summary_metadata(data)
+    metadata.plugin_data.content = data.SerializeToString(deterministic=True)  # maps in the order of their keys
     metadata.data_class = summary_pb2.DATA_CLASS_TENSOR
     return summary(tag, metadata, tensor=hparams_metadata.NULL_TENSOR)
 

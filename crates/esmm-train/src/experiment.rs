@@ -16,6 +16,7 @@ use crate::metric::SplitMetrics;
 use crate::observe::{EvaluationRecord, Moment, Observers};
 use crate::output::HostScores;
 use crate::run_dir::{RunDir, write_json};
+use crate::table_norms::TableNorms;
 use crate::trainer::{BestWeights, EVALUATION_BATCH, TrainingControl, TrainingData, TrainingEnd, train};
 
 /// A configuration with its data.
@@ -172,6 +173,9 @@ impl Experiment {
     ) -> Result<RunMetrics, TrainError> {
         let model: Esmm<B> = self.model.load(&run.weights(), device)?;
         let stages = &self.config.labels.columns;
+        let unseen = observers.want_tables() && self.valid.is_none();
+        let norms = || TableNorms::of(&model.embeddings, &self.model, stages);
+        let tables = unseen.then(norms).unwrap_or_default();
         let mut analysis = RunAnalyzer::new(&self.encoders, stages.len(), best);
         let alone = self.valid.is_none() && self.test.is_none();
         let mut found = Vec::new();
@@ -187,6 +191,7 @@ impl Experiment {
                 epoch: best.epoch,
                 metrics: &measured.metrics,
                 scores: &measured.scores,
+                tables: if split == "train" { &tables } else { &[] },
             });
             if let Some(warning) = guard::check_collapse(measured.cvr_spread).filter(|_| split == "train") {
                 log::warn!("{warning}");

@@ -1,7 +1,7 @@
 //! The model with its loss and table optimizer: what Burn's Learner trains.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use burn::module::{AutodiffModule, Module};
 use burn::optim::{GradientsParams, Optimizer};
@@ -11,7 +11,7 @@ use esmm_core::{DropoutKey, Esmm, EsmmBackend};
 
 use crate::data::loader::EsmmBatch;
 use crate::loss::EsmmLoss;
-use crate::optimizer::{TableOptimizer, TableOptimizerConfig, clip_global_norm};
+use crate::optimizer::{GradientNorms, TableOptimizer, TableOptimizerConfig, clip_global_norm};
 use crate::output::{HostScores, TrainStepOutput};
 
 /// How an [`EsmmLearner`] trains.
@@ -40,6 +40,8 @@ pub struct EsmmLearner<B: Backend> {
     config: EsmmLearnerConfig,
     #[module(skip)]
     steps: StepCounter,
+    #[module(skip)]
+    measured: MeasureSwitch,
 }
 
 /// Steps done, shared by all clones of a learner.
@@ -58,11 +60,29 @@ impl StepCounter {
     }
 }
 
+/// Whether the next step measures the norms of its gradients, which costs a pass over them. Shared by all clones of a
+/// learner, off at first.
+#[derive(Debug, Clone, Default)]
+pub struct MeasureSwitch(Arc<AtomicBool>);
+
+impl MeasureSwitch {
+    /// Whether it is on.
+    pub fn is_on(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Switches it.
+    pub fn set(&self, on: bool) {
+        self.0.store(on, Ordering::Relaxed);
+    }
+}
+
 impl EsmmLearnerConfig {
     /// Wraps a model.
     pub fn init<B: Backend>(self, model: Esmm<B>) -> EsmmLearner<B> {
         let tables = self.tables.init(&model.embeddings);
-        EsmmLearner { model, tables, config: self, steps: StepCounter::default() }
+        let (steps, measured) = (StepCounter::default(), MeasureSwitch::default());
+        EsmmLearner { model, tables, config: self, steps, measured }
     }
 }
 
@@ -70,6 +90,11 @@ impl<B: Backend> EsmmLearner<B> {
     /// Steps done.
     pub fn steps(&self) -> &StepCounter {
         &self.steps
+    }
+
+    /// Whether steps measure the norms of their gradients.
+    pub fn measured(&self) -> &MeasureSwitch {
+        &self.measured
     }
 }
 
@@ -88,14 +113,17 @@ where
         let mut grads = loss.total.backward();
         let mut rows = forward.touched.take_grads(&mut grads);
         let mut grads = GradientsParams::from_grads(grads, self);
-        if let Some(max_norm) = self.config.clip_norm {
-            rows = clip_global_norm::<B, _>(self, &mut grads, rows, max_norm);
+        let measure = self.measured.is_on() || self.config.clip_norm.is_some();
+        let norms = measure.then(|| GradientNorms::of::<B, _>(self, &grads, rows.as_ref()));
+        if let Some((max_norm, norms)) = self.config.clip_norm.zip(norms.as_ref()) {
+            rows = clip_global_norm::<B, _>(self, &mut grads, rows, norms, max_norm);
         }
         if let Some(rows) = rows {
             self.tables.register(rows.into_autodiff());
         }
-        let rows = batch.features.rows;
-        let item = TrainStepOutput { total: loss.total.inner(), tasks: loss.tasks.inner(), rows };
+        let (rows, touched) = (batch.features.rows, forward.touched.rows.dims()[0]);
+        let (total, tasks) = (loss.total.inner(), loss.tasks.inner());
+        let item = TrainStepOutput { total, tasks, rows, touched, norms };
         TrainOutput { grads, item }
     }
 

@@ -52,6 +52,7 @@ pub mod run_dir;
 pub mod scorer;
 pub mod status_line;
 pub mod strategy;
+mod table_norms;
 pub mod tensorboard;
 mod time_left;
 pub mod trainer;
@@ -59,9 +60,10 @@ pub mod wording;
 
 pub use device::{BackendDevices, DeviceInfo, DeviceName, OnDevice};
 pub use error::TrainError;
-pub use learner::{EsmmLearner, EsmmLearnerConfig, StepCounter};
+pub use learner::{EsmmLearner, EsmmLearnerConfig, MeasureSwitch, StepCounter};
 pub use loss::{EsmmLoss, LossOutput};
 pub use progress::ProgressStyle;
+pub use table_norms::TableNorms;
 
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]

@@ -7,6 +7,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::metric::{Evaluator, SplitMetrics};
+use crate::table_norms::TableNorms;
 
 /// Looks on while a training runs. Called in the training's thread, in order; it should return quickly.
 ///
@@ -14,6 +15,11 @@ use crate::metric::{Evaluator, SplitMetrics};
 pub trait TrainingObserver: Send {
     /// The training begins, or goes on after `step` steps: records of later steps that an earlier process left are void.
     fn on_start(&mut self, _step: u64) {}
+
+    /// Whether evaluations should bring [`EvaluationRecord::tables`], which costs a pass over the tables.
+    fn wants_tables(&self) -> bool {
+        false
+    }
 
     /// A step that is recorded.
     fn on_step(&mut self, _record: &StepRecord) {}
@@ -39,6 +45,12 @@ pub struct StepRecord {
     pub tower_learning_rate: f64,
     /// The tables' learning rate in this step.
     pub table_learning_rate: f64,
+    /// Norm of the towers' gradients before clipping.
+    pub tower_gradient_norm: f64,
+    /// Norm of the touched rows' gradients before clipping.
+    pub table_gradient_norm: f64,
+    /// Distinct table rows that the batch read and updated, over all copies of the tables.
+    pub touched_rows: usize,
     /// Rows trained on a second, since the record before.
     pub rows_per_second: f64,
     /// Share of the time since the record before that was spent waiting for a batch, 0 to 1.
@@ -60,6 +72,9 @@ pub struct EvaluationRecord<'a> {
     pub metrics: &'a SplitMetrics,
     /// The scores and labels that they were computed from.
     pub scores: &'a Evaluator,
+    /// The norms of the tables' rows at a validation, or without a valid split at the end with `train`; empty unless an
+    /// observer [wants](TrainingObserver::wants_tables) them.
+    pub tables: &'a [TableNorms],
 }
 
 /// When a split is measured.
@@ -84,6 +99,11 @@ impl Observers {
     /// Whether nobody looks on.
     pub fn is_empty(&self) -> bool {
         self.lock().is_empty()
+    }
+
+    /// Whether one of them wants the norms of the tables' rows.
+    pub fn want_tables(&self) -> bool {
+        self.lock().iter().any(|observer| observer.wants_tables())
     }
 
     /// See [`TrainingObserver::on_start`].

@@ -11,6 +11,7 @@ use esmm_core::{EsmmBackend, FunnelLogits};
 
 use crate::data::loader::RowLabels;
 use crate::metric::{EvaluationRows, TruthRows};
+use crate::optimizer::GradientNorms;
 
 /// A training step: its losses, still on the device.
 #[derive(Debug)]
@@ -21,6 +22,10 @@ pub struct TrainStepOutput<B: Backend> {
     pub tasks: Tensor<B, 1>,
     /// Rows of the batch.
     pub rows: usize,
+    /// Distinct table rows that the batch touched, over all copies of the tables.
+    pub touched: usize,
+    /// Norms of the gradients before clipping, where they were asked for or clipping needed them.
+    pub norms: Option<GradientNorms<B>>,
 }
 
 /// A step in host memory, as metrics read it.

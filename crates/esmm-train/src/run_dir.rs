@@ -25,6 +25,7 @@ const TEMPORARY: &str = ".esmm-";
 /// | `history.jsonl` | losses, rates and validations over the steps ([`history`](crate::history)) |
 /// | `analysis.json` | curves, rates by feature value, use of tables ([`analysis`](crate::analysis)) |
 /// | `curves/` | loss and AUC over the steps |
+/// | `tensorboard/` | event files, one folder a split, where they were asked for |
 /// | `train.log` | what was said |
 #[derive(Debug, Clone)]
 pub struct RunDir {
@@ -136,6 +137,11 @@ impl RunDir {
         self.path.join("curves")
     }
 
+    /// TensorBoard's event files.
+    pub fn tensorboard(&self) -> PathBuf {
+        self.path.join("tensorboard")
+    }
+
     /// What was said.
     pub fn log(&self) -> PathBuf {
         self.path.join("train.log")
@@ -170,7 +176,7 @@ impl RunDir {
                 fs::remove_file(&path).map_err(|error| failed(&path, error))?;
             }
         }
-        for path in [self.encoders(), self.checkpoint(), self.curves()] {
+        for path in [self.encoders(), self.checkpoint(), self.curves(), self.tensorboard()] {
             if path.exists() {
                 fs::remove_dir_all(&path).map_err(|error| failed(&path, error))?;
             }

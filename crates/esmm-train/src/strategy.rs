@@ -23,13 +23,14 @@ use crate::checkpoint::{BestState, Checkpoints, TrainingState};
 use crate::data::loader::LoaderHandle;
 use crate::error::TrainError;
 use crate::evaluation::EvaluationPlan;
-use crate::learner::EsmmLearner;
+use crate::learner::{EsmmLearner, MeasureSwitch};
 use crate::metric::{Goal, MetricError, SplitMetrics};
 use crate::observe::{EvaluationRecord, Moment, Observers, StepRecord};
-use crate::optimizer::{Schedule, SharedOptimizer};
+use crate::optimizer::{GradientNorms, Schedule, SharedOptimizer};
 use crate::output::TrainStepOutput;
 use crate::pace::Pace;
 use crate::run_dir::{RunDir, sync_folder};
+use crate::table_norms::TableNorms;
 use crate::trainer::{BestWeights, TrainerConfig, TrainingData, TrainingEnd};
 
 /// Burn's component types of this training.
@@ -83,6 +84,7 @@ where
     state: TrainingState,
     /// Sum of the losses since it was last looked at.
     loss: Option<Tensor<B::InnerBackend, 1>>,
+    measured: MeasureSwitch,
     /// Since the last record.
     pace: Pace,
     /// Since the epoch began.
@@ -134,6 +136,7 @@ where
     ) -> (EsmmLearner<B>, SupervisedTrainingEventProcessor<Components<B>>) {
         let mut work = Loop {
             strategy: self,
+            measured: learner.model().measured().clone(),
             learner,
             events: components.event_processor,
             interrupter: components.interrupter,
@@ -200,6 +203,7 @@ where
         let mut batches = loader.iter();
         while let Some(batch) = batches.next() {
             self.learner.lr_step();
+            self.measured.set(self.is_recorded(self.state.step + 1));
             let step = self.learner.train_step(batch);
             self.learner.optimizer_step(step.grads);
             self.state.step += 1;
@@ -274,15 +278,21 @@ where
         !B::QUEUES_WORK || is_recorded || rows.items_processed == rows.items_total
     }
 
+    /// Whether somebody gets to know of a step.
+    fn is_recorded(&self, step: u64) -> bool {
+        step.is_multiple_of(self.config().log_every) && !self.strategy.parts.observers.is_empty()
+    }
+
     /// Tells the observers of a step when it is one of those that are recorded.
     fn record(&mut self, item: &TrainStepOutput<B::InnerBackend>, epoch: u64) {
         self.pace.rows += item.rows;
         self.epoch_pace.rows += item.rows;
-        let parts = &self.strategy.parts;
-        if !self.state.step.is_multiple_of(parts.config.log_every) || parts.observers.is_empty() {
+        if !self.is_recorded(self.state.step) {
             return;
         }
-        let report = item.report();
+        let (parts, report) = (&self.strategy.parts, item.report());
+        let [tower_gradient_norm, table_gradient_norm] =
+            item.norms.as_ref().map_or([f64::NAN; 2], GradientNorms::read);
         let pace = std::mem::replace(&mut self.pace, Pace::start(&parts.train));
         let rate = self.learner.lr_current();
         parts.observers.step(&StepRecord {
@@ -293,6 +303,9 @@ where
             task_losses: report.tasks,
             tower_learning_rate: rate,
             table_learning_rate: rate * parts.config.learner.tables.learning_rate_ratio,
+            tower_gradient_norm,
+            table_gradient_norm,
+            touched_rows: item.touched,
             rows_per_second: pace.rows_per_second(),
             waiting: pace.waiting(&parts.train),
         });
@@ -351,13 +364,17 @@ where
         };
         let evaluation = strategy.plan.evaluate(&learner, loader.as_ref(), &strategy.parts.valid, each)?;
         self.events.process_valid(LearnerEvent::EndEpoch(self.state.validations as usize));
-        strategy.parts.observers.evaluation(&EvaluationRecord {
+        let StrategyParts { config, observers, .. } = &strategy.parts;
+        let norms = || TableNorms::of(&learner.model.embeddings, &config.model, &config.stages);
+        let tables = observers.want_tables().then(norms).unwrap_or_default();
+        observers.evaluation(&EvaluationRecord {
             split: "valid",
             moment: Moment::Validation,
             step,
             epoch,
             metrics: &evaluation.metrics,
             scores: &evaluation.scores,
+            tables: &tables,
         });
         Ok(evaluation.metrics)
     }

@@ -12,8 +12,9 @@ use esmm_train::config::{RunFile, TrainConfig};
 use esmm_train::data::synthetic::{SyntheticConfig, write_parquet};
 use esmm_train::experiment::{Experiment, RunMetrics};
 use esmm_train::history::HistoryWriter;
-use esmm_train::observe::Observers;
+use esmm_train::observe::{Observers, TrainingObserver};
 use esmm_train::run_dir::{Existing, RunDir, read_json};
+use esmm_train::tensorboard::TensorBoardConfig;
 use esmm_train::trainer::{TrainingControl, TrainingEnd};
 use esmm_train::{OnDevice, ProgressStyle, TrainError};
 
@@ -40,6 +41,12 @@ pub(super) struct TrainArgs {
     /// Replaces what an earlier training left in --run-dir.
     #[arg(long, requires = "run_dir")]
     overwrite: bool,
+    /// Writes TensorBoard event files into the run directory, also where the run file does not ask for them.
+    #[arg(long, conflicts_with = "no_tensorboard")]
+    tensorboard: bool,
+    /// Writes none, also where the run file asks for them.
+    #[arg(long)]
+    no_tensorboard: bool,
     /// Progress in Burn's dashboard, full screen: curves of losses and AUC. Needs a terminal.
     #[arg(long, conflicts_with_all = ["plain", "quiet"])]
     dashboard: bool,
@@ -60,10 +67,11 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
     listen_for_ctrl_c(&interrupter)?;
     let run = RunDir::create(&args.folder()?, args.existing())?;
     logging::to_file(&run.log()).with_context(|| format!("{}: cannot be written", run.log().display()))?;
-    let config = match args.resume {
+    let mut config = match args.resume {
         true => args.resumed(&run, given)?,
         false => args.fresh(&run, given)?,
     };
+    config.train.tensorboard = args.tensorboard || config.train.tensorboard && !args.no_tensorboard;
     log::info!("run directory: {}", shown(run.path()));
     let experiment = Experiment::load(config)?;
     for (split, report) in experiment.report.splits() {
@@ -81,8 +89,7 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
     log::info!("training on {device}");
     let progress = args.progress();
     logging::quiet(progress == ProgressStyle::Dashboard);
-    let history = HistoryWriter::new(run.history(), &device.to_string());
-    let observers = Observers::new(vec![Box::new(history)]);
+    let observers = args.observers(&run, &experiment, &device.to_string());
     let control = TrainingControl { interrupter, progress, resume: args.resume, observers };
     TRAINING.store(true, Ordering::SeqCst);
     let end = device.run(TrainAndMeasure { experiment: &experiment, run: &run, control: &control });
@@ -157,6 +164,9 @@ fn report(run: &RunDir, (end, metrics): (TrainingEnd, Option<RunMetrics>)) -> an
     println!("  esmm predict {path} DATA.csv -o scores.csv       pctr, pcvr, pctcvr for each row");
     println!("  esmm report {path} -o report.html                a page to look at, curves and all");
     println!("  esmm inspect {path}                              the model, layer by layer");
+    if run.tensorboard().exists() {
+        println!("  tensorboard --logdir {path}                      curves, distributions, the graph");
+    }
     Ok(Done::Whole)
 }
 
@@ -195,6 +205,23 @@ impl TrainArgs {
             None => Ok(saved),
             Some(given) => saved.extended_to(given),
         }
+    }
+
+    /// Who looks on.
+    fn observers(&self, run: &RunDir, experiment: &Experiment, device: &str) -> Observers {
+        let history = HistoryWriter::new(run.history(), device);
+        let mut observers: Vec<Box<dyn TrainingObserver>> = vec![Box::new(history)];
+        if experiment.config.train.tensorboard {
+            let tensorboard = TensorBoardConfig {
+                folder: run.tensorboard(),
+                config: experiment.config.clone(),
+                model: experiment.model.clone(),
+                run_file: self.run_file.as_ref().and_then(|path| std::fs::read_to_string(path).ok()),
+                splits: experiment.splits().map(|(name, _)| name).collect(),
+            };
+            observers.push(Box::new(tensorboard.init()));
+        }
+        Observers::new(observers)
     }
 
     fn existing(&self) -> Existing {

@@ -97,6 +97,9 @@ pub struct TrainingConfig {
     pub checkpoint_every: Option<u64>,
     /// Every so many steps losses and rates are recorded.
     pub log_every: u64,
+    /// Whether TensorBoard event files are written.
+    #[serde(default)]
+    pub tensorboard: bool,
     /// The towers' optimizer.
     pub towers: TowerOptimizerConfig,
     /// The tables' optimizer.
@@ -196,7 +199,7 @@ impl TrainConfig {
         }
     }
 
-    /// This saved configuration with the epochs and the patience of another one.
+    /// This saved configuration with the epochs, the patience and the records of another one.
     ///
     /// # Errors
     /// Another one that differs in anything else: a training cannot go on as a different one.
@@ -204,14 +207,16 @@ impl TrainConfig {
         let mut extended = self.clone();
         extended.train.epochs = other.train.epochs;
         extended.train.patience = other.train.patience;
+        extended.train.log_every = other.train.log_every;
+        extended.train.tensorboard = other.train.tensorboard;
         // A run file that leaves the choice open asks for no other one.
         let streaming = other.reading.streaming.or(self.reading.streaming);
         let other = Self { reading: ReadingConfig { streaming, ..other.reading }, ..other };
         if extended == other {
             return Ok(extended);
         }
-        let message = "--resume: the run file differs from the saved config.json in more than train.epochs and \
-                       train.patience; start a new run directory instead";
+        let message = "--resume: the run file differs from the saved config.json in more than train.epochs, \
+                       train.patience, train.log_every and train.tensorboard; start a new run directory instead";
         Err(TrainError::Config(message.into()))
     }
 }

@@ -76,6 +76,7 @@ pub(super) fn training(section: &TrainSection, stages: usize) -> Result<Training
         validate_every: section.validate_every,
         checkpoint_every: section.checkpoint_every,
         log_every: section.log_every,
+        tensorboard: section.tensorboard,
         towers: towers(&section.towers)?,
         tables: tables(&section.tables, schedule.learning_rate)?,
         schedule,

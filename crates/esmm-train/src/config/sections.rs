@@ -90,6 +90,8 @@ pub struct TrainSection {
     pub checkpoint_every: Option<u64>,
     /// Every so many steps losses and rates are recorded.
     pub log_every: u64,
+    /// Whether TensorBoard event files are written.
+    pub tensorboard: bool,
     /// The towers' optimizer.
     pub towers: TowerSection,
     /// The tables' optimizer.
@@ -111,6 +113,7 @@ impl Default for TrainSection {
             validate_every: None,
             checkpoint_every: None,
             log_every: 20,
+            tensorboard: false,
             towers: TowerSection::default(),
             tables: TableSection::default(),
             schedule: ScheduleSection::default(),

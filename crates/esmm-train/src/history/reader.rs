@@ -126,6 +126,9 @@ mod tests {
             task_losses: vec![loss / 2.0; 2],
             tower_learning_rate: 1e-3,
             table_learning_rate: 2e-3,
+            tower_gradient_norm: 0.5,
+            table_gradient_norm: 0.25,
+            touched_rows: 4,
             rows_per_second: 1e5,
             waiting: 0.25,
         }
@@ -136,7 +139,8 @@ mod tests {
         let scores = Evaluator::new(&stages, false, false).unwrap();
         let metrics = SplitMetrics { rows: step, ..SplitMetrics::default() };
         let (metrics, scores) = (&metrics, &scores);
-        writer.on_evaluation(&EvaluationRecord { split: "valid", moment, step, epoch: 1, metrics, scores });
+        let (split, epoch, tables) = ("valid", 1, &[][..]);
+        writer.on_evaluation(&EvaluationRecord { split, moment, step, epoch, metrics, scores, tables });
     }
 
     #[test]

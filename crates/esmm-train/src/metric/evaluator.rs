@@ -32,7 +32,7 @@ pub struct EvaluationRows<'a> {
 #[derive(Debug, Clone)]
 pub struct Evaluator {
     stages: Vec<String>,
-    tasks: Vec<Task>,
+    pub(super) tasks: Vec<Task>,
     depth: Vec<u8>,
     groups: Option<Vec<u64>>,
     truth: Option<Truth>,

@@ -27,6 +27,7 @@ mod group_auc;
 mod log_loss;
 mod report;
 mod task;
+mod task_scores;
 mod undefined;
 
 pub use adapter::{ExactAuc, StepLoss};
@@ -39,4 +40,5 @@ pub use goal::{Goal, MetricError};
 pub use group_auc::{GroupAuc, group_auc};
 pub use log_loss::{LogLoss, log_loss, normalized_entropy};
 pub use report::{BestReachable, EntireSpaceMetrics, GroupMetrics, SplitMetrics, TaskMetrics};
+pub use task_scores::TaskScores;
 pub use undefined::Undefined;

@@ -14,9 +14,9 @@ use super::undefined::Undefined;
 #[derive(Debug, Clone)]
 pub(super) struct Task {
     pub(super) name: String,
-    given: u8,
+    pub(super) given: u8,
     reach: u8,
-    scores: Vec<f32>,
+    pub(super) scores: Vec<f32>,
     log_loss: LogLoss,
     calibration: Calibration,
 }
@@ -107,14 +107,18 @@ impl Task {
         TaskMetrics { undefined, ..metrics }
     }
 
+    /// What the scores are.
+    pub(super) fn link(&self) -> Link {
+        if self.given + 1 == self.reach { Link::Logit } else { Link::Log }
+    }
+
     /// The measured rows by score; `depth` is of all rows of the split.
     ///
     /// # Errors
     /// A score that is NaN, with its row of the split.
     pub(super) fn ranking(&self, depth: &[u8]) -> Result<Ranking, Undefined> {
-        let link = if self.given + 1 == self.reach { Link::Logit } else { Link::Log };
         let rows = self.scores.iter().copied().zip(self.labels(depth));
-        let ranking = Ranking::of(self.scores.len(), rows, link);
+        let ranking = Ranking::of(self.scores.len(), rows, self.link());
         ranking.map_err(|reason| reason.with_row(|row| row_of_split(depth, self.given, row)))
     }
 

@@ -1,12 +1,50 @@
-//! Gradient clipping by the norm of all gradients together, tables included.
+//! The norms of a step's gradients, tables included, and clipping by them.
 
 use std::marker::PhantomData;
 
 use burn::module::{AutodiffModule, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
-use burn::tensor::backend::AutodiffBackend;
+use burn::tensor::backend::{AutodiffBackend, Backend};
 use esmm_core::RowGrads;
+
+/// Squared norms of a step's gradients, `[1]` each, still on the device; `None` where there is no gradient.
+#[derive(Debug, Clone)]
+pub struct GradientNorms<B: Backend> {
+    towers: Option<Tensor<B, 1>>,
+    tables: Option<Tensor<B, 1>>,
+}
+
+impl<B: Backend> GradientNorms<B> {
+    /// The norms of the gradients of `module`'s parameters and of the touched rows.
+    pub fn of<A, M>(module: &M, grads: &GradientsParams, rows: Option<&RowGrads<B>>) -> Self
+    where
+        A: AutodiffBackend<InnerBackend = B>,
+        M: AutodiffModule<A>,
+    {
+        let mut squares = Squares::<A> { grads, sum: None };
+        module.visit(&mut squares);
+        let tables = rows.map(|rows| rows.grads.clone().powi_scalar(2).sum());
+        Self { towers: squares.sum, tables }
+    }
+
+    /// Norms of the towers' and of the tables' gradients, read back from the device.
+    pub fn read(&self) -> [f64; 2] {
+        let norm = |squares: &Option<Tensor<B, 1>>| {
+            let squares = squares.as_ref().map(|squares| squares.to_data().iter::<f64>().sum::<f64>());
+            squares.unwrap_or(0.0).sqrt()
+        };
+        [norm(&self.towers), norm(&self.tables)]
+    }
+
+    /// Both squares together.
+    fn sum(&self) -> Option<Tensor<B, 1>> {
+        match (self.towers.clone(), self.tables.clone()) {
+            (Some(towers), Some(tables)) => Some(towers + tables),
+            (towers, tables) => towers.or(tables),
+        }
+    }
+}
 
 /// Scales all gradients by `min(1, max_norm / (norm + 1e-6))`, as `torch.nn.utils.clip_grad_norm_` does. The norm is
 /// over towers and touched rows. Nothing is read back from the device.
@@ -14,28 +52,26 @@ pub fn clip_global_norm<B: AutodiffBackend, M: AutodiffModule<B>>(
     module: &M,
     grads: &mut GradientsParams,
     rows: Option<RowGrads<B::InnerBackend>>,
+    norms: &GradientNorms<B::InnerBackend>,
     max_norm: f64,
 ) -> Option<RowGrads<B::InnerBackend>> {
-    let squares = rows.as_ref().map(|rows| rows.grads.clone().powi_scalar(2).sum());
-    let mut norm = Norm::<B> { grads, squares };
-    module.visit(&mut norm);
-    let Some(squares) = norm.squares else { return rows };
+    let Some(squares) = norms.sum() else { return rows };
     let factor = ((squares.sqrt() + 1e-6).recip() * max_norm).clamp_max(1.0);
     module.visit(&mut Scale::<B> { grads, factor: factor.clone(), backend: PhantomData });
     rows.map(|rows| RowGrads { grads: rows.grads * factor.reshape([1, 1]), rows: rows.rows })
 }
 
-struct Norm<'a, B: AutodiffBackend> {
+struct Squares<'a, B: AutodiffBackend> {
     grads: &'a GradientsParams,
-    squares: Option<Tensor<B::InnerBackend, 1>>,
+    sum: Option<Tensor<B::InnerBackend, 1>>,
 }
 
-impl<B: AutodiffBackend> ModuleVisitor<B> for Norm<'_, B> {
+impl<B: AutodiffBackend> ModuleVisitor<B> for Squares<'_, B> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
         if let Some(grad) = self.grads.get::<B::InnerBackend, D>(param.id) {
             let square = grad.powi_scalar(2).sum();
-            self.squares = Some(match self.squares.take() {
-                Some(squares) => squares + square,
+            self.sum = Some(match self.sum.take() {
+                Some(sum) => sum + square,
                 None => square,
             });
         }

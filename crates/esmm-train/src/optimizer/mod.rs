@@ -5,7 +5,7 @@ mod schedule;
 mod table;
 mod tower;
 
-pub use clip::clip_global_norm;
+pub use clip::{GradientNorms, clip_global_norm};
 pub use schedule::{Decay, Schedule};
 pub use table::{TableOptimizer, TableOptimizerConfig, TableRule};
 pub use tower::{SharedOptimizer, TowerOptimizerConfig, TowerRule, TowerRuleState};

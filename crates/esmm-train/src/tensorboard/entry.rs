@@ -5,8 +5,8 @@ use prost::Message;
 use super::histogram::Histogram;
 use super::pr_curve::PrCurve;
 use super::proto::{
-    DataClass, DataType, PluginData, PrCurvePluginData, Shape, SummaryMetadata, SummaryValue, TensorProto,
-    TextPluginData, Value,
+    DataClass, DataType, HparamsPluginData, PluginData, PrCurvePluginData, Shape, SummaryMetadata,
+    SummaryValue, TensorProto, TextPluginData, Value,
 };
 
 /// A value with its tag. Tags with the same text before the first slash are shown together.
@@ -44,6 +44,12 @@ impl Entry {
         let tensor = floats(&[6, points as i64], curve.rows().iter().flatten().copied());
         Self::new(tag, "pr_curves", DataClass::Tensor, content, Value::Tensor(tensor))
             .described(PrCurve::DESCRIPTION)
+    }
+
+    /// Data of the hyperparameter plugin, which it keeps in the metadata of a tensor without elements.
+    pub(super) fn hparams(tag: &str, data: &HparamsPluginData) -> Self {
+        let tensor = floats(&[0], std::iter::empty());
+        Self::new(tag, "hparams", DataClass::Tensor, data.encode_to_vec(), Value::Tensor(tensor))
     }
 
     /// With a text that TensorBoard shows beside it.

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use burn::train::logger::MetricLogger;
 use burn::train::metric::store::{EpochSummary, MetricsUpdate, Split};
@@ -26,6 +28,7 @@ pub struct TensorBoardMetricLogger {
     every: u64,
     iterations: u64,
     goes_on: bool,
+    warned: Arc<AtomicBool>,
     definitions: HashMap<MetricId, MetricDefinition>,
     runs: BTreeMap<String, EventWriter>,
     /// What each metric said last about the epoch under way, by run.
@@ -48,6 +51,7 @@ impl TensorBoardMetricLogger {
             every: 1,
             iterations: 0,
             goes_on: false,
+            warned: Arc::default(),
             definitions: HashMap::new(),
             runs: BTreeMap::new(),
             running: BTreeMap::new(),
@@ -71,7 +75,7 @@ impl TensorBoardMetricLogger {
     /// Adds values to a run, all at the present number of training batches.
     fn add(&mut self, run: &str, values: impl Iterator<Item = (String, f64)>) {
         let writer = self.runs.entry(run.to_owned()).or_insert_with(|| {
-            let writer = EventWriter::new(self.folder.join(run));
+            let writer = EventWriter::new(self.folder.join(run)).warning_once(&self.warned);
             if self.goes_on { writer.from_step(self.iterations) } else { writer }
         });
         writer.add(self.iterations, values.map(|(tag, value)| Entry::scalar(tag, value)).collect());
@@ -155,23 +159,22 @@ impl Mean {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use burn::train::metric::store::NumericMetricUpdate;
     use burn::train::metric::{MetricAttributes, MetricEntry, SerializedEntry};
     use prost::Message;
 
     use super::*;
     use crate::tensorboard::proto::{Event, Value, What};
+    use crate::tensorboard::reader::event_files;
     use crate::tensorboard::record;
 
     /// `(step, tag, value)` of all scalars of a run.
     fn scalars(folder: &std::path::Path) -> Vec<(i64, String, f32)> {
-        let mut paths: Vec<_> =
-            std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-        paths.sort();
-        let payloads = paths.iter().flat_map(|path| record::read(&std::fs::read(path).unwrap()).0);
-        let events = payloads.map(|payload| Event::decode(payload.as_slice()).unwrap());
+        let events = event_files(folder).into_iter().flat_map(|path| {
+            let bytes = std::fs::read(path).unwrap();
+            let payloads = record::read(&bytes).0.into_iter();
+            payloads.map(|payload| Event::decode(payload).unwrap()).collect::<Vec<_>>()
+        });
         let values = events.filter_map(|event| match event.what? {
             What::Summary(summary) => Some((event.step, summary.value)),
             _ => None,

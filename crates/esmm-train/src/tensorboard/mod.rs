@@ -1,6 +1,8 @@
 //! TensorBoard: event files that `tensorboard --logdir` shows.
 //!
-//! * [`TensorBoardMetricLogger`] is for any training on Burn: give it to `SupervisedTraining`.
+//! * [`TensorBoardObserver`] looks on at a training of this crate: curves, distributions, precision-recall curves, the
+//!   graph, hyperparameters. `esmm train --tensorboard` switches it on.
+//! * [`TensorBoardMetricLogger`] is for any other training on Burn: give it to `SupervisedTraining`.
 //! * [`EventWriter`] is for a loop of your own.
 //!
 //! ```no_run
@@ -19,18 +21,25 @@
 //! The files hold what TensorFlow's protocol files say, written with `prost` from structs in this module: there is no
 //! crate for it on crates.io that is kept up.
 
+mod distributions;
 mod entry;
 #[cfg(test)]
 mod golden;
+mod graph;
+mod graph_builder;
 mod histogram;
+mod hparams;
 mod logger;
+mod observer;
 mod pr_curve;
 mod proto;
+mod reader;
 mod record;
 mod writer;
 
 pub use entry::Entry;
 pub use histogram::Histogram;
 pub use logger::TensorBoardMetricLogger;
+pub use observer::{TensorBoardConfig, TensorBoardObserver};
 pub use pr_curve::PrCurve;
 pub use writer::EventWriter;

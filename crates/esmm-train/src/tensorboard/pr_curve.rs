@@ -1,5 +1,7 @@
 //! Precision-recall curves, exact at equal steps of recall.
 
+use crate::metric::Ranking;
+
 /// Points of a curve.
 const POINTS: usize = 201;
 
@@ -18,49 +20,18 @@ impl PrCurve {
     pub(super) const DESCRIPTION: &str = "Points at equal steps of recall, each exact over the whole split. The \
         column `Threshold` counts these steps (about 1 - recall) and is no score.";
 
-    /// The curve of rows with a score, higher for more likely, and a label each. `None` where it is undefined: without
-    /// positive rows, or with a score that is not a number.
-    pub fn new(rows: impl Iterator<Item = (f32, bool)>) -> Option<Self> {
-        let mut rows: Vec<(f32, bool)> = rows.collect();
-        if rows.iter().any(|(score, _)| score.is_nan()) {
-            return None;
+    /// The curve of ranked rows; `None` without positive ones.
+    pub fn of(ranking: &Ranking) -> Option<Self> {
+        let points = ranking.counts_at_recalls(POINTS).ok()?;
+        let mut rows = std::array::from_fn(|_| Vec::with_capacity(points.len()));
+        for point in points {
+            let (hits, misses) = (point.true_positives, point.false_positives);
+            let [hits, misses, spared, missed] =
+                [hits, misses, point.true_negatives, point.false_negatives].map(|rows| rows as f64);
+            let values = [hits, misses, spared, missed, hits / (hits + misses), hits / (hits + missed)];
+            rows.iter_mut().zip(values).for_each(|(row, value): (&mut Vec<f32>, f64)| row.push(value as f32));
         }
-        rows.sort_unstable_by(|(a, _), (b, _)| b.total_cmp(a));
-        let positives = rows.iter().filter(|(_, positive)| *positive).count();
-        if positives == 0 {
-            return None;
-        }
-        let mut curve = Self { rows: std::array::from_fn(|_| vec![0.0; POINTS]) };
-        let (mut selected, mut hits) = (0, 0);
-        for point in (0..POINTS).rev() {
-            let wanted = (positives * (POINTS - 1 - point)).div_ceil(POINTS - 1).max(1);
-            while hits < wanted {
-                // Rows with one score are selected together.
-                let score = rows[selected].0;
-                let tied = rows[selected..].iter().take_while(|(other, _)| *other == score);
-                let (count, positive) = tied
-                    .fold((0, 0), |(count, sum), (_, positive)| (count + 1, sum + usize::from(*positive)));
-                (selected, hits) = (selected + count, hits + positive);
-            }
-            curve.set(point, selected, hits, positives, rows.len());
-        }
-        Some(curve)
-    }
-
-    fn set(&mut self, point: usize, selected: usize, hits: usize, positives: usize, total: usize) {
-        let misses = selected - hits;
-        let negatives = total - positives;
-        let values = [
-            hits as f64,
-            misses as f64,
-            (negatives - misses) as f64,
-            (positives - hits) as f64,
-            hits as f64 / selected as f64,
-            hits as f64 / positives as f64,
-        ];
-        for (row, value) in self.rows.iter_mut().zip(values) {
-            row[point] = value as f32;
-        }
+        Some(Self { rows })
     }
 
     /// Number of points.
@@ -71,42 +42,5 @@ impl PrCurve {
     /// True positives, false positives, true negatives, false negatives, precision, recall; recall falls from 1.
     pub(super) fn rows(&self) -> &[Vec<f32>; 6] {
         &self.rows
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn point(curve: &PrCurve, point: usize) -> [f32; 6] {
-        std::array::from_fn(|row| curve.rows[row][point])
-    }
-
-    #[test]
-    fn points_are_counts_above_a_score() {
-        // 8, 6 and 4 are positive, 7, 5 and 3 negative.
-        let rows = (3..=8).map(|score| (score as f32, score % 2 == 0));
-        let curve = PrCurve::new(rows).unwrap();
-        assert_eq!(curve.len(), 201);
-        assert_eq!(point(&curve, 0), [3.0, 2.0, 1.0, 0.0, 0.6, 1.0], "all that is needed for a recall of 1");
-        assert_eq!(point(&curve, 200), [1.0, 0.0, 3.0, 2.0, 1.0, 1.0 / 3.0], "the first positive row");
-        // A recall of 1/2 needs two of three.
-        assert_eq!(point(&curve, 100), [2.0, 1.0, 2.0, 1.0, 2.0 / 3.0, 2.0 / 3.0]);
-        assert!(curve.rows[5].is_sorted_by(|before, after| before >= after));
-    }
-
-    #[test]
-    fn tied_rows_are_selected_together() {
-        let rows = [(1.0, true), (1.0, false), (1.0, false), (0.0, true), (-0.0, false)];
-        let curve = PrCurve::new(rows.into_iter()).unwrap();
-        assert_eq!(point(&curve, 200), [1.0, 2.0, 1.0, 1.0, 1.0 / 3.0, 0.5]);
-        assert_eq!(point(&curve, 0), [2.0, 3.0, 0.0, 0.0, 0.4, 1.0], "0 and -0 are one score");
-    }
-
-    #[test]
-    fn undefined_without_positive_rows_or_with_a_nan() {
-        assert_eq!(PrCurve::new([(1.0, false), (2.0, false)].into_iter()), None);
-        assert_eq!(PrCurve::new(std::iter::empty()), None);
-        assert_eq!(PrCurve::new([(1.0, true), (f32::NAN, false)].into_iter()), None);
     }
 }

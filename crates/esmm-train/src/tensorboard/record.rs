@@ -21,18 +21,16 @@ fn masked_crc(bytes: &[u8]) -> u32 {
 }
 
 /// The payloads of a file's bytes, and the bytes that are left behind the last whole record.
-#[cfg(test)]
-pub(super) fn read(mut bytes: &[u8]) -> (Vec<Vec<u8>>, &[u8]) {
+pub(super) fn read(mut bytes: &[u8]) -> (Vec<&[u8]>, &[u8]) {
     let mut payloads = Vec::new();
     while let Some((payload, rest)) = split(bytes) {
-        payloads.push(payload.to_vec());
+        payloads.push(payload);
         bytes = rest;
     }
     (payloads, bytes)
 }
 
 /// The first record's payload and what follows it; `None` for half a record or a wrong checksum.
-#[cfg(test)]
 fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<8>()?;
     let (checksum, rest) = rest.split_first_chunk::<4>()?;
@@ -67,7 +65,8 @@ mod tests {
 
     #[test]
     fn records_go_both_ways() {
-        let payloads = [b"".to_vec(), b"a".to_vec(), vec![7; 70_000]];
+        let long = vec![7; 70_000];
+        let payloads: [&[u8]; 3] = [b"", b"a", &long];
         let mut file = Vec::new();
         payloads.iter().for_each(|payload| append(&mut file, payload));
         assert_eq!(file.len(), 70_001 + 3 * OVERHEAD);

@@ -3,13 +3,14 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prost::Message;
 
 use super::entry::Entry;
-use super::proto::{Event, SessionLog, SourceMetadata, Summary, What};
+use super::proto::{Event, GraphDef, SessionLog, SourceMetadata, Summary, What};
 use super::record;
 
 /// The layout of the records that follow.
@@ -25,18 +26,24 @@ pub struct EventWriter {
     folder: PathBuf,
     start: Option<u64>,
     file: Option<EventFile>,
-    warned: bool,
+    warned: Arc<AtomicBool>,
 }
 
 impl EventWriter {
     /// A writer into `folder`. Folder and file are made when there is something to write.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into(), start: None, file: None, warned: false }
+        Self { folder: folder.into(), start: None, file: None, warned: Arc::default() }
     }
 
     /// What earlier files of the folder say about `step` and later steps is void, because a training goes on there.
     pub fn from_step(mut self, step: u64) -> Self {
         self.start = Some(step);
+        self
+    }
+
+    /// One warning for all writers that share this.
+    pub(super) fn warning_once(mut self, warned: &Arc<AtomicBool>) -> Self {
+        self.warned = warned.clone();
         self
     }
 
@@ -48,11 +55,16 @@ impl EventWriter {
         }
     }
 
+    /// Adds the graph of a model.
+    pub(super) fn add_graph(&mut self, graph: &GraphDef) {
+        self.write(0, What::Graph(graph.encode_to_vec()));
+    }
+
     fn write(&mut self, step: u64, what: What) {
         let mut frame = Vec::new();
         append(&mut frame, step, what, None);
         if let Err(error) = self.try_write(&frame)
-            && !std::mem::replace(&mut self.warned, true)
+            && !self.warned.swap(true, Ordering::Relaxed)
         {
             log::warn!(
                 "{}: TensorBoard events cannot be written: {error}; the training goes on without them",
@@ -135,17 +147,16 @@ pub(super) fn since_1970() -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tensorboard::reader::{drop_from, event_files, has_events, steps_of};
 
     fn events(folder: &Path) -> Vec<Event> {
-        let mut paths: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-        paths.sort();
-        let payloads = paths.iter().flat_map(|path| {
+        let events = event_files(folder).into_iter().flat_map(|path| {
             let bytes = fs::read(path).unwrap();
             let (payloads, rest) = record::read(&bytes);
             assert!(rest.is_empty(), "{} bytes behind the last record", rest.len());
-            payloads
+            payloads.into_iter().map(|payload| Event::decode(payload).unwrap()).collect::<Vec<_>>()
         });
-        payloads.map(|payload| Event::decode(payload.as_slice()).unwrap()).collect()
+        events.collect()
     }
 
     #[test]
@@ -159,6 +170,9 @@ mod tests {
         writer.add(7, vec![Entry::scalar("loss", 0.5)]);
         writer.add(8, vec![Entry::scalar("loss", 0.25)]);
         let found = events(&run);
+        assert!(has_events(&run));
+        assert_eq!(steps_of(&run, "lo").into_iter().collect::<Vec<_>>(), [7, 8]);
+        assert!(steps_of(&run, "oss").is_empty());
         let what: Vec<_> = found.iter().map(|event| (event.step, event.what.clone().unwrap())).collect();
         let loss = |value| What::Summary(Summary { value: vec![Entry::scalar("loss", value).into_value()] });
         let version = What::FileVersion("brain.Event:2".into());
@@ -184,7 +198,7 @@ mod tests {
         fs::write(&run, "in the way").unwrap();
         let mut writer = EventWriter::new(&run);
         writer.add(1, vec![Entry::scalar("loss", 0.5)]);
-        assert!(writer.warned && writer.file.is_none());
+        assert!(writer.warned.load(Ordering::Relaxed) && writer.file.is_none());
         fs::remove_file(&run).unwrap();
         writer.add(2, vec![Entry::scalar("loss", 0.25)]);
         assert_eq!(events(&run).len(), 2);
@@ -200,7 +214,10 @@ mod tests {
         let full = File::options().append(true).open("/dev/full").unwrap();
         let good = writer.file.replace(EventFile { file: full, length: 0, is_whole: true }).unwrap();
         writer.add(2, vec![Entry::scalar("loss", 0.4)]);
-        assert!(writer.warned && writer.file.is_none(), "it cannot be cut, so it is given up");
+        assert!(
+            writer.warned.load(Ordering::Relaxed) && writer.file.is_none(),
+            "it cannot be cut, so it is given up"
+        );
         writer.file = Some(good);
         writer.add(3, vec![Entry::scalar("loss", 0.3)]);
         assert_eq!(events(folder.path()).iter().map(|event| event.step).collect::<Vec<_>>(), [0, 1, 3]);
@@ -219,5 +236,20 @@ mod tests {
         file.append(&frame).unwrap();
         assert_eq!(file.length, length + frame.len() as u64);
         assert_eq!(events(folder.path()).len(), 2);
+    }
+
+    #[test]
+    fn events_that_will_come_again_are_dropped() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = EventWriter::new(folder.path());
+        (1..=5).for_each(|step| writer.add(step, vec![Entry::scalar("loss", step as f64)]));
+        let path = &event_files(folder.path())[0];
+        let half = [fs::read(path).unwrap(), b"half".to_vec()].concat();
+        fs::write(path, &half).unwrap();
+        drop_from(folder.path(), 4);
+        assert_eq!(events(folder.path()).iter().map(|event| event.step).collect::<Vec<_>>(), [0, 1, 2, 3]);
+        let length = fs::metadata(path).unwrap().len();
+        drop_from(folder.path(), 4);
+        assert_eq!(fs::metadata(path).unwrap().len(), length);
     }
 }

@@ -89,15 +89,45 @@ impl Ranking {
                 true_positives += tie.positives;
                 false_positives += tie.negatives;
             }
-            counts[place] = Some(ThresholdCounts {
-                threshold,
-                true_positives,
-                false_positives,
-                true_negatives: self.negatives() - false_positives,
-                false_negatives: self.positives() - true_positives,
-            });
+            counts[place] = Some(self.counts(threshold, true_positives, false_positives));
         }
         counts.into_iter().flatten().collect()
+    }
+
+    /// Counts at `points` equal steps of recall, at the highest threshold that reaches each: first at a recall of 1, last
+    /// where the first positive row is.
+    ///
+    /// # Errors
+    /// No rows, no positive row.
+    pub fn counts_at_recalls(&self, points: usize) -> Result<Vec<ThresholdCounts>, Undefined> {
+        self.some_positive()?;
+        let (mut ties, mut threshold) = (self.descending(), f64::INFINITY);
+        let (mut true_positives, mut false_positives) = (0, 0);
+        let steps = points.saturating_sub(1).max(1) as u64;
+        let mut counts = Vec::with_capacity(points);
+        for step in 0..points as u64 {
+            let wanted = (self.positives() * step).div_ceil(steps).max(1);
+            while true_positives < wanted
+                && let Some(tie) = ties.next()
+            {
+                true_positives += tie.positives;
+                false_positives += tie.negatives;
+                threshold = self.link().probability(tie.score);
+            }
+            counts.push(self.counts(threshold, true_positives, false_positives));
+        }
+        counts.reverse();
+        Ok(counts)
+    }
+
+    fn counts(&self, threshold: f64, true_positives: u64, false_positives: u64) -> ThresholdCounts {
+        ThresholdCounts {
+            threshold,
+            true_positives,
+            false_positives,
+            true_negatives: self.negatives() - false_positives,
+            false_negatives: self.positives() - true_positives,
+        }
     }
 
     fn recall_and_precision(&self) -> impl Iterator<Item = [f64; 2]> {
@@ -196,5 +226,20 @@ mod tests {
         // sigmoid of the scores: 0.12, 0.5, 0.88, 0.98.
         assert_eq!(table, [[2, 1, 1, 0], [2, 2, 0, 0], [0, 0, 2, 2], [1, 0, 2, 1]]);
         assert_eq!(counts[3].threshold, 0.9);
+    }
+
+    #[test]
+    fn counts_at_equal_steps_of_recall() {
+        // Falling scores: positive, negative, positive, negative, and then a tie of a positive with a negative.
+        let found = ranking(&[5.0, 4.0, 3.0, 2.0, 0.0, -0.0], &[1, 0, 1, 0, 1, 0]);
+        let counts = found.counts_at_recalls(5).unwrap();
+        let table: Vec<[u64; 4]> = counts
+            .iter()
+            .map(|at| [at.true_positives, at.false_positives, at.true_negatives, at.false_negatives])
+            .collect();
+        // Recalls of 1, 3/4, 1/2, 1/4 and the first positive row, of three positive ones.
+        assert_eq!(table, [[3, 3, 0, 0], [3, 3, 0, 0], [2, 1, 2, 1], [1, 0, 3, 2], [1, 0, 3, 2]]);
+        assert_eq!((counts[0].threshold, counts[2].threshold), (0.5, Link::Logit.probability(3.0)));
+        assert_eq!(ranking(&[1.0], &[0]).counts_at_recalls(5), Err(Undefined::NoPositives { rows: 1 }));
     }
 }

@@ -10,7 +10,7 @@ pub(crate) struct Event {
     pub(crate) wall_time: f64,
     #[prost(int64, tag = "2")]
     pub(crate) step: i64,
-    #[prost(oneof = "What", tags = "3, 5, 7")]
+    #[prost(oneof = "What", tags = "3, 4, 5, 7")]
     pub(crate) what: Option<What>,
     #[prost(message, optional, tag = "10")]
     pub(crate) source: Option<SourceMetadata>,
@@ -22,6 +22,9 @@ pub(crate) enum What {
     /// The first record of a file: `brain.Event:2`.
     #[prost(string, tag = "3")]
     FileVersion(String),
+    /// An encoded [`GraphDef`](super::GraphDef).
+    #[prost(bytes, tag = "4")]
+    Graph(Vec<u8>),
     #[prost(message, tag = "5")]
     Summary(Summary),
     #[prost(message, tag = "7")]
@@ -147,6 +150,7 @@ pub(crate) struct TensorProto {
 pub(crate) enum DataType {
     Invalid = 0,
     Float = 1,
+    Int32 = 3,
     Text = 7,
 }
 

@@ -101,6 +101,21 @@ fn groups_are_trained_and_measured_as_rows_are() {
             }
         }
     }
+    // Rows, events and unknown ids of each feature's values are counted by row either way.
+    let counts = |run: &str| {
+        let analysis: Value = serde_json::from_str(&workspace.read(&format!("{run}/analysis.json"))).unwrap();
+        let test = &analysis["splits"].as_array().unwrap().last().unwrap().clone();
+        let of_value = |value: &Value| {
+            (value["value"].clone(), value["rows"].clone(), value["tasks"][0]["positives"].clone())
+        };
+        let features = test["features"].as_array().unwrap().iter();
+        // The twenty most frequent values; the worst calibrated ones behind them depend on the predictions.
+        let values = features.map(|feature| {
+            feature["values"].as_array().unwrap().iter().take(20).map(of_value).collect::<Vec<_>>()
+        });
+        (analysis["tables"].clone(), test["unknown"].clone(), values.collect::<Vec<_>>())
+    };
+    assert_eq!(counts("groups"), counts("rows"));
 }
 
 /// A file that disappears between two passes ends the training with its name, not with a shorter epoch.

@@ -65,18 +65,21 @@ impl<'a> Analyzer<'a> {
     /// Counts the rows of a scored batch; batches come in the order of the split.
     pub fn push(&mut self, scores: &HostScores) {
         let Some(encoded) = &scores.labels.encoded else { return };
+        let rows = scores.labels.depth.len();
         for (feature, (column, unknown)) in encoded.sparse.iter().zip(&mut self.split.unknown).enumerate() {
-            let ids = all_ids(column);
-            unknown.ids += ids.len() as u64;
-            unknown.unknown += ids.iter().filter(|id| **id == 0).count() as u64;
-            if let Some(touched) = &mut self.touched {
-                touched.add(feature, ids);
+            for row in 0..rows {
+                let ids = ids(column, encoded.sparse_entry(feature, row));
+                unknown.ids += ids.len() as u64;
+                unknown.unknown += ids.iter().filter(|id| **id == 0).count() as u64;
+                if let Some(touched) = &mut self.touched {
+                    touched.add(feature, ids);
+                }
             }
         }
         if let Some(values) = &mut self.values {
             values.push(encoded, self.split.rows, scores, &mut self.tasks);
         }
-        self.split.rows += scores.labels.depth.len() as u64;
+        self.split.rows += rows as u64;
     }
 
     /// What was found, with the curves of the scores; and the use of the tables where it was asked for.
@@ -105,11 +108,13 @@ impl Values {
         let edges = self.edges.get_or_insert_with(cut_all);
         for row in 0..scores.labels.depth.len() {
             let (number, tasks) = (before + row as u64, tasks.of(scores, row));
-            for (sums, column) in self.sparse.iter_mut().zip(&rows.sparse) {
-                sums.add(number, ids(column, row), tasks);
+            for (feature, (sums, column)) in self.sparse.iter_mut().zip(&rows.sparse).enumerate() {
+                sums.add(number, ids(column, rows.sparse_entry(feature, row)), tasks);
             }
-            for ((sums, column), edges) in self.dense.iter_mut().zip(&rows.dense).zip(edges.iter()) {
-                let range = edges.partition_point(|edge| *edge <= column[row]);
+            let dense = self.dense.iter_mut().zip(&rows.dense).zip(edges.iter());
+            for (feature, ((sums, column), edges)) in dense.enumerate() {
+                let value = column[rows.dense_entry(feature, row)];
+                let range = edges.partition_point(|edge| *edge <= value);
                 sums.add(number, &[range as u32], tasks);
             }
         }
@@ -137,11 +142,6 @@ fn ids(column: &SparseColumn, row: usize) -> &[u32] {
         SparseColumn::Single(ids) => &ids[row..=row],
         SparseColumn::Bag { offsets, ids, .. } => &ids[offsets[row]..offsets[row + 1]],
     }
-}
-
-fn all_ids(column: &SparseColumn) -> &[u32] {
-    let (SparseColumn::Single(ids) | SparseColumn::Bag { ids, .. }) = column;
-    ids
 }
 
 /// Edges of at most [`RANGES`] ranges of about equal size: range r begins at edge r - 1.

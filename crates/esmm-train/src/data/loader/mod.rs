@@ -18,7 +18,7 @@ use esmm_core::{FeatureBatch, FeatureSchema};
 
 use self::feed::Sent;
 use super::rows::SplitRows;
-use super::{SparseColumn, Truth};
+use super::{SparseColumn, Truth, UserGroups};
 
 pub use handle::LoaderHandle;
 
@@ -53,6 +53,26 @@ pub struct EncodedRows {
     pub sparse: Vec<SparseColumn>,
     /// One entry for each dense feature, in schema order.
     pub dense: Vec<Vec<f32>>,
+    /// Where the user's columns have an entry a group: which group each row has.
+    pub users: Option<UserGroups>,
+}
+
+impl EncodedRows {
+    /// Where a row's entry lies in the column of a sparse feature.
+    pub fn sparse_entry(&self, feature: usize, row: usize) -> usize {
+        match &self.users {
+            Some(users) if users.sides.sparse[feature] => users.of_rows[row] as usize,
+            _ => row,
+        }
+    }
+
+    /// Where a row's entry lies in the column of a dense feature.
+    pub fn dense_entry(&self, feature: usize, row: usize) -> usize {
+        match &self.users {
+            Some(users) if users.sides.dense[feature] => users.of_rows[row] as usize,
+            _ => row,
+        }
+    }
 }
 
 /// What a [`BatchLoader`] needs to know besides its data.

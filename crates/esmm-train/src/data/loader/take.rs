@@ -58,7 +58,8 @@ impl Dataset {
             panic!("the dataset does not fit the schema {:?}: {error}", config.schema)
         });
         let scored = config.purpose == Purpose::Scoring;
-        let encoded = scored.then(|| Box::new(EncodedRows { sparse: part.sparse, dense: part.dense }));
+        let encoded = scored
+            .then(|| Box::new(EncodedRows { sparse: part.sparse, dense: part.dense, users: part.users }));
         (batch, RowLabels { depth: part.depth, group: part.group, truth: part.truth, encoded })
     }
 }

@@ -95,11 +95,11 @@ impl ShownMetric {
         Self { id: None, name: name.to_owned(), label, value: String::new() }
     }
 
-    /// `ctr 0.7452, cvr 0.7706`, or the values alone where there is no room.
+    /// `ctr 0.7452, cvr 0.7706`, or three digits of the values alone where there is no room.
     fn all(metrics: &[Self], compact: bool) -> Option<String> {
         let seen = metrics.iter().filter(|metric| !metric.value.is_empty());
         let value = |metric: &Self| match compact {
-            true => metric.value.clone(),
+            true => metric.value.chars().take(5).collect(),
             false => format!("{} {}", metric.label, metric.value),
         };
         let values: Vec<String> = seen.map(value).collect();
@@ -141,8 +141,9 @@ impl ProgressLines {
         let seconds = self.left.seconds(remaining, (all + 1).saturating_sub(epoch));
         parts.extend(seconds.map(|seconds| format!("{} left", duration(seconds))));
         parts.extend(ShownMetric::all(&self.losses, compact).map(|losses| format!("loss {losses}")));
-        parts.extend(self.valid.iter().map(|areas| format!("valid AUC {}", areas[usize::from(compact)])));
-        parts.join("  ")
+        let valid = if compact { "AUC" } else { "valid AUC" };
+        parts.extend(self.valid.iter().map(|areas| format!("{valid} {}", areas[usize::from(compact)])));
+        parts.join(if compact { " " } else { "  " })
     }
 
     /// Shows a line when it is time for one.
@@ -248,8 +249,9 @@ mod tests {
         let expected = "epoch 2/3  step 1,500/3,000  50%  5,000 rows/s  0:30 left";
         assert_eq!(line(&lines, false), expected);
         lines.losses.iter_mut().for_each(|loss| loss.value = "0.4000".into());
-        lines.valid = Some(["ctcvr 0.7500", "0.7500"].map(str::to_owned));
-        assert_eq!(line(&lines, true), format!("{expected}  loss 0.4000 0.4000  valid AUC 0.7500"));
+        lines.valid = Some(["ctcvr 0.7500", "0.750"].map(str::to_owned));
+        let short = "epoch 2/3 step 1,500/3,000 50% 5,000 rows/s 0:30 left loss 0.400 0.400 AUC 0.750";
+        assert_eq!(line(&lines, true), short);
         assert_eq!(
             line(&lines, false),
             format!("{expected}  loss click 0.4000, buy 0.4000  valid AUC ctcvr 0.7500")

@@ -91,7 +91,8 @@ impl Inspection {
             writeln!(f, "  {:<52}  {:>10}", part.name, part.bytes.map_or(UNKNOWN.to_owned(), bytes))?;
         }
         let at_least = if self.memory.complete { "" } else { ">= " };
-        writeln!(f, "  {:<52}  {:>10}", "total", format!("{at_least}{}", bytes(self.memory.total)))
+        writeln!(f, "  {:<52}  {:>10}", "total", format!("{at_least}{}", bytes(self.memory.total)))?;
+        writeln!(f, "on a GPU, the first five of these are in its memory")
     }
 }
 

@@ -10,7 +10,7 @@ use super::layer_backward::Saved;
 use super::ops::{HostPlan, layer_output, plan_is_f32};
 use super::parts::Parts;
 use super::pooled::{Groups, Pooled, PooledLayer, addends, products, shared_parts};
-use super::shared::pick_rows;
+use super::shared::{WeightRows, pick_rows};
 use super::tensor::{Host, HostBackend, all_f32};
 use crate::backend::{
     InferenceLayer, InputPlan, LayerSpec, PooledGrads, PooledInput, PooledOutput, PooledSaved,
@@ -199,11 +199,11 @@ fn infer_parts<B: HostBackend>(
     let parts = Parts::new(plan.own.bags(), groups.as_ref().map(|groups| groups.features), dim);
     let pooled = groups.as_ref().map(|groups| groups.bags.pool(table, dim)).unwrap_or_default();
     let weight_of =
-        |columns: &[std::ops::Range<usize>]| pick_rows(first.weight, towers, first.outputs, columns);
+        |columns: &[std::ops::Range<usize>]| WeightRows::pick(first.weight, towers, first.outputs, columns);
     let groups = groups.as_ref().map(|groups| (groups, &pooled[..]));
     let shared = shared_parts(&parts, (table, dim), groups, weight_of);
     let products = products(&shared, towers, first.outputs);
-    let weight = weight_of(&parts.own_columns);
+    let weight = pick_rows(first.weight, towers, first.outputs, &parts.own_columns);
     let inputs = weight.len() / (towers * first.outputs);
     let layers: Vec<_> = std::iter::once(infer::Layer { inputs, weight: &weight, ..*first })
         .chain(others.iter().copied())

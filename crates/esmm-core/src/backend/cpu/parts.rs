@@ -141,44 +141,40 @@ fn take_out(bags: &Bags<'_>, ranges: &[Option<Range<u32>>]) -> (Option<Rest>, Ve
     if narrow == 0 {
         return (None, Vec::new());
     }
-    let mut of_rows: Vec<Vec<u32>> = vec![Vec::with_capacity(bags.rows); narrow];
-    let num_sparse = ranges.len() - narrow;
-    // Place among the narrow features, or among the others.
-    let (mut narrows, mut others) = (0.., 0..);
-    let places: Vec<Option<usize>> =
-        ranges.iter().map(|range| if range.is_some() { narrows.next() } else { others.next() }).collect();
-    let places: Vec<usize> = places.into_iter().flatten().collect();
-    let mut rest = Rest { num_sparse, slots: Vec::new(), bags: bags.bags.map(|_| (Vec::new(), Vec::new())) };
-    rest.slots.reserve(bags.slots.len());
-    let mut place = |feature: usize, slot: u32| match &ranges[feature] {
-        Some(range) => {
-            of_rows[places[feature]].push(slot - range.start);
-            false
+    let features = ranges.len();
+    let others: Vec<usize> = (0..features).filter(|&feature| ranges[feature].is_none()).collect();
+    let Some((segments, weights)) = bags.bags else {
+        let of_rows = ranges.iter().enumerate().filter_map(|(feature, range)| {
+            let start = range.as_ref()?.start;
+            Some(bags.slots[feature..].iter().step_by(features).map(|slot| slot - start).collect())
+        });
+        let mut slots = Vec::with_capacity(bags.rows * others.len());
+        for row in bags.slots.chunks_exact(features) {
+            slots.extend(others.iter().map(|&feature| row[feature]));
         }
-        None => {
-            rest.slots.push(slot);
-            true
-        }
+        return (Some(Rest { num_sparse: others.len(), slots, bags: None }), of_rows.collect());
     };
-    match (bags.bags, &mut rest.bags) {
-        (Some((segments, weights)), Some((rest_segments, rest_weights))) => {
-            for ((&bag, &weight), &slot) in segments.iter().zip(weights).zip(bags.slots) {
-                let (row, feature) = (bag as usize / ranges.len(), bag as usize % ranges.len());
-                if place(feature, slot) {
-                    rest_segments.push((row * num_sparse + places[feature]) as u32);
-                    rest_weights.push(weight);
-                }
-            }
-        }
-        _ => {
-            for slots in bags.slots.chunks_exact(ranges.len()) {
-                slots.iter().enumerate().for_each(|(feature, &slot)| {
-                    place(feature, slot);
-                });
+    // Place of each feature among the narrow ones, or among the others.
+    let (mut narrows, mut rests) = (0.., 0..);
+    let places: Vec<usize> = ranges
+        .iter()
+        .filter_map(|range| if range.is_some() { narrows.next() } else { rests.next() })
+        .collect();
+    let mut of_rows: Vec<Vec<u32>> = vec![Vec::with_capacity(bags.rows); narrow];
+    let (mut slots, mut rest_segments, mut rest_weights) = (Vec::new(), Vec::new(), Vec::new());
+    for ((&bag, &weight), &slot) in segments.iter().zip(weights).zip(bags.slots) {
+        let (row, feature) = (bag as usize / features, bag as usize % features);
+        match &ranges[feature] {
+            Some(range) => of_rows[places[feature]].push(slot - range.start),
+            None => {
+                slots.push(slot);
+                rest_segments.push((row * others.len() + places[feature]) as u32);
+                rest_weights.push(weight);
             }
         }
     }
-    (Some(rest), of_rows)
+    let bags = Some((rest_segments, rest_weights));
+    (Some(Rest { num_sparse: others.len(), slots, bags }), of_rows)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use super::bags::Bags;
 use super::layer::{Layer, LayerResult};
 use super::layer_backward::{LayerGradients, Saved};
 use super::parts::Parts;
-use super::shared::{Addend, Shared, pick_rows, put_rows, sum_by_rows};
+use super::shared::{Addend, Shared, WeightRows, pick_rows, put_rows, sum_by_rows};
 use crate::backend::SharedFeatures;
 
 /// Features that groups of rows share: see [`GroupPlan`](crate::backend::GroupPlan).
@@ -128,7 +128,7 @@ impl<'a> PooledLayer<'a> {
         let Layer { weight, towers, outputs, .. } = self.layer;
         let groups = self.groups.as_ref().map(|groups| (groups, &*pooled.groups));
         shared_parts(&self.parts, (self.table, self.dim), groups, |columns| {
-            pick_rows(weight, towers, outputs, columns)
+            WeightRows::pick(weight, towers, outputs, columns)
         })
     }
 }
@@ -138,7 +138,7 @@ pub(super) fn shared_parts<'b>(
     parts: &'b Parts<'_>,
     (table, dim): (&'b [f32], usize),
     groups: Option<(&'b Groups<'_>, &'b [f32])>,
-    weight_of: impl Fn(&[std::ops::Range<usize>]) -> Cow<'b, [f32]>,
+    weight_of: impl Fn(&[std::ops::Range<usize>]) -> WeightRows<'b>,
 ) -> Vec<Shared<'b>> {
     let copies = || table.chunks_exact(table.len() / parts.own().tables);
     let mut shared: Vec<_> = parts

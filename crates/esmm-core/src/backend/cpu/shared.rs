@@ -19,12 +19,21 @@ pub(super) struct Shared<'a> {
     pub(super) rows: usize,
     /// Its values for each copy of the table, `[R, W]`.
     pub(super) values: Vec<&'a [f32]>,
-    /// Its weights, `[K, W, O]`.
-    pub(super) weight: Cow<'a, [f32]>,
+    /// Its rows of the weights.
+    pub(super) weight: WeightRows<'a>,
     /// Its columns of the input.
     pub(super) columns: &'a [Range<usize>],
     /// Row of the part that each row of the batch reads, `[B]`.
     pub(super) of_rows: &'a [u32],
+}
+
+/// Some rows of every tower's weights.
+pub(super) struct WeightRows<'a> {
+    values: Cow<'a, [f32]>,
+    /// Distance of two towers.
+    stride: usize,
+    /// Place of the first row in a tower.
+    first: usize,
 }
 
 /// The products of a part, `[K, R, O]`, and who reads them.
@@ -53,8 +62,7 @@ impl Shared<'_> {
     }
 
     fn weight_of(&self, tower: usize, outputs: usize) -> Matrix<'_> {
-        let len = self.width() * outputs;
-        Matrix::new(&self.weight[tower * len..][..len], self.width(), outputs)
+        self.weight.of(tower, self.width(), outputs)
     }
 
     /// The products of all towers, `[K, R, O]`.
@@ -184,6 +192,22 @@ fn sum_rows(grad: &[f32], outputs: usize, parts: &mut [(&[u32], &mut [f32])]) {
                 }
             }
         }
+    }
+}
+
+impl<'a> WeightRows<'a> {
+    /// Rows `columns` of `weight [K, I, O]`: where they lie if they are neighbours, else one after the other in a copy.
+    pub(super) fn pick(weight: &'a [f32], towers: usize, outputs: usize, columns: &[Range<usize>]) -> Self {
+        let stride = weight.len() / towers;
+        if let [rows] = columns {
+            return Self { values: Cow::Borrowed(weight), stride, first: rows.start * outputs };
+        }
+        let values = pick_rows(weight, towers, outputs, columns);
+        Self { stride: values.len() / towers, values, first: 0 }
+    }
+
+    fn of(&self, tower: usize, rows: usize, outputs: usize) -> Matrix<'_> {
+        Matrix::new(&self.values[tower * self.stride + self.first..][..rows * outputs], rows, outputs)
     }
 }
 

@@ -7,6 +7,8 @@
 
 mod load;
 mod rows;
+mod windows;
 
 pub use load::{StreamOptions, StreamedSplits, encoded_bytes, stream_splits};
-pub use rows::{FileRows, WindowSizes};
+pub use rows::FileRows;
+pub use windows::WindowSizes;

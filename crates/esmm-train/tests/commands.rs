@@ -201,6 +201,7 @@ fn every_option_trains() {
         "train.towers.optimizer=adamw",
         "train.towers.optimizer=sgd",
         "train.towers.momentum=0.9",
+        "train.tables.optimizer=row_wise_adam",
         "train.tables.optimizer=adagrad",
         "train.tables.optimizer=sgd",
         "train.tables.l2=0.1",
@@ -220,6 +221,9 @@ fn every_option_trains() {
         let mut args = vec!["train", "run.toml", "--run-dir", &run, "--quiet", "--set", option];
         if option.starts_with("train.towers.momentum") {
             args.extend(["--set", "train.towers.optimizer=sgd"]);
+        }
+        if option.ends_with("adamw") {
+            args.extend(["--set", "train.towers.weight_decay=0.1"]); // Without it AdamW is Adam.
         }
         let said = workspace.esmm(&args);
         assert_eq!(said.code, 0, "{option}: {}", said.stderr);

@@ -1,11 +1,14 @@
 """What `esmm aliccp prepare` does, written with Polars: raw Ali-CCP files to impressions and user groups in Parquet.
 
     python3 -m venv /tmp/polars && /tmp/polars/bin/pip install polars==2.1.0
-    /tmp/polars/bin/python benches/peers/aliccp_polars.py RAW_DIR OUT_DIR [--threads N] [--splits train,test]
+    target/release/esmm aliccp generate /tmp/raw --rows 3000000
+    /tmp/polars/bin/python benches/peers/aliccp_polars.py /tmp/raw /tmp/out                     # once, with Polars
+    /tmp/polars/bin/python benches/peers/aliccp_polars.py /tmp/raw /tmp/out --compare target/release/esmm
 
 Per split it numbers the common indices by first use, cuts the feature lists, gathers ids and values field by field, drops
 conversions without a click, and writes impressions with the number of their group, and the groups once, by number. It
 checks nothing, packs with zstd level 1 as the other side does, and prints seconds and peak memory as JSON.
+`--compare` runs both in turn and prints the medians of wall time, processor time and peak memory.
 
 The lists are cut in batches of rows, so that the exploded features fit in memory, each batch with all threads; each batch
 becomes a file.
@@ -16,6 +19,9 @@ import json
 import os
 import pathlib
 import resource
+import shutil
+import statistics
+import sys
 import time
 
 USER_FIELDS = "101 121 122 124 125 126 127 128 129 109_14 110_14 127_14 150_14".split()
@@ -106,6 +112,37 @@ def prepare(pl, raw, out, split, rows):
     write(users(), out / "groups")
 
 
+def measure(command):
+    """Wall seconds, processor seconds and peak MiB of a command."""
+    started = time.perf_counter()
+    child = os.posix_spawn(command[0], command, os.environ, file_actions=[(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)])
+    _, status, usage = os.wait4(child, 0)
+    if status != 0:
+        sys.exit(f"failed: {' '.join(command)}")
+    return time.perf_counter() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+
+
+def compare(args):
+    """Both sides in turn, each round in another order, outputs removed before each run."""
+    polars = [sys.executable, __file__, str(args.raw), str(args.out), "--threads", str(args.threads)]
+    ours = [args.compare, "aliccp", "prepare", str(args.raw), str(args.out), "--quiet", "--threads", str(args.threads)]
+    ours += ["--memory", args.memory]
+    results = {"polars": [], "esmm": []}
+    for round_number in range(args.rounds):
+        sides = [("polars", polars), ("esmm", ours)]
+        for name, command in sides if round_number % 2 == 0 else reversed(sides):
+            shutil.rmtree(args.out, ignore_errors=True)
+            results[name].append(measure(command))
+            print(name, *(round(value, 2) for value in results[name][-1]), file=sys.stderr)
+    shutil.rmtree(args.out, ignore_errors=True)
+    for name, runs in results.items():
+        wall, processor, peak = (statistics.median(values) for values in zip(*runs))
+        line = {"wall_s": round(wall, 2), "processor_s": round(processor, 2), "peak_mib": round(peak)}
+        print(json.dumps({"side": name, "threads": args.threads, **line}))
+    ratios = [polars[0] / esmm[0] for polars, esmm in zip(results["polars"], results["esmm"])]
+    print(json.dumps({"polars_over_esmm": [round(ratio, 2) for ratio in ratios]}))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("raw", type=pathlib.Path)
@@ -113,7 +150,13 @@ def main():
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--splits", default="train,test")
     parser.add_argument("--batch", type=int, default=200_000, help="skeleton rows at once, and 40 times as many as common rows")
+    parser.add_argument("--compare", metavar="BINARY", help="an esmm command to run in turn with this script")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--memory", default="4GiB", help="for the other side")
     args = parser.parse_args()
+    if args.compare:
+        compare(args)
+        return
     os.environ["POLARS_MAX_THREADS"] = str(args.threads)
     import polars as pl
 

@@ -46,7 +46,7 @@
 //!
 //! The joined rows never exist. What is held is an index of the groups of one split, 60 bytes each (53 MB for the 884,212
 //! of Ali-CCP's test files), a fixed amount a thread, and for the sorting what is left of
-//! [`memory`](PrepareConfig::memory); Ali-CCP's largest common file takes 3.8 GB to sort, in memory or on disk.
+//! [`memory`](PrepareConfig::memory); Ali-CCP's largest common file takes 3.7 GB to sort, in memory or on disk.
 //!
 //! # Generate
 //!
@@ -77,6 +77,7 @@ mod segment;
 mod sorter;
 #[cfg(test)]
 mod tests;
+mod token;
 
 pub use convert::{GROUPS_FILE, IMPRESSIONS_FILE};
 pub use error::{AliCcpError, BadRow};

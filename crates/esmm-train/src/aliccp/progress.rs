@@ -68,12 +68,12 @@ impl StepKind {
         }
     }
 
-    /// Measured on one core with plain files.
+    /// As measured on one core with plain files.
     fn cost(self) -> f64 {
         match self {
-            Self::Scan => 0.1,
-            Self::Common => 0.6,
-            Self::Convert => 1.5,
+            Self::Scan => 0.05,
+            Self::Common => 0.3,
+            Self::Convert => 1.0,
         }
     }
 }

@@ -6,14 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::Context;
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{CellAlignment, Table};
 use esmm_train::TrainError;
 use esmm_train::aliccp::{
-    AUTHORS_RUN_FILE, AliCcpError, GenerateConfig, PrepareConfig, PrepareProgress, PrepareReport,
-    REPORT_FILE, RUN_FILE, SplitReport, generate, prepare,
+    AUTHORS_RUN_FILE, AliCcpError, GenerateConfig, PrepareConfig, PrepareProgress, REPORT_FILE, RUN_FILE,
+    generate, prepare,
 };
 
+use super::aliccp_report::printed;
 use super::{Done, INTERRUPTED, logging, shown, table};
 
 #[derive(Debug, clap::Args)]
@@ -204,93 +203,6 @@ fn bytes(text: &str) -> Result<u64, String> {
         _ => return Err(wrong()),
     };
     number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor)).ok_or_else(wrong)
-}
-
-fn printed(report: &PrepareReport) -> String {
-    let mut text = counts(report);
-    text.push_str(&fields(report));
-    if !report.widened_fields.is_empty() {
-        let fields = report.widened_fields.join(", ");
-        text.push_str(&format!("Stored as lists, because some rows have several values of them: {fields}\n"));
-    }
-    if report.bad_rows > 0 {
-        text.push_str(&format!("{} bad rows were skipped, the first of them:\n", report.bad_rows));
-        report.bad_row_examples.iter().for_each(|row| text.push_str(&format!("  {row}\n")));
-    }
-    text
-}
-
-fn splits(report: &PrepareReport) -> Vec<(&'static str, &SplitReport)> {
-    let test = report.test.as_ref().map(|test| ("test", test));
-    std::iter::once(("train", &report.train)).chain(test).collect()
-}
-
-fn counts(report: &PrepareReport) -> String {
-    let splits = splits(report);
-    let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY);
-    table.set_header(std::iter::once("").chain(splits.iter().map(|(name, _)| *name)));
-    type Count = fn(&SplitReport) -> u64;
-    let rows: [(&str, Count); 12] = [
-        ("skeleton rows", |split| split.skeleton_rows),
-        ("common rows", |split| split.common_rows),
-        ("impressions", |split| split.impressions),
-        ("clicks", |split| split.clicks),
-        ("conversions", |split| split.conversions),
-        ("groups", |split| split.groups),
-        ("segments", |split| split.segments),
-        ("dropped: conversion without click", |split| split.dropped_conversions_without_click),
-        ("dropped: bad rows", |split| split.dropped_bad_rows),
-        ("dropped: common rows without impressions", |split| split.unused_common_rows),
-        ("dropped: repeated common rows", |split| split.repeated_common_rows),
-        ("moved to the start of their group", |split| split.moved_impressions),
-    ];
-    for (name, count) in rows {
-        let cells = splits.iter().map(|(_, split)| table::grouped(count(split)));
-        table.add_row(std::iter::once(name.to_owned()).chain(cells));
-    }
-    aligned(table)
-}
-
-/// Values and missing rows of each field; those of users for each group, those of items for each impression.
-fn fields(report: &PrepareReport) -> String {
-    let splits = splits(report);
-    let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY);
-    let mut header = vec!["field".to_owned()];
-    for (name, _) in &splits {
-        header.extend(["values", "missing", "largest id"].map(|what| format!("{name}: {what}")));
-    }
-    table.set_header(header);
-    for (code, field) in &report.train.fields {
-        let mut cells = vec![format!("{code} {}", field.name)];
-        for (_, split) in &splits {
-            let field = split.fields.get(code).cloned().unwrap_or_default();
-            let rows = if is_common(code) { split.groups } else { split.impressions };
-            let missing = 100.0 * field.missing as f64 / rows.max(1) as f64;
-            cells.extend([
-                table::grouped(field.values),
-                format!("{missing:.1}%"),
-                table::grouped(field.largest_id.unsigned_abs().into()),
-            ]);
-        }
-        table.add_row(cells);
-    }
-    aligned(table)
-}
-
-/// Whether a field is one of the user.
-fn is_common(code: &str) -> bool {
-    code.starts_with('1')
-}
-
-fn aligned(mut table: Table) -> String {
-    for index in 1..table.column_count() {
-        if let Some(column) = table.column_mut(index) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    format!("{table}\n")
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The command line: thin. It parses, calls the library, prints results on stdout and everything else on stderr.
 
 mod aliccp;
+mod aliccp_report;
 mod devices;
 mod evaluate;
 mod init;

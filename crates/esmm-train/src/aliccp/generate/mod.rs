@@ -17,10 +17,13 @@
 //! Everything about a group follows from the seed and its number. So blocks of groups are made on all cores, memory is
 //! constant, and the files do not depend on the number of threads.
 
+mod config;
 mod draw;
 mod group;
 mod impression;
+mod raw_file;
 mod space;
 mod write;
 
-pub use write::{GenerateConfig, GenerateReport, generate};
+pub use config::{GenerateConfig, GenerateReport};
+pub use write::generate;

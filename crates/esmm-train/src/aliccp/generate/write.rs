@@ -1,15 +1,11 @@
 //! The four files, block of groups by block of groups.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
-
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use rayon::ThreadPool;
 
+use super::config::{GenerateConfig, GenerateReport};
 use super::group::{Anomaly, Split, World};
 use super::impression::{Impressions, Rates, intercepts};
+use super::raw_file::RawFile;
 use super::space::{OFFICIAL_ROWS, Spaces};
 use crate::aliccp::error::AliCcpError;
 use crate::aliccp::queue::Ordered;
@@ -21,83 +17,6 @@ const TEST: Split = Split { name: "test", salt: 2 << 32, rows_per_group: 43_016_
 
 /// Groups that are made at once.
 const BLOCK_GROUPS: u64 = 64;
-
-/// What to generate.
-#[derive(Debug, Clone, PartialEq)]
-pub struct GenerateConfig {
-    /// Folder for the files; others in it stay.
-    pub out: PathBuf,
-    /// Impressions of the training files. The test files get 1.017 times as many, as the official ones.
-    pub rows: u64,
-    /// Of everything random.
-    pub seed: u64,
-    /// Clicks for each impression.
-    pub click_rate: f64,
-    /// Conversions for each impression.
-    pub conversion_rate: f64,
-    /// Conversions without a click for each impression.
-    pub orphan_rate: f64,
-    /// Share of groups with something unusual that is allowed: no common features, an impression without features, a
-    /// common row that is there twice, impressions that come back behind those of the next group, two categories.
-    pub anomalies: f64,
-    /// Pack the files with gzip.
-    pub gzip: bool,
-    /// Threads. The files do not depend on their number.
-    pub threads: usize,
-}
-
-/// What was written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct GenerateReport {
-    /// Impressions of the training files.
-    pub train_rows: u64,
-    /// Common rows of the training files.
-    pub train_groups: u64,
-    /// Impressions of the test files.
-    pub test_rows: u64,
-    /// Common rows of the test files.
-    pub test_groups: u64,
-}
-
-impl GenerateConfig {
-    /// With the official rates.
-    pub fn new(out: impl Into<PathBuf>, rows: u64, seed: u64) -> Self {
-        Self {
-            out: out.into(),
-            rows,
-            seed,
-            click_rate: 0.03887,
-            conversion_rate: 0.000214,
-            orphan_rate: 230.0 / OFFICIAL_ROWS as f64,
-            anomalies: 0.0,
-            gzip: false,
-            threads: std::thread::available_parallelism().map_or(1, usize::from),
-        }
-    }
-
-    fn validate(&self) -> Result<(), AliCcpError> {
-        let refuse = |what: String| Err(AliCcpError::Setting(what));
-        if self.rows == 0 {
-            return refuse("--rows 0: it must be at least 1".to_owned());
-        }
-        let rates = [
-            ("--click-rate", self.click_rate),
-            ("--conversion-rate", self.conversion_rate),
-            ("the rate of conversions without a click", self.orphan_rate),
-            ("--anomalies", self.anomalies),
-        ];
-        if let Some((name, rate)) = rates.into_iter().find(|(_, rate)| !(0.0..=0.9).contains(rate)) {
-            return refuse(format!("{name} {rate}: it must be from 0 to 0.9"));
-        }
-        if self.conversion_rate > self.click_rate {
-            let (conversions, clicks) = (self.conversion_rate, self.click_rate);
-            return refuse(format!(
-                "--conversion-rate {conversions}: it must not be above the click rate, {clicks}"
-            ));
-        }
-        Ok(())
-    }
-}
 
 /// Writes `sample_skeleton_{train,test}.csv` and `common_features_{train,test}.csv`.
 ///
@@ -253,59 +172,4 @@ where
     })?;
     file.finish()?;
     std::fs::rename(&partial, &path).map_err(|error| AliCcpError::io(&path, &error))
-}
-
-/// A raw file that is being written, plain or packed. Dropped before its end it is removed.
-struct RawFile<'a> {
-    path: &'a Path,
-    stream: Option<Box<dyn Finish>>,
-}
-
-trait Finish: Write {
-    fn finish(self: Box<Self>) -> std::io::Result<()>;
-}
-
-impl Finish for BufWriter<File> {
-    fn finish(mut self: Box<Self>) -> std::io::Result<()> {
-        self.flush()
-    }
-}
-
-impl Finish for GzEncoder<BufWriter<File>> {
-    fn finish(self: Box<Self>) -> std::io::Result<()> {
-        (*self).finish()?.flush()
-    }
-}
-
-impl<'a> RawFile<'a> {
-    fn create(path: &'a Path, gzip: bool) -> Result<Self, AliCcpError> {
-        let file = File::create(path).map_err(|error| AliCcpError::io(path, &error))?;
-        let buffered = BufWriter::with_capacity(1 << 20, file);
-        let stream: Box<dyn Finish> = match gzip {
-            true => Box::new(GzEncoder::new(buffered, Compression::fast())),
-            false => Box::new(buffered),
-        };
-        Ok(Self { path, stream: Some(stream) })
-    }
-
-    fn write(&mut self, bytes: Option<Vec<u8>>) -> Result<(), AliCcpError> {
-        let (Some(stream), Some(bytes)) = (&mut self.stream, bytes) else {
-            return Ok(());
-        };
-        stream.write_all(&bytes).map_err(|error| AliCcpError::io(self.path, &error))
-    }
-
-    fn finish(mut self) -> Result<(), AliCcpError> {
-        let finished = self.stream.take().map_or(Ok(()), Finish::finish);
-        finished.map_err(|error| AliCcpError::io(self.path, &error))
-    }
-}
-
-impl Drop for RawFile<'_> {
-    fn drop(&mut self) {
-        if self.stream.is_some() {
-            // What cannot be removed must not hide the error.
-            let _ = std::fs::remove_file(self.path);
-        }
-    }
 }

@@ -214,6 +214,7 @@ fn model_and_training(rows: u64) -> String {
          \n[train]\nepochs = 3\n# By the number of rows: small batches learn more from little data, large ones are faster.\n\
          batch_size = {batch_size}\n# The validation metric that chooses the weights to keep; or cvr.auc, ctr.log_loss, ...\n\
          select = \"ctcvr.auc\"\n# Stop after so many validations without a better one.\n# patience = 2\n\
+         # Event files for `tensorboard --logdir`: curves, distributions, the graph of the model.\ntensorboard = true\n\
          # tables = {{ l2 = 1e-5 }}  # against overfitting of rare ids\n# schedule = {{ decay = \"linear\" }}\n"
     )
 }

@@ -1,0 +1,121 @@
+//! The training loop: a strategy for Burn's `SupervisedTraining`.
+//!
+//! Burn's own strategy selects checkpoints by metrics averaged over batches and cannot stop and go on inside an epoch.
+//! This one drives the same [`Learner`] and reports to the same event processor, but validates with the exact
+//! [`Evaluator`](crate::metric::Evaluator), keeps the best weights, and saves checkpoints from which a later run goes on at
+//! any step. `passes` has the loop over the training rows, `validation` what is measured and kept on the way.
+
+mod passes;
+mod validation;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use burn::tensor::backend::AutodiffBackend;
+use burn::train::{
+    Learner, LearningComponentsMarker, SupervisedLearningStrategy, SupervisedTrainingEventProcessor,
+    TrainLoader, TrainingComponents, ValidLoader,
+};
+use esmm_core::EsmmBackend;
+
+use self::passes::Passes;
+use crate::checkpoint::{Checkpoints, TrainingState};
+use crate::data::loader::LoaderHandle;
+use crate::error::TrainError;
+use crate::evaluation::EvaluationPlan;
+use crate::learner::EsmmLearner;
+use crate::observe::Observers;
+use crate::optimizer::{Schedule, SharedOptimizer};
+use crate::pace::Pace;
+use crate::run_dir::RunDir;
+use crate::trainer::{TrainerConfig, TrainingData, TrainingEnd};
+
+/// Burn's component types of this training.
+pub type Components<B> =
+    LearningComponentsMarker<B, Schedule, EsmmLearner<B>, SharedOptimizer<EsmmLearner<B>, B>>;
+
+/// See the [module](self).
+pub struct EsmmStrategy<B>
+where
+    B: AutodiffBackend + EsmmBackend,
+    B::InnerBackend: EsmmBackend,
+{
+    parts: StrategyParts<B>,
+    plan: EvaluationPlan,
+    has_valid: bool,
+    weights: PathBuf,
+    first: TrainingState,
+    end: Mutex<Option<Result<TrainingEnd, TrainError>>>,
+}
+
+/// What a strategy is made of besides configuration and data.
+pub struct StrategyParts<B>
+where
+    B: AutodiffBackend + EsmmBackend,
+    B::InnerBackend: EsmmBackend,
+{
+    /// What is trained, and how.
+    pub config: TrainerConfig,
+    /// Where the state is saved.
+    pub checkpoints: Checkpoints,
+    /// The other handle to the Learner's optimizer.
+    pub optimizer: SharedOptimizer<EsmmLearner<B>, B>,
+    /// Who looks on.
+    pub observers: Observers,
+    /// The loader of the training rows.
+    pub train: Arc<LoaderHandle>,
+    /// The loader of the validation rows.
+    pub valid: Arc<LoaderHandle>,
+}
+
+impl<B> EsmmStrategy<B>
+where
+    B: AutodiffBackend + EsmmBackend,
+    B::InnerBackend: EsmmBackend,
+{
+    /// A strategy that goes on from `first`.
+    pub fn new(parts: StrategyParts<B>, data: &TrainingData, run: &RunDir, first: TrainingState) -> Self {
+        let plan = EvaluationPlan::of(&parts.config.stages, data.valid.as_ref().unwrap_or(&data.train));
+        let (weights, has_valid) = (run.weights(), data.valid.is_some());
+        Self { parts, plan, has_valid, weights, first, end: Mutex::new(None) }
+    }
+
+    /// How the training ended.
+    ///
+    /// # Errors
+    /// What made it fail.
+    pub fn take_end(&self) -> Result<TrainingEnd, TrainError> {
+        let end = self.end.lock().unwrap_or_else(PoisonError::into_inner).take();
+        end.unwrap_or_else(|| Err(TrainError::Training("the training ended without a result".into())))
+    }
+}
+
+impl<B> SupervisedLearningStrategy<Components<B>> for EsmmStrategy<B>
+where
+    B: AutodiffBackend + EsmmBackend,
+    B::InnerBackend: EsmmBackend,
+{
+    fn fit(
+        &self,
+        components: TrainingComponents<Components<B>>,
+        learner: Learner<Components<B>>,
+        train: TrainLoader<Components<B>>,
+        valid: ValidLoader<Components<B>>,
+        _starting_epoch: usize,
+    ) -> (EsmmLearner<B>, SupervisedTrainingEventProcessor<Components<B>>) {
+        let mut work = Passes {
+            strategy: self,
+            measured: learner.model().measured().clone(),
+            learner,
+            events: components.event_processor,
+            interrupter: components.interrupter,
+            state: self.first.clone(),
+            loss: None,
+            pace: Pace::start(&self.parts.train),
+            epoch_pace: Pace::start(&self.parts.train),
+        };
+        let end = work.run(&train, &valid);
+        *self.end.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);
+        (work.learner.model(), work.events)
+    }
+}

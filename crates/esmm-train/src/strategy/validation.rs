@@ -1,0 +1,107 @@
+//! What is measured and kept while a training runs: exact metrics of the validation split, and the best weights.
+
+use burn::module::AutodiffModule;
+use burn::tensor::backend::AutodiffBackend;
+use burn::train::{EventProcessorTraining, LearnerEvent, TrainingItem, ValidLoader};
+use esmm_core::EsmmBackend;
+
+use super::passes::Passes;
+use super::{Components, StrategyParts};
+use crate::checkpoint::BestState;
+use crate::error::TrainError;
+use crate::metric::{Goal, MetricError, SplitMetrics};
+use crate::observe::{EvaluationRecord, Moment};
+use crate::run_dir::sync_folder;
+use crate::table_norms::TableNorms;
+
+impl<B> Passes<'_, B>
+where
+    B: AutodiffBackend + EsmmBackend,
+    B::InnerBackend: EsmmBackend,
+{
+    /// Measures the validation split, and keeps the weights when they are the best so far.
+    pub(super) fn validate(
+        &mut self,
+        loader: &ValidLoader<Components<B>>,
+        epoch: u64,
+    ) -> Result<(), TrainError> {
+        let (step, select) = (self.state.step, self.config().select.clone());
+        if !self.strategy.has_valid {
+            self.save_weights()?;
+            self.state.best = Some(BestState { step, epoch, value: None });
+            return Ok(());
+        }
+        self.state.validations += 1;
+        let metrics = self.evaluate(loader, epoch)?;
+        let value = match metrics.metric(&select) {
+            Ok(value) => Some(value),
+            Err(MetricError::Undefined { .. }) => {
+                log::warn!(
+                    "epoch {epoch}, step {step}: {select} cannot be measured on the valid split: \
+                     these weights count as the best"
+                );
+                None
+            }
+            Err(error) => return Err(TrainError::Config(format!("train.select: {error}"))),
+        };
+        let goal = Goal::of(&select).unwrap_or(Goal::Maximize);
+        let best = self.state.best.as_ref().and_then(|best| best.value);
+        let better = value.zip(best).is_none_or(|(value, best)| goal.improves(value, best));
+        if better {
+            self.save_weights()?;
+            self.state.best = Some(BestState { step, epoch, value });
+            self.state.stale = 0;
+        } else {
+            self.state.stale += 1;
+        }
+        let best = self.state.best.as_ref().map_or(step, |best| best.step);
+        let verdict = if better { "the best so far".to_owned() } else { format!("the best is step {best}") };
+        log::info!("epoch {epoch}, step {step}: valid {}; {verdict} by {select}", brief(&metrics));
+        Ok(())
+    }
+
+    fn evaluate(
+        &mut self,
+        loader: &ValidLoader<Components<B>>,
+        epoch: u64,
+    ) -> Result<SplitMetrics, TrainError> {
+        let (learner, epochs, step) = (self.learner.model().valid(), self.epochs(epoch), self.state.step);
+        let (events, strategy) = (&mut self.events, self.strategy);
+        let each = |scores, progress| {
+            let item = TrainingItem::new(scores, progress, epochs.clone(), Some(step as usize), None);
+            events.process_valid(LearnerEvent::ProcessedItem(item));
+        };
+        let evaluation = strategy.plan.evaluate(&learner, loader.as_ref(), &strategy.parts.valid, each)?;
+        self.events.process_valid(LearnerEvent::EndEpoch(self.state.validations as usize));
+        let StrategyParts { config, observers, .. } = &strategy.parts;
+        let norms = || TableNorms::of(&learner.model.embeddings, &config.model, &config.stages);
+        let tables = observers.want_tables().then(norms).unwrap_or_default();
+        observers.evaluation(&EvaluationRecord {
+            split: "valid",
+            moment: Moment::Validation,
+            step,
+            epoch,
+            metrics: &evaluation.metrics,
+            scores: &evaluation.scores,
+            tables: &tables,
+        });
+        Ok(evaluation.metrics)
+    }
+
+    /// Saves the weights as the best ones, durably: the next checkpoint will say that they are there.
+    fn save_weights(&self) -> Result<(), TrainError> {
+        let path = &self.strategy.weights;
+        let dict = self.learner.model().model.state_dict(&self.config().model);
+        dict.write_safetensors(path)?;
+        let folder = path.parent().unwrap_or(path);
+        sync_folder(folder).map_err(|error| TrainError::file(folder, format!("cannot be synced: {error}")))
+    }
+}
+
+/// `AUC ctr 0.7421, cvr 0.7012, ctcvr 0.7633`
+fn brief(metrics: &SplitMetrics) -> String {
+    let area = |auc: Option<f64>| auc.map_or_else(|| "-".to_owned(), |auc| format!("{auc:.4}"));
+    let areas: Vec<String> =
+        metrics.tasks.iter().map(|(task, metrics)| format!("{task} {}", area(metrics.auc))).collect();
+    format!("AUC {}", areas.join(", "))
+}

@@ -332,8 +332,8 @@ fn progress_is_one_line_on_a_terminal() {
     };
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{text}");
-    assert!(text.contains("\repoch 1/2  step "), "{text:?}");
-    assert!(text.contains("rows/s") && text.contains("\x1b[K"), "{text:?}");
+    // How wide the terminal is and which steps are caught depend on the machine.
+    assert!(text.contains("\repoch ") && text.contains(" step ") && text.contains("\x1b[K"), "{text:?}");
     for line in text.lines().filter(|line| line.contains("valid AUC ctr") && line.contains("the best")) {
         let line = line.rsplit('\r').next().unwrap();
         assert_eq!(line.matches("epoch").count(), 1, "what is said stands in a line of its own: {line:?}");

@@ -218,6 +218,7 @@ fn a_full_disk_leaves_the_checkpoint_before() {
     let own = workspace.command(&resume);
     let mut shell = Command::new("sh");
     shell.args(["-c", &format!("trap '' XFSZ; ulimit -f {limit}; exec \"$0\" \"$@\"")]);
+    shell.envs(own.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let output = shell.arg(own.get_program()).args(own.get_args()).current_dir(workspace.path(".")).output();
     let said = Said::from(output.unwrap());
     let error = said.error(1);

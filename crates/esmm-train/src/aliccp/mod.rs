@@ -50,7 +50,7 @@
 //!
 //! # Generate
 //!
-//! The official files cannot be redistributed. [`generate`] writes files of the same format and the same statistics, of
+//! The official files cannot be redistributed. [`generate()`] writes files of the same format and the same statistics, of
 //! any size, with clicks and conversions that can be learned.
 
 mod columns;

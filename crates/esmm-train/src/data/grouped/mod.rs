@@ -24,7 +24,8 @@
 //!    a list of integers and beside it a list of 32-bit floats of the same lengths, `NAME_weights`. A missing feature
 //!    is null in the first case and an empty list in the second; the lists themselves are never null.
 //!
-//! [`SourceSpec::open`](super::SourceSpec::open) with [`groups`](super::SourceSpec::groups) yields flat [`Chunk`]s, the
+//! [`SourceSpec::open`](super::SourceSpec::open) with [`groups`](super::SourceSpec::groups) yields flat
+//! [`Chunk`](super::Chunk)s, the
 //! group's columns repeated for each of its impressions, so that everything else can ignore the layout.
 //! [`GroupedFile`] gives the segments as they are: impressions, groups, and which impression belongs to which group.
 

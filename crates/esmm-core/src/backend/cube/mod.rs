@@ -1,7 +1,8 @@
 //! Kernels for GPUs in CubeCL, one source for wgpu and CUDA.
 //!
 //! * `tensor.rs`: from tensors to what a kernel is launched with; strides, vectors, grids.
-//! * `bags.rs`, `layer.rs`, `layer_backward.rs`, `funnel.rs`, `rows.rs`, `weights.rs`, `infer.rs`: the operations.
+//! * `bags.rs`, `bags_backward.rs`, `layer.rs`, `layer_backward.rs`, `funnel.rs`, `rows.rs`, `weights.rs`, `infer.rs`: the
+//!   operations.
 //! * `moments.rs`, `sums.rs`: what is summed over a batch; `block.rs`, `dropout.rs`: what is done to an element.
 //!
 //! Products are Burn's, with the towers as its batches. A kernel reads ids that were checked when the batch was built, so
@@ -11,6 +12,7 @@
 //! the [reference](super::reference).
 
 mod bags;
+mod bags_backward;
 mod block;
 mod dropout;
 mod funnel;
@@ -68,7 +70,7 @@ where
             return reference::bag_pool_backward::<Self>(grad, plan, num_rows);
         }
         let order = plan.order.clone().unwrap_or_else(|| sort_on_host::<R, Self>(&plan.slots, num_rows));
-        bags::bag_pool_backward(grad, Plan::new(plan), order)
+        bags_backward::bag_pool_backward(grad, Plan::new(plan), order)
     }
 
     fn tower_layer(input: LayerInput<Self>, spec: LayerSpec) -> LayerOutput<Self> {

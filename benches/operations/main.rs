@@ -120,7 +120,8 @@ fn first_layer(workload: &Workload) -> (LayerInput<B>, LayerSpec, FloatTensor<B>
         slope: random([1]),
     };
     let dropout = DropoutKey { seed: 1, step: 2 }.layer(0, workload.dropout);
-    let spec = LayerSpec { batch_norm: true, epsilon: 1e-5, activation: workload.activation, dropout };
+    let activation = workload.activation;
+    let spec = LayerSpec { batch_norm: true, epsilon: 1e-5, activation, dropout, ..LayerSpec::LINEAR };
     (input, spec, random([2, workload.batch, outputs]))
 }
 

@@ -47,6 +47,8 @@ pub(crate) struct HostBags {
 pub(crate) struct HostGroups {
     pub(crate) part: HostPart,
     pub(crate) of_rows: Vec<i32>,
+    /// Where distinct rows were looked for, the rows of the batch sorted by group.
+    pub(crate) rows_by_group: Option<Box<HostSlotOrder>>,
     pub(crate) features: Arc<SharedFeatures>,
 }
 
@@ -103,6 +105,8 @@ pub struct GroupFeatures<B: Backend> {
     pub count: usize,
     /// Group of each row, `[B]`.
     pub of_rows: Tensor<B, 1, Int>,
+    /// The rows by group; as `order` it belongs to what it sorts.
+    pub rows_by_group: Option<SlotOrder<B>>,
     /// Sparse features of a group.
     pub num_sparse: usize,
     /// Where each entry finds its row: in `touched`, or in the arena where the batch looks up directly.
@@ -144,6 +148,8 @@ impl HostBatch {
         self.own.finish(touched);
         if let Some(groups) = &mut self.groups {
             groups.part.finish(touched);
+            let order = || HostSlotOrder::new(&groups.of_rows, groups.part.rows);
+            groups.rows_by_group = touched.map(|_| Box::new(order()));
         }
     }
 
@@ -166,6 +172,7 @@ impl HostBatch {
             groups: self.groups.as_ref().map(|groups| GroupFeatures {
                 count: groups.part.rows,
                 of_rows: ints(&groups.of_rows, device),
+                rows_by_group: groups.rows_by_group.as_ref().map(|order| order.to_device(device)),
                 num_sparse: groups.part.num_sparse,
                 entries: ints(&groups.part.entries, device),
                 order: groups.part.order(device),
@@ -259,6 +266,7 @@ impl<B: Backend> GroupFeatures<B> {
         GroupPlan {
             bags: plan((tables, self.count, self.num_sparse), entries, &self.bags, &self.dense),
             of_rows: self.of_rows.clone().into_primitive(),
+            rows_by_group: self.rows_by_group.clone(),
             features: self.features.clone(),
         }
     }

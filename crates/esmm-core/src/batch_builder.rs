@@ -86,6 +86,7 @@ impl BatchBuilder {
             Some((columns, of_rows)) => Some(Box::new(HostGroups {
                 part: self.part(&columns, &mut touched)?,
                 of_rows: of_rows.iter().map(|&group| group as i32).collect(),
+                rows_by_group: None,
                 features: self.users.clone(),
             })),
         };

@@ -13,6 +13,7 @@ use crate::batch::FeatureBatch;
 use crate::embedding::{EmbeddingArena, EmbeddingArenaConfig, TouchedRows};
 use crate::error::EsmmError;
 use crate::funnel::FunnelLogits;
+use crate::precision::Precision;
 use crate::schema::FeatureSchema;
 use crate::tower::{Towers, TowersConfig};
 
@@ -135,6 +136,16 @@ impl EsmmConfig {
 }
 
 impl<B: EsmmBackend> Esmm<B> {
+    /// The same model, the products of its hidden layers in a training computed in other numbers: faster where the
+    /// device has units for them. Weights, statistics, gradients and loss stay f32, and so does [`forward`](Self::forward).
+    ///
+    /// # Errors
+    /// Numbers that the device of the model does not have; the message names those that it has.
+    pub fn with_precision(self, precision: Precision) -> Result<Self, EsmmError> {
+        let Self { embeddings, towers } = self;
+        Ok(Self { embeddings, towers: towers.with_precision(precision)? })
+    }
+
     /// Logits for inference: running statistics, no dropout, no graph needed.
     pub fn forward(&self, batch: &FeatureBatch<B>) -> FunnelLogits<B> {
         let table = self.embeddings.table.value().into_primitive().tensor();

@@ -5,9 +5,10 @@ use burn::tensor::{Tensor, backend::Backend};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::backend::random::{Dropout, DropoutKey};
+use crate::backend::random::DropoutKey;
 use crate::backend::{EsmmBackend, InferenceLayer, InputPlan, LayerSpec};
 use crate::error::EsmmError;
+use crate::precision::Precision;
 use crate::stacked::{StackedBatchNorm, StackedLinear, TowerInput, float, unused};
 
 /// Added to a variance before its root, as in PyTorch.
@@ -56,6 +57,8 @@ pub struct Towers<B: Backend> {
     pub output: StackedLinear<B>,
     #[module(skip)]
     config: TowersConfig,
+    #[module(skip)]
+    precision: Precision,
 }
 
 /// One hidden layer of all towers: product, batch norm, activation, dropout.
@@ -109,7 +112,7 @@ impl TowersConfig {
             width = hidden;
         }
         let output = StackedLinear::init(towers, width, 1, rng, device);
-        Towers { layers, output, config: self.clone() }
+        Towers { layers, output, config: self.clone(), precision: Precision::F32 }
     }
 }
 
@@ -144,12 +147,37 @@ impl<B: EsmmBackend> Towers<B> {
     fn run(&self, mut input: TowerInput<B>, key: DropoutKey) -> Tensor<B, 2> {
         for (index, layer) in self.layers.iter().enumerate() {
             let dropout = key.layer(index, self.config.dropout[index]);
-            input = TowerInput::Tensor(layer.forward_train(input, self.config.activation, dropout));
+            let spec = LayerSpec {
+                batch_norm: self.config.batch_norm,
+                epsilon: BATCH_NORM_EPSILON,
+                activation: self.config.activation,
+                dropout,
+                precision: self.precision,
+            };
+            input = TowerInput::Tensor(layer.forward_train(input, spec));
         }
         let device = self.output.device();
         let (gamma, beta, slope) = (unused(&device), unused(&device), unused(&device));
         let logits = self.output.layer(input, gamma, beta, slope, LayerSpec::LINEAR).output;
         float::<B, 3>(logits).squeeze_dim::<2>(2).transpose()
+    }
+
+    /// The same towers, their hidden products in a training computed in other numbers.
+    ///
+    /// # Errors
+    /// Numbers that the device of the weights does not have; the message names those that it has.
+    pub fn with_precision(mut self, precision: Precision) -> Result<Self, EsmmError> {
+        let has = B::precisions(&self.output.device());
+        if !has.contains(&precision) {
+            return Err(precision.missing(&has));
+        }
+        self.precision = precision;
+        Ok(self)
+    }
+
+    /// Numbers of the hidden products in a training.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// The layers for [`EsmmBackend::infer_logits`]: running statistics folded to a factor and a shift, no dropout.
@@ -169,19 +197,12 @@ impl<B: EsmmBackend> Towers<B> {
 }
 
 impl<B: EsmmBackend> TowerLayer<B> {
-    fn forward_train(
-        &self,
-        input: TowerInput<B>,
-        activation: Activation,
-        dropout: Option<Dropout>,
-    ) -> Tensor<B, 3> {
+    fn forward_train(&self, input: TowerInput<B>, spec: LayerSpec) -> Tensor<B, 3> {
         let (rows, device) = (input.rows(), self.linear.device());
         let (gamma, beta) = match &self.norm {
             Some(norm) => (norm.gamma.val(), norm.beta.val()),
             None => (unused(&device), unused(&device)),
         };
-        let batch_norm = self.norm.is_some();
-        let spec = LayerSpec { batch_norm, epsilon: BATCH_NORM_EPSILON, activation, dropout };
         let layer = self.linear.layer(input, gamma, beta, self.slope(&device), spec);
         if let Some(norm) = &self.norm {
             norm.observe(float(layer.saved.mean), float(layer.saved.variance), rows);

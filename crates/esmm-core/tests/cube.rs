@@ -14,7 +14,7 @@ mod common;
 use burn::backend::Autodiff;
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, Tensor, bf16, f16};
 use burn_ndarray::NdArray;
 use common::{assert_near, float, ints, primitive, tensor, uniform, values};
 use esmm_core::backend::{
@@ -23,7 +23,7 @@ use esmm_core::backend::{
 };
 use esmm_core::{
     Activation, BatchBuilder, BatchInput, DropoutKey, EsmmBackend, EsmmConfig, Feature, FeatureSchema,
-    HostBatch, Pooling, RowGroups, Side, SlotOrder, SparseInput, TowersConfig,
+    HostBatch, Pooling, Precision, RowGroups, Side, SlotOrder, SparseInput, TowersConfig,
 };
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
@@ -44,6 +44,7 @@ on_gpu_backends!(
     bags,
     popular_rows,
     layers,
+    precisions,
     inference,
     losses,
     row_updates,
@@ -261,11 +262,68 @@ fn layers<B: EsmmBackend>() {
         let dropout =
             DropoutKey { seed: rng.random(), step: rng.random() }.layer(2, [0.0, 0.3, 0.9][index % 3]);
         let (batch_norm, activation) = (index % 8 >= 4, curves[index % 4]);
-        layer.check::<B>(LayerSpec { batch_norm, epsilon: 1e-5, activation, dropout });
+        layer.check::<B>(LayerSpec { batch_norm, epsilon: 1e-5, activation, dropout, ..LayerSpec::LINEAR });
     }
     for (own_input, outputs) in [(true, 1), (false, 12)] {
         let layer = HostLayer { own_input, towers: 2, rows: 37, inputs: 20, outputs, seed: 99 };
         layer.check::<B>(LayerSpec::LINEAR);
+    }
+}
+
+/// Products in every precision of the device, against products of factors that were rounded on the host. Gradients are
+/// tiny, as those of rare events are: they must not vanish in f16.
+fn precisions<B: EsmmBackend>() {
+    let device = Default::default();
+    let found = B::precisions(&device);
+    assert_eq!(found[0], Precision::F32);
+    eprintln!("products in {found:?}");
+    for (precision, own_input) in found.into_iter().flat_map(|found| [(found, false), (found, true)]) {
+        let layer = HostLayer { own_input, towers: 2, rows: 150, inputs: 41, outputs: 24, seed: 50 };
+        let spec = LayerSpec { precision, ..LayerSpec::LINEAR };
+        let saved = B::tower_layer(layer.input::<B>(), spec);
+        let rounded = |seed: u64, shape: [usize; 3], factor: f64| {
+            let values = uniform(seed, shape.iter().product());
+            let values: Vec<f64> =
+                values.iter().map(|value| round((value * factor) as f32, precision).into()).collect();
+            primitive(tensor::<NdArray, 3>(&values, shape))
+        };
+        let mut input = layer.input::<NdArray>();
+        input.input = rounded(layer.seed, float::<NdArray, 3>(input.input).dims(), 1.0);
+        input.weight = rounded(layer.seed + 1, float::<NdArray, 3>(input.weight).dims(), 1.0);
+        let expected = reference::tower_layer::<NdArray>(input.clone(), LayerSpec::LINEAR);
+        let what = |name: &str| format!("{name}, {precision}, own input {own_input}");
+        let close = |name: &str, found: &[f64], expected: &[f64]| {
+            let scale = expected.iter().fold(0.0, |scale: f64, value| scale.max(value.abs()));
+            // Units of tf32 may cut where the host rounds.
+            let tolerance = if precision == Precision::Tf32 { 2e-3 } else { TOLERANCE };
+            assert_near(&what(name), found, expected, tolerance * scale, 0.0);
+        };
+        close("output", &flat::<B, 3>(&saved.output), &flat::<NdArray, 3>(&expected.output));
+        let (tiny, shape) = (1e-9, [layer.towers, layer.rows, layer.outputs]);
+        let grad = uniform(layer.seed + 6, shape.iter().product());
+        let grad: Vec<f64> = grad.iter().map(|value| value * tiny).collect();
+        let grad = primitive(tensor::<B, 3>(&grad, shape));
+        let found = B::tower_layer_backward(layer.input::<B>(), saved.saved, grad, spec);
+        // A power of two in front changes no digit of a rounded number.
+        let host_factor = if precision == Precision::F16 { tiny * 2f64.powi(40) } else { tiny };
+        let grad = rounded(layer.seed + 6, shape, host_factor);
+        let expected =
+            reference::tower_layer_backward::<NdArray>(input, expected.saved, grad, LayerSpec::LINEAR);
+        let undone = |values: Vec<f64>| -> Vec<f64> {
+            values.iter().map(|value| value * (tiny / host_factor)).collect()
+        };
+        close("input grad", &flat::<B, 3>(&found.input), &undone(flat::<NdArray, 3>(&expected.input)));
+        close("weight grad", &flat::<B, 3>(&found.weight), &undone(flat::<NdArray, 3>(&expected.weight)));
+    }
+}
+
+/// A number with as many bits as a precision keeps.
+fn round(value: f32, precision: Precision) -> f32 {
+    match precision {
+        Precision::F32 => value,
+        Precision::Tf32 => f32::from_bits((value.to_bits() + 0x1000) & !0x1fff),
+        Precision::Bf16 => bf16::from_f32(value).to_f32(),
+        Precision::F16 => f16::from_f32(value).to_f32(),
     }
 }
 

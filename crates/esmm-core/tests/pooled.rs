@@ -7,24 +7,55 @@ mod common;
 
 use std::sync::Arc;
 
+use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
 use common::differences::{Leaf, backward, differences};
 use common::random::{flat, near, near_above, on_cpu_backends, random, spec};
 use common::{Auto, assert_near, float, ints, primitive, uniform};
-use esmm_core::EsmmBackend;
 use esmm_core::backend::{
-    BagPlan, GroupPlan, InferenceLayer, InputPlan, LayerSpec, PooledGrads, PooledInput, PooledSaved,
-    SharedFeatures, reference,
+    BagPlan, GroupPlan, InferenceLayer, InputPlan, LayerSaved, LayerSpec, PooledGrads, PooledInput,
+    PooledSaved, SharedFeatures, reference,
 };
+use esmm_core::{Activation, EsmmBackend};
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 on_cpu_backends!(layers, inference, thread_counts);
 
+/// The same on GPUs, against the reference bodies on burn-ndarray: fewer and smaller, for the software ones.
+#[cfg(feature = "wgpu")]
+mod wgpu {
+    #[test]
+    fn layers() {
+        super::compare_layers::<burn_wgpu::Wgpu, burn_ndarray::NdArray>(&super::FEW_ROWS, 16);
+    }
+
+    #[test]
+    fn inference() {
+        super::compare_inference::<burn_wgpu::Wgpu, burn_ndarray::NdArray>(&super::FEW_ROWS, 8);
+    }
+}
+
+#[cfg(feature = "cuda")]
+mod cuda {
+    #[test]
+    fn layers() {
+        super::compare_layers::<burn_cuda::Cuda, burn_ndarray::NdArray>(&super::FEW_ROWS, 16);
+    }
+
+    #[test]
+    fn inference() {
+        super::compare_inference::<burn_cuda::Cuda, burn_ndarray::NdArray>(&super::FEW_ROWS, 8);
+    }
+}
+
 /// Rows of a batch: one, few, around the size of a task (512).
 const ROWS: [usize; 6] = [1, 3, 40, 511, 513, 1100];
+/// One, few, around the size of a chunk (128).
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+const FEW_ROWS: [usize; 4] = [1, 3, 40, 129];
 
 /// Copies of the table, rows of a copy, width of a row.
 type Table = [usize; 3];
@@ -84,6 +115,7 @@ fn plan<B: Backend>(rng: &mut ChaCha8Rng, table: Table, rows: usize) -> (InputPl
     let groups = GroupPlan {
         bags: bags(rng, table, [groups, shared, shared_dense], with_bags[1]),
         of_rows: ints::<B>(&of_rows),
+        rows_by_group: None,
         features: Arc::new(SharedFeatures { sparse, dense }),
     };
     (InputPlan { own: bags(rng, table, own_sizes, with_bags[0]), groups: Some(groups) }, width)
@@ -113,20 +145,31 @@ fn parts<B: Backend>(grads: &PooledGrads<B>) -> [Vec<f64>; 6] {
 }
 
 fn layers<B: EsmmBackend>() {
+    compare_layers::<B, B>(&ROWS, 60);
+}
+
+/// The kernels of B against the reference bodies on E.
+fn compare_layers<B: EsmmBackend, E: EsmmBackend>(rows: &[usize], count: usize) {
     let mut rng = ChaCha8Rng::seed_from_u64(11);
-    for rows in ROWS.into_iter().cycle().take(60) {
-        let (input, spec, grad) = layer::<B>(&mut rng, rows);
+    for &rows in rows.iter().cycle().take(count) {
+        let (input, _, grad) = layer::<B>(&mut rng.clone(), rows);
+        let (same, spec, same_grad) = layer::<E>(&mut rng, rows);
         let groups = input.plan.groups.as_ref().map(|groups| (groups.bags.rows, groups.features.clone()));
         let what = |name: &str| format!("{name}, {rows} rows, groups {groups:?}, {spec:?}");
         let found = B::pooled_layer(input.clone(), spec);
-        let expected = reference::pooled_layer::<B>(input.clone(), spec);
-        near(&what("output"), &flat::<B>(&found.output), &flat::<B>(&expected.output));
-        let hidden = [&found.saved.layer.hidden, &expected.saved.layer.hidden].map(flat::<B>);
-        near(&what("hidden"), &hidden[0], &hidden[1]);
+        let expected = reference::pooled_layer::<E>(same.clone(), spec);
+        near(&what("output"), &flat::<B>(&found.output), &flat::<E>(&expected.output));
+        let LayerSaved { hidden, mean, variance } = expected.saved.layer.clone();
+        near(&what("hidden"), &flat::<B>(&found.saved.layer.hidden), &flat::<E>(&hidden));
         // Both ways back from the same point: near a kink of the activation rounding decides the slope.
-        let saved = PooledSaved { pooled: found.saved.pooled, layer: expected.saved.layer.clone() };
-        let found = B::pooled_layer_backward(input.clone(), saved, grad.clone(), spec);
-        let expected = reference::pooled_layer_backward::<B>(input, expected.saved, grad, spec);
+        let layer = LayerSaved {
+            hidden: moved::<E, B, 3>(hidden),
+            mean: moved::<E, B, 2>(mean),
+            variance: moved::<E, B, 2>(variance),
+        };
+        let saved = PooledSaved { pooled: found.saved.pooled, layer };
+        let found = B::pooled_layer_backward(input, saved, grad, spec);
+        let expected = reference::pooled_layer_backward::<E>(same, expected.saved, same_grad, spec);
         let names = ["table", "weight", "bias", "gamma", "beta", "slope"];
         for ((name, found), expected) in names.into_iter().zip(parts(&found)).zip(parts(&expected)) {
             if name == "bias" && spec.batch_norm {
@@ -140,24 +183,36 @@ fn layers<B: EsmmBackend>() {
 }
 
 fn inference<B: EsmmBackend>() {
+    compare_inference::<B, B>(&ROWS, 24);
+}
+
+fn compare_inference<B: EsmmBackend, E: EsmmBackend>(rows: &[usize], count: usize) {
     let mut rng = ChaCha8Rng::seed_from_u64(12);
-    for rows in ROWS.into_iter().cycle().take(24) {
-        let (input, ..) = layer::<B>(&mut rng, rows);
-        let [towers, _, outputs] = float::<B, 3>(input.weight.clone()).dims();
-        let layer = |weight, scale, shift, slope| InferenceLayer {
-            weight,
-            scale,
-            shift,
-            activation: esmm_core::Activation::Prelu,
-            slope,
-        };
-        let first = layer(input.weight, Some(input.gamma), input.beta, input.slope.clone());
-        let last = random::<B, 3>(rng.random(), [towers, outputs, 1]);
-        let layers = vec![first, layer(last, None, random::<B, 2>(7, [towers, 1]), input.slope)];
-        let found = B::infer_pooled_logits(input.table.clone(), input.plan.clone(), layers.clone());
-        let expected = reference::infer_pooled_logits::<B>(input.table, input.plan, layers);
-        near(&format!("{rows} rows, {towers} towers"), &flat::<B>(&found), &flat::<B>(&expected));
+    for &rows in rows.iter().cycle().take(count) {
+        let (input, layers) = scorer::<B>(&mut rng.clone(), rows);
+        let found = B::infer_pooled_logits(input.table, input.plan, layers);
+        let (input, layers) = scorer::<E>(&mut rng, rows);
+        let expected = reference::infer_pooled_logits::<E>(input.table, input.plan, layers);
+        near(&format!("{rows} rows"), &flat::<B>(&found), &flat::<E>(&expected));
     }
+}
+
+/// Towers of one hidden layer.
+fn scorer<B: Backend>(rng: &mut ChaCha8Rng, rows: usize) -> (PooledInput<B>, Vec<InferenceLayer<B>>) {
+    let (input, ..) = layer::<B>(rng, rows);
+    let [towers, _, outputs] = float::<B, 3>(input.weight.clone()).dims();
+    let layer = |weight: &FloatTensor<B>, scale: Option<&FloatTensor<B>>, shift: FloatTensor<B>| {
+        let (weight, slope) = (weight.clone(), input.slope.clone());
+        InferenceLayer { weight, scale: scale.cloned(), shift, activation: Activation::Prelu, slope }
+    };
+    let last = random::<B, 3>(rng.random(), [towers, outputs, 1]);
+    let last = layer(&last, None, random::<B, 2>(7, [towers, 1]));
+    let first = layer(&input.weight, Some(&input.gamma), input.beta.clone());
+    (input, vec![first, last])
+}
+
+fn moved<E: Backend, B: Backend, const D: usize>(from: FloatTensor<E>) -> FloatTensor<B> {
+    primitive(Tensor::<B, D>::from_data(float::<E, D>(from).into_data(), &Default::default()))
 }
 
 fn thread_counts<B: EsmmBackend>() {
@@ -212,6 +267,7 @@ fn gradients_are_those_of_finite_differences() {
     let groups = GroupPlan {
         bags: plan(2, &SHARED),
         of_rows: ints::<Auto>(&GROUP),
+        rows_by_group: None,
         features: Arc::new(SharedFeatures { sparse: vec![false, true, false], dense: vec![] }),
     };
     let zeros = |shape| primitive(common::tensor::<Auto, 2>(&[0.0; 4][..shape], [2, shape / 2]));

@@ -74,7 +74,7 @@ fn tower_layer() {
     for sizes in [[1, 3, 7, 5, 11], [3, 3, 7, 4, 5], [2, 2, 1, 3, 5], [1, 4, 3, 2, 1], [1, 1, 32, 6, 3]] {
         for activation in [Activation::None, Activation::Relu, leaky, Activation::Prelu] {
             for (batch_norm, dropout) in [(true, None), (true, dropout), (false, None), (false, dropout)] {
-                let spec = LayerSpec { batch_norm, epsilon: 1e-2, activation, dropout };
+                let spec = LayerSpec { batch_norm, epsilon: 1e-2, activation, dropout, ..LayerSpec::LINEAR };
                 for swapped in [false, true] {
                     tower_layer_of(spec, sizes, swapped);
                 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn::tensor::backend::AutodiffBackend;
 use burn::train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
-use esmm_core::{EsmmBackend, EsmmConfig};
+use esmm_core::{EsmmBackend, EsmmConfig, Precision};
 
 use crate::checkpoint::{Checkpoints, TrainingState};
 use crate::data::loader::{BatchLoader, BatchLoaderConfig, Purpose};
@@ -43,6 +43,8 @@ pub struct TrainerConfig {
     pub batch_size: usize,
     /// Seed of the order of rows.
     pub seed: u64,
+    /// Numbers of the products of hidden layers while it learns; it is always measured in f32.
+    pub precision: Precision,
     /// The validation metric that selects the best weights, such as `ctcvr.auc`.
     pub select: String,
     /// Stop after so many validations without a better one.
@@ -118,7 +120,8 @@ impl Default for TrainingControl {
 /// Trains and leaves the best weights in the run directory.
 ///
 /// # Errors
-/// A disk that refuses, a checkpoint that cannot be read, a metric that does not exist, a loss that is no number.
+/// A disk that refuses, a checkpoint that cannot be read, a metric that does not exist, a precision that the device lacks, a
+/// loss that is no number.
 pub fn train<B>(
     config: &TrainerConfig,
     data: &TrainingData,
@@ -138,7 +141,8 @@ where
         config.loader(EVALUATION_BATCH, Purpose::Scoring).init(valid_rows, device);
 
     let optimizer = SharedOptimizer::new(&config.towers);
-    let mut learner = config.learner.clone().init(config.model.init::<B>(device)?);
+    let model = config.model.init::<B>(device)?.with_precision(config.precision)?;
+    let mut learner = config.learner.clone().init(model);
     let checkpoints = Checkpoints::new(run.checkpoint());
     let mut state = TrainingState { train_rows: data.train.rows() as u64, ..TrainingState::default() };
     if control.resume

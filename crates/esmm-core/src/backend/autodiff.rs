@@ -12,10 +12,15 @@ use super::{
     BagPlan, EsmmBackend, GroupPlan, InferenceLayer, InputPlan, LayerInput, LayerOutput, LayerSaved,
     LayerSpec, PooledInput, PooledOutput, PooledSaved, RowState, RowUpdate, WeightState, WeightUpdate,
 };
+use crate::precision::Precision;
 use crate::slot_order::SlotOrder;
 
 impl<B: EsmmBackend, C: CheckpointStrategy> EsmmBackend for Autodiff<B, C> {
     const QUEUES_WORK: bool = B::QUEUES_WORK;
+
+    fn precisions(device: &Self::Device) -> Vec<Precision> {
+        B::precisions(device)
+    }
 
     /// Not part of a graph.
     fn gather_rows(table: FloatTensor<Self>, rows: IntTensor<Self>) -> FloatTensor<Self> {
@@ -179,6 +184,7 @@ fn inner_input_plan<B: EsmmBackend, C: CheckpointStrategy>(plan: InputPlan<Autod
     let groups = plan.groups.map(|groups| GroupPlan {
         bags: inner_plan(groups.bags),
         of_rows: groups.of_rows,
+        rows_by_group: groups.rows_by_group.map(inner_order),
         features: groups.features,
     });
     InputPlan { own: inner_plan(plan.own), groups }

@@ -21,6 +21,8 @@ mod weights;
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
 
+use crate::precision::Precision;
+
 pub use operands::{
     BagPlan, InferenceLayer, LayerGrads, LayerInput, LayerOutput, LayerSaved, LayerSpec, NormInput, RowRule,
     RowState, RowUpdate,
@@ -36,6 +38,12 @@ pub use weights::{WeightRule, WeightState, WeightUpdate};
 pub trait EsmmBackend: Backend {
     /// Whether work is only queued, so that reading a value waits for all of it: a training then reads seldom.
     const QUEUES_WORK: bool = false;
+
+    /// In which numbers this device can compute the products of a [`LayerSpec`]; f32 is always among them.
+    fn precisions(device: &Self::Device) -> Vec<Precision> {
+        let _ = device;
+        vec![Precision::F32]
+    }
 
     /// Copies rows of a table. Not differentiable.
     ///

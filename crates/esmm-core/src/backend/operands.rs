@@ -4,6 +4,7 @@ use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
 
 use super::random;
+use crate::precision::Precision;
 use crate::slot_order::SlotOrder;
 use crate::tower::Activation;
 
@@ -37,12 +38,19 @@ pub struct LayerSpec {
     pub activation: Activation,
     /// Applied last.
     pub dropout: Option<random::Dropout>,
+    /// Numbers of the products, of those that [`EsmmBackend::precisions`](super::EsmmBackend::precisions) names.
+    pub precision: Precision,
 }
 
 impl LayerSpec {
     /// The product and nothing behind it.
-    pub const LINEAR: Self =
-        Self { batch_norm: false, epsilon: 0.0, activation: Activation::None, dropout: None };
+    pub const LINEAR: Self = Self {
+        batch_norm: false,
+        epsilon: 0.0,
+        activation: Activation::None,
+        dropout: None,
+        precision: Precision::F32,
+    };
 
     /// Whether nothing follows the product.
     pub fn is_linear(&self) -> bool {

@@ -8,6 +8,7 @@ use burn::tensor::ops::{FloatTensor, IntTensor};
 
 use super::{BagPlan, LayerInput, LayerSaved};
 use crate::schema::{FeatureSchema, Side};
+use crate::slot_order::SlotOrder;
 
 /// The bags of a batch: those of each row, and those that groups of rows share.
 #[derive(Debug, Clone)]
@@ -25,6 +26,8 @@ pub struct GroupPlan<B: Backend> {
     pub bags: BagPlan<B>,
     /// Group of each row, `[B]`.
     pub of_rows: IntTensor<B>,
+    /// The rows by group, where the batch brought them: read by the backward of devices.
+    pub rows_by_group: Option<SlotOrder<B>>,
     /// Which features of the model these are.
     pub features: Arc<SharedFeatures>,
 }

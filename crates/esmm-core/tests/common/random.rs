@@ -66,5 +66,6 @@ pub(crate) fn spec(rng: &mut ChaCha8Rng) -> LayerSpec {
         epsilon: 1e-5,
         activation: activations[rng.random_range(0..4)],
         dropout,
+        ..LayerSpec::LINEAR
     }
 }

@@ -19,8 +19,7 @@ fn line(name: &str, text: &str) {
 }
 
 fn described(info: &DeviceInfo) -> String {
-    match info.largest_tensor {
-        Some(bytes) => format!("{}; tables of up to {} MiB", info.description, bytes >> 20),
-        None => info.description.clone(),
-    }
+    let tables = info.largest_tensor.map(|bytes| format!("; tables of up to {} MiB", bytes >> 20));
+    let precisions: Vec<_> = info.precisions.iter().map(|precision| precision.name()).collect();
+    format!("{}; {}{}", info.description, precisions.join(", "), tables.unwrap_or_default())
 }

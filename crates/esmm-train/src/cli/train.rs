@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Context;
 use burn::tensor::backend::AutodiffBackend;
 use burn::train::Interrupter;
-use esmm_core::{EsmmBackend, ModelSummary};
+use esmm_core::{EsmmBackend, ModelSummary, Precision};
 use esmm_train::checkpoint::Checkpoints;
 use esmm_train::config::{RunFile, TrainConfig};
 use esmm_train::data::synthetic::{SyntheticConfig, write_parquet};
@@ -63,6 +63,9 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
     let device = args.device.name()?;
     device.check()?;
     let given = args.configuration(Path::new("data.parquet"))?;
+    if let Some(config) = &given {
+        device.check_precision(config.train.precision)?;
+    }
     let interrupter = Interrupter::new();
     listen_for_ctrl_c(&interrupter)?;
     let run = RunDir::create(&args.folder()?, args.existing())?;
@@ -72,6 +75,9 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
         false => args.fresh(&run, given)?,
     };
     config.train.tensorboard = args.tensorboard || config.train.tensorboard && !args.no_tensorboard;
+    if args.resume {
+        device.check_precision(config.train.precision)?;
+    }
     log::info!("run directory: {}", shown(run.path()));
     let experiment = Experiment::load(config)?;
     for (split, report) in experiment.report.splits() {
@@ -86,7 +92,10 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
         true => experiment.check_saved(&run)?,
         false => experiment.save(&run)?,
     }
-    log::info!("training on {device}");
+    match experiment.config.train.precision {
+        Precision::F32 => log::info!("training on {device}"),
+        precision => log::info!("training on {device}, products of hidden layers in {precision}"),
+    }
     let progress = args.progress();
     logging::quiet(progress == ProgressStyle::Dashboard);
     let observers = args.observers(&run, &experiment, &device.to_string());

@@ -1,6 +1,6 @@
 //! From a run file to a configuration without gaps: every default filled in, every contradiction refused.
 
-use esmm_core::{EsmmConfig, FeatureSchema, TowersConfig};
+use esmm_core::{EsmmConfig, FeatureSchema, Precision, TowersConfig};
 use serde::{Deserialize, Serialize};
 
 use super::resolve_data::{feature, reading, split, truth};
@@ -81,6 +81,9 @@ pub struct TrainingConfig {
     pub batch_size: usize,
     /// Seed of first values, order and dropout.
     pub seed: u64,
+    /// Numbers of the products of hidden layers.
+    #[serde(default)]
+    pub precision: Precision,
     /// Largest norm of all gradients together.
     pub clip_norm: Option<f64>,
     /// One weight a stage.
@@ -191,6 +194,7 @@ impl TrainConfig {
             epochs: train.epochs,
             batch_size: train.batch_size,
             seed: train.seed,
+            precision: train.precision,
             select: train.select.clone(),
             patience: train.patience,
             validate_every: train.validate_every,

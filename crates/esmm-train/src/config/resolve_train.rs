@@ -69,6 +69,7 @@ pub(super) fn training(section: &TrainSection, stages: usize) -> Result<Training
         epochs: section.epochs,
         batch_size: section.batch_size,
         seed: section.seed,
+        precision: section.precision,
         clip_norm: section.clip_norm,
         task_weights,
         select: section.select.clone(),

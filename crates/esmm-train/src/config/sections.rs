@@ -1,5 +1,6 @@
 //! The sections `[model]` and `[train]` of a run file, with their defaults.
 
+use esmm_core::Precision;
 use serde::Deserialize;
 
 use crate::optimizer::Decay;
@@ -76,6 +77,8 @@ pub struct TrainSection {
     pub batch_size: usize,
     /// Seed of first values, order and dropout.
     pub seed: u64,
+    /// Numbers of the products of hidden layers.
+    pub precision: Precision,
     /// Largest norm of all gradients together.
     pub clip_norm: Option<f64>,
     /// One weight a stage, 1 each unless given.
@@ -106,6 +109,7 @@ impl Default for TrainSection {
             epochs: 3,
             batch_size: 1024,
             seed: 1,
+            precision: Precision::F32,
             clip_norm: None,
             task_weights: None,
             select: "ctcvr.auc".into(),

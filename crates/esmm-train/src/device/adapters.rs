@@ -3,7 +3,8 @@
 use burn_cubecl::cubecl::future::block_on;
 use burn_wgpu::WgpuDevice;
 use burn_wgpu::graphics::{AutoGraphicsApi, GraphicsApi};
-use wgpu::{AdapterInfo, DeviceType, Instance, InstanceDescriptor};
+use esmm_core::Precision;
+use wgpu::{AdapterInfo, DeviceType, Features, Instance, InstanceDescriptor};
 
 use super::{DeviceInfo, DeviceName};
 
@@ -27,19 +28,28 @@ pub(super) fn adapters() -> Vec<Adapter> {
     };
     let instance = Instance::new(descriptor);
     let found = block_on(instance.enumerate_adapters(AutoGraphicsApi::backend().into()));
-    let found: Vec<_> = found.iter().map(|adapter| (adapter.get_info(), adapter.limits())).collect();
+    let found: Vec<_> = found
+        .iter()
+        .map(|adapter| (adapter.get_info(), adapter.limits(), precisions(adapter.features())))
+        .collect();
     let mut adapters = Vec::new();
     for kind in KINDS {
-        let of_kind = found.iter().filter(|(info, _)| info.device_type == kind).enumerate();
-        for (place, (info, limits)) in of_kind {
+        let of_kind = found.iter().filter(|(info, ..)| info.device_type == kind).enumerate();
+        for (place, (info, limits, precisions)) in of_kind {
             let Some(device) = burn_device(kind, place) else { continue };
             let largest_tensor = Some(limits.max_storage_buffer_binding_size.min(limits.max_buffer_size));
             let (name, description) = (DeviceName::Wgpu(Some(adapters.len())), describe(info));
-            let info = DeviceInfo { name, description, largest_tensor };
+            let info = DeviceInfo { name, description, largest_tensor, precisions: precisions.clone() };
             adapters.push(Adapter { device, info, is_software: kind == DeviceType::Cpu });
         }
     }
     adapters
+}
+
+/// What [`EsmmBackend::precisions`](esmm_core::EsmmBackend::precisions) will say of a device on this adapter.
+fn precisions(features: Features) -> Vec<Precision> {
+    let f16 = features.contains(Features::SHADER_F16).then_some(Precision::F16);
+    [Precision::F32].into_iter().chain(f16).collect()
 }
 
 /// Burn counts each kind for itself, and knows one software adapter.

@@ -1,6 +1,6 @@
 //! What this program and this machine offer, and whether it is enough.
 
-use esmm_core::EsmmConfig;
+use esmm_core::{EsmmConfig, Precision};
 
 use super::{DeviceName, how};
 use crate::error::TrainError;
@@ -14,6 +14,8 @@ pub struct DeviceInfo {
     pub description: String,
     /// Bytes of the largest tensor; `None` where only memory ends it.
     pub largest_tensor: Option<u64>,
+    /// What `train.precision` may be here.
+    pub precisions: Vec<Precision>,
 }
 
 /// The devices of one backend, or why there are none.
@@ -78,6 +80,24 @@ impl DeviceName {
         }
     }
 
+    /// Checks that a training can have its products in these numbers here.
+    ///
+    /// # Errors
+    /// No such device, or numbers that it lacks, with those that it has.
+    pub fn check_precision(self, precision: Precision) -> Result<(), TrainError> {
+        let info = self.check()?;
+        if info.precisions.contains(&precision) {
+            return Ok(());
+        }
+        let has: Vec<_> = info.precisions.iter().map(|precision| precision.name()).collect();
+        Err(TrainError::Config(format!(
+            "train.precision = {precision}: `{}`, {}, has {}",
+            info.name,
+            info.description,
+            has.join(", ")
+        )))
+    }
+
     /// The devices of the same backend, in the order of their numbers; one at least.
     fn siblings(self) -> Result<Vec<DeviceInfo>, TrainError> {
         match self {
@@ -106,7 +126,7 @@ fn mebibytes(bytes: u64) -> String {
 #[cfg(any(feature = "ndarray", feature = "flex"))]
 fn processor(name: DeviceName) -> DeviceInfo {
     let description = format!("this processor, {} threads", rayon::current_num_threads());
-    DeviceInfo { name, description, largest_tensor: None }
+    DeviceInfo { name, description, largest_tensor: None, precisions: vec![Precision::F32] }
 }
 
 #[cfg(feature = "wgpu")]

@@ -2,6 +2,7 @@
 
 use burn_cubecl::cubecl::Runtime;
 use burn_cubecl::cubecl::cuda::{CudaDevice, CudaRuntime};
+use esmm_core::EsmmBackend;
 
 use super::{DeviceInfo, DeviceName, failure};
 use crate::error::TrainError;
@@ -21,10 +22,13 @@ pub(super) fn count() -> Result<usize, TrainError> {
 pub(super) fn info(index: usize) -> Result<DeviceInfo, TrainError> {
     let name = DeviceName::Cuda(index);
     failure::caught(&format!("device `{name}` cannot be used"), || {
-        let client = CudaRuntime::client(&CudaDevice::new(index));
+        let device = CudaDevice::new(index);
+        let client = CudaRuntime::client(&device);
         let properties = client.properties();
         let processors = properties.hardware.num_streaming_multiprocessors.unwrap_or_default();
         let description = format!("NVIDIA GPU with {processors} multiprocessors (CUDA)");
-        Ok(DeviceInfo { name, description, largest_tensor: Some(properties.memory.max_page_size) })
+        let largest_tensor = Some(properties.memory.max_page_size);
+        let precisions = <burn_cuda::Cuda>::precisions(&device);
+        Ok(DeviceInfo { name, description, largest_tensor, precisions })
     })
 }

@@ -7,6 +7,7 @@ use burn_cubecl::tensor::CubeTensor;
 
 use super::bags::{Plan, bag_pool};
 use super::block::{Curve, activate, leak, slope_of};
+use super::product::product;
 use super::tensor::{Rows, address, array, grid, plain};
 use crate::backend::InferenceLayer;
 
@@ -20,27 +21,39 @@ where
     R: CubeRuntime,
     B: Backend<FloatTensorPrimitive = CubeTensor<R>>,
 {
-    apply_layers::<R, B>(bag_pool(table, plan), layers)
+    apply_layers::<R, B, _>(bag_pool(table, plan), layers, product)
 }
 
-/// All layers on the pooled input, `[1 or K, B, I]` to `[B, K]`.
-pub(super) fn apply_layers<R, B>(input: CubeTensor<R>, layers: Vec<InferenceLayer<B>>) -> CubeTensor<R>
+/// All layers on what the first one reads, to `[B, K]`; `first_product` takes that and the weight to `[K, B, O]`.
+///
+/// # Panics
+/// Without a layer.
+pub(super) fn apply_layers<R, B, I>(
+    input: I,
+    layers: Vec<InferenceLayer<B>>,
+    first_product: impl FnOnce(I, CubeTensor<R>) -> CubeTensor<R>,
+) -> CubeTensor<R>
 where
     R: CubeRuntime,
     B: Backend<FloatTensorPrimitive = CubeTensor<R>>,
 {
-    let logits = layers.into_iter().fold(input, apply::<R, B>);
+    let mut layers = layers.into_iter();
+    let Some(first) = layers.next() else { panic!("towers without a layer") };
+    let hidden = apply::<R, B>(first_product(input, first.weight.clone()), first);
+    let logits =
+        layers.fold(hidden, |hidden, layer| apply::<R, B>(product(hidden, layer.weight.clone()), layer));
     let shape = logits.meta.shape();
     let [towers, rows] = [shape[0], shape[1]];
     B::float_swap_dims(B::float_reshape(logits, [towers, rows].into()), 0, 1)
 }
 
-fn apply<R, B>(input: CubeTensor<R>, layer: InferenceLayer<B>) -> CubeTensor<R>
+/// The rest of a layer, on its product `[K, B, O]`.
+fn apply<R, B>(product: CubeTensor<R>, layer: InferenceLayer<B>) -> CubeTensor<R>
 where
     R: CubeRuntime,
     B: Backend<FloatTensorPrimitive = CubeTensor<R>>,
 {
-    let product = Rows::new(B::float_matmul(input, layer.weight));
+    let product = Rows::new(product);
     let (shift, slope) = (plain(layer.shift), plain(layer.slope));
     let scale = layer.scale.map(plain);
     let vector = product.vector();

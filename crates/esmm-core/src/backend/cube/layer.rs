@@ -1,4 +1,4 @@
-//! A layer of all towers in training: Burn's product, then two passes over it.
+//! A layer of all towers in training: the product, then two passes over it.
 
 use burn::tensor::backend::Backend;
 use burn_cubecl::CubeRuntime;
@@ -8,8 +8,17 @@ use burn_cubecl::tensor::CubeTensor;
 use super::block::{Steps, activate, drop_some, leak, normalize, slope_of};
 use super::dropout::{DropoutBits, bits};
 use super::moments::moments;
+use super::product::layer_product;
 use super::tensor::{Rows, address, array, grid, plain, vector_size, zero};
 use crate::backend::{LayerInput, LayerOutput, LayerSaved, LayerSpec};
+
+/// What a layer knows of its outputs: as in [`LayerInput`].
+pub(super) struct Columns<R: CubeRuntime> {
+    pub(super) bias: CubeTensor<R>,
+    pub(super) gamma: CubeTensor<R>,
+    pub(super) beta: CubeTensor<R>,
+    pub(super) slope: CubeTensor<R>,
+}
 
 /// See [`EsmmBackend::tower_layer`](crate::EsmmBackend::tower_layer).
 pub(super) fn tower_layer<R, B>(input: LayerInput<B>, spec: LayerSpec) -> LayerOutput<B>
@@ -17,8 +26,24 @@ where
     R: CubeRuntime,
     B: Backend<FloatTensorPrimitive = CubeTensor<R>>,
 {
-    let product = Rows::new(B::float_matmul(input.input, input.weight));
-    let [bias, gamma, beta, slope] = [input.bias, input.gamma, input.beta, input.slope].map(plain);
+    let LayerInput { input, weight, bias, gamma, beta, slope } = input;
+    let product = layer_product::<R, B>(input, weight, spec.precision);
+    behind_product(product, Columns { bias, gamma, beta, slope }, spec)
+}
+
+/// The rest of a layer, on its product `[K, B, O]`.
+pub(super) fn behind_product<R, B>(
+    product: CubeTensor<R>,
+    columns: Columns<R>,
+    spec: LayerSpec,
+) -> LayerOutput<B>
+where
+    R: CubeRuntime,
+    B: Backend<FloatTensorPrimitive = CubeTensor<R>>,
+{
+    let product = Rows::new(product);
+    let Columns { bias, gamma, beta, slope } = columns;
+    let [bias, gamma, beta, slope] = [bias, gamma, beta, slope].map(plain);
     if spec.is_linear() {
         add_bias(&product, &bias);
         let zero = zero(&bias, [1, 1]);

@@ -1,4 +1,4 @@
-//! The way back through a layer of all towers: sums over the rows, the gradient of the product, Burn's products.
+//! The way back through a layer of all towers: sums over the rows, the gradient of the product, two products.
 
 use burn::tensor::backend::Backend;
 use burn_cubecl::CubeRuntime;
@@ -7,7 +7,9 @@ use burn_cubecl::tensor::CubeTensor;
 
 use super::block::{Steps, activate_backward, drop_some, leak, normalize, slope_of};
 use super::dropout::{DropoutBits, bits};
+use super::layer::Columns;
 use super::moments::packed;
+use super::product::layer_product_backward;
 use super::sums::{Sums, sums};
 use super::tensor::{Rows, address, array, grid, plain, vector_size, zero};
 use crate::backend::{LayerGrads, LayerInput, LayerSaved, LayerSpec};
@@ -46,22 +48,37 @@ where
     R: CubeRuntime,
     B: Backend<FloatTensorPrimitive = CubeTensor<R>>,
 {
-    let [gamma, beta, slope] = [input.gamma, input.beta, input.slope].map(plain);
+    let LayerInput { input, weight, bias, gamma, beta, slope } = input;
+    let shared = input.meta.shape()[0] != weight.meta.shape()[0];
+    let columns = Columns { bias, gamma, beta, slope };
+    let (hidden, columns) = behind_product_backward::<R, B>(columns, saved, grad, spec, shared);
+    let [input, weight] = layer_product_backward::<R, B>(input, weight, hidden, spec.precision);
+    let Columns { bias, gamma, beta, slope } = columns;
+    LayerGrads { input, weight, bias, gamma, beta, slope }
+}
+
+/// Gradients of the product and of what belongs to its columns. The first is `[K, B, O]`, or with the towers side by side
+/// `[B, K * O]`.
+pub(super) fn behind_product_backward<R, B>(
+    columns: Columns<R>,
+    saved: LayerSaved<B>,
+    grad: CubeTensor<R>,
+    spec: LayerSpec,
+    side_by_side: bool,
+) -> (CubeTensor<R>, Columns<R>)
+where
+    R: CubeRuntime,
+    B: Backend<FloatTensorPrimitive = CubeTensor<R>>,
+{
+    let [gamma, beta, slope] = [columns.gamma, columns.beta, columns.slope].map(plain);
     let moments = if spec.batch_norm {
         packed(&plain(saved.mean), &plain(saved.variance), &gamma, &beta, spec.epsilon as f32)
     } else {
         slope.clone()
     };
     let saved = Saved { grad: Rows::new(grad), hidden: Rows::new(saved.hidden), moments, slope, spec };
-    let shared = input.input.meta.shape()[0] != input.weight.meta.shape()[0];
     let Sums { grad: sum, scaled, slope } = sums::<R, B>(&saved);
-    let hidden_grad = hidden_grad(&saved, &sum, &scaled, shared);
-    let [input, weight] = if shared {
-        shared_product_backward::<R, B>(input.input, input.weight, hidden_grad)
-    } else {
-        let input_grad = B::float_matmul(hidden_grad.clone(), B::float_swap_dims(input.weight, 1, 2));
-        [input_grad, B::float_matmul(B::float_swap_dims(input.input, 1, 2), hidden_grad)]
-    };
+    let hidden = hidden_grad(&saved, &sum, &scaled, side_by_side);
     let [towers, _, outputs] = saved.dims();
     // The mean takes a bias away again, so in front of a batch norm its gradient is 0.
     let (bias, gamma, beta) = if spec.batch_norm {
@@ -70,43 +87,22 @@ where
         let unused = zero(&sum, [1, 1]);
         (sum, unused.clone(), unused)
     };
-    LayerGrads { input, weight, bias, gamma, beta, slope }
+    (hidden, Columns { bias, gamma, beta, slope })
 }
 
-/// Gradients of input `[1, B, I]` and weight `[K, I, O]`, from that of the product with the towers side by side,
-/// `[B, K * O]`.
-fn shared_product_backward<R, B>(
-    input: CubeTensor<R>,
-    weight: CubeTensor<R>,
-    grad: CubeTensor<R>,
-) -> [CubeTensor<R>; 2]
-where
-    R: CubeRuntime,
-    B: Backend<FloatTensorPrimitive = CubeTensor<R>>,
-{
-    let shape = weight.meta.shape();
-    let [towers, inputs, outputs] = [shape[0], shape[1], shape[2]];
-    let rows = grad.meta.shape()[0];
-    let stacked = B::float_reshape(B::float_swap_dims(weight, 1, 2), [towers * outputs, inputs].into());
-    let input_grad = B::float_matmul(grad.clone(), stacked);
-    let by_tower = B::float_permute(B::float_reshape(grad, [rows, towers, outputs].into()), &[1, 0, 2]);
-    let weight_grad = B::float_matmul(B::float_swap_dims(input, 1, 2), by_tower);
-    [B::float_reshape(input_grad, [1, rows, inputs].into()), weight_grad]
-}
-
-/// Gradient of the product: `[K, B, O]`, or where towers share their input `[B, K * O]`.
+/// Gradient of the product: `[K, B, O]`, or with the towers side by side `[B, K * O]`.
 fn hidden_grad<R: CubeRuntime>(
     saved: &Saved<R>,
     sum: &CubeTensor<R>,
     scaled: &CubeTensor<R>,
-    shared: bool,
+    side_by_side: bool,
 ) -> CubeTensor<R> {
-    if saved.spec.is_linear() && !shared {
+    if saved.spec.is_linear() && !side_by_side {
         return saved.grad.tensor.clone();
     }
     let [towers, rows, outputs] = saved.dims();
     let like = &saved.grad.tensor;
-    let out = if shared {
+    let out = if side_by_side {
         Rows::empty(like, [rows, towers * outputs])
     } else {
         Rows::empty(like, [towers, rows, outputs])
@@ -114,7 +110,7 @@ fn hidden_grad<R: CubeRuntime>(
     let vector = saved.vector(out.stride);
     let units = towers * rows * outputs / vector;
     let (cubes, dim) = grid(&like.client, units);
-    let tower_stride = if shared { outputs } else { rows * out.stride };
+    let tower_stride = if side_by_side { outputs } else { rows * out.stride };
     // SAFETY: one unit for each vector of the gradient; the sums are `[K, O]`.
     unsafe {
         hidden_grad_kernel::launch_unchecked(

@@ -1,11 +1,11 @@
 //! Kernels for GPUs in CubeCL, one source for wgpu and CUDA.
 //!
 //! * `tensor.rs`: from tensors to what a kernel is launched with; strides, vectors, grids.
-//! * `bags.rs`, `bags_backward.rs`, `layer.rs`, `layer_backward.rs`, `funnel.rs`, `rows.rs`, `weights.rs`, `infer.rs`: the
+//! * `bags.rs`, `bags_backward.rs`, `pooled.rs`, `layer.rs`, `layer_backward.rs`, `funnel.rs`, `rows.rs`, `weights.rs`, `infer.rs`: the
 //!   operations.
 //! * `moments.rs`, `sums.rs`: what is summed over a batch; `block.rs`, `dropout.rs`: what is done to an element.
 //!
-//! Products are Burn's, with the towers as its batches. A kernel reads ids that were checked when the batch was built, so
+//! `product.rs` launches the products, CubeK's, with the towers as their batches, `rounding.rs` rounds their factors. A kernel reads ids that were checked when the batch was built, so
 //! it runs without the checks of CubeCL; its units check that their element exists. Nothing is added by atomics: sums go
 //! over chunks that depend on shapes alone, so the same device gives the same bits. No operation waits for the device,
 //! but for a bag backward whose plan brings no [`SlotOrder`]. Reals that are not f32 and integers that are not i32 go to
@@ -20,6 +20,9 @@ mod infer;
 mod layer;
 mod layer_backward;
 mod moments;
+mod pooled;
+mod product;
+mod rounding;
 mod rows;
 mod sums;
 mod tensor;
@@ -35,9 +38,11 @@ use burn_cubecl::{CubeBackend, CubeRuntime};
 use self::bags::Plan;
 use self::tensor::all_f32;
 use super::{
-    BagPlan, EsmmBackend, InferenceLayer, InputPlan, LayerGrads, LayerInput, LayerOutput, LayerSaved,
-    LayerSpec, RowState, RowUpdate, WeightState, WeightUpdate, reference,
+    BagPlan, EsmmBackend, GroupPlan, InferenceLayer, InputPlan, LayerGrads, LayerInput, LayerOutput,
+    LayerSaved, LayerSpec, PooledGrads, PooledInput, PooledOutput, PooledSaved, RowState, RowUpdate,
+    WeightState, WeightUpdate, reference,
 };
+use crate::precision::Precision;
 use crate::slot_order::SlotOrder;
 
 impl<R, F, I, BT> EsmmBackend for CubeBackend<R, F, I, BT>
@@ -48,6 +53,10 @@ where
     BT: BoolElement,
 {
     const QUEUES_WORK: bool = true;
+
+    fn precisions(device: &Self::Device) -> Vec<Precision> {
+        product::precisions(&R::client(device))
+    }
 
     fn gather_rows(table: FloatTensor<Self>, rows: IntTensor<Self>) -> FloatTensor<Self> {
         if all_f32([&table]) && is_i32(&rows) {
@@ -94,6 +103,35 @@ where
         }
     }
 
+    fn pooled_layer(mut input: PooledInput<Self>, spec: LayerSpec) -> PooledOutput<Self> {
+        match input.plan.groups.take() {
+            Some(groups) if pooled_fits(&input) && groups_fit(&input.plan.own, &groups) => {
+                pooled::pooled_layer::<R, Self>(input, groups, spec)
+            }
+            groups => {
+                input.plan.groups = groups;
+                reference::pooled_layer::<Self>(input, spec)
+            }
+        }
+    }
+
+    fn pooled_layer_backward(
+        mut input: PooledInput<Self>,
+        saved: PooledSaved<Self>,
+        grad: FloatTensor<Self>,
+        spec: LayerSpec,
+    ) -> PooledGrads<Self> {
+        match input.plan.groups.take() {
+            Some(groups) if pooled_fits(&input) && groups_fit(&input.plan.own, &groups) => {
+                pooled::pooled_layer_backward::<R, Self>(input, groups, saved, grad, spec)
+            }
+            groups => {
+                input.plan.groups = groups;
+                reference::pooled_layer_backward::<Self>(input, saved, grad, spec)
+            }
+        }
+    }
+
     fn infer_logits(
         table: FloatTensor<Self>,
         plan: BagPlan<Self>,
@@ -111,12 +149,13 @@ where
         plan: InputPlan<Self>,
         layers: Vec<InferenceLayer<Self>>,
     ) -> FloatTensor<Self> {
-        if plan.groups.is_none()
-            || !all_f32([&table].into_iter().chain(layers.iter().map(|layer| &layer.weight)))
-        {
-            return reference::infer_pooled_logits::<Self>(table, plan, layers);
+        let is_f32 = all_f32([&table].into_iter().chain(layers.iter().map(|layer| &layer.weight)));
+        match plan {
+            InputPlan { own, groups: Some(groups) } if is_f32 && groups_fit(&own, &groups) => {
+                pooled::infer_pooled_logits::<R, Self>(table, own, groups, layers)
+            }
+            plan => reference::infer_pooled_logits::<Self>(table, plan, layers),
         }
-        infer::apply_layers::<R, Self>(reference::pool_input::<Self>(table, plan), layers)
     }
 
     fn funnel_loss(logits: FloatTensor<Self>, reached: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -195,6 +234,24 @@ where
     let weights = plan.bags.iter().map(|(_, weights)| weights);
     let segments = plan.bags.iter().all(|(segments, _)| is_i32(segments));
     is_i32(&plan.slots) && segments && all_f32(weights.chain(&plan.dense))
+}
+
+fn groups_fit<R: CubeRuntime, B>(own: &BagPlan<B>, groups: &GroupPlan<B>) -> bool
+where
+    B: burn::tensor::backend::Backend<
+            FloatTensorPrimitive = CubeTensor<R>,
+            IntTensorPrimitive = CubeTensor<R>,
+        >,
+{
+    plan_fits(own) && plan_fits(&groups.bags) && is_i32(&groups.of_rows)
+}
+
+fn pooled_fits<R: CubeRuntime, B>(input: &PooledInput<B>) -> bool
+where
+    B: burn::tensor::backend::Backend<FloatTensorPrimitive = CubeTensor<R>>,
+{
+    let PooledInput { table, weight, bias, gamma, beta, slope, .. } = input;
+    all_f32([table, weight, bias, gamma, beta, slope])
 }
 
 fn layer_is_f32<R: CubeRuntime, B>(input: &LayerInput<B>) -> bool

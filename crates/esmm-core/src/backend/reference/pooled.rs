@@ -56,7 +56,7 @@ pub fn infer_pooled_logits<B: EsmmBackend>(
 /// `table [T * U, D]` to `[T, B, F * D + V]`.
 pub fn pool_input<B: EsmmBackend>(table: FloatTensor<B>, plan: InputPlan<B>) -> FloatTensor<B> {
     let InputPlan { own, groups } = plan;
-    let Some(GroupPlan { bags, of_rows, features }) = groups else { return B::bag_pool(table, own) };
+    let Some(GroupPlan { bags, of_rows, features, .. }) = groups else { return B::bag_pool(table, own) };
     let dim = table.shape()[1];
     let own = float::<B, 3>(B::bag_pool(table.clone(), own));
     let shared = float::<B, 3>(B::bag_pool(table, bags)).select(1, ints(of_rows));
@@ -81,7 +81,7 @@ pub fn pool_input_backward<B: EsmmBackend>(
     dim: usize,
 ) -> FloatTensor<B> {
     let InputPlan { own, groups } = plan;
-    let Some(GroupPlan { bags, of_rows, features }) = groups else {
+    let Some(GroupPlan { bags, of_rows, features, .. }) = groups else {
         return B::bag_pool_backward(grad, own, num_rows);
     };
     let grad = float::<B, 3>(grad);

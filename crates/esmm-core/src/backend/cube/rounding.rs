@@ -1,0 +1,170 @@
+//! Factors of products, rounded to fewer bits.
+
+use burn::tensor::backend::Backend;
+use burn::tensor::{DType, Shape, bf16, f16};
+use burn_cubecl::CubeRuntime;
+use burn_cubecl::cubecl::{self, prelude::*, std::FastDivmod};
+use burn_cubecl::ops::numeric::empty_device_dtype;
+use burn_cubecl::tensor::CubeTensor;
+
+use super::tensor::{Rows, address, array, grid, vector_size};
+use crate::precision::Precision;
+
+/// Largest f16.
+const LARGEST: f32 = 65504.0;
+/// The largest gradient of a layer comes to lie between two to this power and twice that.
+const HEADROOM: u32 = 14;
+/// Exponent of 1 in the bits of an f32.
+const BIAS: u32 = 127;
+
+/// A factor as a product reads it.
+pub(super) struct Rounded<R: CubeRuntime> {
+    /// The numbers, in the type of the precision.
+    pub(super) tensor: CubeTensor<R>,
+    /// Largest magnitude of what was rounded, `[1]`, where it decides about a power of two in front of the numbers.
+    largest: Option<CubeTensor<R>>,
+}
+
+impl<R: CubeRuntime> Rounded<R> {
+    /// An input or a weight. Numbers that f16 cannot hold become the largest that it can.
+    pub(super) fn new(tensor: CubeTensor<R>, precision: Precision) -> Self {
+        let tensor = match precision {
+            Precision::F32 | Precision::Tf32 => tensor,
+            Precision::Bf16 => rounded::<R, bf16>(tensor, DType::BF16, None),
+            Precision::F16 => rounded::<R, f16>(tensor, DType::F16, None),
+        };
+        Self { tensor, largest: None }
+    }
+
+    /// A gradient: in f16 times a power of two.
+    pub(super) fn gradient<B>(tensor: CubeTensor<R>, precision: Precision) -> Self
+    where
+        B: Backend<FloatTensorPrimitive = CubeTensor<R>>,
+    {
+        if precision != Precision::F16 {
+            return Self::new(tensor, precision);
+        }
+        let largest = B::float_max_abs(tensor.clone());
+        let tensor = rounded::<R, f16>(tensor, DType::F16, Some(&largest));
+        Self { tensor, largest: Some(largest) }
+    }
+
+    /// Divides the power of two out of a product with this factor.
+    pub(super) fn restore(&self, product: CubeTensor<R>) -> CubeTensor<R> {
+        let Some(largest) = &self.largest else { return product };
+        let product = Rows::new(product);
+        let vector = product.vector();
+        let units = product.tensor.meta.num_elements() / vector;
+        let (cubes, dim) = grid(&product.tensor.client, units);
+        // SAFETY: one unit for each vector of the product.
+        unsafe {
+            restore_kernel::launch_unchecked(
+                &product.tensor.client,
+                cubes,
+                dim,
+                address(&[&product.tensor]),
+                vector,
+                product.array(),
+                array(largest),
+                product.width / vector,
+                product.stride / vector,
+                units,
+            );
+        }
+        product.tensor
+    }
+}
+
+fn rounded<R: CubeRuntime, E: Float>(
+    tensor: CubeTensor<R>,
+    dtype: DType,
+    largest: Option<&CubeTensor<R>>,
+) -> CubeTensor<R> {
+    let values = Rows::new(tensor);
+    let shape = Shape::from(values.tensor.meta.shape().to_vec());
+    let (client, device) = (values.tensor.client.clone(), values.tensor.device.clone());
+    let out = Rows::new(empty_device_dtype(client.clone(), device, shape, dtype));
+    let vector = vector_size(&[values.width, values.stride, out.stride]);
+    let units = values.tensor.meta.num_elements() / vector;
+    let (cubes, dim) = grid(&client, units);
+    // SAFETY: one unit for each vector of the values.
+    unsafe {
+        round_kernel::launch_unchecked::<E, R>(
+            &client,
+            cubes,
+            dim,
+            address(&[&values.tensor, &out.tensor]),
+            vector,
+            values.array(),
+            array(largest.unwrap_or(&values.tensor)),
+            out.array(),
+            values.width / vector,
+            values.stride / vector,
+            out.stride / vector,
+            units,
+            largest.is_some(),
+            dtype == DType::F16,
+        );
+    }
+    out.tensor
+}
+
+#[cube(launch_unchecked, address_type = "dynamic")]
+fn round_kernel<E: Float, N: Size>(
+    values: &Array<Vector<f32, N>>,
+    largest: &Array<f32>,
+    out: &mut Array<Vector<E, N>>,
+    width: FastDivmod<usize>,
+    stride: usize,
+    out_stride: usize,
+    units: usize,
+    #[comptime] scaled: bool,
+    #[comptime] bounded: bool,
+) {
+    if ABSOLUTE_POS >= units {
+        terminate!();
+    }
+    let (row, column) = width.div_mod(ABSOLUTE_POS);
+    let mut value = values[row * stride + column];
+    if comptime!(scaled) {
+        value *= Vector::new(power_of_two(exponent(largest[0])));
+    }
+    if comptime!(bounded) {
+        // By comparisons, so that what is no number stays none.
+        let most = Vector::<f32, N>::new(LARGEST);
+        let least = Vector::<f32, N>::new(-LARGEST);
+        value = select_many(value.greater_than(most), most, value);
+        value = select_many(value.less_than(least), least, value);
+    }
+    out[row * out_stride + column] = Vector::cast_from(value);
+}
+
+#[cube(launch_unchecked, address_type = "dynamic")]
+fn restore_kernel<N: Size>(
+    product: &mut Array<Vector<f32, N>>,
+    largest: &Array<f32>,
+    width: FastDivmod<usize>,
+    stride: usize,
+    units: usize,
+) {
+    if ABSOLUTE_POS >= units {
+        terminate!();
+    }
+    let (row, column) = width.div_mod(ABSOLUTE_POS);
+    let inverse = comptime!(2 * BIAS) - exponent(largest[0]);
+    product[row * stride + column] *= Vector::new(power_of_two(inverse));
+}
+
+/// Exponent, as the bits of an f32 hold it, of the power of two for a tensor with this largest magnitude. Its inverse is
+/// an f32 as well.
+#[cube]
+fn exponent(largest: f32) -> u32 {
+    let of_largest = u32::reinterpret(largest) >> 23;
+    let wanted = comptime!(2 * BIAS + HEADROOM) - of_largest;
+    min(wanted, comptime!(2 * BIAS - 1))
+}
+
+#[cube]
+fn power_of_two(exponent: u32) -> f32 {
+    f32::reinterpret(exponent << 23)
+}

@@ -6,8 +6,8 @@ use burn::tensor::{Tensor, TensorData, TensorPrimitive, backend::Backend};
 use rand_chacha::ChaCha8Rng;
 
 use crate::backend::{
-    EsmmBackend, InferenceLayer, InputPlan, LayerInput, LayerOutput, LayerSpec, NormInput, PooledInput,
-    PooledOutput,
+    EsmmBackend, InferenceLayer, InputPlan, LayerInput, LayerOutput, LayerSaved, LayerSpec, NormInput,
+    PooledInput, PooledOutput,
 };
 use crate::init;
 use crate::state::StateTensor;
@@ -75,13 +75,16 @@ impl<B: EsmmBackend> StackedLinear<B> {
     pub(crate) fn layer(
         &self,
         input: TowerInput<B>,
-        gamma: Tensor<B, 2>,
-        beta: Tensor<B, 2>,
-        slope: Tensor<B, 1>,
+        norm: Option<&StackedBatchNorm<B>>,
+        slope: Option<&Param<Tensor<B, 1>>>,
         spec: LayerSpec,
     ) -> LayerOutput<B> {
         let (weight, bias) = (primitive(self.weight.val()), primitive(self.bias.val()));
-        let (gamma, beta, slope) = (primitive(gamma), primitive(beta), primitive(slope));
+        let (gamma, beta) = match norm {
+            Some(norm) => (primitive(norm.gamma.val()), primitive(norm.beta.val())),
+            None => (self.unused(), self.unused()),
+        };
+        let slope = slope.map_or_else(|| self.unused(), |slope| primitive(slope.val()));
         match input {
             TowerInput::Tensor(input) => {
                 let (x, w) = (input.dims(), self.weight.dims());
@@ -103,7 +106,7 @@ impl<B: EsmmBackend> StackedLinear<B> {
         &self,
         norm: Option<&StackedBatchNorm<B>>,
         activation: Activation,
-        slope: Tensor<B, 1>,
+        slope: Option<&Param<Tensor<B, 1>>>,
     ) -> InferenceLayer<B> {
         let bias = primitive(self.bias.val());
         let (scale, shift) = match norm {
@@ -125,8 +128,13 @@ impl<B: EsmmBackend> StackedLinear<B> {
             scale,
             shift,
             activation,
-            slope: primitive(slope),
+            slope: slope.map_or_else(|| self.unused(), |slope| primitive(slope.val())),
         }
+    }
+
+    /// Stands for a tensor that is not read: one that is there anyway, outside of the graph. A new one would be a launch.
+    fn unused(&self) -> FloatTensor<B> {
+        primitive(self.bias.val().detach())
     }
 
     pub(crate) fn device(&self) -> B::Device {
@@ -145,19 +153,20 @@ impl<B: Backend> StackedBatchNorm<B> {
             running_variance: StateTensor::new(ones()),
         }
     }
-
-    /// Moves the running statistics towards those of a batch of `rows` rows.
-    pub(crate) fn observe(&self, mean: Tensor<B, 2>, variance: Tensor<B, 2>, rows: usize) {
-        let unbiased = if rows > 1 { rows as f64 / (rows - 1) as f64 } else { 1.0 };
-        let keep = 1.0 - BATCH_NORM_MOMENTUM;
-        self.running_mean.update(|old| old * keep + mean.detach() * BATCH_NORM_MOMENTUM);
-        self.running_variance.update(|old| old * keep + variance.detach() * (BATCH_NORM_MOMENTUM * unbiased));
-    }
 }
 
-/// Stands for a tensor that is not used.
-pub(crate) fn unused<B: Backend, const D: usize>(device: &B::Device) -> Tensor<B, D> {
-    Tensor::zeros([1; D], device)
+impl<B: EsmmBackend> StackedBatchNorm<B> {
+    /// Moves the running statistics towards those of a batch of `rows` rows.
+    pub(crate) fn observe(&self, saved: &LayerSaved<B>, rows: usize) {
+        let unbiased = if rows > 1 { rows as f64 / (rows - 1) as f64 } else { 1.0 };
+        let keep = 1.0 - BATCH_NORM_MOMENTUM;
+        let moved = |old: Tensor<B, 2>, new: FloatTensor<B>, take: f64| {
+            float(B::blend(primitive(old), new, [keep, take]))
+        };
+        self.running_mean.update(|old| moved(old, saved.mean.clone(), BATCH_NORM_MOMENTUM));
+        self.running_variance
+            .update(|old| moved(old, saved.variance.clone(), BATCH_NORM_MOMENTUM * unbiased));
+    }
 }
 
 pub(crate) fn float<B: Backend, const D: usize>(tensor: FloatTensor<B>) -> Tensor<B, D> {

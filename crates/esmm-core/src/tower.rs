@@ -9,7 +9,7 @@ use crate::backend::random::DropoutKey;
 use crate::backend::{EsmmBackend, InferenceLayer, InputPlan, LayerSpec};
 use crate::error::EsmmError;
 use crate::precision::Precision;
-use crate::stacked::{StackedBatchNorm, StackedLinear, TowerInput, float, unused};
+use crate::stacked::{StackedBatchNorm, StackedLinear, TowerInput, float};
 
 /// Added to a variance before its root, as in PyTorch.
 pub(crate) const BATCH_NORM_EPSILON: f64 = 1e-5;
@@ -156,9 +156,7 @@ impl<B: EsmmBackend> Towers<B> {
             };
             input = TowerInput::Tensor(layer.forward_train(input, spec));
         }
-        let device = self.output.device();
-        let (gamma, beta, slope) = (unused(&device), unused(&device), unused(&device));
-        let logits = self.output.layer(input, gamma, beta, slope, LayerSpec::LINEAR).output;
+        let logits = self.output.layer(input, None, None, LayerSpec::LINEAR).output;
         float::<B, 3>(logits).squeeze_dim::<2>(2).transpose()
     }
 
@@ -182,10 +180,10 @@ impl<B: EsmmBackend> Towers<B> {
 
     /// The layers for [`EsmmBackend::infer_logits`]: running statistics folded to a factor and a shift, no dropout.
     pub fn inference_layers(&self) -> Vec<InferenceLayer<B>> {
-        let output = self.output.inference_layer(None, Activation::None, unused(&self.output.device()));
+        let output = self.output.inference_layer(None, Activation::None, None);
         let hidden = self.layers.iter().map(|layer| {
-            let slope = layer.slope(&layer.linear.device());
-            layer.linear.inference_layer(layer.norm.as_ref(), self.config.activation, slope)
+            let (norm, slope) = (layer.norm.as_ref(), layer.slope.as_ref());
+            layer.linear.inference_layer(norm, self.config.activation, slope)
         });
         hidden.chain([output]).collect()
     }
@@ -198,19 +196,11 @@ impl<B: EsmmBackend> Towers<B> {
 
 impl<B: EsmmBackend> TowerLayer<B> {
     fn forward_train(&self, input: TowerInput<B>, spec: LayerSpec) -> Tensor<B, 3> {
-        let (rows, device) = (input.rows(), self.linear.device());
-        let (gamma, beta) = match &self.norm {
-            Some(norm) => (norm.gamma.val(), norm.beta.val()),
-            None => (unused(&device), unused(&device)),
-        };
-        let layer = self.linear.layer(input, gamma, beta, self.slope(&device), spec);
+        let rows = input.rows();
+        let layer = self.linear.layer(input, self.norm.as_ref(), self.slope.as_ref(), spec);
         if let Some(norm) = &self.norm {
-            norm.observe(float(layer.saved.mean), float(layer.saved.variance), rows);
+            norm.observe(&layer.saved, rows);
         }
         float(layer.output)
-    }
-
-    fn slope(&self, device: &B::Device) -> Tensor<B, 1> {
-        self.slope.as_ref().map_or_else(|| unused(device), |slope| slope.val())
     }
 }

@@ -49,6 +49,7 @@ on_gpu_backends!(
     losses,
     row_updates,
     weight_updates,
+    blends,
     other_types
 );
 
@@ -204,9 +205,11 @@ impl HostLayer {
             &flat::<B, 3>(&found.saved.hidden),
             &flat::<NdArray, 3>(&expected.saved.hidden),
         );
-        near(&what("mean"), &flat::<B, 2>(&found.saved.mean), &flat::<NdArray, 2>(&expected.saved.mean));
-        let variance = flat::<NdArray, 2>(&expected.saved.variance);
-        near(&what("variance"), &flat::<B, 2>(&found.saved.variance), &variance);
+        if spec.batch_norm {
+            let [mean, variance] = [&expected.saved.mean, &expected.saved.variance].map(flat::<NdArray, 2>);
+            near(&what("mean"), &flat::<B, 2>(&found.saved.mean), &mean);
+            near(&what("variance"), &flat::<B, 2>(&found.saved.variance), &variance);
+        }
         // Both ways back from the same point: near a kink of the activation rounding decides the slope.
         let saved = LayerSaved::<B> {
             hidden: upload::<B, 3>(&expected.saved.hidden),
@@ -218,13 +221,17 @@ impl HostLayer {
         let grad = random::<NdArray, 3>(seed + 6, grad);
         let expected = reference::tower_layer_backward::<NdArray>(self.input(), expected.saved, grad, spec);
         let floor = if rows == 2 { 1.0 } else { 0.01 };
-        let pairs = [
+        let mut pairs = vec![
             ("input", flat::<B, 3>(&found.input), flat::<NdArray, 3>(&expected.input), floor),
             ("weight", flat::<B, 3>(&found.weight), flat::<NdArray, 3>(&expected.weight), floor),
-            ("gamma", flat::<B, 2>(&found.gamma), flat::<NdArray, 2>(&expected.gamma), floor),
-            ("beta", flat::<B, 2>(&found.beta), flat::<NdArray, 2>(&expected.beta), floor),
-            ("slope", flat::<B, 1>(&found.slope), flat::<NdArray, 1>(&expected.slope), 1.0),
         ];
+        if spec.batch_norm {
+            pairs.push(("gamma", flat::<B, 2>(&found.gamma), flat::<NdArray, 2>(&expected.gamma), floor));
+            pairs.push(("beta", flat::<B, 2>(&found.beta), flat::<NdArray, 2>(&expected.beta), floor));
+        }
+        if spec.activation == Activation::Prelu {
+            pairs.push(("slope", flat::<B, 1>(&found.slope), flat::<NdArray, 1>(&expected.slope), 1.0));
+        }
         for (name, found, expected, floor) in pairs {
             near_above(floor, &what(name), &found, &expected);
         }
@@ -500,6 +507,25 @@ fn weight_grad<B: Backend>(seed: u64, [first, rows, columns]: [usize; 3], swappe
         primitive(tensor.swap_dims(1, 2))
     } else {
         random::<B, 3>(seed + 5, [first, rows, columns])
+    }
+}
+
+/// Running statistics: in place, unless someone else holds the old ones.
+fn blends<B: EsmmBackend>() {
+    for (shape, held) in [([1, 1], false), ([2, 33], true), ([3, 128], false)] {
+        let old = random::<B, 2>(60, shape);
+        let kept = held.then(|| old.clone());
+        let found = B::blend(old, random::<B, 2>(61, shape), [0.9, 0.1003]);
+        let (old, new) = (random::<NdArray, 2>(60, shape), random::<NdArray, 2>(61, shape));
+        let expected = reference::blend::<NdArray>(old.clone(), new, [0.9, 0.1003]);
+        near(&format!("{shape:?}"), &flat::<B, 2>(&found), &flat::<NdArray, 2>(&expected));
+        if let Some(kept) = kept {
+            assert_eq!(
+                flat::<B, 2>(&kept),
+                flat::<NdArray, 2>(&old),
+                "statistics that someone holds changed"
+            );
+        }
     }
 }
 

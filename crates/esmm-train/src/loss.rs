@@ -36,7 +36,11 @@ impl EsmmLoss {
         let (stages, weights) = (logits.stages(), self.task_weights.len());
         assert_eq!(stages, weights, "{stages} stages and {weights} task weights");
         let tasks = logits.losses(reached);
-        let weights = Tensor::<B, 1>::from_floats(self.task_weights.as_slice(), &tasks.device());
-        LossOutput { total: (tasks.clone() * weights).sum(), tasks }
+        let weighted = if self.task_weights.iter().all(|&weight| weight == 1.0) {
+            tasks.clone()
+        } else {
+            tasks.clone() * Tensor::<B, 1>::from_floats(self.task_weights.as_slice(), &tasks.device())
+        };
+        LossOutput { total: weighted.sum(), tasks }
     }
 }

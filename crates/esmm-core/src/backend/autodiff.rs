@@ -126,6 +126,11 @@ impl<B: EsmmBackend, C: CheckpointStrategy> EsmmBackend for Autodiff<B, C> {
         }
     }
 
+    /// Not part of a graph.
+    fn blend(old: FloatTensor<Self>, new: FloatTensor<Self>, factors: [f64; 2]) -> FloatTensor<Self> {
+        Self::from_inner(B::blend(old.primitive, new.primitive, factors))
+    }
+
     /// Not part of a graph: updates the table of the inner backend in place.
     fn update_rows(
         state: RowState<Self>,

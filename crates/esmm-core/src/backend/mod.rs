@@ -106,6 +106,14 @@ pub trait EsmmBackend: Backend {
         reference::pooled_layer_backward::<Self>(input, saved, grad, spec)
     }
 
+    /// `old * factors[0] + new * factors[1]`: how running statistics move. Not differentiable.
+    ///
+    /// # Shapes
+    /// Two of one shape to the same.
+    fn blend(old: FloatTensor<Self>, new: FloatTensor<Self>, factors: [f64; 2]) -> FloatTensor<Self> {
+        reference::blend::<Self>(old, new, factors)
+    }
+
     /// Factor and shift behind `x * W` that stand for a bias and a batch norm: for inference. Not differentiable.
     ///
     /// # Shapes

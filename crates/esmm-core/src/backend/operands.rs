@@ -58,7 +58,8 @@ impl LayerSpec {
     }
 }
 
-/// The tensors that [`EsmmBackend::tower_layer`](super::EsmmBackend::tower_layer) reads. Unused ones hold a single zero.
+/// The tensors that [`EsmmBackend::tower_layer`](super::EsmmBackend::tower_layer) reads. What stands in for unused ones, of any
+/// shape, is not read.
 #[derive(Debug, Clone)]
 pub struct LayerInput<B: Backend> {
     /// `[1 or K, B, I]`: an input of one tower is read by all.
@@ -89,13 +90,13 @@ pub struct LayerOutput<B: Backend> {
 pub struct LayerSaved<B: Backend> {
     /// The product with its bias, `[K, B, O]`.
     pub hidden: FloatTensor<B>,
-    /// Mean of the product over the batch, `[K, O]`; one zero without batch norm.
+    /// Mean of the product over the batch, `[K, O]`; without batch norm anything.
     pub mean: FloatTensor<B>,
-    /// Its biased variance, `[K, O]`; one zero without batch norm.
+    /// Its biased variance, `[K, O]`; without batch norm anything.
     pub variance: FloatTensor<B>,
 }
 
-/// Gradients with respect to a [`LayerInput`]. Those of unused tensors hold a single zero.
+/// Gradients with respect to a [`LayerInput`]. Those of unused tensors mean nothing.
 #[derive(Debug, Clone)]
 pub struct LayerGrads<B: Backend> {
     /// `[1 or K, B, I]`.
@@ -138,7 +139,7 @@ pub struct InferenceLayer<B: Backend> {
     pub shift: FloatTensor<B>,
     /// The activation.
     pub activation: Activation,
-    /// Slope of a PReLU, `[K]`; else one zero.
+    /// Slope of a PReLU, `[K]`; else anything.
     pub slope: FloatTensor<B>,
 }
 

@@ -41,7 +41,8 @@ pub struct SharedFeatures {
     pub dense: Vec<bool>,
 }
 
-/// What [`EsmmBackend::pooled_layer`](super::EsmmBackend::pooled_layer) reads. Unused tensors hold a single zero.
+/// What [`EsmmBackend::pooled_layer`](super::EsmmBackend::pooled_layer) reads. Unused tensors are as in
+/// [`LayerInput`].
 #[derive(Debug, Clone)]
 pub struct PooledInput<B: Backend> {
     /// `[T * U, D]`.
@@ -78,7 +79,7 @@ pub struct PooledSaved<B: Backend> {
     pub layer: LayerSaved<B>,
 }
 
-/// Gradients with respect to a [`PooledInput`]. Those of unused tensors hold a single zero.
+/// Gradients with respect to a [`PooledInput`]. Those of unused tensors mean nothing.
 #[derive(Debug, Clone)]
 pub struct PooledGrads<B: Backend> {
     /// `[T * U, D]`.

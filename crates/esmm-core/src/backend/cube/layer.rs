@@ -9,7 +9,7 @@ use super::block::{Steps, activate, drop_some, leak, normalize, slope_of};
 use super::dropout::{DropoutBits, bits};
 use super::moments::moments;
 use super::product::layer_product;
-use super::tensor::{Rows, address, array, grid, plain, vector_size, zero};
+use super::tensor::{Rows, address, array, grid, plain, vector_size};
 use crate::backend::{LayerInput, LayerOutput, LayerSaved, LayerSpec};
 
 /// What a layer knows of its outputs: as in [`LayerInput`].
@@ -27,7 +27,7 @@ where
     B: Backend<FloatTensorPrimitive = CubeTensor<R>>,
 {
     let LayerInput { input, weight, bias, gamma, beta, slope } = input;
-    let product = layer_product::<R, B>(input, weight, spec.precision);
+    let product = layer_product(input, weight, spec.precision);
     behind_product(product, Columns { bias, gamma, beta, slope }, spec)
 }
 
@@ -46,16 +46,14 @@ where
     let [bias, gamma, beta, slope] = [bias, gamma, beta, slope].map(plain);
     if spec.is_linear() {
         add_bias(&product, &bias);
-        let zero = zero(&bias, [1, 1]);
-        let saved = LayerSaved { hidden: product.tensor.clone(), mean: zero.clone(), variance: zero };
+        let saved = LayerSaved { hidden: product.tensor.clone(), mean: bias.clone(), variance: bias };
         return LayerOutput { output: product.tensor, saved };
     }
     let (moments, mean, variance) = if spec.batch_norm {
         let moments = moments(&product, &bias, &gamma, &beta, spec.epsilon as f32);
         (moments.packed, moments.mean, moments.variance)
     } else {
-        let zero = zero(&bias, [1, 1]);
-        (zero.clone(), zero.clone(), zero)
+        (bias.clone(), bias.clone(), bias.clone())
     };
     let output = finish(&product, &bias, &moments, &slope, spec);
     LayerOutput { output, saved: LayerSaved { hidden: product.tensor, mean, variance } }

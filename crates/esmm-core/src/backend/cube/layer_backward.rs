@@ -84,8 +84,7 @@ where
     let (bias, gamma, beta) = if spec.batch_norm {
         (zero(&sum, [towers, outputs]), scaled, sum)
     } else {
-        let unused = zero(&sum, [1, 1]);
-        (sum, unused.clone(), unused)
+        (sum.clone(), sum.clone(), sum)
     };
     (hidden, Columns { bias, gamma, beta, slope })
 }

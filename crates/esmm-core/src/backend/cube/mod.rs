@@ -1,8 +1,8 @@
 //! Kernels for GPUs in CubeCL, one source for wgpu and CUDA.
 //!
 //! * `tensor.rs`: from tensors to what a kernel is launched with; strides, vectors, grids.
-//! * `bags.rs`, `bags_backward.rs`, `pooled.rs`, `layer.rs`, `layer_backward.rs`, `funnel.rs`, `rows.rs`, `weights.rs`, `infer.rs`: the
-//!   operations.
+//! * `bags.rs`, `bags_backward.rs`, `pooled.rs`, `layer.rs`, `layer_backward.rs`, `blend.rs`,
+//!   `funnel.rs`, `rows.rs`, `weights.rs`, `infer.rs`: the operations.
 //! * `moments.rs`, `sums.rs`: what is summed over a batch; `block.rs`, `dropout.rs`: what is done to an element.
 //!
 //! `product.rs` launches the products, CubeK's, with the towers as their batches, `rounding.rs` rounds their factors. A kernel reads ids that were checked when the batch was built, so
@@ -13,6 +13,7 @@
 
 mod bags;
 mod bags_backward;
+mod blend;
 mod block;
 mod dropout;
 mod funnel;
@@ -155,6 +156,14 @@ where
                 pooled::infer_pooled_logits::<R, Self>(table, own, groups, layers)
             }
             plan => reference::infer_pooled_logits::<Self>(table, plan, layers),
+        }
+    }
+
+    fn blend(old: FloatTensor<Self>, new: FloatTensor<Self>, factors: [f64; 2]) -> FloatTensor<Self> {
+        if all_f32([&old, &new]) {
+            blend::blend(old, new, factors)
+        } else {
+            reference::blend::<Self>(old, new, factors)
         }
     }
 

@@ -135,8 +135,8 @@ impl<R: CubeRuntime> Parts<R> {
         B: Backend<FloatTensorPrimitive = CubeTensor<R>>,
     {
         let [own, shared] = split_weight::<R, B>(weight, &self.features, self.dim);
-        let product = Rows::new(layer_product::<R, B>(self.own.clone(), own, precision));
-        let of_groups = Rows::new(layer_product::<R, B>(self.shared.clone(), shared, precision));
+        let product = Rows::new(layer_product(self.own.clone(), own, precision));
+        let of_groups = Rows::new(layer_product(self.shared.clone(), shared, precision));
         add_groups(&product, &of_groups, &self.of_rows);
         product.tensor
     }

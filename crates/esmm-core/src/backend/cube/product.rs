@@ -46,15 +46,11 @@ pub(super) fn product<R: CubeRuntime>(lhs: CubeTensor<R>, rhs: CubeTensor<R>) ->
 }
 
 /// A layer's product `input [1 or K, B, I] x weight [K, I, O]`, `[K, B, O]`.
-pub(super) fn layer_product<R, B>(
+pub(super) fn layer_product<R: CubeRuntime>(
     input: CubeTensor<R>,
     weight: CubeTensor<R>,
     precision: Precision,
-) -> CubeTensor<R>
-where
-    R: CubeRuntime,
-    B: Backend<FloatTensorPrimitive = CubeTensor<R>>,
-{
+) -> CubeTensor<R> {
     let [input, weight] = [input, weight].map(|factor| Rounded::new(factor, precision).tensor);
     launch(input, weight, precision)
 }

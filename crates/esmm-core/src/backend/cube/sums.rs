@@ -9,7 +9,7 @@ use super::block::{Curve, Steps, activate_backward, drop_some, leak, normalize, 
 use super::dropout::{DropoutBits, bits};
 use super::layer_backward::Saved;
 use super::moments::{Chunks, LANES, LINES, add_lines};
-use super::tensor::{Rows, address, array, empty_plain, grid, vector_size, zero};
+use super::tensor::{Rows, address, array, empty_plain, grid, vector_size};
 
 /// Sums over the rows of a batch.
 pub(super) struct Sums<R: CubeRuntime> {
@@ -17,7 +17,7 @@ pub(super) struct Sums<R: CubeRuntime> {
     pub(super) grad: CubeTensor<R>,
     /// Of the same times the standardized product, `[K, O]`; without batch norm anything.
     pub(super) scaled: CubeTensor<R>,
-    /// Gradient of the slope of a PReLU, `[K]`, else a zero.
+    /// Gradient of the slope of a PReLU, `[K]`, else anything.
     pub(super) slope: CubeTensor<R>,
 }
 
@@ -58,12 +58,14 @@ where
             steps,
         );
     }
-    let join = |kind: usize| join(&partial, kind, chunks.count, [towers, outputs]);
-    let grad = join(0);
-    let scaled = if steps.batch_norm { join(1) } else { grad.clone() };
+    let shape = [towers, outputs];
+    let [grad, scaled] = join(&partial, chunks.count, shape, steps.batch_norm);
     let slope = match steps.curve {
-        Curve::Prelu => B::float_reshape(B::float_sum_dim(join(2), 1), [towers].into()),
-        _ => zero(like, [1]),
+        Curve::Prelu => {
+            let [slopes, _] = join_from(&partial, 2, chunks.count, shape, false);
+            B::float_reshape(B::float_sum_dim(slopes, 1), [towers].into())
+        }
+        _ => grad.clone(),
     };
     Sums { grad, scaled, slope }
 }
@@ -92,7 +94,8 @@ pub(super) fn column_sums<R: CubeRuntime>(values: Rows<R>) -> CubeTensor<R> {
             chunks.rows,
         );
     }
-    join(&partial, 0, chunks.count, [width])
+    let [sums, _] = join(&partial, chunks.count, [width], false);
+    sums
 }
 
 #[cube(launch_unchecked, address_type = "dynamic")]
@@ -205,15 +208,27 @@ fn write_sum<N: Size>(
 /// Adds the chunks of one kind of sum.
 fn join<R: CubeRuntime, const D: usize>(
     partial: &CubeTensor<R>,
+    chunks: usize,
+    shape: [usize; D],
+    two: bool,
+) -> [CubeTensor<R>; 2] {
+    join_from(partial, 0, chunks, shape, two)
+}
+
+/// Sums of the chunks of one kind, and, if `two`, of the kind behind it; else the first ones twice.
+fn join_from<R: CubeRuntime, const D: usize>(
+    partial: &CubeTensor<R>,
     kind: usize,
     chunks: usize,
     shape: [usize; D],
-) -> CubeTensor<R> {
+    two: bool,
+) -> [CubeTensor<R>; 2] {
     let out = empty_plain(partial, shape);
+    let next = if two { empty_plain(partial, shape) } else { out.clone() };
     let vector = vector_size(&[shape[D - 1]]);
     let units = shape.iter().product::<usize>() / vector;
     let (cubes, dim) = grid(&partial.client, units);
-    // SAFETY: one unit for each vector of the output, which adds `chunks` of them.
+    // SAFETY: one unit for each vector of an output, which adds `chunks` of them.
     unsafe {
         join_sums_kernel::launch_unchecked(
             &partial.client,
@@ -222,28 +237,46 @@ fn join<R: CubeRuntime, const D: usize>(
             vector,
             array(partial),
             array(&out),
+            array(&next),
             kind * chunks * units,
             chunks,
             units,
+            two,
         );
     }
-    out
+    [out, next]
 }
 
 #[cube(launch_unchecked)]
 fn join_sums_kernel<N: Size>(
     partial: &Array<Vector<f32, N>>,
     out: &mut Array<Vector<f32, N>>,
+    next: &mut Array<Vector<f32, N>>,
     first: usize,
     chunks: usize,
     units: usize,
+    #[comptime] two: bool,
 ) {
     if ABSOLUTE_POS >= units {
         terminate!();
     }
-    let mut sum = partial[first + ABSOLUTE_POS];
-    for chunk in 1..chunks {
-        sum += partial[first + chunk * units + ABSOLUTE_POS];
+    out[ABSOLUTE_POS] = sum_of_chunks::<N>(partial, first + ABSOLUTE_POS, chunks, units);
+    if comptime!(two) {
+        next[ABSOLUTE_POS] =
+            sum_of_chunks::<N>(partial, first + chunks * units + ABSOLUTE_POS, chunks, units);
     }
-    out[ABSOLUTE_POS] = sum;
+}
+
+#[cube]
+fn sum_of_chunks<N: Size>(
+    partial: &Array<Vector<f32, N>>,
+    first: usize,
+    chunks: usize,
+    units: usize,
+) -> Vector<f32, N> {
+    let mut sum = partial[first];
+    for chunk in 1..chunks {
+        sum += partial[first + chunk * units];
+    }
+    sum
 }

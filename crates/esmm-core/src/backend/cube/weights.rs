@@ -1,7 +1,9 @@
-//! Updates of whole weights, in place: one launch a tensor, where Burn's optimizers take a dozen.
+//! Updates of whole weights: one launch a tensor, where Burn's optimizers take a dozen. The weight goes to a new tensor, for
+//! modules hold the old one and a copy would be a launch; moments change in place.
 
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::{self, prelude::*, std::FastDivmod};
+use burn_cubecl::ops::numeric::empty_device_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::tensor::{Rows, address, grid, owned, vector_size};
@@ -32,21 +34,28 @@ struct Rates {
     epsilon: f32,
 }
 
-/// Changes `state` (weight, then moments, all of one shape) by `grad`.
+/// Weight and moments, all of one shape, changed by `grad`.
 pub(super) fn update_weights<R: CubeRuntime>(
     state: Vec<CubeTensor<R>>,
     grad: CubeTensor<R>,
     update: WeightUpdate,
 ) -> Vec<CubeTensor<R>> {
-    let state: Vec<Rows<R>> = state.into_iter().map(owned).collect();
+    let mut state = state.into_iter();
+    let Some(weight) = state.next().map(Rows::new) else { panic!("an update without a weight") };
+    let moments: Vec<Rows<R>> = state.map(owned).collect();
+    let out = Rows::new(empty_device_dtype(
+        weight.tensor.client.clone(),
+        weight.tensor.device.clone(),
+        weight.tensor.meta.shape().clone(),
+        weight.tensor.dtype,
+    ));
     let grad = Rows::new(grad);
     let (rule, rates) = rates::<R>(update);
-    let [weight, others @ ..] = state.as_slice() else { panic!("an update without a weight") };
-    let found = others.len();
+    let found = moments.len();
     assert!(found == update.rule.num_moments(), "{:?} found {found} moments", update.rule);
-    // A rule without a moment gets the weight in its place and does not read it.
-    let (first, second) = (others.first().unwrap_or(weight), others.get(1).unwrap_or(weight));
-    let strides = [weight.stride, first.stride, second.stride, grad.stride];
+    // A rule without a moment gets the new weight in its place and does not read it.
+    let (first, second) = (moments.first().unwrap_or(&out), moments.get(1).unwrap_or(&out));
+    let strides = [weight.stride, out.stride, first.stride, second.stride, grad.stride];
     let vector = vector_size(&[&strides[..], &[weight.width]].concat());
     let units = weight.tensor.meta.num_elements() / vector;
     let (cubes, dim) = grid(&weight.tensor.client, units);
@@ -56,15 +65,17 @@ pub(super) fn update_weights<R: CubeRuntime>(
             &weight.tensor.client,
             cubes,
             dim,
-            address(&[&weight.tensor, &first.tensor, &second.tensor, &grad.tensor]),
+            address(&[&weight.tensor, &out.tensor, &first.tensor, &second.tensor, &grad.tensor]),
             vector,
             weight.array(),
+            out.array(),
             first.array(),
             second.array(),
             grad.array(),
             rates,
             weight.width / vector,
             weight.stride / vector,
+            out.stride / vector,
             first.stride / vector,
             second.stride / vector,
             grad.stride / vector,
@@ -72,7 +83,7 @@ pub(super) fn update_weights<R: CubeRuntime>(
             rule,
         );
     }
-    state.into_iter().map(|rows| rows.tensor).collect()
+    [out].into_iter().chain(moments).map(|rows| rows.tensor).collect()
 }
 
 fn rates<R: CubeRuntime>(update: WeightUpdate) -> (Rule, RatesLaunch<R>) {
@@ -97,13 +108,15 @@ fn rates<R: CubeRuntime>(update: WeightUpdate) -> (Rule, RatesLaunch<R>) {
 
 #[cube(launch_unchecked, address_type = "dynamic")]
 fn update_kernel<N: Size>(
-    weights: &mut Array<Vector<f32, N>>,
+    weights: &Array<Vector<f32, N>>,
+    out: &mut Array<Vector<f32, N>>,
     first: &mut Array<Vector<f32, N>>,
     second: &mut Array<Vector<f32, N>>,
     grads: &Array<Vector<f32, N>>,
     rates: Rates,
     width: FastDivmod<usize>,
     stride: usize,
+    out_stride: usize,
     first_stride: usize,
     second_stride: usize,
     grad_stride: usize,
@@ -114,25 +127,25 @@ fn update_kernel<N: Size>(
         terminate!();
     }
     let (row, column) = width.div_mod(ABSOLUTE_POS);
-    let place = row * stride + column;
-    let weight = weights[place];
+    let place = row * out_stride + column;
+    let weight = weights[row * stride + column];
     let grad = grads[row * grad_stride + column] + weight * Vector::new(rates.l2);
     let kept = weight * Vector::new(rates.kept);
     if comptime!(rule == Rule::Plain) {
-        weights[place] = kept - grad * Vector::new(rates.rate);
+        out[place] = kept - grad * Vector::new(rates.rate);
     } else {
         let first_place = row * first_stride + column;
         let mean = first[first_place] * Vector::new(rates.beta_1) + grad * Vector::new(rates.take_1);
         first[first_place] = mean;
         if comptime!(rule == Rule::Momentum) {
-            weights[place] = kept - mean * Vector::new(rates.rate);
+            out[place] = kept - mean * Vector::new(rates.rate);
         } else {
             let second_place = row * second_stride + column;
             let square =
                 second[second_place] * Vector::new(rates.beta_2) + grad * grad * Vector::new(rates.take_2);
             second[second_place] = square;
             let root = square.sqrt() + Vector::new(rates.epsilon);
-            weights[place] = kept - mean * Vector::new(rates.rate) / root;
+            out[place] = kept - mean * Vector::new(rates.rate) / root;
         }
     }
 }

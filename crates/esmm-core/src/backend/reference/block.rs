@@ -9,7 +9,7 @@ use crate::backend::random::Dropout;
 use crate::backend::{LayerSpec, NormInput};
 use crate::tower::Activation;
 
-/// The tensors of what follows a product. Unused ones hold a single zero.
+/// The tensors of what follows a product. Unused ones are as in [`LayerInput`](crate::backend::LayerInput).
 #[derive(Debug, Clone)]
 pub(super) struct Block<B: Backend> {
     /// `[K, B, O]`.
@@ -99,6 +99,11 @@ pub fn fold_norm<B: Backend>(norm: NormInput<B>, epsilon: f64) -> [FloatTensor<B
     let scale = float::<B, 2>(gamma) / (float::<B, 2>(variance) + epsilon).sqrt();
     let shift = (float::<B, 2>(bias) - float::<B, 2>(mean)) * scale.clone() + float::<B, 2>(beta);
     [primitive(scale), primitive(shift)]
+}
+
+/// See [`EsmmBackend::blend`](crate::EsmmBackend::blend).
+pub fn blend<B: Backend>(old: FloatTensor<B>, new: FloatTensor<B>, [keep, take]: [f64; 2]) -> FloatTensor<B> {
+    primitive(float::<B, 2>(old) * keep + float::<B, 2>(new) * take)
 }
 
 fn activate_backward<B: Backend>(

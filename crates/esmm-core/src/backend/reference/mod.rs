@@ -16,7 +16,7 @@ use burn::tensor::ops::{FloatTensor, IntTensor};
 use burn::tensor::{Int, Tensor, TensorPrimitive};
 
 pub use bags::{bag_pool, bag_pool_backward, gather_rows};
-pub use block::{activate, fold_norm};
+pub use block::{activate, blend, fold_norm};
 pub use funnel::{funnel_logs, funnel_loss, funnel_loss_backward, funnel_probs};
 pub use infer::infer_logits;
 pub use layer::{tower_layer, tower_layer_backward};

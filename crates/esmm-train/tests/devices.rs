@@ -22,6 +22,23 @@ fn devices_are_listed() {
     }
 }
 
+#[test]
+fn a_precision_that_the_device_lacks() {
+    let workspace = Workspace::new();
+    let train = |precision: &str| {
+        let set = format!("train.precision={precision}");
+        workspace.esmm(&["train", "run.toml", "--run-dir", "run", "--device", "ndarray", "--set", &set])
+    };
+    let said = train("bf16");
+    let error = said.error(2);
+    assert!(error.starts_with("train.precision = bf16: `ndarray`, this processor, "), "{error}");
+    assert!(error.ends_with(" threads, has f32"), "{error}");
+    let said = train("f15");
+    let error = said.error(2);
+    assert!(error.contains("f15") && error.contains("f32") && error.contains("bf16"), "{error}");
+    assert!(!workspace.path("run").exists(), "a run directory was made for nothing");
+}
+
 #[cfg(feature = "wgpu")]
 mod wgpu {
     use super::common::{RUN_FILE, Said, Workspace, files};
@@ -51,6 +68,34 @@ mod wgpu {
         let error = said.error(1);
         assert!(error.starts_with("no wgpu adapter was found: install the driver of your GPU"), "{error}");
         assert!(!workspace.path("run").exists());
+    }
+
+    /// What the list says of an adapter, found without a device on it, and what a device says.
+    #[test]
+    fn f16_where_the_list_has_it() {
+        let workspace = Workspace::new();
+        let said = workspace.esmm(&["devices"]);
+        let line = said.stdout.lines().find(|line| line.starts_with("wgpu:0")).unwrap().to_owned();
+        let said = workspace.esmm(&[
+            "train",
+            "run.toml",
+            "--run-dir",
+            "run",
+            "--device",
+            "wgpu",
+            "--set",
+            "train.precision=f16",
+        ]);
+        if line.contains("; f32, f16; ") {
+            assert_eq!(said.code, 0, "{}", said.stderr);
+            assert!(
+                said.stderr.contains("training on wgpu, products of hidden layers in f16"),
+                "{}",
+                said.stderr
+            );
+        } else {
+            assert!(said.error(2).ends_with(", has f32"), "{}", said.stderr);
+        }
     }
 
     /// One number more than the adapter binds, as `esmm devices` says, in each column of 100,000 rows.

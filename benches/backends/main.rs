@@ -1,8 +1,12 @@
 //! Samples per second of every compiled backend on three workloads, training and inference.
 //!
 //! ```sh
-//! cargo bench --bench backends -- [--workload NAME] [--mode train|infer] [--device NAME] [--seconds N] [--json]
+//! cargo bench --bench backends -- [--workload NAME] [--mode train|infer] [--device NAME] [--batch N,...]
+//!     [--precision f32|tf32|bf16|f16] [--seconds N] [--json]
 //! ```
+//!
+//! On a device that queues its work, a training waits for it once in 20 steps, as `esmm train` does where nothing else is
+//! configured; the times are then means of 20 steps.
 //!
 //! Without options everything runs and a table comes out; with `--json` one object a line:
 //! `{"workload", "device", "mode", "batch", "samples_per_s", "step_ms": {"min", "median", "max"}}`.
@@ -21,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::backend::AutodiffBackend;
 use clap::{Parser, ValueEnum};
-use esmm_core::EsmmBackend;
+use esmm_core::{EsmmBackend, Precision};
 use esmm_train::{DeviceName, OnDevice, TrainError};
 use serde_json::{Value, json};
 use workload::{Inference, Training, Workload, raw_batches};
@@ -32,6 +36,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Distinct batches that a measurement walks through.
 const BATCHES: usize = 24;
 const WARM_UP_STEPS: usize = 10;
+/// Steps of a training between two looks at the device: the default of `train.log_every`.
+const QUEUED_STEPS: usize = 20;
 const SEED: u64 = 2018;
 
 #[derive(Debug, Parser)]
@@ -46,6 +52,12 @@ struct Options {
     /// Only this device; without it one of each compiled backend
     #[arg(long)]
     device: Option<DeviceName>,
+    /// Rows of a batch instead of the workload's; several, separated by commas, one after the other
+    #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..))]
+    batch: Vec<u64>,
+    /// Numbers of the hidden products in training: f32, tf32, bf16 or f16
+    #[arg(long, default_value = "f32", value_parser = workload::precision)]
+    precision: Precision,
     /// Length of a measurement
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
@@ -93,21 +105,36 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     if !options.json && !options.worker {
         println!("{} threads", rayon::current_num_threads());
-        println!("workload  mode   device    batch  samples/s   step ms: min  median     max");
+        println!("workload  mode   device         batch  samples/s   step ms: min  median     max");
     }
-    for workload in Workload::all() {
-        if options.workload.as_deref().is_some_and(|name| name != workload.name) {
-            continue;
-        }
+    for workload in workloads(&options) {
         for mode in [Mode::Train, Mode::Infer] {
             for &device in &devices {
-                if options.mode.is_none_or(|only| only == mode) {
+                // Scoring knows f32 only.
+                let wanted = mode == Mode::Train || options.precision == Precision::F32;
+                if options.mode.is_none_or(|only| only == mode) && wanted {
+                    if let Err(reason) = device.check_model(&workload.config()) {
+                        eprintln!("{} is left out: {reason}", workload.name);
+                        continue;
+                    }
                     device.run(Case { workload: &workload, mode, device, options: &options })?;
                 }
             }
         }
     }
     Ok(())
+}
+
+/// What was asked for, every batch size a workload of its own.
+fn workloads(options: &Options) -> Vec<Workload> {
+    let wanted = |workload: &Workload| options.workload.as_deref().is_none_or(|name| name == workload.name);
+    let of_all_sizes = |workload: Workload| -> Vec<Workload> {
+        if options.batch.is_empty() {
+            return vec![workload];
+        }
+        options.batch.iter().map(|&batch| Workload { batch: batch as usize, ..workload.clone() }).collect()
+    };
+    Workload::all().into_iter().filter(wanted).flat_map(of_all_sizes).collect()
 }
 
 impl OnDevice for Case<'_> {
@@ -123,15 +150,17 @@ impl OnDevice for Case<'_> {
         let mut take = || next.next().unwrap_or(&batches[0]);
         match self.mode {
             Mode::Train => {
-                let mut training = Training::<B>::new(self.workload, device.clone());
-                self.measure(|| {
-                    drop(training.step(take()));
+                let training = Training::<B>::new(self.workload, device.clone());
+                let mut training = training.with_precision(self.options.precision)?;
+                let steps = if B::QUEUES_WORK { QUEUED_STEPS } else { 1 };
+                self.measure(steps, || {
+                    (0..steps).for_each(|_| drop(training.step(take())));
                     let _ = B::sync(&device);
                 });
             }
             Mode::Infer => {
                 let mut inference = Inference::<B::InnerBackend>::new(self.workload, device);
-                self.measure(|| drop(inference.step(take())));
+                self.measure(1, || drop(inference.step(take())));
             }
         }
         Ok(())
@@ -139,43 +168,53 @@ impl OnDevice for Case<'_> {
 }
 
 impl Case<'_> {
-    fn measure(&self, mut step: impl FnMut()) {
-        (0..WARM_UP_STEPS).for_each(|_| step());
+    /// `work` does `steps` steps.
+    fn measure(&self, steps: usize, mut work: impl FnMut()) {
+        (0..WARM_UP_STEPS.div_ceil(steps)).for_each(|_| work());
         if self.options.worker {
             println!("{}", json!({ "ready": true, "threads": rayon::current_num_threads() }));
             for seconds in stdin().lock().lines().map_while(Result::ok) {
                 let seconds = seconds.trim().parse().unwrap_or(self.options.seconds);
-                println!("{}", self.json(&self.run_for(seconds, &mut step)));
+                println!("{}", self.json(&self.run_for(seconds, steps, &mut work)));
             }
             return;
         }
-        let found = self.run_for(self.options.seconds, &mut step);
+        let found = self.run_for(self.options.seconds, steps, &mut work);
         if self.options.json {
             println!("{}", self.json(&found));
         } else {
             let [min, median, max] = found.step_ms;
             println!(
-                "{:<9} {:<6} {:<8} {:>6} {:>10.0}       {min:>8.2} {median:>7.2} {max:>7.2}",
+                "{:<9} {:<6} {:<12} {:>6} {:>10.0}       {min:>8.2} {median:>7.2} {max:>7.2}",
                 self.workload.name,
                 self.mode.name(),
-                self.device.to_string(),
+                self.device_name(),
                 self.workload.batch,
                 found.samples_per_s
             );
         }
     }
 
-    fn run_for(&self, seconds: f64, step: &mut impl FnMut()) -> Measurement {
+    fn run_for(&self, seconds: f64, steps: usize, work: &mut impl FnMut()) -> Measurement {
         let (start, mut times) = (Instant::now(), Vec::new());
         while start.elapsed() < Duration::from_secs_f64(seconds) || times.len() < 5 {
             let before = Instant::now();
-            step();
-            times.push(before.elapsed().as_secs_f64() * 1e3);
+            work();
+            times.push(before.elapsed().as_secs_f64() * 1e3 / steps as f64);
         }
-        let samples_per_s = (times.len() * self.workload.batch) as f64 / start.elapsed().as_secs_f64();
+        let rows = times.len() * steps * self.workload.batch;
+        let samples_per_s = rows as f64 / start.elapsed().as_secs_f64();
         times.sort_unstable_by(f64::total_cmp);
         let step_ms = [times[0], times[times.len() / 2], times[times.len() - 1]];
         Measurement { samples_per_s, step_ms }
+    }
+
+    /// The device, and the precision where it is not f32.
+    fn device_name(&self) -> String {
+        match self.options.precision {
+            Precision::F32 => self.device.to_string(),
+            precision => format!("{} {precision}", self.device),
+        }
     }
 
     fn json(&self, found: &Measurement) -> Value {
@@ -183,7 +222,7 @@ impl Case<'_> {
         let [min, median, max] = found.step_ms.map(round);
         json!({
             "workload": self.workload.name,
-            "device": self.device.to_string(),
+            "device": self.device_name(),
             "mode": self.mode.name(),
             "batch": self.workload.batch,
             "samples_per_s": found.samples_per_s.round(),

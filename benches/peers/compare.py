@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import platform
@@ -125,11 +126,13 @@ def stop_worker(worker: Worker) -> None:
 
 
 @contextlib.contextmanager
-def all_workers(args: argparse.Namespace, binary: Path, workload: str, mode: str) -> Iterator[list[Worker]]:
+def all_workers(
+    args: argparse.Namespace, binary: Path, workload: str, mode: str, batch: int | None
+) -> Iterator[list[Worker]]:
     """Starts ours and theirs one after the other; a contender that cannot start is reported and left out."""
     workers: list[Worker] = []
     try:
-        for options in contenders(args, binary, workload, mode):
+        for options in contenders(args, binary, workload, mode, batch):
             note(f"{workload} {mode}: starting {options['name']}")
             try:
                 workers.append(start_worker(threads=args.threads, **options))
@@ -143,12 +146,18 @@ def all_workers(args: argparse.Namespace, binary: Path, workload: str, mode: str
             stop_worker(worker)
 
 
-def contenders(args: argparse.Namespace, binary: Path, workload: str, mode: str) -> Iterator[dict[str, Any]]:
+def contenders(
+    args: argparse.Namespace, binary: Path, workload: str, mode: str, batch: int | None
+) -> Iterator[dict[str, Any]]:
     """Name and command of each contender, ours first."""
     task = ["--workload", workload, "--mode", mode]
+    if batch:
+        task += ["--batch", str(batch)]
     for device in args.ours_device:
-        command = [str(binary), "--worker", *task, "--device", device]
-        yield {"name": device, "command": command, "is_ours": True}
+        for precision in dict.fromkeys(["f32", args.precision] if mode == "train" else ["f32"]):
+            name = device if precision == "f32" else f"{device}-{precision}"
+            command = [str(binary), "--worker", *task, "--device", device, "--precision", precision]
+            yield {"name": name, "command": command, "is_ours": True, "is_f32": precision == "f32"}
     for name, variant in VARIANTS[mode].items():
         if args.variants and name not in args.variants:
             continue
@@ -167,6 +176,8 @@ class Result:
 
     workload: str
     mode: str
+    batch: int | None
+    """None: the workload's."""
     workers: list[Worker]
     rounds: dict[str, list[Line]]
 
@@ -177,9 +188,11 @@ class Result:
         return statistics.median(self.speeds(name))
 
 
-def compare(args: argparse.Namespace, binary: Path, workload: str, mode: str) -> Result:
+def compare(
+    args: argparse.Namespace, binary: Path, workload: str, mode: str, batch: int | None
+) -> Result:
     """Starts the workers and lets them take turns; who begins moves on by one each round."""
-    with all_workers(args, binary, workload, mode) as workers:
+    with all_workers(args, binary, workload, mode, batch) as workers:
         warn_if_busy()
         rounds: dict[str, list[Line]] = {worker.name: [] for worker in workers}
         for number in range(args.rounds):
@@ -187,12 +200,12 @@ def compare(args: argparse.Namespace, binary: Path, workload: str, mode: str) ->
             first = number % len(workers)
             for worker in workers[first:] + workers[:first]:
                 rounds[worker.name].append(run_round(worker, args.seconds))
-    return Result(workload, mode, workers, rounds)
+    return Result(workload, mode, batch, workers, rounds)
 
 
-def fastest_peer(result: Result) -> str | None:
-    """The float32 PyTorch variant with the highest median speed."""
-    peers = [worker.name for worker in result.workers if worker.is_f32 and not worker.is_ours]
+def fastest_peer(result: Result, is_f32: bool) -> str | None:
+    """The PyTorch variant with the highest median speed: among those in float32, or among the others."""
+    peers = [worker.name for worker in result.workers if worker.is_f32 == is_f32 and not worker.is_ours]
     return max(peers, key=result.speed, default=None)
 
 
@@ -206,14 +219,13 @@ def ratios(result: Result, ours: str, peer: str) -> list[float]:
 
 def print_result(result: Result, markdown: bool) -> None:
     """One table, and one ratio for each of our devices."""
-    print(f"\n{'### ' if markdown else ''}{result.workload}, {result.mode}\n")
+    size = f", batch {result.batch:,}" if result.batch else ""
+    print(f"\n{'### ' if markdown else ''}{result.workload}, {result.mode}{size}\n")
     print(format_table(table_rows(result), markdown))
-    peer = fastest_peer(result)
-    if peer is None:
-        return
     print()
     for worker in result.workers:
-        if worker.is_ours:
+        peer = fastest_peer(result, worker.is_f32)
+        if worker.is_ours and peer is not None:
             values = ratios(result, worker.name, peer)
             middle, low, high = statistics.median(values), min(values), max(values)
             bullet = "* " if markdown else ""
@@ -357,6 +369,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=available_threads(), help="of each contender, default: all")
     names = {"type": lambda text: text.split(","), "metavar": "NAME,..."}
     parser.add_argument("--cuda", action="store_true", help="both sides on the first CUDA device")
+    parser.add_argument("--batch", **names | {"metavar": "N,..."}, help="rows of a batch, one table each; default: the workload's")
+    parser.add_argument("--precision", default="f32", help="of our products, beside f32: tf32, bf16 or f16")
     parser.add_argument("--ours-device", **names, help="default: ndarray,flex, or with --cuda cuda")
     parser.add_argument("--variants", **names, help="of PyTorch, default: all")
     parser.add_argument("--binary", type=Path, metavar="FILE", help="our benchmark; default: cargo builds it")
@@ -365,6 +379,9 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     args.ours_device = args.ours_device or (["cuda"] if args.cuda else ["ndarray", "flex"])
     args.pytorch_device = "cuda" if args.cuda else "cpu"
+    if not all(size.isdecimal() and int(size) > 0 for size in args.batch or []):
+        parser.error("--batch takes whole numbers from 1, separated by commas")
+    args.batch = [int(size) for size in args.batch or []] or [None]
     if args.rounds < 1 or args.seconds <= 0 or args.threads < 1:
         parser.error("--rounds and --threads must be at least 1, --seconds above 0")
     return args
@@ -377,12 +394,12 @@ def main() -> None:
     bullet = "* " if args.markdown else ""
     print("\n".join(f"{bullet}{key}: {value}" for key, value in about.items()))
     results: list[Result] = []
-    for workload in [args.workload] if args.workload else WORKLOADS:
-        for mode in [args.mode] if args.mode else VARIANTS:
-            results.append(compare(args, binary, workload, mode))
-            print_result(results[-1], args.markdown)
-            if args.json:
-                write_json(args.json, about, results)
+    workloads, modes = [args.workload] if args.workload else WORKLOADS, [args.mode] if args.mode else VARIANTS
+    for workload, mode, batch in itertools.product(workloads, modes, args.batch):
+        results.append(compare(args, binary, workload, mode, batch))
+        print_result(results[-1], args.markdown)
+        if args.json:
+            write_json(args.json, about, results)
 
 
 if __name__ == "__main__":

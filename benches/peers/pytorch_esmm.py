@@ -5,7 +5,7 @@
 The worker builds the model, warms up and prints one line, `{"ready": true, ...}`. From then on each line on stdin is a
 number of seconds, and the answer is one JSON line with the speed of about that many seconds of steps. It ends with its
 input. A step takes raw arrays in host memory: to updated weights (train), or to three probabilities per row in host
-memory (infer). With `--device cuda` the model lies on the GPU, and a step ends when the GPU is done.
+memory (infer). With `--device cuda` the model lies on the GPU, and a training waits for it once in `QUEUED_STEPS` steps.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 try:
     import numpy as np
@@ -33,6 +33,8 @@ from workloads import LEARNING_RATE, WORKLOADS, Batch, Workload, make_batches
 WARM_UP_STEPS = 10
 WARM_UP_SECONDS = 10.0
 MIN_STEPS = 5
+QUEUED_STEPS = 20
+"""Steps of a training between two looks at a GPU; the same number as in `cargo bench --bench backends`."""
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
 """Adam's defaults, in PyTorch and in the paper."""
 
@@ -61,6 +63,8 @@ VARIANTS: dict[str, dict[str, Variant]] = {
         "row-adam-wide": Variant("rows", wide=True),
         "row-adam-compiled": Variant("rows", compiled=True),
         "sparse-adam-bf16": Variant("sparse", bf16=True),
+        "row-adam-bf16": Variant("rows", bf16=True),
+        "row-adam-compiled-bf16": Variant("rows", compiled=True, bf16=True),
     },
     "infer": {
         "eager": Variant(),
@@ -212,7 +216,9 @@ def row_step(workload: Workload, variant: Variant, towers: nn.Module, loss: Loss
         if workload.dense:
             x = torch.cat([x, dense], dim=1)
         optimizer.zero_grad()
-        loss(x, click, conversion).backward()
+        with torch.autocast(torch.get_default_device().type, torch.bfloat16, enabled=variant.bf16):
+            value = loss(x, click, conversion)
+        value.backward()
         optimizer.step()
         state = (rows.detach(), exp_avg[unique], exp_avg_sq[unique])
         with torch.no_grad():
@@ -275,23 +281,24 @@ def warm_up(step: Step, batches: list[Batch]) -> None:
         step(batch)
 
 
-def time_round(step: Step, batches: itertools.cycle[Batch], seconds: float) -> list[float]:
-    """Seconds of each step, over about `seconds` and at least `MIN_STEPS` steps."""
+def time_round(step: Step, batches: itertools.cycle[Batch], seconds: float, queued: int) -> list[float]:
+    """Seconds of a step, over about `seconds` and at least `MIN_STEPS` values, each the mean of `queued` steps."""
     times: list[float] = []
     begin = last = time.perf_counter()
     while last - begin < seconds or len(times) < MIN_STEPS:
-        step(next(batches))
+        for _ in range(queued):
+            step(next(batches))
         if torch.get_default_device().type == "cuda":
             torch.cuda.synchronize()
         now = time.perf_counter()
-        times.append(now - last)
+        times.append((now - last) / queued)
         last = now
     return times
 
 
 def round_line(args: argparse.Namespace, times: list[float]) -> dict[str, object]:
     """What the worker answers for one round."""
-    batch = WORKLOADS[args.workload].batch
+    batch = args.batch or WORKLOADS[args.workload].batch
     milliseconds = [1e3 * seconds for seconds in times]
     return {
         "workload": args.workload,
@@ -330,6 +337,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--variant", required=True, help="see README.md")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N; default: %(default)s")
+    parser.add_argument("--batch", type=int, help="rows of a batch; default: the workload's")
     args = parser.parse_args()
     if args.variant not in VARIANTS[args.mode]:
         parser.error(f"--mode {args.mode} has the variants {', '.join(VARIANTS[args.mode])}, not {args.variant}")
@@ -342,14 +350,16 @@ def main() -> None:
     torch.set_default_device(args.device)
     torch.manual_seed(1)
     workload = WORKLOADS[args.workload]
+    workload = replace(workload, batch=args.batch or workload.batch)
     batches = make_batches(workload)
     build = train_step if args.mode == "train" else infer_step
     step = build(workload, VARIANTS[args.mode][args.variant])
     warm_up(step, batches)
     emit({"ready": True, "torch": torch.__version__, "threads": torch.get_num_threads()})
     endless = itertools.cycle(batches)
+    queued = QUEUED_STEPS if args.mode == "train" and torch.get_default_device().type == "cuda" else 1
     for line in sys.stdin:
-        emit(round_line(args, time_round(step, endless, float(line))))
+        emit(round_line(args, time_round(step, endless, float(line), queued)))
 
 
 if __name__ == "__main__":

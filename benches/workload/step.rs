@@ -5,7 +5,7 @@ use std::sync::Arc;
 use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Tensor, TensorData};
 use burn::train::TrainStep;
-use esmm_core::{BatchBuilder, BatchInput, Esmm, EsmmBackend, EsmmConfig, Lookup};
+use esmm_core::{BatchBuilder, BatchInput, Esmm, EsmmBackend, EsmmConfig, EsmmError, Lookup, Precision};
 use esmm_train::data::loader::{EsmmBatch, RowLabels};
 use esmm_train::optimizer::{SharedOptimizer, TableOptimizerConfig, TableRule, TowerOptimizerConfig};
 use esmm_train::{EsmmLearner, EsmmLearnerConfig, EsmmLoss};
@@ -60,6 +60,15 @@ where
             builder: BatchBuilder::new(schema),
             device,
         }
+    }
+
+    /// The same, its hidden products in other numbers.
+    ///
+    /// # Errors
+    /// Numbers that the device lacks.
+    pub(crate) fn with_precision(mut self, precision: Precision) -> Result<Self, EsmmError> {
+        self.learner.model = self.learner.model.with_precision(precision)?;
+        Ok(self)
     }
 
     /// From columns to updated weights; gives the loss, still on the device.

@@ -10,7 +10,9 @@ use esmm_core::{BatchBuilder, BatchInput, Esmm, EsmmBackend, EsmmConfig, SparseI
 
 use crate::config::TrainConfig;
 use crate::data::stream::FileRows;
-use crate::data::{Chunk, EncodedChunk, FittedEncoders, SourceSpec, SparseColumn};
+use crate::data::{
+    Chunk, EncodedChunk, FittedEncoders, GroupedFile, Segment, SourceSpec, SparseColumn, UserGroups,
+};
 use crate::error::TrainError;
 use crate::evaluation::Evaluation;
 use crate::experiment::evaluate;
@@ -58,9 +60,36 @@ impl<B: EsmmBackend> Scorer<B> {
     /// Whatever is wrong with the data, with file and line.
     pub fn evaluate(&self, source: &SourceSpec) -> Result<Evaluation, TrainError> {
         let (group, truth) = (self.config.group.as_deref(), self.config.truth.as_ref());
-        let rows = FileRows::open(source, &self.encoders, &self.config.labels, group, truth)?;
+        let (labels, by_group) = (&self.config.labels, self.config.reading.by_group);
+        let rows = FileRows::open(source, &self.encoders, labels, group, truth, by_group)?;
         let stages = &self.config.labels.columns;
         evaluate(&self.weights, &self.model, stages, &rows.into(), &self.device, |_| {})
+    }
+
+    /// The files of a source whose groups have what their impressions share of features, for
+    /// [`score_segment`](Self::score_segment); `None` where each row is read with all of its features.
+    ///
+    /// # Errors
+    /// As [`SourceSpec::open`].
+    pub fn open_grouped(
+        &self,
+        source: &SourceSpec,
+        columns: &[String],
+    ) -> Result<Option<Vec<GroupedFile>>, TrainError> {
+        match self.config.reading.by_group && self.encoders.stand_apart(source)? {
+            true => Ok(source.open_grouped(columns)?),
+            false => Ok(None),
+        }
+    }
+
+    /// Scores the impressions of a segment, in order, as [`score`](Self::score) does. What a group shares is encoded and
+    /// computed once.
+    ///
+    /// # Errors
+    /// Values that the encoders refuse, with file and line.
+    pub fn score_segment(&mut self, segment: &Segment) -> Result<RecordBatch, TrainError> {
+        let encoded = self.encoders.encode_segment(segment)?;
+        self.score_encoded(&encoded)
     }
 
     /// Scores the rows of a chunk, in order. For two stages the columns are `pctr`, `pcvr`, `pctcvr`; for more, `p_x`
@@ -70,7 +99,11 @@ impl<B: EsmmBackend> Scorer<B> {
     /// Values that the encoders refuse, with file and line.
     pub fn score(&mut self, chunk: &Chunk) -> Result<RecordBatch, TrainError> {
         let encoded = self.encoders.encode(chunk)?;
-        let logits = self.logits(&encoded)?;
+        self.score_encoded(&encoded)
+    }
+
+    fn score_encoded(&mut self, encoded: &EncodedChunk) -> Result<RecordBatch, TrainError> {
+        let logits = self.logits(encoded)?;
         let names = prediction_columns(&self.config.labels.columns);
         let fields: Vec<Field> =
             names.iter().map(|name| Field::new(name, DataType::Float32, false)).collect();
@@ -83,7 +116,8 @@ impl<B: EsmmBackend> Scorer<B> {
     fn logits(&mut self, encoded: &EncodedChunk) -> Result<esmm_core::FunnelLogits<B>, TrainError> {
         let sparse: Vec<SparseInput<'_>> = encoded.sparse.iter().map(SparseColumn::as_input).collect();
         let dense: Vec<&[f32]> = encoded.dense.iter().map(Vec::as_slice).collect();
-        let input = BatchInput { rows: encoded.rows, sparse: &sparse, dense: &dense, groups: None };
+        let groups = encoded.users.as_ref().map(UserGroups::as_input);
+        let input = BatchInput { rows: encoded.rows, sparse: &sparse, dense: &dense, groups };
         let batch = self.builder.build_for_inference(input)?.to_device(&self.device);
         Ok(self.weights.forward(&batch))
     }

@@ -7,6 +7,7 @@ use esmm_core::EsmmBackend;
 use esmm_train::predictions::{PredictionWriter, with_columns};
 use esmm_train::run_dir::{RunDir, read_json};
 use esmm_train::scorer::Scorer;
+use esmm_train::trainer::EVALUATION_BATCH;
 use esmm_train::{OnDevice, TrainError};
 
 use super::{DeviceArg, logging, table};
@@ -58,7 +59,17 @@ impl OnDevice for Predict<'_> {
         columns.extend(self.keep.iter().filter(|name| !scorer.required_columns().contains(name)).cloned());
         let source = scorer.source(self.data);
         let chunks = source.open(&columns)?;
+        let grouped = scorer.open_grouped(&source, &columns)?;
         let mut writer = PredictionWriter::create(self.output)?;
+        if let Some(files) = grouped {
+            for (file, number) in files.iter().flat_map(|file| (0..file.segments()).map(move |n| (file, n))) {
+                for piece in file.segment(number)?.pieces(EVALUATION_BATCH) {
+                    let (kept, scores) = (piece.columns(self.keep)?, scorer.score_segment(&piece)?);
+                    writer.write(&with_columns(&kept, self.keep, &scores)?)?;
+                }
+            }
+            return writer.finish();
+        }
         for chunk in chunks {
             let chunk = chunk?;
             let scores = scorer.score(&chunk)?;

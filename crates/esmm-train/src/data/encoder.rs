@@ -11,10 +11,12 @@ use super::dataset::{Dataset, SparseColumn};
 use super::dense::DenseEncoder;
 use super::error::DataError;
 use super::feature::{FeatureKind, FeatureSpec};
+use super::grouped::Segment;
 use super::key_column::KeyColumn;
 use super::real::RealColumn;
+use super::source::SourceSpec;
 use super::table::TableEncoder;
-use super::user_groups::{Sides, UserGroups};
+use super::user_groups::{Sides, UserGroups, users_stand_apart};
 
 /// The encoders of all features of a model. Their order is the schema's.
 #[derive(Debug, Clone, PartialEq)]
@@ -81,6 +83,22 @@ impl FittedEncoders {
     /// A column that is not in the chunk or has an unsuitable type, and a value that is not allowed.
     pub fn encode(&self, chunk: &Chunk) -> Result<EncodedChunk, DataError> {
         self.encode_from(chunk.rows(), |_| chunk)
+    }
+
+    /// Whether the users of a source stand apart in it, so that its segments can be encoded.
+    ///
+    /// # Errors
+    /// A file that is missing or damaged.
+    pub fn stand_apart(&self, source: &SourceSpec) -> Result<bool, DataError> {
+        users_stand_apart(source, &self.specs, [])
+    }
+
+    /// Encodes the impressions of a segment and, once each, their users.
+    ///
+    /// # Errors
+    /// As [`FittedEncoders::encode`].
+    pub fn encode_segment(&self, segment: &Segment) -> Result<EncodedChunk, DataError> {
+        self.encode_users(&segment.impressions, &segment.groups, segment.group_of.clone())
     }
 
     /// Encodes impressions and, once each, their users.

@@ -34,6 +34,12 @@ impl Outcomes {
         self.labels.columns.iter().map(String::as_str).chain(self.group.as_deref()).chain(truth)
     }
 
+    /// Those that stand with the impressions where users stand apart.
+    pub(super) fn columns_of_impressions(&self) -> impl Iterator<Item = &str> {
+        let truth = self.truth.iter().flat_map(TruthSpec::columns);
+        self.labels.columns.iter().map(String::as_str).chain(truth)
+    }
+
     /// The outcome of each row of a chunk.
     pub(super) fn read(&self, chunk: &Chunk) -> Result<Outcome, DataError> {
         let groups = |column: &String| hashes(chunk, column, KEY_HASH_SEED).map(Iterator::collect);

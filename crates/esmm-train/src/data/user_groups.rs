@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use esmm_core::{RowGroups, Side};
 
+use super::error::DataError;
 use super::feature::{FeatureKind, FeatureSpec};
+use super::source::SourceSpec;
 
 /// Which rows share their user.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +38,24 @@ impl Sides {
         };
         Self { sparse: side(false), dense: side(true) }
     }
+}
+
+/// Whether a source has groups, in whose file the columns of user features stand and none of the others that are read.
+///
+/// # Errors
+/// A file that is missing or damaged.
+pub(super) fn users_stand_apart<'a>(
+    source: &SourceSpec,
+    specs: &'a [FeatureSpec],
+    others: impl IntoIterator<Item = &'a str>,
+) -> Result<bool, DataError> {
+    let columns = |user: bool| {
+        let specs = specs.iter().filter(move |spec| (spec.side == Side::User) == user);
+        specs.flat_map(FeatureSpec::columns)
+    };
+    let users: Vec<&str> = columns(true).collect();
+    let own: Vec<&str> = columns(false).chain(others).collect();
+    Ok(!users.is_empty() && source.columns_stand_apart(&own, &users)?)
 }
 
 impl UserGroups {
@@ -76,7 +96,7 @@ impl UserGroups {
     }
 
     /// As the core reads them.
-    pub(super) fn as_input(&self) -> RowGroups<'_> {
+    pub(crate) fn as_input(&self) -> RowGroups<'_> {
         RowGroups { count: self.count, of_rows: &self.of_rows }
     }
 }

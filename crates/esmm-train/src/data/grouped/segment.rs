@@ -60,6 +60,34 @@ impl Segment {
         Ok(Self { impressions, groups, group_of, columns })
     }
 
+    /// The same in pieces of so many impressions, each with the groups that it needs.
+    ///
+    /// # Panics
+    /// When `rows` is 0.
+    pub fn pieces(&self, rows: usize) -> impl Iterator<Item = Self> {
+        assert!(rows > 0, "pieces of 0 rows");
+        (0..self.rows()).step_by(rows).map(move |start| {
+            let range = start..self.rows().min(start + rows);
+            let first = self.group_of[start];
+            let last = self.group_of[range.end - 1];
+            Self {
+                impressions: self.impressions.slice(range.clone()),
+                groups: self.groups.slice(first as usize..last as usize + 1),
+                group_of: self.group_of[range].iter().map(|group| group - first).collect(),
+                columns: self.columns.clone(),
+            }
+        })
+    }
+
+    /// Some columns of all impressions, those of the groups repeated.
+    ///
+    /// # Errors
+    /// As [`flat`](Self::flat).
+    pub fn columns(&self, names: &[String]) -> Result<Chunk, DataError> {
+        let only = Self { columns: names.to_vec(), ..self.clone() };
+        only.flat(0..self.rows())
+    }
+
     /// Number of impressions.
     pub fn rows(&self) -> usize {
         self.group_of.len()

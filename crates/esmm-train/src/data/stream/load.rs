@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use esmm_core::Side;
-
 use super::rows::{FileRows, ReadSource, Reading};
 use crate::data::blocks::{Block, scan};
 use crate::data::dataset::Dataset;
@@ -17,6 +15,7 @@ use crate::data::report::{LoadReport, SplitReport};
 use crate::data::source::SourceSpec;
 use crate::data::split::{Divider, Part, SplitSpec};
 use crate::data::truth::TruthSpec;
+use crate::data::user_groups::users_stand_apart;
 
 /// Rows of each split that are looked at to warn of what is suspicious.
 const SAMPLE_ROWS: usize = 200_000;
@@ -126,18 +125,11 @@ pub fn stream_splits(
     Ok(StreamedSplits { encoders, train, valid, test, report, sample })
 }
 
-/// Whether all sources have groups, in which the columns of user features stand and no others that are needed.
+/// Whether the users of all sources stand apart.
 fn stand_apart(spec: &SplitSpec, features: &[FeatureSpec], outcomes: &Outcomes) -> Result<bool, DataError> {
-    let columns = |user: bool| {
-        let specs = features.iter().filter(move |spec| (spec.side == Side::User) == user);
-        specs.flat_map(FeatureSpec::columns)
-    };
-    let labels = outcomes.labels.columns.iter().map(String::as_str);
-    let truth = outcomes.truth.iter().flat_map(TruthSpec::columns);
-    let beside: Vec<&str> = columns(true).collect();
-    let own: Vec<&str> = columns(false).chain(labels).chain(truth).chain(spec.column()).collect();
     for source in spec.sources() {
-        if beside.is_empty() || !source.columns_stand_apart(&own, &beside)? {
+        let others = outcomes.columns_of_impressions().chain(spec.column());
+        if !users_stand_apart(source, features, others)? {
             return Ok(false);
         }
     }

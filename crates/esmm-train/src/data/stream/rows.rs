@@ -19,7 +19,7 @@ use crate::data::outcomes::Outcomes;
 use crate::data::source::SourceSpec;
 use crate::data::split::{Divider, Part};
 use crate::data::truth::TruthSpec;
-use crate::data::user_groups::{Sides, UserGroups};
+use crate::data::user_groups::{Sides, UserGroups, users_stand_apart};
 
 /// The first window of a pass has this share of the rows of the largest.
 const FIRST_WINDOW: usize = 16;
@@ -53,7 +53,8 @@ pub(super) struct ReadSource {
 }
 
 impl FileRows {
-    /// All rows of a labelled source, in order, encoded with encoders that are fitted already.
+    /// All rows of a labelled source, in order, encoded with encoders that are fitted already. With `by_group` what the rows
+    /// of a group share is read once, where the source has it apart.
     ///
     /// # Errors
     /// Settings that cannot be, a file that is missing or lacks a column.
@@ -63,14 +64,17 @@ impl FileRows {
         labels: &LabelSpec,
         group: Option<&str>,
         truth: Option<&TruthSpec>,
+        by_group: bool,
     ) -> Result<Self, DataError> {
         let outcomes = Outcomes::new(labels, group, truth)?;
+        let apart =
+            by_group && users_stand_apart(source, encoders.specs(), outcomes.columns_of_impressions())?;
         let divider = Divider::All(Part::Test);
         let source = ReadSource::new(source, divider, encoders, &outcomes);
         source.source.open(&source.columns)?;
         let (sources, encoders) = (vec![source], encoders.clone());
         let reading = Arc::new(Reading { sources, blocks: Vec::new(), encoders, outcomes });
-        Ok(Self { reading, part: Part::Test, blocks: None, shuffle_rows: 0, by_group: false })
+        Ok(Self { reading, part: Part::Test, blocks: None, shuffle_rows: 0, by_group: apart })
     }
 
     /// Number of rows; 0 where nobody has counted.
@@ -122,15 +126,12 @@ impl FileRows {
         let mut rows = 0;
         match &self.blocks {
             None => {
-                for source in &reading.sources {
-                    for chunk in source.source.open(&source.columns)? {
-                        if let Some((encoded, outcome)) = reading.kept(source, self.part, &chunk?)? {
-                            rows += encoded.rows;
-                            if !windows.push(&encoded, &outcome) {
-                                return Ok(());
-                            }
-                        }
-                    }
+                let each = |encoded: &EncodedChunk, outcome: &Outcome| {
+                    rows += encoded.rows;
+                    windows.push(encoded, outcome)
+                };
+                if !self.read_all(each)? {
+                    return Ok(());
                 }
             }
             Some(blocks) => {
@@ -155,6 +156,32 @@ impl FileRows {
             0 => Err(self.part.empty(0)),
             _ => Ok(()),
         }
+    }
+
+    /// Hands over all rows in the order of the files; `false` when `each` had enough.
+    fn read_all(&self, mut each: impl FnMut(&EncodedChunk, &Outcome) -> bool) -> Result<bool, DataError> {
+        let reading = &self.reading;
+        let mut pass = |kept: Option<(EncodedChunk, Outcome)>| kept.is_none_or(|kept| each(&kept.0, &kept.1));
+        for source in &reading.sources {
+            let grouped = if self.by_group { source.source.open_grouped(&source.columns)? } else { None };
+            for file in grouped.iter().flatten() {
+                for number in 0..file.segments() {
+                    let segment = file.segment(number)?;
+                    if !pass(reading.kept_of_segment(source, self.part, segment)?) {
+                        return Ok(false);
+                    }
+                }
+            }
+            if grouped.is_some() {
+                continue;
+            }
+            for chunk in source.source.open(&source.columns)? {
+                if !pass(reading.kept(source, self.part, &chunk?)?) {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
     }
 
     /// Hands over the rows of a block; `false` when there are enough.

@@ -3,19 +3,21 @@
 //!
 //! Bounds: rounding differs from the first step on and 26 steps of Adam carry it along. The loss of each step (near 0.6)
 //! may differ by 1e-3, each AUC by 5e-3: 400 rows of a split with 40 conversions have some 14,000 pairs, of which rounding
-//! may turn a few. With hidden products of rounded factors the bounds are wider, by what was seen and a factor of about 4.
+//! may turn a few. With hidden products of factors in f16 losses within 3.5e-4 and AUCs within 9e-4 were seen, and bounds are
+//! five times that, which tf32 gets as well; bf16 keeps three bits less and gets eight times as much.
 #![cfg(any(feature = "wgpu", feature = "cuda"))]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use burn::tensor::backend::AutodiffBackend;
 use esmm_core::{EsmmBackend, Precision};
+use esmm_train::checkpoint::Checkpoints;
 use esmm_train::config::{RunFile, TrainConfig};
 use esmm_train::data::synthetic::{SyntheticConfig, write_parquet};
 use esmm_train::experiment::{Experiment, RunMetrics};
-use esmm_train::observe::{EvaluationRecord, Observers, StepRecord, TrainingObserver};
+use esmm_train::observe::{Observers, StepRecord, TrainingObserver};
 use esmm_train::run_dir::{Existing, RunDir};
 use esmm_train::trainer::{TrainingControl, TrainingEnd};
 use esmm_train::{DeviceName, OnDevice, TrainError};
@@ -30,8 +32,15 @@ impl TrainingObserver for Losses {
     fn on_step(&mut self, record: &StepRecord) {
         self.0.lock().unwrap().push(record.loss);
     }
+}
 
-    fn on_evaluation(&mut self, _: &EvaluationRecord<'_>) {}
+/// Panics at a step, as Burn and CubeCL do where a driver is lost.
+struct DriverLoss(Option<u64>);
+
+impl TrainingObserver for DriverLoss {
+    fn on_step(&mut self, record: &StepRecord) {
+        assert!(self.0 != Some(record.step), "the driver is gone");
+    }
 }
 
 /// A training of 2 epochs, 13 steps each: 3200 rows in batches of 256, the last of 128.
@@ -40,6 +49,23 @@ struct Training<'a> {
     run: &'a Path,
     precision: Precision,
     losses: Losses,
+    existing: Existing,
+    fails_at: Option<u64>,
+}
+
+impl<'a> Training<'a> {
+    fn new(data: &'a Path, run: &'a Path) -> Self {
+        let (precision, existing) = (Precision::F32, Existing::Refuse);
+        Self { data, run, precision, losses: Losses::default(), existing, fails_at: None }
+    }
+
+    /// Losses and metrics.
+    fn on(self, device: DeviceName) -> Result<(Vec<f64>, RunMetrics), TrainError> {
+        let losses = self.losses.clone();
+        let metrics = device.run(self)?;
+        let losses = losses.0.lock().unwrap().clone();
+        Ok((losses, metrics))
+    }
 }
 
 impl OnDevice for Training<'_> {
@@ -56,20 +82,45 @@ impl OnDevice for Training<'_> {
             "train.epochs=2",
             "train.batch_size=256",
             "train.log_every=1",
+            "train.checkpoint_every=5",
             "model.dropout=0.2",
             "model.batch_norm=true",
             &precision,
         ];
         let config = TrainConfig::resolve(&RunFile::parse(&text, "run.toml", &set.map(str::to_owned))?)?;
         let experiment = Experiment::load(config)?;
-        let run = RunDir::create(self.run, Existing::Refuse)?;
-        let observers = Observers::new(vec![Box::new(self.losses)]);
-        let control = TrainingControl { observers, ..TrainingControl::default() };
+        let resume = matches!(self.existing, Existing::Resume);
+        let run = RunDir::create(self.run, self.existing)?;
+        let observers = Observers::new(vec![Box::new(self.losses), Box::new(DriverLoss(self.fails_at))]);
+        let control = TrainingControl { observers, resume, ..TrainingControl::default() };
         experiment.save(&run)?;
         let end = experiment.train::<B>(&run, &device, &control)?;
         let TrainingEnd::Finished { best, .. } = end else { panic!("{end:?}") };
         experiment.evaluate::<B::InnerBackend>(&run, &device, best, &control.observers)
     }
+}
+
+fn impressions(folder: &Path) -> PathBuf {
+    let data = folder.join("data.parquet");
+    write_parquet(SyntheticConfig { rows: 4000, ..SyntheticConfig::default() }, &data).unwrap();
+    data
+}
+
+/// A driver is lost at step 12: the error says so, the checkpoint of step 10 is whole, and a training that goes on from it
+/// ends as one that was never disturbed, bit for bit.
+fn survives_its_driver(device: DeviceName) {
+    let folder = tempfile::tempdir().unwrap();
+    let data = impressions(folder.path());
+    let [whole, broken] = ["whole", "broken"].map(|name| folder.path().join(name));
+    let (losses, metrics) = Training::new(&data, &whole).on(device).unwrap();
+    let error = Training { fails_at: Some(12), ..Training::new(&data, &broken) }.on(device).unwrap_err();
+    assert_eq!(error.to_string(), format!("device `{device}` failed: the driver is gone"));
+    let run = RunDir::open(&broken).unwrap();
+    assert_eq!(Checkpoints::new(run.checkpoint()).newest().unwrap().step, 10);
+    let again = Training { existing: Existing::Resume, ..Training::new(&data, &broken) };
+    let (later_losses, later_metrics) = again.on(device).unwrap();
+    assert_eq!(later_losses, losses[10..]);
+    assert_eq!(later_metrics, metrics);
 }
 
 /// How far a loss and an AUC may be from those on ndarray.
@@ -82,15 +133,10 @@ struct Bounds {
 /// Trains on ndarray and on the device, there in each of these precisions that it has.
 fn agrees_with_ndarray(device: DeviceName, precisions: &[(Precision, Bounds)]) {
     let folder = tempfile::tempdir().unwrap();
-    let data = folder.path().join("data.parquet");
-    write_parquet(SyntheticConfig { rows: 4000, ..SyntheticConfig::default() }, &data).unwrap();
+    let data = impressions(folder.path());
     let train = |device: DeviceName, precision: Precision| {
-        let losses = Losses::default();
         let run = folder.path().join(format!("{device}-{precision}").replace(':', "-"));
-        let training = Training { data: &data, run: &run, precision, losses: losses.clone() };
-        let metrics = device.run(training).unwrap();
-        let losses = losses.0.lock().unwrap().clone();
-        (losses, metrics)
+        Training { precision, ..Training::new(&data, &run) }.on(device).unwrap()
     };
     let expected = train(DeviceName::NdArray, Precision::F32);
     for (precision, bounds) in precisions {
@@ -131,7 +177,7 @@ fn compare(
 }
 
 const F32: (Precision, Bounds) = (Precision::F32, Bounds { loss: 1e-3, auc: 5e-3 });
-const ELEVEN_BITS: Bounds = Bounds { loss: 4e-3, auc: 1e-2 };
+const ELEVEN_BITS: Bounds = Bounds { loss: 2e-3, auc: 5e-3 };
 
 #[cfg(feature = "wgpu")]
 #[test]
@@ -139,12 +185,24 @@ fn wgpu_agrees_with_ndarray() {
     agrees_with_ndarray(DeviceName::Wgpu(None), &[F32, (Precision::F16, ELEVEN_BITS)]);
 }
 
+#[cfg(feature = "wgpu")]
+#[test]
+fn wgpu_survives_its_driver() {
+    survives_its_driver(DeviceName::Wgpu(None));
+}
+
+#[cfg(feature = "cuda")]
+#[test]
+fn cuda_survives_its_driver() {
+    survives_its_driver(DeviceName::Cuda(0));
+}
+
 #[cfg(feature = "cuda")]
 #[test]
 fn cuda_agrees_with_ndarray() {
     let rounded = [
         (Precision::Tf32, ELEVEN_BITS),
-        (Precision::Bf16, Bounds { loss: 2e-2, auc: 4e-2 }),
+        (Precision::Bf16, Bounds { loss: 1.6e-2, auc: 4e-2 }),
         (Precision::F16, ELEVEN_BITS),
     ];
     agrees_with_ndarray(DeviceName::Cuda(0), &[&[F32][..], &rounded].concat());

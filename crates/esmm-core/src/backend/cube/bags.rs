@@ -1,11 +1,10 @@
 //! Pooling of table rows.
 
-use burn::tensor::backend::Backend;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::{self, prelude::*, std::FastDivmod};
 use burn_cubecl::tensor::CubeTensor;
 
-use super::tensor::{Rows, address, array, grid, vector_size};
+use super::tensor::{OnCube, Rows, address, array, grid, vector_size};
 use crate::backend::BagPlan;
 
 /// A [`BagPlan`] of some cube backend, without that backend.
@@ -19,10 +18,7 @@ pub(super) struct Plan<R: CubeRuntime> {
 }
 
 impl<R: CubeRuntime> Plan<R> {
-    pub(super) fn new<B>(plan: BagPlan<B>) -> Self
-    where
-        B: Backend<FloatTensorPrimitive = CubeTensor<R>, IntTensorPrimitive = CubeTensor<R>>,
-    {
+    pub(super) fn new<B: OnCube<R>>(plan: BagPlan<B>) -> Self {
         let BagPlan { tables, rows, num_sparse, slots, bags, dense, .. } = plan;
         let dense = dense.map(Rows::new);
         Self { tables, rows, num_sparse, slots, bags, dense }

@@ -1,25 +1,20 @@
 //! The way back through pooling: sums of the entries of each slot.
 
-use burn::tensor::backend::Backend;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::{self, prelude::*, std::FastDivmod};
 use burn_cubecl::tensor::CubeTensor;
 
 use super::bags::Plan;
-use super::tensor::{Rows, address, array, grid, vector_size};
+use super::tensor::{OnCube, Rows, address, array, grid, vector_size};
 use crate::slot_order::SlotOrder;
 
 /// `grad [T, B, F * D + V]` to `[T * U, D]`: sums of pieces of a slot's entries, then sums of pieces. No atomics, and the
 /// same order of additions every time.
-pub(super) fn bag_pool_backward<R, B>(
+pub(super) fn bag_pool_backward<R: CubeRuntime, B: OnCube<R>>(
     grad: CubeTensor<R>,
     plan: Plan<R>,
     order: SlotOrder<B>,
-) -> CubeTensor<R>
-where
-    R: CubeRuntime,
-    B: Backend<IntTensorPrimitive = CubeTensor<R>>,
-{
+) -> CubeTensor<R> {
     let grad = Rows::new(grad);
     let dim = (grad.width - plan.num_dense()) / plan.num_sparse;
     let sums = Rows::empty(&grad.tensor, [plan.tables * order.pieces, dim]);
@@ -101,11 +96,11 @@ fn sum_pieces_kernel<N: Size>(
 }
 
 /// `sums [T * P, D]` to `[T * U, D]`.
-fn join_pieces<R, B>(sums: Rows<R>, order: &SlotOrder<B>, tables: usize) -> CubeTensor<R>
-where
-    R: CubeRuntime,
-    B: Backend<IntTensorPrimitive = CubeTensor<R>>,
-{
+fn join_pieces<R: CubeRuntime, B: OnCube<R>>(
+    sums: Rows<R>,
+    order: &SlotOrder<B>,
+    tables: usize,
+) -> CubeTensor<R> {
     let out = Rows::empty(&sums.tensor, [tables * order.slots, sums.width]);
     let vector = vector_size(&[sums.width, sums.stride, out.stride]);
     let units = tables * order.slots * sums.width / vector;

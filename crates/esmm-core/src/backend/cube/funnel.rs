@@ -4,6 +4,7 @@ use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::{self, prelude::*};
 use burn_cubecl::tensor::CubeTensor;
 
+use super::log_space::{log_not_reach, log_sigmoids, missed_by};
 use super::sums::column_sums;
 use super::tensor::{Rows, address, array, empty_plain, grid, plain};
 
@@ -132,37 +133,6 @@ pub(super) fn probs<R: CubeRuntime>(logits: CubeTensor<R>) -> [CubeTensor<R>; 3]
     probs
 }
 
-/// `log(1 + x)` for x in [-1/2, 1]. With s = x / (2 + x), within 1/3 of 0, it is `2 (s + s^3/3 + s^5/5 + ...)`; the eight
-/// terms leave 1e-9 of it. WGSL has no such function, and CubeCL's `log(x + 1)` there loses the digits of small rates.
-#[cube]
-fn log1p(x: f32) -> f32 {
-    let s = x / (2.0f32 + x);
-    let z = s * s;
-    let high = 1.0f32 / 9.0f32 + z * (1.0f32 / 11.0f32 + z * (1.0f32 / 13.0f32 + z / 15.0f32));
-    let low = 1.0f32 / 3.0f32 + z * (1.0f32 / 5.0f32 + z * (1.0f32 / 7.0f32 + z * high));
-    2.0f32 * s * (1.0f32 + z * low)
-}
-
-/// `(log s(x), log s(-x))` of the sigmoid s.
-#[cube]
-fn log_sigmoids(x: f32) -> (f32, f32) {
-    let tail = log1p((-x.abs()).exp());
-    (min(x, 0.0f32) - tail, min(-x, 0.0f32) - tail)
-}
-
-/// `log(exp(x) + exp(y))`.
-#[cube]
-fn log_add_exp(x: f32, y: f32) -> f32 {
-    max(x, y) + log1p((-(x - y).abs()).exp())
-}
-
-/// `log(1 - P)` from `log P` and the logarithm of the sum of all ways to miss.
-#[cube]
-fn log_not_reach(log_reach: f32, log_missed: f32) -> f32 {
-    let small = log1p(-(min(log_reach, -core::f32::consts::LN_2).exp()));
-    select(log_reach < -core::f32::consts::LN_2, small, log_missed)
-}
-
 #[cube(launch_unchecked, address_type = "dynamic")]
 fn logs_kernel(
     logits: &Array<f32>,
@@ -183,11 +153,7 @@ fn logs_kernel(
     #[unroll]
     for stage in 0..stages {
         let (log_pass, log_fail) = log_sigmoids(logits[row * logits_row + stage * logits_column]);
-        if comptime!(stage == 0) {
-            log_missed = log_fail;
-        } else {
-            log_missed = log_add_exp(log_missed, log_reach + log_fail);
-        }
+        log_missed = missed_by(log_missed, log_reach, log_fail, stage);
         log_reach += log_pass;
         reach[row * out_row + stage] = log_reach;
         not_reach[row * out_row + stage] = log_not_reach(log_reach, log_missed);
@@ -239,11 +205,7 @@ fn loss_kernel(
     #[unroll]
     for stage in 0..stages {
         let (log_pass, log_fail) = log_sigmoids(logits[row * logits_row + stage * logits_column]);
-        if comptime!(stage == 0) {
-            log_missed = log_fail;
-        } else {
-            log_missed = log_add_exp(log_missed, log_reach + log_fail);
-        }
+        log_missed = missed_by(log_missed, log_reach, log_fail, stage);
         log_reach += log_pass;
         let hit = reached[row * reached_row + stage * reached_column];
         let loss = hit * log_reach + (1.0f32 - hit) * log_not_reach(log_reach, log_missed);
@@ -279,11 +241,7 @@ fn loss_backward_kernel(
     #[unroll]
     for stage in 0..stages {
         let (log_pass, log_fail) = log_sigmoids(logits[row * logits_row + stage * logits_column]);
-        if comptime!(stage == 0) {
-            log_missed = log_fail;
-        } else {
-            log_missed = log_add_exp(log_missed, log_reach + log_fail);
-        }
+        log_missed = missed_by(log_missed, log_reach, log_fail, stage);
         log_reach += log_pass;
         log_fails[stage] = log_fail;
         sums[stage] = 0.0f32;

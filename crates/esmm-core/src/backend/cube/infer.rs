@@ -1,6 +1,5 @@
 //! The way from table to logits, for inference.
 
-use burn::tensor::backend::Backend;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::{self, prelude::*, std::FastDivmod};
 use burn_cubecl::tensor::CubeTensor;
@@ -8,19 +7,15 @@ use burn_cubecl::tensor::CubeTensor;
 use super::bags::{Plan, bag_pool};
 use super::block::{Curve, activate, leak, slope_of};
 use super::product::product;
-use super::tensor::{Rows, address, array, grid, plain};
+use super::tensor::{OnCube, Rows, address, array, grid, plain};
 use crate::backend::InferenceLayer;
 
 /// See [`EsmmBackend::infer_logits`](crate::EsmmBackend::infer_logits).
-pub(super) fn infer_logits<R, B>(
+pub(super) fn infer_logits<R: CubeRuntime, B: OnCube<R>>(
     table: CubeTensor<R>,
     plan: Plan<R>,
     layers: Vec<InferenceLayer<B>>,
-) -> CubeTensor<R>
-where
-    R: CubeRuntime,
-    B: Backend<FloatTensorPrimitive = CubeTensor<R>>,
-{
+) -> CubeTensor<R> {
     apply_layers::<R, B, _>(bag_pool(table, plan), layers, product)
 }
 
@@ -28,15 +23,11 @@ where
 ///
 /// # Panics
 /// Without a layer.
-pub(super) fn apply_layers<R, B, I>(
+pub(super) fn apply_layers<R: CubeRuntime, B: OnCube<R>, I>(
     input: I,
     layers: Vec<InferenceLayer<B>>,
     first_product: impl FnOnce(I, CubeTensor<R>) -> CubeTensor<R>,
-) -> CubeTensor<R>
-where
-    R: CubeRuntime,
-    B: Backend<FloatTensorPrimitive = CubeTensor<R>>,
-{
+) -> CubeTensor<R> {
     let mut layers = layers.into_iter();
     let Some(first) = layers.next() else { panic!("towers without a layer") };
     let hidden = apply::<R, B>(first_product(input, first.weight.clone()), first);
@@ -48,11 +39,7 @@ where
 }
 
 /// The rest of a layer, on its product `[K, B, O]`.
-fn apply<R, B>(product: CubeTensor<R>, layer: InferenceLayer<B>) -> CubeTensor<R>
-where
-    R: CubeRuntime,
-    B: Backend<FloatTensorPrimitive = CubeTensor<R>>,
-{
+fn apply<R: CubeRuntime, B: OnCube<R>>(product: CubeTensor<R>, layer: InferenceLayer<B>) -> CubeTensor<R> {
     let product = Rows::new(product);
     let (shift, slope) = (plain(layer.shift), plain(layer.slope));
     let scale = layer.scale.map(plain);

@@ -1,6 +1,5 @@
 //! A layer of all towers in training: the product, then two passes over it.
 
-use burn::tensor::backend::Backend;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::{self, prelude::*, std::FastDivmod};
 use burn_cubecl::tensor::CubeTensor;
@@ -9,7 +8,7 @@ use super::block::{Steps, activate, drop_some, leak, normalize, slope_of};
 use super::dropout::{DropoutBits, bits};
 use super::moments::moments;
 use super::product::layer_product;
-use super::tensor::{Rows, address, array, grid, plain, vector_size};
+use super::tensor::{OnCube, Rows, address, array, grid, plain, vector_size};
 use crate::backend::{LayerInput, LayerOutput, LayerSaved, LayerSpec};
 
 /// What a layer knows of its outputs: as in [`LayerInput`].
@@ -21,26 +20,21 @@ pub(super) struct Columns<R: CubeRuntime> {
 }
 
 /// See [`EsmmBackend::tower_layer`](crate::EsmmBackend::tower_layer).
-pub(super) fn tower_layer<R, B>(input: LayerInput<B>, spec: LayerSpec) -> LayerOutput<B>
-where
-    R: CubeRuntime,
-    B: Backend<FloatTensorPrimitive = CubeTensor<R>>,
-{
+pub(super) fn tower_layer<R: CubeRuntime, B: OnCube<R>>(
+    input: LayerInput<B>,
+    spec: LayerSpec,
+) -> LayerOutput<B> {
     let LayerInput { input, weight, bias, gamma, beta, slope } = input;
     let product = layer_product(input, weight, spec.precision);
     behind_product(product, Columns { bias, gamma, beta, slope }, spec)
 }
 
 /// The rest of a layer, on its product `[K, B, O]`.
-pub(super) fn behind_product<R, B>(
+pub(super) fn behind_product<R: CubeRuntime, B: OnCube<R>>(
     product: CubeTensor<R>,
     columns: Columns<R>,
     spec: LayerSpec,
-) -> LayerOutput<B>
-where
-    R: CubeRuntime,
-    B: Backend<FloatTensorPrimitive = CubeTensor<R>>,
-{
+) -> LayerOutput<B> {
     let product = Rows::new(product);
     let Columns { bias, gamma, beta, slope } = columns;
     let [bias, gamma, beta, slope] = [bias, gamma, beta, slope].map(plain);

@@ -1,6 +1,5 @@
 //! The way back through a layer of all towers: sums over the rows, the gradient of the product, two products.
 
-use burn::tensor::backend::Backend;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::{self, prelude::*, std::FastDivmod};
 use burn_cubecl::tensor::CubeTensor;
@@ -11,7 +10,7 @@ use super::layer::Columns;
 use super::moments::packed;
 use super::product::layer_product_backward;
 use super::sums::{Sums, sums};
-use super::tensor::{Rows, address, array, grid, plain, vector_size, zero};
+use super::tensor::{OnCube, Rows, address, array, grid, plain, vector_size, zero};
 use crate::backend::{LayerGrads, LayerInput, LayerSaved, LayerSpec};
 
 /// What both passes of the way back read.
@@ -38,16 +37,12 @@ impl<R: CubeRuntime> Saved<R> {
 }
 
 /// See [`EsmmBackend::tower_layer_backward`](crate::EsmmBackend::tower_layer_backward).
-pub(super) fn tower_layer_backward<R, B>(
+pub(super) fn tower_layer_backward<R: CubeRuntime, B: OnCube<R>>(
     input: LayerInput<B>,
     saved: LayerSaved<B>,
     grad: CubeTensor<R>,
     spec: LayerSpec,
-) -> LayerGrads<B>
-where
-    R: CubeRuntime,
-    B: Backend<FloatTensorPrimitive = CubeTensor<R>>,
-{
+) -> LayerGrads<B> {
     let LayerInput { input, weight, bias, gamma, beta, slope } = input;
     let shared = input.meta.shape()[0] != weight.meta.shape()[0];
     let columns = Columns { bias, gamma, beta, slope };
@@ -59,17 +54,13 @@ where
 
 /// Gradients of the product and of what belongs to its columns. The first is `[K, B, O]`, or with the towers side by side
 /// `[B, K * O]`.
-pub(super) fn behind_product_backward<R, B>(
+pub(super) fn behind_product_backward<R: CubeRuntime, B: OnCube<R>>(
     columns: Columns<R>,
     saved: LayerSaved<B>,
     grad: CubeTensor<R>,
     spec: LayerSpec,
     side_by_side: bool,
-) -> (CubeTensor<R>, Columns<R>)
-where
-    R: CubeRuntime,
-    B: Backend<FloatTensorPrimitive = CubeTensor<R>>,
-{
+) -> (CubeTensor<R>, Columns<R>) {
     let [gamma, beta, slope] = [columns.gamma, columns.beta, columns.slope].map(plain);
     let moments = if spec.batch_norm {
         packed(&plain(saved.mean), &plain(saved.variance), &gamma, &beta, spec.epsilon as f32)

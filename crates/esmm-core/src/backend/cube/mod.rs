@@ -1,15 +1,16 @@
 //! Kernels for GPUs in CubeCL, one source for wgpu and CUDA.
 //!
 //! * `tensor.rs`: from tensors to what a kernel is launched with; strides, vectors, grids.
-//! * `bags.rs`, `bags_backward.rs`, `pooled.rs`, `layer.rs`, `layer_backward.rs`, `blend.rs`,
-//!   `funnel.rs`, `rows.rs`, `weights.rs`, `infer.rs`: the operations.
-//! * `moments.rs`, `sums.rs`: what is summed over a batch; `block.rs`, `dropout.rs`: what is done to an element.
+//! * `bags.rs`, `bags_backward.rs`, `pooled.rs`, `layer.rs`, `layer_backward.rs`, `blend.rs`, `funnel.rs`, `rows.rs`,
+//!   `weights.rs`, `infer.rs`: the operations.
+//! * `product.rs`, `rounding.rs`: products, CubeK's with the towers as their batches, and what their factors are rounded to.
+//! * `moments.rs`, `sums.rs`: what is summed over a batch; `block.rs`, `dropout.rs`, `log_space.rs`: what is done to an
+//!   element.
 //!
-//! `product.rs` launches the products, CubeK's, with the towers as their batches, `rounding.rs` rounds their factors. A kernel reads ids that were checked when the batch was built, so
-//! it runs without the checks of CubeCL; its units check that their element exists. Nothing is added by atomics: sums go
-//! over chunks that depend on shapes alone, so the same device gives the same bits. No operation waits for the device,
-//! but for a bag backward whose plan brings no [`SlotOrder`]. Reals that are not f32 and integers that are not i32 go to
-//! the [reference](super::reference).
+//! A kernel reads ids that were checked when the batch was built, so it runs without the checks of CubeCL; its units check
+//! that their element exists. Nothing is added by atomics: sums go over chunks that depend on shapes alone, so the same
+//! device gives the same bits. No operation waits for the device, but for a bag backward whose plan brings no
+//! [`SlotOrder`]. Reals that are not f32 and integers that are not i32 go to the [reference](super::reference).
 
 mod bags;
 mod bags_backward;
@@ -20,6 +21,7 @@ mod funnel;
 mod infer;
 mod layer;
 mod layer_backward;
+mod log_space;
 mod moments;
 mod pooled;
 mod product;
@@ -37,7 +39,7 @@ use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, CubeRuntime};
 
 use self::bags::Plan;
-use self::tensor::all_f32;
+use self::tensor::{OnCube, all_f32};
 use super::{
     BagPlan, EsmmBackend, GroupPlan, InferenceLayer, InputPlan, LayerGrads, LayerInput, LayerOutput,
     LayerSaved, LayerSpec, PooledGrads, PooledInput, PooledOutput, PooledSaved, RowState, RowUpdate,
@@ -233,49 +235,28 @@ fn is_i32<R: CubeRuntime>(tensor: &CubeTensor<R>) -> bool {
     tensor.dtype == DType::I32
 }
 
-fn plan_fits<R: CubeRuntime, B>(plan: &BagPlan<B>) -> bool
-where
-    B: burn::tensor::backend::Backend<
-            FloatTensorPrimitive = CubeTensor<R>,
-            IntTensorPrimitive = CubeTensor<R>,
-        >,
-{
+fn plan_fits<R: CubeRuntime, B: OnCube<R>>(plan: &BagPlan<B>) -> bool {
     let weights = plan.bags.iter().map(|(_, weights)| weights);
     let segments = plan.bags.iter().all(|(segments, _)| is_i32(segments));
     is_i32(&plan.slots) && segments && all_f32(weights.chain(&plan.dense))
 }
 
-fn groups_fit<R: CubeRuntime, B>(own: &BagPlan<B>, groups: &GroupPlan<B>) -> bool
-where
-    B: burn::tensor::backend::Backend<
-            FloatTensorPrimitive = CubeTensor<R>,
-            IntTensorPrimitive = CubeTensor<R>,
-        >,
-{
+fn groups_fit<R: CubeRuntime, B: OnCube<R>>(own: &BagPlan<B>, groups: &GroupPlan<B>) -> bool {
     plan_fits(own) && plan_fits(&groups.bags) && is_i32(&groups.of_rows)
 }
 
-fn pooled_fits<R: CubeRuntime, B>(input: &PooledInput<B>) -> bool
-where
-    B: burn::tensor::backend::Backend<FloatTensorPrimitive = CubeTensor<R>>,
-{
+fn pooled_fits<R: CubeRuntime, B: OnCube<R>>(input: &PooledInput<B>) -> bool {
     let PooledInput { table, weight, bias, gamma, beta, slope, .. } = input;
     all_f32([table, weight, bias, gamma, beta, slope])
 }
 
-fn layer_is_f32<R: CubeRuntime, B>(input: &LayerInput<B>) -> bool
-where
-    B: burn::tensor::backend::Backend<FloatTensorPrimitive = CubeTensor<R>>,
-{
+fn layer_is_f32<R: CubeRuntime, B: OnCube<R>>(input: &LayerInput<B>) -> bool {
     let LayerInput { input, weight, bias, gamma, beta, slope } = input;
     all_f32([input, weight, bias, gamma, beta, slope])
 }
 
 /// For plans that were made by hand: waits for the device. Batches bring their order.
-fn sort_on_host<R: CubeRuntime, B>(slots: &CubeTensor<R>, num_rows: usize) -> SlotOrder<B>
-where
-    B: burn::tensor::backend::Backend<IntTensorPrimitive = CubeTensor<R>, Device = R::CubeDevice>,
-{
+fn sort_on_host<R: CubeRuntime, B: OnCube<R>>(slots: &CubeTensor<R>, num_rows: usize) -> SlotOrder<B> {
     let host: Vec<i32> = into_data_sync(slots.clone()).iter::<i32>().collect();
     SlotOrder::new(&host, num_rows, &slots.device)
 }

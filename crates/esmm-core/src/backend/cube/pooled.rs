@@ -1,7 +1,6 @@
 //! The first layer where groups of rows share features: pooled and multiplied once a group.
 
 use burn::tensor::Slice;
-use burn::tensor::backend::Backend;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::{self, prelude::*, std::FastDivmod};
 use burn_cubecl::tensor::CubeTensor;
@@ -13,7 +12,7 @@ use super::layer::{Columns, behind_product};
 use super::layer_backward::behind_product_backward;
 use super::product::{layer_product, layer_product_backward};
 use super::sort_on_host;
-use super::tensor::{Rows, address, array, grid, vector_size};
+use super::tensor::{OnCube, Rows, address, array, grid, vector_size};
 use crate::backend::{
     BagPlan, GroupPlan, InferenceLayer, LayerOutput, LayerSpec, PooledGrads, PooledInput, PooledOutput,
     PooledSaved, SharedFeatures,
@@ -21,19 +20,11 @@ use crate::backend::{
 use crate::precision::Precision;
 
 /// See [`EsmmBackend::pooled_layer`](crate::EsmmBackend::pooled_layer). Keeps what each row pooled, and what each group did.
-pub(super) fn pooled_layer<R, B>(
+pub(super) fn pooled_layer<R: CubeRuntime, B: OnCube<R>>(
     input: PooledInput<B>,
     groups: GroupPlan<B>,
     spec: LayerSpec,
-) -> PooledOutput<B>
-where
-    R: CubeRuntime,
-    B: Backend<
-            FloatTensorPrimitive = CubeTensor<R>,
-            IntTensorPrimitive = CubeTensor<R>,
-            Device = R::CubeDevice,
-        >,
-{
+) -> PooledOutput<B> {
     let PooledInput { table, plan, weight, bias, gamma, beta, slope } = input;
     let parts = Parts::pool(table, plan.own, &groups);
     let product = parts.product::<B>(weight, spec.precision);
@@ -46,21 +37,13 @@ where
 ///
 /// # Panics
 /// When `saved` is not what [`pooled_layer`] gave.
-pub(super) fn pooled_layer_backward<R, B>(
+pub(super) fn pooled_layer_backward<R: CubeRuntime, B: OnCube<R>>(
     input: PooledInput<B>,
     groups: GroupPlan<B>,
     saved: PooledSaved<B>,
     grad: CubeTensor<R>,
     spec: LayerSpec,
-) -> PooledGrads<B>
-where
-    R: CubeRuntime,
-    B: Backend<
-            FloatTensorPrimitive = CubeTensor<R>,
-            IntTensorPrimitive = CubeTensor<R>,
-            Device = R::CubeDevice,
-        >,
-{
+) -> PooledGrads<B> {
     let PooledInput { table, plan, weight, bias, gamma, beta, slope } = input;
     let pooled: Result<[CubeTensor<R>; 2], _> = saved.pooled.try_into();
     let Ok([own, shared]) = pooled else { panic!("a layer with groups keeps two pooled inputs") };
@@ -89,16 +72,12 @@ where
 }
 
 /// See [`EsmmBackend::infer_pooled_logits`](crate::EsmmBackend::infer_pooled_logits).
-pub(super) fn infer_pooled_logits<R, B>(
+pub(super) fn infer_pooled_logits<R: CubeRuntime, B: OnCube<R>>(
     table: CubeTensor<R>,
     own: BagPlan<B>,
     groups: GroupPlan<B>,
     layers: Vec<InferenceLayer<B>>,
-) -> CubeTensor<R>
-where
-    R: CubeRuntime,
-    B: Backend<FloatTensorPrimitive = CubeTensor<R>, IntTensorPrimitive = CubeTensor<R>>,
-{
+) -> CubeTensor<R> {
     let parts = Parts::pool(table, own, &groups);
     apply_layers::<R, B, _>(parts, layers, |parts, weight| parts.product::<B>(weight, Precision::F32))
 }
@@ -116,10 +95,7 @@ struct Parts<R: CubeRuntime> {
 }
 
 impl<R: CubeRuntime> Parts<R> {
-    fn pool<B>(table: CubeTensor<R>, own: BagPlan<B>, groups: &GroupPlan<B>) -> Self
-    where
-        B: Backend<FloatTensorPrimitive = CubeTensor<R>, IntTensorPrimitive = CubeTensor<R>>,
-    {
+    fn pool<B: OnCube<R>>(table: CubeTensor<R>, own: BagPlan<B>, groups: &GroupPlan<B>) -> Self {
         Self {
             dim: dim_of(&table),
             own: bag_pool(table.clone(), Plan::new(own)),
@@ -130,10 +106,7 @@ impl<R: CubeRuntime> Parts<R> {
     }
 
     /// `weight [K, I, O]` to `[K, B, O]`.
-    fn product<B>(&self, weight: CubeTensor<R>, precision: Precision) -> CubeTensor<R>
-    where
-        B: Backend<FloatTensorPrimitive = CubeTensor<R>>,
-    {
+    fn product<B: OnCube<R>>(&self, weight: CubeTensor<R>, precision: Precision) -> CubeTensor<R> {
         let [own, shared] = split_weight::<R, B>(weight, &self.features, self.dim);
         let product = Rows::new(layer_product(self.own.clone(), own, precision));
         let of_groups = Rows::new(layer_product(self.shared.clone(), shared, precision));
@@ -147,11 +120,11 @@ fn dim_of<R: CubeRuntime>(table: &CubeTensor<R>) -> usize {
 }
 
 /// Rows of the weight `[K, I, O]` that own columns of the input meet, and those that shared ones do.
-fn split_weight<R, B>(weight: CubeTensor<R>, features: &SharedFeatures, dim: usize) -> [CubeTensor<R>; 2]
-where
-    R: CubeRuntime,
-    B: Backend<FloatTensorPrimitive = CubeTensor<R>>,
-{
+fn split_weight<R: CubeRuntime, B: OnCube<R>>(
+    weight: CubeTensor<R>,
+    features: &SharedFeatures,
+    dim: usize,
+) -> [CubeTensor<R>; 2] {
     [false, true].map(|shared| {
         let columns = features.columns(shared, dim).into_iter();
         let parts = columns.map(|columns| rows_of::<R, B>(&weight, columns.start, columns.end));
@@ -160,11 +133,11 @@ where
 }
 
 /// Puts the rows of two weights in the order of the input's columns.
-fn join_weight<R, B>(weights: [CubeTensor<R>; 2], features: &SharedFeatures, dim: usize) -> CubeTensor<R>
-where
-    R: CubeRuntime,
-    B: Backend<FloatTensorPrimitive = CubeTensor<R>>,
-{
+fn join_weight<R: CubeRuntime, B: OnCube<R>>(
+    weights: [CubeTensor<R>; 2],
+    features: &SharedFeatures,
+    dim: usize,
+) -> CubeTensor<R> {
     let mut parts: Vec<(usize, CubeTensor<R>)> = Vec::new();
     for (weight, shared) in weights.iter().zip([false, true]) {
         let mut start = 0;
@@ -178,11 +151,7 @@ where
     B::float_cat(parts.into_iter().map(|(_, part)| part).collect(), 1)
 }
 
-fn rows_of<R, B>(weight: &CubeTensor<R>, start: usize, end: usize) -> CubeTensor<R>
-where
-    R: CubeRuntime,
-    B: Backend<FloatTensorPrimitive = CubeTensor<R>>,
-{
+fn rows_of<R: CubeRuntime, B: OnCube<R>>(weight: &CubeTensor<R>, start: usize, end: usize) -> CubeTensor<R> {
     B::float_slice(weight.clone(), &[Slice::full(), Slice::from(start..end)])
 }
 
@@ -236,19 +205,11 @@ fn add_groups_kernel<N: Size>(
 
 /// Sums over the rows of each group: `[K, B, O]` to `[K, G, O]`, or with the towers side by side `[B, K * O]` to
 /// `[G, K * O]`. A group is a bag that all of its rows read.
-fn sums_by_group<R, B>(
+fn sums_by_group<R: CubeRuntime, B: OnCube<R>>(
     grad: CubeTensor<R>,
     groups: &GroupPlan<B>,
     [towers, outputs]: [usize; 2],
-) -> CubeTensor<R>
-where
-    R: CubeRuntime,
-    B: Backend<
-            FloatTensorPrimitive = CubeTensor<R>,
-            IntTensorPrimitive = CubeTensor<R>,
-            Device = R::CubeDevice,
-        >,
-{
+) -> CubeTensor<R> {
     let side_by_side = grad.meta.num_dims() == 2;
     let (count, rows) = (groups.bags.rows, groups.of_rows.meta.shape()[0]);
     let order = groups.rows_by_group.clone();
@@ -260,15 +221,11 @@ where
 }
 
 /// Gradient of the pooled input to that of the table's rows.
-fn rows_backward<R, B>(grad: CubeTensor<R>, plan: BagPlan<B>, num_rows: usize) -> CubeTensor<R>
-where
-    R: CubeRuntime,
-    B: Backend<
-            FloatTensorPrimitive = CubeTensor<R>,
-            IntTensorPrimitive = CubeTensor<R>,
-            Device = R::CubeDevice,
-        >,
-{
+fn rows_backward<R: CubeRuntime, B: OnCube<R>>(
+    grad: CubeTensor<R>,
+    plan: BagPlan<B>,
+    num_rows: usize,
+) -> CubeTensor<R> {
     let order = plan.order.clone().unwrap_or_else(|| sort_on_host::<R, B>(&plan.slots, num_rows));
     bag_pool_backward(grad, Plan::new(plan), order)
 }

@@ -4,7 +4,6 @@
 //! the kernel is named here: units that compute in f32, unless a layer asks for other numbers.
 
 use burn::tensor::DType;
-use burn::tensor::backend::Backend;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::features::TypeUsage;
 use burn_cubecl::cubecl::ir::{ElemType, FloatKind, StorageType};
@@ -16,6 +15,7 @@ use cubek::matmul::launch::{Strategy, launch_ref};
 use cubek::std::InputBinding;
 
 use super::rounding::Rounded;
+use super::tensor::OnCube;
 use crate::precision::Precision;
 
 /// See [`EsmmBackend::precisions`](crate::EsmmBackend::precisions).
@@ -57,16 +57,12 @@ pub(super) fn layer_product<R: CubeRuntime>(
 
 /// Gradients of input and weight of a layer's product, from that of the product: `[K, B, O]`, or where towers share
 /// their input `[B, K * O]`.
-pub(super) fn layer_product_backward<R, B>(
+pub(super) fn layer_product_backward<R: CubeRuntime, B: OnCube<R>>(
     input: CubeTensor<R>,
     weight: CubeTensor<R>,
     grad: CubeTensor<R>,
     precision: Precision,
-) -> [CubeTensor<R>; 2]
-where
-    R: CubeRuntime,
-    B: Backend<FloatTensorPrimitive = CubeTensor<R>>,
-{
+) -> [CubeTensor<R>; 2] {
     let [input, weight] = [input, weight].map(|factor| Rounded::new(factor, precision).tensor);
     let grad = Rounded::gradient::<B>(grad, precision);
     let [input_factors, weight_factors] = if grad.tensor.meta.num_dims() == 2 {
@@ -80,15 +76,11 @@ where
 
 /// The factors of both gradients, for one input `[1, B, I]` of all towers: their products are `[1, B, I]`, summed over
 /// the towers, and `[K, I, O]`.
-fn shared_factors<R, B>(
+fn shared_factors<R: CubeRuntime, B: OnCube<R>>(
     input: CubeTensor<R>,
     weight: CubeTensor<R>,
     grad: CubeTensor<R>,
-) -> [(CubeTensor<R>, CubeTensor<R>); 2]
-where
-    R: CubeRuntime,
-    B: Backend<FloatTensorPrimitive = CubeTensor<R>>,
-{
+) -> [(CubeTensor<R>, CubeTensor<R>); 2] {
     let shape = weight.meta.shape();
     let [towers, inputs, outputs] = [shape[0], shape[1], shape[2]];
     let rows = grad.meta.shape()[0];

@@ -1,13 +1,12 @@
 //! Factors of products, rounded to fewer bits.
 
-use burn::tensor::backend::Backend;
 use burn::tensor::{DType, Shape, bf16, f16};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::{self, prelude::*, std::FastDivmod};
 use burn_cubecl::ops::numeric::empty_device_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::tensor::{Rows, address, array, grid, vector_size};
+use super::tensor::{OnCube, Rows, address, array, grid, vector_size};
 use crate::precision::Precision;
 
 /// Largest f16.
@@ -37,10 +36,7 @@ impl<R: CubeRuntime> Rounded<R> {
     }
 
     /// A gradient: in f16 times a power of two.
-    pub(super) fn gradient<B>(tensor: CubeTensor<R>, precision: Precision) -> Self
-    where
-        B: Backend<FloatTensorPrimitive = CubeTensor<R>>,
-    {
+    pub(super) fn gradient<B: OnCube<R>>(tensor: CubeTensor<R>, precision: Precision) -> Self {
         if precision != Precision::F16 {
             return Self::new(tensor, precision);
         }

@@ -1,6 +1,5 @@
 //! Sums over the rows of a batch on the way back: the gradients of what a column has in common.
 
-use burn::tensor::backend::Backend;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::{self, prelude::*};
 use burn_cubecl::tensor::CubeTensor;
@@ -9,7 +8,7 @@ use super::block::{Curve, Steps, activate_backward, drop_some, leak, normalize, 
 use super::dropout::{DropoutBits, bits};
 use super::layer_backward::Saved;
 use super::moments::{Chunks, LANES, LINES, add_lines};
-use super::tensor::{Rows, address, array, empty_plain, grid, vector_size};
+use super::tensor::{OnCube, Rows, address, array, empty_plain, grid, vector_size};
 
 /// Sums over the rows of a batch.
 pub(super) struct Sums<R: CubeRuntime> {
@@ -21,11 +20,7 @@ pub(super) struct Sums<R: CubeRuntime> {
     pub(super) slope: CubeTensor<R>,
 }
 
-pub(super) fn sums<R, B>(saved: &Saved<R>) -> Sums<R>
-where
-    R: CubeRuntime,
-    B: Backend<FloatTensorPrimitive = CubeTensor<R>>,
-{
+pub(super) fn sums<R: CubeRuntime, B: OnCube<R>>(saved: &Saved<R>) -> Sums<R> {
     let [towers, rows, outputs] = saved.dims();
     let (chunks, steps) = (Chunks::new(rows), Steps::new(&saved.spec));
     let like = &saved.grad.tensor;

@@ -1,5 +1,6 @@
 //! From tensors to what a kernel is launched with.
 
+use burn::tensor::backend::Backend;
 use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::calculate_cube_count_elemwise;
@@ -7,6 +8,21 @@ use burn_cubecl::cubecl::prelude::{AddressType, ArrayArg, ComputeClient, CubeCou
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::{empty_device_dtype, zeros_client};
 use burn_cubecl::tensor::CubeTensor;
+
+/// A backend whose tensors are those of a CubeCL runtime.
+pub(super) trait OnCube<R: CubeRuntime>:
+    Backend<FloatTensorPrimitive = CubeTensor<R>, IntTensorPrimitive = CubeTensor<R>, Device = R::CubeDevice>
+{
+}
+
+impl<R: CubeRuntime, B> OnCube<R> for B where
+    B: Backend<
+            FloatTensorPrimitive = CubeTensor<R>,
+            IntTensorPrimitive = CubeTensor<R>,
+            Device = R::CubeDevice,
+        >
+{
+}
 
 /// Widest vector that all devices load at once.
 const WIDEST: usize = 4;

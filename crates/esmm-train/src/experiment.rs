@@ -19,6 +19,10 @@ use crate::run_dir::{RunDir, write_json};
 use crate::table_norms::TableNorms;
 use crate::trainer::{BestWeights, EVALUATION_BATCH, TrainingControl, TrainingData, TrainingEnd, train};
 
+/// What is said where the rows of a group are not separated.
+const BY_GROUP: &str =
+    "rows of a group stay together: groups are shuffled, and what they share is computed once";
+
 /// A configuration with its data.
 #[derive(Debug)]
 pub struct Experiment {
@@ -66,8 +70,12 @@ impl Experiment {
 
     fn in_memory(config: TrainConfig) -> Result<Self, TrainError> {
         let (group, truth) = (config.group.as_deref(), config.truth.as_ref());
-        let loaded = load_splits(&config.data, &config.features, &config.labels, group, truth)?;
-        let warnings = warnings(&config, &loaded.encoders, &loaded.report, &loaded.train);
+        let by_group = config.reading.by_group;
+        let loaded = load_splits(&config.data, &config.features, &config.labels, group, truth, by_group)?;
+        if loaded.train.users.is_some() {
+            log::info!("{BY_GROUP}");
+        }
+        let warnings = warnings(&config, &loaded.encoders, &loaded.report, &loaded.sample());
         Ok(Self {
             model: config.model(loaded.encoders.schema().clone())?,
             encoders: loaded.encoders,
@@ -86,9 +94,7 @@ impl Experiment {
         let options = StreamOptions { memory, shuffle_rows, by_group };
         let loaded = stream_splits(&config.data, &config.features, &config.labels, group, truth, options)?;
         if loaded.train.by_group() {
-            log::info!(
-                "rows of a group stay together: groups are shuffled, and what they share is computed once"
-            );
+            log::info!("{BY_GROUP}");
         }
         let warnings = warnings(&config, &loaded.encoders, &loaded.report, &loaded.sample);
         Ok(Self {
@@ -234,7 +240,9 @@ pub fn evaluate<B: EsmmBackend>(
 
 /// Whether the encoded rows would take more memory than they may.
 fn needs_streaming(config: &TrainConfig) -> Result<bool, TrainError> {
-    let (bytes, memory) = (encoded_bytes(&config.data, &config.features)?, config.reading.memory);
+    let (group, truth) = (config.group.as_deref(), config.truth.as_ref());
+    let ReadingConfig { memory, by_group, .. } = config.reading;
+    let bytes = encoded_bytes(&config.data, &config.features, &config.labels, group, truth, by_group)?;
     if bytes <= memory {
         return Ok(false);
     }

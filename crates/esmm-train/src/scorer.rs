@@ -11,7 +11,7 @@ use esmm_core::{BatchBuilder, BatchInput, Esmm, EsmmBackend, EsmmConfig, SparseI
 use crate::config::TrainConfig;
 use crate::data::stream::FileRows;
 use crate::data::{
-    Chunk, EncodedChunk, FittedEncoders, GroupedFile, Segment, SourceSpec, SparseColumn, UserGroups,
+    Chunk, EncodedChunk, FittedEncoders, Segment, Segments, SourceSpec, SparseColumn, UserGroups,
 };
 use crate::error::TrainError;
 use crate::evaluation::Evaluation;
@@ -66,18 +66,14 @@ impl<B: EsmmBackend> Scorer<B> {
         evaluate(&self.weights, &self.model, stages, &rows.into(), &self.device, |_| {})
     }
 
-    /// The files of a source whose groups have what their impressions share of features, for
+    /// The segments of a source whose groups have what their impressions share of features, for
     /// [`score_segment`](Self::score_segment); `None` where each row is read with all of its features.
     ///
     /// # Errors
     /// As [`SourceSpec::open`].
-    pub fn open_grouped(
-        &self,
-        source: &SourceSpec,
-        columns: &[String],
-    ) -> Result<Option<Vec<GroupedFile>>, TrainError> {
-        match self.config.reading.by_group && self.encoders.stand_apart(source)? {
-            true => Ok(source.open_grouped(columns)?),
+    pub fn segments(&self, source: &SourceSpec, columns: &[String]) -> Result<Option<Segments>, TrainError> {
+        match self.config.reading.by_group {
+            true => Ok(self.encoders.segments(source, columns)?),
             false => Ok(None),
         }
     }

@@ -59,11 +59,11 @@ impl OnDevice for Predict<'_> {
         columns.extend(self.keep.iter().filter(|name| !scorer.required_columns().contains(name)).cloned());
         let source = scorer.source(self.data);
         let chunks = source.open(&columns)?;
-        let grouped = scorer.open_grouped(&source, &columns)?;
+        let segments = scorer.segments(&source, &columns)?;
         let mut writer = PredictionWriter::create(self.output)?;
-        if let Some(files) = grouped {
-            for (file, number) in files.iter().flat_map(|file| (0..file.segments()).map(move |n| (file, n))) {
-                for piece in file.segment(number)?.pieces(EVALUATION_BATCH) {
+        if let Some(segments) = segments {
+            for segment in segments {
+                for piece in segment?.pieces(EVALUATION_BATCH) {
                     let (kept, scores) = (piece.columns(self.keep)?, scorer.score_segment(&piece)?);
                     writer.write(&with_columns(&kept, self.keep, &scores)?)?;
                 }

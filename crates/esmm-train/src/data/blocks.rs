@@ -185,11 +185,12 @@ impl SourceSpec {
     }
 
     /// About what some columns of all files take in memory, encoded, in bytes: 4 a value in a Parquet file, as the files'
-    /// ends tell, a group's values once for each of its impressions; and as much as the text of other files.
+    /// ends tell, a group's values once for each of its impressions unless they are held `once`; and as much as the text of
+    /// other files.
     ///
     /// # Errors
     /// As [`SourceSpec::files`], and a damaged file.
-    pub(super) fn encoded_bytes(&self, columns: &[String]) -> Result<u64, DataError> {
+    pub(super) fn encoded_bytes(&self, columns: &[String], once: bool) -> Result<u64, DataError> {
         let mut bytes = 0.0;
         for path in self.files()? {
             if files::format(&path)? == Format::Csv {
@@ -201,7 +202,7 @@ impl SourceSpec {
                 let groups = path.with_file_name(groups);
                 let rows =
                     |path: &Path| parquet::group_rows(path).map(|rows| rows.iter().sum::<u64>() as f64);
-                let repeated = rows(&path)? / rows(&groups)?.max(1.0);
+                let repeated = if once { 1.0 } else { rows(&path)? / rows(&groups)?.max(1.0) };
                 bytes += VALUE_BYTES * repeated * parquet::num_values(&groups, columns)? as f64;
             }
         }

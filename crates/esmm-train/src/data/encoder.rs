@@ -11,12 +11,12 @@ use super::dataset::{Dataset, SparseColumn};
 use super::dense::DenseEncoder;
 use super::error::DataError;
 use super::feature::{FeatureKind, FeatureSpec};
-use super::grouped::Segment;
+use super::grouped::{Segment, Segments};
 use super::key_column::KeyColumn;
 use super::real::RealColumn;
 use super::source::SourceSpec;
 use super::table::TableEncoder;
-use super::user_groups::{Sides, UserGroups, users_stand_apart};
+use super::user_groups::{Sides, UserGroups, segments_apart};
 
 /// The encoders of all features of a model. Their order is the schema's.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,12 +85,12 @@ impl FittedEncoders {
         self.encode_from(chunk.rows(), |_| chunk)
     }
 
-    /// Whether the users of a source stand apart in it, so that its segments can be encoded.
+    /// The segments of a source, for [`encode_segment`](Self::encode_segment), if the features of users stand with its groups.
     ///
     /// # Errors
-    /// A file that is missing or damaged.
-    pub fn stand_apart(&self, source: &SourceSpec) -> Result<bool, DataError> {
-        users_stand_apart(source, &self.specs, [])
+    /// As [`SourceSpec::open`].
+    pub fn segments(&self, source: &SourceSpec, columns: &[String]) -> Result<Option<Segments>, DataError> {
+        segments_apart(source, columns, &self.specs, [])
     }
 
     /// Encodes the impressions of a segment and, once each, their users.

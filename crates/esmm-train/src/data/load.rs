@@ -1,16 +1,21 @@
 //! From sources to encoded splits, in passes over the chunks: times, fit, encode.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use super::dataset::{Dataset, Outcome};
 use super::encoder::{EncodedChunk, FittedEncoders, unique};
 use super::error::DataError;
 use super::feature::FeatureSpec;
 use super::fit::EncoderFitter;
+use super::grouped::{Segment, Segments};
 use super::label::LabelSpec;
 use super::outcomes::Outcomes;
-use super::report::{LoadReport, SplitReport};
+use super::report::{LoadReport, SAMPLE_ROWS, SplitReport};
 use super::source::SourceSpec;
 use super::split::{Divider, Part, SplitSpec};
 use super::truth::TruthSpec;
+use super::user_groups::{Sides, UserGroups, stand_apart};
 
 /// Encoders that were fitted on the training rows, and the rows of each split.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,7 +32,15 @@ pub struct LoadedSplits {
     pub report: LoadReport,
 }
 
-/// Reads all splits and fits the encoders on the training rows.
+impl LoadedSplits {
+    /// Training rows with all of their features, for those who look at features: all of them, or else the first ones.
+    pub fn sample(&self) -> Cow<'_, Dataset> {
+        self.train.written_out(SAMPLE_ROWS)
+    }
+}
+
+/// Reads all splits and fits the encoders on the training rows. With `by_group` what the rows of a group share is held once,
+/// where all sources have it apart.
 ///
 /// # Errors
 /// Everything in [`DataError`], and a split that got no row.
@@ -37,8 +50,10 @@ pub fn load_splits(
     labels: &LabelSpec,
     group: Option<&str>,
     truth: Option<&TruthSpec>,
+    by_group: bool,
 ) -> Result<LoadedSplits, DataError> {
     let outcomes = Outcomes::new(labels, group, truth)?;
+    let by_group = by_group && stand_apart(spec, features, &outcomes)?;
     let fitter = EncoderFitter::new(features.to_vec())?;
 
     for source in spec.sources() {
@@ -49,15 +64,26 @@ pub fn load_splits(
     let dividers = spec.dividers()?;
     let encoders = fit(fitter, &dividers, labels)?;
     let mut splits =
-        [Part::Train, Part::Valid, Part::Test].map(|part| Split::empty(part, &encoders, &outcomes));
+        [Part::Train, Part::Valid, Part::Test].map(|part| Split::empty(part, &encoders, &outcomes, by_group));
     for (source, divider) in &dividers {
         let columns = encoders.required_columns();
         let columns = columns.iter().map(String::as_str).chain(outcomes.columns()).chain(divider.column());
-        for chunk in source.open(&unique(columns))? {
-            let chunk = chunk?;
-            let (parts, outcome) = (divider.assign(&chunk)?, outcomes.read(&chunk)?);
-            let encoded = encoders.encode(&chunk)?;
+        let columns = unique(columns);
+        let mut append = |encoded: EncodedChunk, outcome: Outcome, parts: Vec<Part>| {
             splits.iter_mut().for_each(|split| split.append(&encoded, &outcome, &parts));
+        };
+        if by_group && let Some(files) = source.open_grouped(&columns)? {
+            for segment in Segments::new(files) {
+                let segment = segment?;
+                let Segment { impressions, groups, group_of, .. } = &segment;
+                let outcome = outcomes.read_beside(impressions, groups, group_of)?;
+                append(encoders.encode_segment(&segment)?, outcome, divider.assign(impressions)?);
+            }
+            continue;
+        }
+        for chunk in source.open(&columns)? {
+            let chunk = chunk?;
+            append(encoders.encode(&chunk)?, outcomes.read(&chunk)?, divider.assign(&chunk)?);
         }
     }
     let [train, valid, test] =
@@ -77,7 +103,7 @@ pub fn load_dataset(
     truth: Option<&TruthSpec>,
 ) -> Result<(Dataset, SplitReport), DataError> {
     let outcomes = Outcomes::new(labels, group, truth)?;
-    let mut split = Split::empty(Part::Test, encoders, &outcomes);
+    let mut split = Split::empty(Part::Test, encoders, &outcomes, false);
     let columns = encoders.required_columns();
     for chunk in source.open(&unique(columns.iter().map(String::as_str).chain(outcomes.columns())))? {
         let chunk = chunk?;
@@ -130,8 +156,9 @@ struct Split {
 }
 
 impl Split {
-    fn empty(part: Part, encoders: &FittedEncoders, outcomes: &Outcomes) -> Self {
-        Self { part, data: Dataset::empty(encoders, outcomes), orphans: 0 }
+    fn empty(part: Part, encoders: &FittedEncoders, outcomes: &Outcomes, by_group: bool) -> Self {
+        let users = by_group.then(|| UserGroups::empty(Arc::new(Sides::of(encoders.specs()))));
+        Self { part, data: Dataset { users, ..Dataset::empty(encoders, outcomes) }, orphans: 0 }
     }
 
     fn append(&mut self, chunk: &EncodedChunk, outcome: &Outcome, parts: &[Part]) {

@@ -62,7 +62,7 @@ pub use error::DataError;
 pub(crate) use error::{nearest, quoted};
 pub use feature::{DenseTransform, FeatureKind, FeatureSpec, SparseEncoding};
 pub use fit::EncoderFitter;
-pub use grouped::{GroupedFile, Segment};
+pub use grouped::{GroupedFile, Segment, Segments};
 pub use key::KEY_HASH_SEED;
 pub use label::{LabelSpec, Orphans};
 pub(crate) use lists::Lists;

@@ -7,6 +7,9 @@ use super::encoder::FittedEncoders;
 use super::feature::FeatureKind;
 use super::label::LabelSpec;
 
+/// Rows of a split that are looked at where not all have all of their features at hand.
+pub(super) const SAMPLE_ROWS: usize = 200_000;
+
 /// What was read into each split.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LoadReport {
@@ -49,8 +52,9 @@ impl SplitReport {
         orphans_dropped: u64,
     ) -> Self {
         let sparse = encoders.specs().iter().filter(|spec| matches!(spec.kind, FeatureKind::Sparse { .. }));
+        let sample = data.written_out(SAMPLE_ROWS);
         let unknown =
-            sparse.zip(&data.sparse).map(|(spec, column)| (spec.name.clone(), column.unknown_rate()));
+            sparse.zip(&sample.sparse).map(|(spec, column)| (spec.name.clone(), column.unknown_rate()));
         let reached = (1..=labels.columns.len())
             .map(|stage| data.depth.iter().filter(|depth| usize::from(**depth) >= stage).count() as u64);
         Self {

@@ -6,7 +6,10 @@ use esmm_core::{RowGroups, Side};
 
 use super::error::DataError;
 use super::feature::{FeatureKind, FeatureSpec};
+use super::grouped::Segments;
+use super::outcomes::Outcomes;
 use super::source::SourceSpec;
+use super::split::SplitSpec;
 
 /// Which rows share their user.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +40,40 @@ impl Sides {
             specs.map(|spec| spec.side == Side::User).collect()
         };
         Self { sparse: side(false), dense: side(true) }
+    }
+}
+
+/// Whether the users of all sources stand apart.
+///
+/// # Errors
+/// A file that is missing or damaged.
+pub(super) fn stand_apart(
+    spec: &SplitSpec,
+    features: &[FeatureSpec],
+    outcomes: &Outcomes,
+) -> Result<bool, DataError> {
+    for source in spec.sources() {
+        let others = outcomes.columns_of_impressions().chain(spec.column());
+        if !users_stand_apart(source, features, others)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The segments of a source if it has groups, and what their impressions share of features stands with them.
+///
+/// # Errors
+/// As [`SourceSpec::open`].
+pub(super) fn segments_apart<'a>(
+    source: &SourceSpec,
+    columns: &[String],
+    specs: &'a [FeatureSpec],
+    others: impl IntoIterator<Item = &'a str>,
+) -> Result<Option<Segments>, DataError> {
+    match users_stand_apart(source, specs, others)? {
+        true => Ok(source.open_grouped(columns)?.map(Segments::new)),
+        false => Ok(None),
     }
 }
 

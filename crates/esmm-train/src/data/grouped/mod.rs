@@ -35,6 +35,7 @@ mod segment;
 
 pub use file::GroupedFile;
 pub(super) use reader::GroupedReader;
+pub use reader::Segments;
 pub use segment::Segment;
 
 /// The column that both files have.

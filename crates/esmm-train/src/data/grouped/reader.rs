@@ -1,4 +1,4 @@
-//! Segment after segment as flat chunks.
+//! Segment after segment, as they are or as flat chunks.
 
 use std::path::Path;
 
@@ -7,6 +7,39 @@ use super::segment::Segment;
 use crate::data::chunk::Chunk;
 use crate::data::error::DataError;
 use crate::data::source::ListFormat;
+
+/// The segments of some pairs of files, in order, their rows numbered on from file to file.
+#[derive(Debug)]
+pub struct Segments {
+    files: std::vec::IntoIter<GroupedFile>,
+    current: Option<GroupedFile>,
+    next: usize,
+    rows: u64,
+}
+
+impl Segments {
+    pub(in crate::data) fn new(files: Vec<GroupedFile>) -> Self {
+        let mut files = files.into_iter();
+        Self { current: files.next(), files, next: 0, rows: 0 }
+    }
+}
+
+impl Iterator for Segments {
+    type Item = Result<Segment, DataError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.current.as_ref()?.segments() == self.next {
+            (self.current, self.next) = (self.files.next(), 0);
+        }
+        let segment = self.current.as_ref()?.segment(self.next).map(|mut segment| {
+            segment.impressions = segment.impressions.numbered_from(self.rows);
+            self.rows += segment.rows() as u64;
+            segment
+        });
+        self.next += 1;
+        Some(segment)
+    }
+}
 
 /// The rows of a pair of files, in order. Holds one segment.
 #[derive(Debug)]

@@ -1,5 +1,7 @@
 //! Rows of a dataset, copied out and made a batch.
 
+use std::borrow::Cow;
+
 use esmm_core::{BatchBuilder, BatchInput, HostBatch, SparseInput};
 
 use super::{BatchLoaderConfig, EncodedRows, Purpose, RowLabels};
@@ -9,9 +11,20 @@ impl Dataset {
     /// A copy of some rows, in the order given.
     pub fn take(&self, rows: &[u32]) -> Self {
         let (users, groups) = self.users.as_ref().map(|users| users.take(rows)).unzip();
-        let groups = groups.unwrap_or_default();
-        let entries = |user: fn(&Sides) -> &[bool], column: usize| match &users {
-            Some(UserGroups { sides, .. }) if user(sides)[column] => groups.as_slice(),
+        Self { users, ..self.copied(rows, &groups.unwrap_or_default()) }
+    }
+
+    /// The rows, each with all of its features: all rows where they have them, or else copies of the first `most`.
+    pub(in crate::data) fn written_out(&self, most: usize) -> Cow<'_, Self> {
+        let Some(users) = &self.users else { return Cow::Borrowed(self) };
+        let rows: Vec<u32> = (0..self.rows.min(most) as u32).collect();
+        Cow::Owned(self.copied(&rows, &users.of_rows[..rows.len()]))
+    }
+
+    /// Some rows; of the columns with an entry a group the entries of `groups`.
+    fn copied(&self, rows: &[u32], groups: &[u32]) -> Self {
+        let entries = |user: fn(&Sides) -> &[bool], column: usize| match &self.users {
+            Some(UserGroups { sides, .. }) if user(sides)[column] => groups,
             _ => rows,
         };
         let pick = |values: &[f32], rows: &[u32]| -> Vec<f32> {
@@ -34,7 +47,7 @@ impl Dataset {
                 cvr: pick(&truth.cvr, rows),
                 ctcvr: truth.ctcvr.as_deref().map(|ctcvr| pick(ctcvr, rows)),
             }),
-            users,
+            users: None,
         }
     }
 

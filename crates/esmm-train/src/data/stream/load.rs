@@ -11,14 +11,12 @@ use crate::data::feature::FeatureSpec;
 use crate::data::fit::EncoderFitter;
 use crate::data::label::LabelSpec;
 use crate::data::outcomes::Outcomes;
-use crate::data::report::{LoadReport, SplitReport};
+use crate::data::report::{LoadReport, SAMPLE_ROWS, SplitReport};
 use crate::data::source::SourceSpec;
 use crate::data::split::{Divider, Part, SplitSpec};
 use crate::data::truth::TruthSpec;
-use crate::data::user_groups::users_stand_apart;
+use crate::data::user_groups::stand_apart;
 
-/// Rows of each split that are looked at to warn of what is suspicious.
-const SAMPLE_ROWS: usize = 200_000;
 /// Rows that tell how large a row is.
 const MEASURED_ROWS: usize = 8192;
 /// Windows of shuffled rows take this share of the memory, each: one is handed over while the next one is read.
@@ -53,13 +51,21 @@ pub struct StreamedSplits {
     pub sample: Dataset,
 }
 
-/// About what all splits would take in memory, encoded, in bytes.
+/// About what all splits would take in memory as [`load_splits`](crate::data::load_splits) holds them, encoded, in bytes.
 ///
 /// # Errors
-/// A file that is missing or damaged.
-pub fn encoded_bytes(spec: &SplitSpec, features: &[FeatureSpec]) -> Result<u64, DataError> {
+/// Settings that cannot be, a file that is missing or damaged.
+pub fn encoded_bytes(
+    spec: &SplitSpec,
+    features: &[FeatureSpec],
+    labels: &LabelSpec,
+    group: Option<&str>,
+    truth: Option<&TruthSpec>,
+    by_group: bool,
+) -> Result<u64, DataError> {
+    let once = by_group && stand_apart(spec, features, &Outcomes::new(labels, group, truth)?)?;
     let columns = unique(features.iter().flat_map(FeatureSpec::columns));
-    spec.sources().into_iter().map(|source| source.encoded_bytes(&columns)).sum()
+    spec.sources().into_iter().map(|source| source.encoded_bytes(&columns, once)).sum()
 }
 
 /// Fits the encoders on the training rows and counts the rows of all splits, which stay in their files.
@@ -123,17 +129,6 @@ pub fn stream_splits(
     };
     let report = LoadReport { train: report(&train, &sample), valid: other(&valid)?, test: other(&test)? };
     Ok(StreamedSplits { encoders, train, valid, test, report, sample })
-}
-
-/// Whether the users of all sources stand apart.
-fn stand_apart(spec: &SplitSpec, features: &[FeatureSpec], outcomes: &Outcomes) -> Result<bool, DataError> {
-    for source in spec.sources() {
-        let others = outcomes.columns_of_impressions().chain(spec.column());
-        if !users_stand_apart(source, features, others)? {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }
 
 /// What a pass over all sources finds, for each split.

@@ -13,7 +13,7 @@ use crate::data::chunk::Chunk;
 use crate::data::dataset::{Dataset, Outcome};
 use crate::data::encoder::{EncodedChunk, FittedEncoders, unique};
 use crate::data::error::DataError;
-use crate::data::grouped::Segment;
+use crate::data::grouped::{Segment, Segments};
 use crate::data::label::LabelSpec;
 use crate::data::outcomes::Outcomes;
 use crate::data::source::SourceSpec;
@@ -163,16 +163,14 @@ impl FileRows {
         let reading = &self.reading;
         let mut pass = |kept: Option<(EncodedChunk, Outcome)>| kept.is_none_or(|kept| each(&kept.0, &kept.1));
         for source in &reading.sources {
-            let grouped = if self.by_group { source.source.open_grouped(&source.columns)? } else { None };
-            for file in grouped.iter().flatten() {
-                for number in 0..file.segments() {
-                    let segment = file.segment(number)?;
-                    if !pass(reading.kept_of_segment(source, self.part, segment)?) {
+            if self.by_group
+                && let Some(files) = source.source.open_grouped(&source.columns)?
+            {
+                for segment in Segments::new(files) {
+                    if !pass(reading.kept_of_segment(source, self.part, segment?)?) {
                         return Ok(false);
                     }
                 }
-            }
-            if grouped.is_some() {
                 continue;
             }
             for chunk in source.source.open(&source.columns)? {

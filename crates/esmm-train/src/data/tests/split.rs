@@ -17,7 +17,7 @@ fn labels() -> LabelSpec {
 
 /// The row's number is its only feature.
 fn load(spec: &SplitSpec) -> Result<LoadedSplits, DataError> {
-    load_splits(spec, &[dense("row", DenseTransform::None, None)], &labels(), None, None)
+    load_splits(spec, &[dense("row", DenseTransform::None, None)], &labels(), None, None, false)
 }
 
 fn rows(data: &super::super::Dataset) -> Vec<usize> {
@@ -188,7 +188,7 @@ fn files_are_loaded_with_encoders_of_the_training_rows() {
     };
     let labels = LabelSpec { orphan_conversions: Orphans::Drop, ..labels() };
     let truth = TruthSpec { ctr: Some("p".into()), cvr: Some("q".into()), ctcvr: Some("r".into()) };
-    let loaded = load_splits(&spec, &features(), &labels, Some("user"), Some(&truth)).unwrap();
+    let loaded = load_splits(&spec, &features(), &labels, Some("user"), Some(&truth), false).unwrap();
     let train = &loaded.train;
     assert_eq!((train.rows, train.depth.as_slice()), (2, [2, 0].as_slice()));
     assert_eq!(single_ids(&train.sparse[0]), [1, 1], "v was only in a row that was dropped");
@@ -216,7 +216,7 @@ fn values_of_later_splits_are_unknown_to_a_divided_source_too() {
     let folder = Folder::new();
     let text = "user,price,key,click,conversion\nu,1,1,0,0\nv,3,2,1,0\nw,50,3,0,0\nu,99,4,0,0\n";
     let spec = by_time(folder.text("a.csv", text), 0.25, 0.25);
-    let loaded = load_splits(&spec, &features(), &labels(), Some("user"), None).unwrap();
+    let loaded = load_splits(&spec, &features(), &labels(), Some("user"), None, false).unwrap();
     assert_eq!(loaded.encoders.schema().num_rows(), 3);
     let (valid, test) = (loaded.valid.unwrap(), loaded.test.unwrap());
     assert_eq!(single_ids(&loaded.train.sparse[0]), [1, 2]);
@@ -253,7 +253,7 @@ fn columns_are_checked_before_anything_is_read() {
     let spec = by_time(source(&folder, ["bad", "times"]), 0.1, 0.1);
     let message = |group, truth: Option<&TruthSpec>| {
         let features = [dense("row", DenseTransform::None, None)];
-        folder.message(&load_splits(&spec, &features, &labels(), group, truth).unwrap_err())
+        folder.message(&load_splits(&spec, &features, &labels(), group, truth, false).unwrap_err())
     };
     assert_eq!(message(Some("keys"), None), "a.csv: there is no column `keys`, did you mean `key`?");
     let truth = TruthSpec { ctr: Some("conversio".into()), cvr: Some("click".into()), ctcvr: None };
@@ -261,6 +261,7 @@ fn columns_are_checked_before_anything_is_read() {
         message(None, Some(&truth)),
         "a.csv: there is no column `conversio`, did you mean `conversion`?"
     );
-    let without = load_splits(&spec, &[sparse("rows", vocabulary())], &labels(), None, None).unwrap_err();
+    let without =
+        load_splits(&spec, &[sparse("rows", vocabulary())], &labels(), None, None, false).unwrap_err();
     assert_eq!(folder.message(&without), "a.csv: there is no column `rows`, did you mean `row`?");
 }

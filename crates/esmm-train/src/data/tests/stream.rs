@@ -12,8 +12,8 @@ use parquet::file::properties::WriterProperties;
 use super::super::loader::{BatchLoader, BatchLoaderConfig, Purpose};
 use super::super::stream::{FileRows, StreamOptions, StreamedSplits, WindowSizes, stream_splits};
 use super::super::{
-    Dataset, DenseTransform, FeatureSpec, LabelSpec, Orphans, SourceSpec, SplitRows, SplitSpec, UserGroups,
-    load_splits,
+    Dataset, DenseTransform, FeatureSpec, FittedEncoders, LabelSpec, Orphans, SourceSpec, SplitRows,
+    SplitSpec, UserGroups, load_splits,
 };
 use super::{DataError, Folder, bag, dense, single_ids, sparse, vocabulary};
 
@@ -138,7 +138,7 @@ fn numbers<'a>(windows: impl IntoIterator<Item = &'a Dataset>) -> Vec<usize> {
 fn rows_in_files_are_the_rows_in_memory() {
     let folder = Folder::new();
     for spec in [csv(&folder), parquet(&folder), grouped(&folder)].iter().flat_map(splits) {
-        let loaded = load_splits(&spec, &features(), &labels(), Some("user"), None).unwrap();
+        let loaded = load_splits(&spec, &features(), &labels(), Some("user"), None, false).unwrap();
         let streamed = stream(&spec, 64).unwrap();
         assert_eq!(streamed.encoders, loaded.encoders, "{spec:?}");
         assert_eq!(streamed.report, loaded.report, "{spec:?}");
@@ -191,7 +191,17 @@ fn a_shuffled_pass_has_every_row_once_and_can_start_at_any_window() {
 /// Row numbers of the batches of a pass, and the numbers of rows in them.
 fn batches(rows: &SplitRows, purpose: Purpose, pass: u64, skip: usize) -> Vec<Vec<u64>> {
     let SplitRows::Files(files) = rows else { panic!("rows in memory") };
-    let schema = files.encoders().schema().clone();
+    batches_of(files.encoders(), rows, purpose, pass, skip)
+}
+
+fn batches_of(
+    encoders: &FittedEncoders,
+    rows: &SplitRows,
+    purpose: Purpose,
+    pass: u64,
+    skip: usize,
+) -> Vec<Vec<u64>> {
+    let schema = encoders.schema().clone();
     let config = BatchLoaderConfig { schema, stages: 2, batch_size: 32, purpose };
     let loader: BatchLoader<NdArray> = config.init(rows.clone(), &Default::default());
     loader.handle().go_on(pass, skip);
@@ -327,6 +337,18 @@ fn groups_are_held_once_and_stay_together() {
     for skip in 0..whole.len() {
         assert_eq!(batches(&SplitRows::from(streamed.train.clone()), purpose, 0, skip), whole[skip..]);
     }
+
+    // In memory they are one window, and no boundary cuts a group.
+    let load = |by_group| load_splits(&spec, &features, &labels(), Some("user"), None, by_group).unwrap();
+    let (apart, held) = (load(false), load(true));
+    assert_eq!((&held.train, &held.report), (&found, &apart.report));
+    assert_eq!(*held.sample(), apart.train);
+    let (encoders, loaded) = (held.encoders, SplitRows::from(held.train));
+    let whole = batches_of(&encoders, &loaded, purpose, 0, 0);
+    let groups = whole.concat().chunk_by(|left, right| group(left) == group(right)).count();
+    assert_eq!(groups, users.count);
+    assert_eq!(batches_of(&encoders, &loaded, purpose, 0, 3), whole[3..]);
+    assert_ne!(batches_of(&encoders, &loaded, purpose, 1, 0), whole);
 
     // A feature of an impression that is called the user's: every row gets all of its features.
     features[2].side = Side::User;

@@ -49,7 +49,7 @@ pub struct ReadingConfig {
     pub memory: u64,
     /// Streaming: rows that are shuffled together at most.
     pub shuffle_rows: usize,
-    /// Streaming of data with groups: whether rows of one group stay together.
+    /// Data with groups: whether rows of one group stay together, and what they share is held once.
     pub by_group: bool,
 }
 

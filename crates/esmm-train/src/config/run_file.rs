@@ -49,8 +49,8 @@ pub struct DataSection {
     pub memory: Option<String>,
     /// Streaming: how many rows are shuffled together at most, 1,000,000 unless said.
     pub shuffle_rows: Option<usize>,
-    /// Streaming of data with `groups`: whether rows of one group stay together, so that what they share is read and encoded
-    /// once; they do unless said.
+    /// Data with `groups`: whether rows of one group stay together, so that what they share is read, held and
+    /// computed once; they do unless said.
     pub by_group: Option<bool>,
     /// Between the fields of a CSV line, `,` unless said. A tab is written `\t`.
     pub delimiter: Option<char>,

@@ -369,7 +369,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=available_threads(), help="of each contender, default: all")
     names = {"type": lambda text: text.split(","), "metavar": "NAME,..."}
     parser.add_argument("--cuda", action="store_true", help="both sides on the first CUDA device")
-    parser.add_argument("--batch", **names | {"metavar": "N,..."}, help="rows of a batch, one table each; default: the workload's")
+    sizes = "rows of a batch, several for a table each; default: the workload's"
+    parser.add_argument("--batch", **names | {"metavar": "N,..."}, help=sizes)
     parser.add_argument("--precision", default="f32", help="of our products, beside f32: tf32, bf16 or f16")
     parser.add_argument("--ours-device", **names, help="default: ndarray,flex, or with --cuda cuda")
     parser.add_argument("--variants", **names, help="of PyTorch, default: all")

@@ -45,14 +45,14 @@ struct Options {
     /// Only this workload: notebook, aliccp or bigtable
     #[arg(long)]
     workload: Option<String>,
-    /// The device; by default the one that `esmm devices` calls default
+    /// The device; by default the first GPU of CUDA, or else of wgpu, whichever is compiled in
     #[arg(long)]
     device: Option<DeviceName>,
     /// Rows of a batch instead of the workload's
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     batch: Option<u64>,
     /// Numbers of the hidden products: f32, tf32, bf16 or f16
-    #[arg(long, default_value = "f32", value_parser = workload::precision)]
+    #[arg(long, default_value = "f32")]
     precision: Precision,
     /// Lists the kernels
     #[arg(long)]
@@ -80,7 +80,15 @@ struct Steps<'a> {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = Options::parse();
-    let device = options.device.map_or_else(DeviceName::preferred, Ok)?;
+    let compiled = DeviceName::compiled();
+    let gpu = ["cuda", "wgpu"].into_iter().find(|name| compiled.contains(name));
+    let device = match (options.device, gpu) {
+        (Some(device), _) => device,
+        (None, Some(gpu)) => gpu.parse()?,
+        (None, None) => {
+            return Err("this is about GPUs: build with `--features wgpu` or `--features cuda`".into());
+        }
+    };
     let workloads: Vec<_> = Workload::all()
         .into_iter()
         .filter(|workload| options.workload.as_deref().is_none_or(|name| name == workload.name))

@@ -56,7 +56,7 @@ struct Options {
     #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..))]
     batch: Vec<u64>,
     /// Numbers of the hidden products in training: f32, tf32, bf16 or f16
-    #[arg(long, default_value = "f32", value_parser = workload::precision)]
+    #[arg(long, default_value = "f32")]
     precision: Precision,
     /// Length of a measurement
     #[arg(long, default_value_t = 3.0)]

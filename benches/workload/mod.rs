@@ -8,16 +8,7 @@ mod step;
 pub(crate) use data::{RawBatch, raw_batches};
 pub(crate) use step::{Inference, Rows, Training};
 
-use esmm_core::{Activation, EsmmConfig, Feature, FeatureSchema, Precision, Side, TowersConfig};
-
-/// A precision by its name.
-///
-/// # Errors
-/// Another name.
-pub(crate) fn precision(text: &str) -> Result<Precision, String> {
-    let known = Precision::ALL.into_iter().find(|precision| precision.name() == text);
-    known.ok_or_else(|| "allowed are f32, tf32, bf16, f16".to_owned())
-}
+use esmm_core::{Activation, EsmmConfig, Feature, FeatureSchema, Side, TowersConfig};
 
 /// A model and the batches that it works on.
 #[derive(Debug, Clone)]

@@ -1,6 +1,7 @@
 //! Numbers in which the products of a training are computed.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -40,19 +41,51 @@ impl Precision {
         }
     }
 
+    /// The names of several, as people read them: `f32, f16`.
+    pub fn list(precisions: &[Self]) -> String {
+        precisions.iter().map(|precision| precision.name()).collect::<Vec<_>>().join(", ")
+    }
+
     /// `precision = bf16: this device has f32, f16`
     pub(crate) fn missing(self, has: &[Self]) -> EsmmError {
-        let names: Vec<_> = has.iter().map(|precision| precision.name()).collect();
-        EsmmError::Config {
+        let (found, allowed) = (self.name().to_owned(), format!("this device has {}", Self::list(has)));
+        EsmmError::Config { key: "precision", found, allowed }
+    }
+}
+
+impl FromStr for Precision {
+    type Err = EsmmError;
+
+    /// # Errors
+    /// Another name than those of [`ALL`](Self::ALL).
+    fn from_str(name: &str) -> Result<Self, EsmmError> {
+        let known = Self::ALL.into_iter().find(|precision| precision.name() == name);
+        let allowed = || format!("allowed are {}", Self::list(&Self::ALL));
+        known.ok_or_else(|| EsmmError::Config {
             key: "precision",
-            found: self.name().to_owned(),
-            allowed: format!("this device has {}", names.join(", ")),
-        }
+            found: name.to_owned(),
+            allowed: allowed(),
+        })
     }
 }
 
 impl fmt::Display for Precision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_name_everywhere() {
+        for precision in Precision::ALL {
+            assert_eq!(precision.name().parse::<Precision>().unwrap(), precision);
+            assert_eq!(serde_json::to_value(precision).unwrap(), precision.name());
+        }
+        let error = "half".parse::<Precision>().unwrap_err().to_string();
+        assert_eq!(error, "precision = half: allowed are f32, tf32, bf16, f16");
     }
 }

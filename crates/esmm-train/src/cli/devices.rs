@@ -1,5 +1,6 @@
 //! `esmm devices`
 
+use esmm_core::Precision;
 use esmm_train::{DeviceInfo, DeviceName};
 
 /// Lists on stdout what `--device` takes here, one a line; why a backend has no device, on its line.
@@ -20,6 +21,6 @@ fn line(name: &str, text: &str) {
 
 fn described(info: &DeviceInfo) -> String {
     let tables = info.largest_tensor.map(|bytes| format!("; tables of up to {} MiB", bytes >> 20));
-    let precisions: Vec<_> = info.precisions.iter().map(|precision| precision.name()).collect();
-    format!("{}; {}{}", info.description, precisions.join(", "), tables.unwrap_or_default())
+    let precisions = Precision::list(&info.precisions);
+    format!("{}; {precisions}{}", info.description, tables.unwrap_or_default())
 }

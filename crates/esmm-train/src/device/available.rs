@@ -89,12 +89,11 @@ impl DeviceName {
         if info.precisions.contains(&precision) {
             return Ok(());
         }
-        let has: Vec<_> = info.precisions.iter().map(|precision| precision.name()).collect();
         Err(TrainError::Config(format!(
             "train.precision = {precision}: `{}`, {}, has {}",
             info.name,
             info.description,
-            has.join(", ")
+            Precision::list(&info.precisions)
         )))
     }
 

@@ -106,32 +106,22 @@ where
         }
     }
 
-    fn pooled_layer(mut input: PooledInput<Self>, spec: LayerSpec) -> PooledOutput<Self> {
-        match input.plan.groups.take() {
-            Some(groups) if pooled_fits(&input) && groups_fit(&input.plan.own, &groups) => {
-                pooled::pooled_layer::<R, Self>(input, groups, spec)
-            }
-            groups => {
-                input.plan.groups = groups;
-                reference::pooled_layer::<Self>(input, spec)
-            }
+    fn pooled_layer(input: PooledInput<Self>, spec: LayerSpec) -> PooledOutput<Self> {
+        match groups_of(&input) {
+            Some(groups) => pooled::pooled_layer::<R, Self>(input, groups, spec),
+            None => reference::pooled_layer::<Self>(input, spec),
         }
     }
 
     fn pooled_layer_backward(
-        mut input: PooledInput<Self>,
+        input: PooledInput<Self>,
         saved: PooledSaved<Self>,
         grad: FloatTensor<Self>,
         spec: LayerSpec,
     ) -> PooledGrads<Self> {
-        match input.plan.groups.take() {
-            Some(groups) if pooled_fits(&input) && groups_fit(&input.plan.own, &groups) => {
-                pooled::pooled_layer_backward::<R, Self>(input, groups, saved, grad, spec)
-            }
-            groups => {
-                input.plan.groups = groups;
-                reference::pooled_layer_backward::<Self>(input, saved, grad, spec)
-            }
+        match groups_of(&input) {
+            Some(groups) => pooled::pooled_layer_backward::<R, Self>(input, groups, saved, grad, spec),
+            None => reference::pooled_layer_backward::<Self>(input, saved, grad, spec),
         }
     }
 
@@ -245,9 +235,11 @@ fn groups_fit<R: CubeRuntime, B: OnCube<R>>(own: &BagPlan<B>, groups: &GroupPlan
     plan_fits(own) && plan_fits(&groups.bags) && is_i32(&groups.of_rows)
 }
 
-fn pooled_fits<R: CubeRuntime, B: OnCube<R>>(input: &PooledInput<B>) -> bool {
-    let PooledInput { table, weight, bias, gamma, beta, slope, .. } = input;
-    all_f32([table, weight, bias, gamma, beta, slope])
+/// What groups share, if there are groups and kernels can read all of the input.
+fn groups_of<R: CubeRuntime, B: OnCube<R>>(input: &PooledInput<B>) -> Option<GroupPlan<B>> {
+    let PooledInput { table, plan, weight, bias, gamma, beta, slope } = input;
+    let is_f32 = all_f32([table, weight, bias, gamma, beta, slope]);
+    plan.groups.clone().filter(|groups| is_f32 && groups_fit(&plan.own, groups))
 }
 
 fn layer_is_f32<R: CubeRuntime, B: OnCube<R>>(input: &LayerInput<B>) -> bool {

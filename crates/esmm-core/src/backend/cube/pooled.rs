@@ -1,5 +1,7 @@
 //! The first layer where groups of rows share features: pooled and multiplied once a group.
 
+use std::sync::Arc;
+
 use burn::tensor::Slice;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::{self, prelude::*, std::FastDivmod};
@@ -90,7 +92,7 @@ struct Parts<R: CubeRuntime> {
     shared: CubeTensor<R>,
     /// Group of each row, `[B]`.
     of_rows: CubeTensor<R>,
-    features: std::sync::Arc<SharedFeatures>,
+    features: Arc<SharedFeatures>,
     dim: usize,
 }
 

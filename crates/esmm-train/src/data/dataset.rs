@@ -1,5 +1,7 @@
 //! Encoded rows in memory, column by column.
 
+use std::sync::Arc;
+
 use super::encoder::{EncodedChunk, FittedEncoders};
 use super::feature::FeatureKind;
 use super::outcomes::Outcomes;
@@ -104,8 +106,8 @@ impl SparseColumn {
 }
 
 impl Dataset {
-    /// No rows of what these encoders make.
-    pub(super) fn empty(encoders: &FittedEncoders, outcomes: &Outcomes) -> Self {
+    /// No rows of what these encoders make; with `by_group` what users have goes in once a group.
+    pub(super) fn empty(encoders: &FittedEncoders, outcomes: &Outcomes, by_group: bool) -> Self {
         let sparse = encoders.specs().iter().filter_map(|spec| match &spec.kind {
             FeatureKind::Dense { .. } => None,
             FeatureKind::Sparse { bag, weighted, weights_column, .. } => {
@@ -120,6 +122,7 @@ impl Dataset {
                 .truth
                 .as_ref()
                 .map(|truth| Truth { ctcvr: truth.ctcvr.as_ref().map(|_| Vec::new()), ..Truth::default() }),
+            users: by_group.then(|| UserGroups::empty(Arc::new(Sides::of(encoders.specs())))),
             ..Self::default()
         }
     }

@@ -16,7 +16,7 @@ use super::key_column::KeyColumn;
 use super::real::RealColumn;
 use super::source::SourceSpec;
 use super::table::TableEncoder;
-use super::user_groups::{Sides, UserGroups, segments_apart};
+use super::user_groups::{Sides, UserGroups, users_stand_apart};
 
 /// The encoders of all features of a model. Their order is the schema's.
 #[derive(Debug, Clone, PartialEq)]
@@ -90,7 +90,10 @@ impl FittedEncoders {
     /// # Errors
     /// As [`SourceSpec::open`].
     pub fn segments(&self, source: &SourceSpec, columns: &[String]) -> Result<Option<Segments>, DataError> {
-        segments_apart(source, columns, &self.specs, [])
+        match users_stand_apart(source, &self.specs, [])? {
+            true => source.segments(columns),
+            false => Ok(None),
+        }
     }
 
     /// Encodes the impressions of a segment and, once each, their users.

@@ -1,21 +1,20 @@
 //! From sources to encoded splits, in passes over the chunks: times, fit, encode.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use super::dataset::{Dataset, Outcome};
 use super::encoder::{EncodedChunk, FittedEncoders, unique};
 use super::error::DataError;
 use super::feature::FeatureSpec;
 use super::fit::EncoderFitter;
-use super::grouped::{Segment, Segments};
+use super::grouped::Segment;
 use super::label::LabelSpec;
 use super::outcomes::Outcomes;
 use super::report::{LoadReport, SAMPLE_ROWS, SplitReport};
 use super::source::SourceSpec;
 use super::split::{Divider, Part, SplitSpec};
 use super::truth::TruthSpec;
-use super::user_groups::{Sides, UserGroups, stand_apart};
+use super::user_groups::stand_apart;
 
 /// Encoders that were fitted on the training rows, and the rows of each split.
 #[derive(Debug, Clone, PartialEq)]
@@ -72,8 +71,8 @@ pub fn load_splits(
         let mut append = |encoded: EncodedChunk, outcome: Outcome, parts: Vec<Part>| {
             splits.iter_mut().for_each(|split| split.append(&encoded, &outcome, &parts));
         };
-        if by_group && let Some(files) = source.open_grouped(&columns)? {
-            for segment in Segments::new(files) {
+        if by_group && let Some(segments) = source.segments(&columns)? {
+            for segment in segments {
                 let segment = segment?;
                 let Segment { impressions, groups, group_of, .. } = &segment;
                 let outcome = outcomes.read_beside(impressions, groups, group_of)?;
@@ -89,28 +88,6 @@ pub fn load_splits(
     let [train, valid, test] =
         splits.map(|split| spec.has(split.part).then(|| split.finish(&encoders, labels)));
     assemble(encoders, train.transpose()?, valid.transpose()?, test.transpose()?)
-}
-
-/// Reads a labelled source with encoders that are fitted already, to evaluate a model on it.
-///
-/// # Errors
-/// Everything in [`DataError`], and a source of which no row is left.
-pub fn load_dataset(
-    source: &SourceSpec,
-    encoders: &FittedEncoders,
-    labels: &LabelSpec,
-    group: Option<&str>,
-    truth: Option<&TruthSpec>,
-) -> Result<(Dataset, SplitReport), DataError> {
-    let outcomes = Outcomes::new(labels, group, truth)?;
-    let mut split = Split::empty(Part::Test, encoders, &outcomes, false);
-    let columns = encoders.required_columns();
-    for chunk in source.open(&unique(columns.iter().map(String::as_str).chain(outcomes.columns())))? {
-        let chunk = chunk?;
-        let outcome = outcomes.read(&chunk)?;
-        split.append(&encoders.encode(&chunk)?, &outcome, &vec![Part::Test; chunk.rows()]);
-    }
-    split.finish(encoders, labels)
 }
 
 /// One pass over the training rows, if any feature needs it.
@@ -157,8 +134,7 @@ struct Split {
 
 impl Split {
     fn empty(part: Part, encoders: &FittedEncoders, outcomes: &Outcomes, by_group: bool) -> Self {
-        let users = by_group.then(|| UserGroups::empty(Arc::new(Sides::of(encoders.specs()))));
-        Self { part, data: Dataset { users, ..Dataset::empty(encoders, outcomes) }, orphans: 0 }
+        Self { part, data: Dataset::empty(encoders, outcomes, by_group), orphans: 0 }
     }
 
     fn append(&mut self, chunk: &EncodedChunk, outcome: &Outcome, parts: &[Part]) {

@@ -6,9 +6,9 @@
 //!   CSV, Parquet        and their places                                     numbers           a split
 //! ```
 //!
-//! [`load_splits`] does all of it for a training, [`load_dataset`] for an evaluation. For a prediction open the source
-//! with [`FittedEncoders::required_columns`] and encode chunk by chunk. The text of the files is never in memory as a
-//! whole.
+//! [`load_splits`] does all of it for a training; [`stream`] leaves the rows in their files, as an evaluation does. For a
+//! prediction open the source with [`FittedEncoders::required_columns`] and encode chunk by chunk. The text of the files is
+//! never in memory as a whole.
 //!
 //! Row 0 of every embedding table stands for missing and unknown values.
 
@@ -66,7 +66,7 @@ pub use grouped::{GroupedFile, Segment, Segments};
 pub use key::KEY_HASH_SEED;
 pub use label::{LabelSpec, Orphans};
 pub(crate) use lists::Lists;
-pub use load::{LoadedSplits, load_dataset, load_splits};
+pub use load::{LoadedSplits, load_splits};
 pub use place::{Origin, Place, RowNumber};
 pub use report::{LoadReport, SplitReport};
 pub use rows::SplitRows;

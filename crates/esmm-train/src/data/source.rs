@@ -9,7 +9,7 @@ use super::chunk::{CHUNK_ROWS, Chunk};
 use super::csv::{self, CsvReader};
 use super::error::{DataError, nearest};
 use super::files::{self, Format};
-use super::grouped::{GroupedFile, GroupedReader};
+use super::grouped::{GroupedFile, GroupedReader, Segments};
 use super::parquet::{self, ParquetFile};
 use super::place::Origin;
 
@@ -108,17 +108,18 @@ impl SourceSpec {
         })
     }
 
-    /// The files with their groups, each a [`GroupedFile`], in order; `None` where the rows have no groups.
+    /// The rows as segments of impressions beside their groups, file after file; `None` where they have no groups.
     ///
     /// # Errors
     /// As [`SourceSpec::open`].
-    pub fn open_grouped(&self, columns: &[String]) -> Result<Option<Vec<GroupedFile>>, DataError> {
+    pub fn segments(&self, columns: &[String]) -> Result<Option<Segments>, DataError> {
         let Some(groups) = &self.groups else {
             return Ok(None);
         };
         self.validate()?;
         let open = |path: PathBuf| GroupedFile::open(parquet_only(&path)?, groups, columns, self.lists);
-        self.files()?.into_iter().map(open).collect::<Result<Vec<_>, _>>().map(Some)
+        let files = self.files()?.into_iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        Ok(Some(Segments::new(files)))
     }
 
     /// The number of rows of a file whose format tells it without reading them: `Some` for Parquet, `None` for CSV.

@@ -6,7 +6,6 @@ use esmm_core::{RowGroups, Side};
 
 use super::error::DataError;
 use super::feature::{FeatureKind, FeatureSpec};
-use super::grouped::Segments;
 use super::outcomes::Outcomes;
 use super::source::SourceSpec;
 use super::split::SplitSpec;
@@ -59,22 +58,6 @@ pub(super) fn stand_apart(
         }
     }
     Ok(true)
-}
-
-/// The segments of a source if it has groups, and what their impressions share of features stands with them.
-///
-/// # Errors
-/// As [`SourceSpec::open`].
-pub(super) fn segments_apart<'a>(
-    source: &SourceSpec,
-    columns: &[String],
-    specs: &'a [FeatureSpec],
-    others: impl IntoIterator<Item = &'a str>,
-) -> Result<Option<Segments>, DataError> {
-    match users_stand_apart(source, specs, others)? {
-        true => Ok(source.open_grouped(columns)?.map(Segments::new)),
-        false => Ok(None),
-    }
 }
 
 /// Whether a source has groups, in whose file the columns of user features stand and none of the others that are read.

@@ -1,7 +1,8 @@
 //! All guesses about some files, put together and tried.
 
+use super::choose::{Rows, choose};
 use super::column::Column;
-use super::feature::{BagGuess, Choice, FeatureGuess, LeftOut, Rows, choose};
+use super::feature::{BagGuess, Choice, FeatureGuess, LeftOut};
 use super::label::{Labels, Said};
 use super::sample::Sample;
 use super::split::SplitGuess;

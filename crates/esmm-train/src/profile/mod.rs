@@ -10,6 +10,7 @@
 //! sees it, so `esmm train` takes it as it is.
 
 mod bags;
+mod choose;
 mod column;
 mod dialect;
 mod doubts;

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::rows::{FileRows, ReadSource, Reading};
+use super::reading::{ReadSource, Reading};
+use super::rows::FileRows;
 use crate::data::blocks::{Block, scan};
 use crate::data::dataset::Dataset;
 use crate::data::encoder::{FittedEncoders, unique};

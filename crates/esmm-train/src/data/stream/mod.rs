@@ -6,6 +6,7 @@
 //! are known, a pass can start at any window without reading the ones before: this is what an exact resume needs.
 
 mod load;
+mod reading;
 mod rows;
 mod windows;
 

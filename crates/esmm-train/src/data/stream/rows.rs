@@ -7,19 +7,18 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
+use super::reading::{ReadSource, Reading};
 use super::windows::{WindowSizes, Windows};
-use crate::data::blocks::Block;
 use crate::data::chunk::Chunk;
 use crate::data::dataset::{Dataset, Outcome};
-use crate::data::encoder::{EncodedChunk, FittedEncoders, unique};
+use crate::data::encoder::{EncodedChunk, FittedEncoders};
 use crate::data::error::DataError;
-use crate::data::grouped::{Segment, Segments};
 use crate::data::label::LabelSpec;
 use crate::data::outcomes::Outcomes;
 use crate::data::source::SourceSpec;
 use crate::data::split::{Divider, Part};
 use crate::data::truth::TruthSpec;
-use crate::data::user_groups::{Sides, UserGroups, users_stand_apart};
+use crate::data::user_groups::users_stand_apart;
 
 /// The first window of a pass has this share of the rows of the largest.
 const FIRST_WINDOW: usize = 16;
@@ -35,21 +34,6 @@ pub struct FileRows {
     pub(super) shuffle_rows: usize,
     /// Whether user features are held once for each group of rows, and groups are shuffled instead of rows.
     pub(super) by_group: bool,
-}
-
-/// How the rows of all splits are read.
-pub(super) struct Reading {
-    pub(super) sources: Vec<ReadSource>,
-    pub(super) blocks: Vec<(usize, Block)>,
-    pub(super) encoders: FittedEncoders,
-    pub(super) outcomes: Outcomes,
-}
-
-/// A source with what divides it, and the columns that are read of it.
-pub(super) struct ReadSource {
-    pub(super) source: SourceSpec,
-    pub(super) divider: Divider,
-    pub(super) columns: Vec<String>,
 }
 
 impl FileRows {
@@ -164,9 +148,9 @@ impl FileRows {
         let mut pass = |kept: Option<(EncodedChunk, Outcome)>| kept.is_none_or(|kept| each(&kept.0, &kept.1));
         for source in &reading.sources {
             if self.by_group
-                && let Some(files) = source.source.open_grouped(&source.columns)?
+                && let Some(segments) = source.source.segments(&source.columns)?
             {
-                for segment in Segments::new(files) {
+                for segment in segments {
                     if !pass(reading.kept_of_segment(source, self.part, segment?)?) {
                         return Ok(false);
                     }
@@ -227,84 +211,4 @@ impl fmt::Debug for FileRows {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "FileRows({:?}, {} rows)", self.part, self.rows())
     }
-}
-
-impl ReadSource {
-    pub(super) fn new(
-        source: &SourceSpec,
-        divider: Divider,
-        encoders: &FittedEncoders,
-        outcomes: &Outcomes,
-    ) -> Self {
-        let features = encoders.required_columns();
-        let features = features.iter().map(String::as_str);
-        let columns = unique(features.chain(outcomes.columns()).chain(divider.column()));
-        Self { source: source.clone(), divider, columns }
-    }
-}
-
-impl Reading {
-    fn empty(&self, by_group: bool) -> Dataset {
-        let sides = || Arc::new(Sides::of(self.encoders.specs()));
-        let users = by_group.then(|| UserGroups::empty(sides()));
-        Dataset { users, ..Dataset::empty(&self.encoders, &self.outcomes) }
-    }
-
-    /// As [`kept`](Self::kept), of impressions beside their groups.
-    fn kept_of_segment(
-        &self,
-        source: &ReadSource,
-        part: Part,
-        segment: Segment,
-    ) -> Result<Option<(EncodedChunk, Outcome)>, DataError> {
-        let Segment { impressions, groups, group_of, .. } = segment;
-        let keep = kept(&self.outcomes.labels, &source.divider, part, &impressions)?;
-        if !keep.contains(&true) {
-            return Ok(None);
-        }
-        let of_rows: Vec<u32> =
-            group_of.into_iter().zip(&keep).filter(|(_, keep)| **keep).map(|(group, _)| group).collect();
-        let own = impressions.filter(&keep)?;
-        let outcome = self.outcomes.read_beside(&own, &groups, &of_rows);
-        let encoded = self.encoders.encode_users(&own, &groups, of_rows);
-        // A row of filtered impressions does not know its place, the whole segment does.
-        let encoded = encoded.or_else(|error| {
-            self.encoders.encode_users(&impressions, &groups, Vec::new())?;
-            Err(error)
-        });
-        Ok(Some((encoded?, outcome?)))
-    }
-
-    /// The rows of a chunk that belong to a split and are no orphans, encoded; `None` where there are none.
-    fn kept(
-        &self,
-        source: &ReadSource,
-        part: Part,
-        chunk: &Chunk,
-    ) -> Result<Option<(EncodedChunk, Outcome)>, DataError> {
-        let keep = kept(&self.outcomes.labels, &source.divider, part, chunk)?;
-        match keep.iter().filter(|keep| **keep).count() {
-            0 => Ok(None),
-            all if all == keep.len() => Ok(Some((self.encoders.encode(chunk)?, self.outcomes.read(chunk)?))),
-            _ => {
-                let filtered = chunk.filter(&keep)?;
-                // A row of a filtered chunk does not know its place, the whole chunk does.
-                let encoded = self.encoders.encode(&filtered).or_else(|error| {
-                    self.encoders.encode(chunk)?;
-                    Err(error)
-                });
-                let outcome = self.outcomes.read(&filtered).or_else(|error| {
-                    self.outcomes.read(chunk)?;
-                    Err(error)
-                });
-                Ok(Some((encoded?, outcome?)))
-            }
-        }
-    }
-}
-
-/// Which rows of a chunk belong to a split and are no orphans.
-fn kept(labels: &LabelSpec, divider: &Divider, part: Part, chunk: &Chunk) -> Result<Vec<bool>, DataError> {
-    let (parts, depth) = (divider.assign(chunk)?, labels.read(chunk)?);
-    Ok(parts.iter().zip(&depth).map(|(own, depth)| *own == part && depth.is_some()).collect())
 }

@@ -86,8 +86,9 @@ fn flat_rows_repeat_their_group_and_keep_the_order_of_columns() {
 fn segments_are_read_in_any_order_with_each_group_once() {
     let folder = Folder::new();
     let source = pair(&folder);
-    let files = source.open_grouped(&names(&["item", "shops"])).unwrap().unwrap();
-    let [file] = files.as_slice() else { panic!("{files:?}") };
+    let columns = names(&["item", "shops"]);
+    let path = std::path::Path::new(&source.paths[0]);
+    let file = GroupedFile::open(path, "groups.parquet", &columns, source.lists).unwrap();
     assert_eq!((file.segments(), file.rows(), file.segment_rows(1)), (2, 6, 3));
     let second = file.segment(1).unwrap();
     assert_eq!(second.group_of, [0, 0, 1]);
@@ -95,7 +96,9 @@ fn segments_are_read_in_any_order_with_each_group_once() {
     assert_eq!((second.groups.rows(), second.impressions.first_row()), (2, 3));
     assert!(second.impressions.column("shops").is_err());
     assert_eq!(file.segment(0).unwrap().group_of, [0, 0, 1]);
-    assert!(SourceSpec::new(["a.parquet"]).open_grouped(&[]).unwrap().is_none());
+    let rows = source.segments(&columns).unwrap().unwrap().map(|segment| segment.unwrap().rows());
+    assert_eq!(rows.collect::<Vec<_>>(), [3, 3]);
+    assert!(SourceSpec::new(["a.parquet"]).segments(&[]).unwrap().is_none());
 }
 
 #[test]

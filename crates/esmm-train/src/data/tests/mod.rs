@@ -1,12 +1,14 @@
 //! The data path from file to dataset: every behaviour, and every bad input with its message.
 
 mod encode;
+mod encode_bags;
 mod grouped;
 mod label;
 mod save;
 mod source;
 mod split;
 mod stream;
+mod stream_groups;
 
 use std::fs::{self, File};
 use std::sync::Arc;

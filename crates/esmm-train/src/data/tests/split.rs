@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, TimestampMillisecondArray};
 
+use super::super::stream::{FileRows, WindowSizes};
 use super::super::{
     DenseTransform, FeatureSpec, LabelSpec, LoadedSplits, Orphans, SourceSpec, SplitSpec, Truth, TruthSpec,
-    load_dataset, load_splits,
+    load_splits,
 };
 use super::{DataError, Folder, dense, single_ids, sparse, vocabulary};
 
@@ -205,10 +206,14 @@ fn files_are_loaded_with_encoders_of_the_training_rows() {
     assert_eq!(loaded.report.test.as_ref().unwrap().unknown_rate, [("user".to_owned(), 1.0)]);
 
     let source = SourceSpec::new([folder.path("test.csv")]);
-    let (again, report) =
-        load_dataset(&source, &loaded.encoders, &labels, Some("user"), Some(&truth)).unwrap();
-    assert_eq!(again, test);
-    assert_eq!(Some(report), loaded.report.test);
+    let rows = FileRows::open(&source, &loaded.encoders, &labels, Some("user"), Some(&truth), true).unwrap();
+    let mut again = Vec::new();
+    rows.windows(None, WindowSizes::equal(10), 0, &mut |window| {
+        again.push(window);
+        true
+    })
+    .unwrap();
+    assert_eq!(again, [test]);
 }
 
 #[test]

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every table of README.md's "How fast". Run it on a machine that does nothing else.
+# The tables of docs/src/performance.md. Run it on a machine that does nothing else.
 #
 #     benches/tables.sh [PYTHON]
 #

@@ -68,3 +68,7 @@ pub use table_norms::TableNorms;
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/src/library.md")]
+struct LibraryPage;

@@ -288,8 +288,7 @@ fn the_readme_tells_the_truth() {
     for name in ["impressions.csv", "later.csv", "new.csv"] {
         workspace.write(name, &data);
     }
-    let (walk, _) = readme.split_once("\n## Ali-CCP").unwrap();
-    let commands: Vec<&str> = walk.lines().filter_map(|line| line.strip_prefix("$ esmm ")).collect();
+    let commands: Vec<&str> = readme.lines().filter_map(|line| line.strip_prefix("$ esmm ")).collect();
     assert_eq!(commands.len(), 6, "{commands:?}");
     for command in commands {
         let words: Vec<&str> = command.split('#').next().unwrap().split_whitespace().collect();

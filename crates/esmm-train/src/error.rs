@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use esmm_core::EsmmError;
-
-use crate::data::DataError;
+use esmm_data::DataError;
 
 /// Everything that can go wrong outside of the model. Each message is one line.
 #[derive(Debug, thiserror::Error)]

@@ -3,11 +3,11 @@
 use burn::data::dataloader::{DataLoader, Progress};
 use burn::train::InferenceStep;
 use esmm_core::{Esmm, EsmmBackend};
+use esmm_data::SplitRows;
+use esmm_data::loader::{EsmmBatch, LoaderHandle};
+use esmm_metrics::{Evaluator, SplitMetrics};
 
-use crate::data::SplitRows;
-use crate::data::loader::{EsmmBatch, LoaderHandle};
 use crate::error::TrainError;
-use crate::metric::{Evaluator, SplitMetrics};
 use crate::output::HostScores;
 
 /// What is asked of a split besides the metrics that every split has.

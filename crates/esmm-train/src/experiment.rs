@@ -2,17 +2,17 @@
 
 use burn::tensor::backend::AutodiffBackend;
 use esmm_core::{Esmm, EsmmBackend, EsmmConfig};
+use esmm_data::loader::{BatchLoader, BatchLoaderConfig, Purpose};
+use esmm_data::stream::{StreamOptions, encoded_bytes, stream_splits};
+use esmm_data::{Dataset, FittedEncoders, LoadReport, SplitRows, load_splits};
+use esmm_metrics::SplitMetrics;
 use serde::{Deserialize, Serialize};
 
 use crate::analysis::RunAnalyzer;
 use crate::config::{ReadingConfig, TrainConfig};
-use crate::data::loader::{BatchLoader, BatchLoaderConfig, Purpose};
-use crate::data::stream::{StreamOptions, encoded_bytes, stream_splits};
-use crate::data::{Dataset, FittedEncoders, LoadReport, SplitRows, load_splits};
 use crate::error::TrainError;
 use crate::evaluation::{Evaluation, EvaluationPlan};
 use crate::guard::{self, Names};
-use crate::metric::SplitMetrics;
 use crate::observe::{EvaluationRecord, Moment, Observers};
 use crate::output::HostScores;
 use crate::run_dir::{RunDir, write_json};

@@ -1,7 +1,7 @@
 //! Guard rails: what is suspicious about data and model before anyone believes a metric.
 
-use crate::data::{Dataset, SparseColumn};
-use crate::metric::auc;
+use esmm_data::{Dataset, SparseColumn};
+use esmm_metrics::auc;
 
 /// A single feature that ranks a label better than this knows the label.
 const LEAK_AUC: f64 = 0.99;

@@ -8,8 +8,8 @@ use burn::optim::{GradientsParams, Optimizer};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
 use esmm_core::{DropoutKey, Esmm, EsmmBackend};
+use esmm_data::loader::EsmmBatch;
 
-use crate::data::loader::EsmmBatch;
 use crate::loss::EsmmLoss;
 use crate::optimizer::{GradientNorms, TableOptimizer, TableOptimizerConfig, clip_global_norm};
 use crate::output::{HostScores, TrainStepOutput};

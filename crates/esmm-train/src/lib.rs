@@ -29,7 +29,6 @@ pub mod analysis;
 pub mod checkpoint;
 pub mod config;
 mod dashboard;
-pub mod data;
 mod device;
 mod error;
 pub mod evaluation;
@@ -57,6 +56,8 @@ pub mod tensorboard;
 mod time_left;
 pub mod trainer;
 pub mod wording;
+
+pub use esmm_data as data;
 
 pub use device::{BackendDevices, DeviceInfo, DeviceName, OnDevice};
 pub use error::TrainError;

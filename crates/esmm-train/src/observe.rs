@@ -6,7 +6,8 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::metric::{Evaluator, SplitMetrics};
+use esmm_metrics::{Evaluator, SplitMetrics};
+
 use crate::table_norms::TableNorms;
 
 /// Looks on while a training runs. Called in the training's thread, in order; it should return quickly.

@@ -8,9 +8,9 @@ use burn::train::ItemLazy;
 use burn::train::metric::Adaptor;
 
 use esmm_core::{EsmmBackend, FunnelLogits};
+use esmm_data::loader::RowLabels;
+use esmm_metrics::{EvaluationRows, TruthRows};
 
-use crate::data::loader::RowLabels;
-use crate::metric::{EvaluationRows, TruthRows};
 use crate::optimizer::GradientNorms;
 
 /// A training step: its losses, still on the device.

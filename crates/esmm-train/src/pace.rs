@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::data::loader::LoaderHandle;
+use esmm_data::loader::LoaderHandle;
 
 /// Rows and times since some moment.
 pub(crate) struct Pace {

@@ -13,7 +13,8 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use tempfile::NamedTempFile;
 
-use crate::data::Chunk;
+use esmm_data::Chunk;
+
 use crate::error::TrainError;
 use crate::run_dir::temporary_in;
 

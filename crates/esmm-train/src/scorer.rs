@@ -7,12 +7,12 @@ use arrow::datatypes::{DataType, Field, Schema};
 use burn::tensor::Tensor;
 use burn::tensor::backend::BackendTypes;
 use esmm_core::{BatchBuilder, BatchInput, Esmm, EsmmBackend, EsmmConfig, SparseInput};
-
-use crate::config::TrainConfig;
-use crate::data::stream::FileRows;
-use crate::data::{
+use esmm_data::stream::FileRows;
+use esmm_data::{
     Chunk, EncodedChunk, FittedEncoders, Segment, Segments, SourceSpec, SparseColumn, UserGroups,
 };
+
+use crate::config::TrainConfig;
 use crate::error::TrainError;
 use crate::evaluation::Evaluation;
 use crate::experiment::evaluate;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use burn::tensor::backend::AutodiffBackend;
 use burn::train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
 use esmm_core::{EsmmBackend, EsmmConfig, Precision};
+use esmm_data::loader::{BatchLoader, BatchLoaderConfig, Purpose};
+use esmm_data::{Dataset, SplitRows};
 
 use crate::checkpoint::{Checkpoints, TrainingState};
-use crate::data::loader::{BatchLoader, BatchLoaderConfig, Purpose};
-use crate::data::{Dataset, SplitRows};
 use crate::error::TrainError;
 use crate::learner::EsmmLearnerConfig;
 use crate::metric::{ExactAuc, StepLoss};

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
-use crate::data::{Place, RowNumber};
+use esmm_data::{Place, RowNumber};
 
 /// An error in one line: where, what was found, what is allowed.
 #[derive(Debug, thiserror::Error)]

@@ -15,7 +15,7 @@
 //! OUT_DIR/report.json                         what was read, written and left out
 //! ```
 //!
-//! The layout of the pairs of files is that of [`data::grouped`](crate::data::grouped).
+//! The layout of the pairs of files is that of [`data::grouped`](esmm_data::grouped).
 //!
 //! # What becomes of a row
 //!

@@ -14,10 +14,11 @@ use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::writer::SerializedFileWriter;
 
+use esmm_data::grouped::GROUP_COLUMN;
+
 use super::columns::arrow_fields;
 use super::error::AliCcpError;
 use super::field::{Layout, Table};
-use crate::data::grouped::GROUP_COLUMN;
 
 /// Columns of `impressions.parquet` in front of the fields.
 const IMPRESSION_COLUMNS: [(&str, DataType); 4] = [

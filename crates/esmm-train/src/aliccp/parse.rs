@@ -185,7 +185,7 @@ fn fault(what: &str, found: &[u8], allowed: &str) -> String {
 pub(super) fn quoted(bytes: &[u8]) -> String {
     match bytes {
         [] => "nothing".to_owned(),
-        bytes => crate::data::quoted(&String::from_utf8_lossy(&bytes[..bytes.len().min(200)])),
+        bytes => esmm_data::quoted(&String::from_utf8_lossy(&bytes[..bytes.len().min(200)])),
     }
 }
 

@@ -7,13 +7,14 @@ use arrow::array::{ArrayRef, AsArray, StringArray, UInt32Array};
 use arrow::datatypes::UInt8Type;
 use parquet::arrow::arrow_writer::ArrowColumnChunk;
 
+use esmm_data::grouped::{LARGEST_SEGMENT_ROWS, SEGMENT_ROWS};
+
 use super::columns::Columns;
 use super::error::AliCcpError;
 use super::field::{Layout, Table};
 use super::pair::{ColumnParts, RowGroupEncoder};
 use super::report::SplitReport;
 use super::rows::Piece;
-use crate::data::grouped::{LARGEST_SEGMENT_ROWS, SEGMENT_ROWS};
 
 /// Columns of a piece in front of those of the fields; `group` goes behind them.
 const HEAD_COLUMNS: usize = 3;

@@ -1,14 +1,14 @@
 //! What watches the batches of the final evaluation go by.
 
 use esmm_core::FeatureSchema;
+use esmm_data::loader::EncodedRows;
+use esmm_data::{FittedEncoders, SparseColumn};
+use esmm_metrics::Evaluator;
 
 use super::feature::FeatureSums;
 use super::sums::RowTasks;
 use super::tables::TouchedRows;
 use super::{FeatureAnalysis, NamedCurves, SplitAnalysis, TableUsage, UnknownIds};
-use crate::data::loader::EncodedRows;
-use crate::data::{FittedEncoders, SparseColumn};
-use crate::metric::Evaluator;
 use crate::output::HostScores;
 
 /// Ranges of a dense feature at most, of about equal size in the first batch.

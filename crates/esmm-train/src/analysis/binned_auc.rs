@@ -39,7 +39,7 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     use super::BinnedAuc;
-    use crate::metric::auc;
+    use esmm_metrics::auc;
 
     #[test]
     fn is_near_the_exact_area() {

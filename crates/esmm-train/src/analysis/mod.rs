@@ -22,8 +22,9 @@ pub use analyzer::{Analyzer, Wanted};
 pub use feature::MAX_VALUES;
 pub use run::RunAnalyzer;
 
+use esmm_metrics::TaskCurves;
+
 use crate::error::TrainError;
-use crate::metric::TaskCurves;
 use crate::run_dir::write_atomic;
 
 /// Version of the file.

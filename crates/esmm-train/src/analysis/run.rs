@@ -1,9 +1,10 @@
 //! The analysis of a run, put together split by split.
 
+use esmm_data::FittedEncoders;
+use esmm_metrics::Evaluator;
+
 use super::analyzer::Analyzer;
 use super::{FORMAT_VERSION, RunAnalysis, Wanted};
-use crate::data::FittedEncoders;
-use crate::metric::Evaluator;
 use crate::trainer::BestWeights;
 
 /// Collects `analysis.json` while the splits are measured.

@@ -1,12 +1,12 @@
 //! From a run file to a configuration without gaps: every default filled in, every contradiction refused.
 
 use esmm_core::{EsmmConfig, FeatureSchema, Precision, TowersConfig};
+use esmm_data::{FeatureSpec, LabelSpec, Orphans, SplitSpec, TruthSpec};
 use serde::{Deserialize, Serialize};
 
 use super::resolve_data::{feature, reading, split, truth};
 use super::resolve_train::{model, training};
 use super::run_file::{OrphanPolicy, RunFile};
-use crate::data::{FeatureSpec, LabelSpec, Orphans, SplitSpec, TruthSpec};
 use crate::error::TrainError;
 use crate::learner::EsmmLearnerConfig;
 use crate::loss::EsmmLoss;

@@ -1,12 +1,13 @@
 //! The sections `[data]`, `[metrics]` and `features` of a run file, resolved.
 
-use super::memory::bytes;
-use super::resolve::{ReadingConfig, refuse};
-use super::run_file::{DataSection, Encode, FeatureSection, MetricSection, SplitBy};
-use crate::data::{
+use esmm_data::{
     CsvOptions, DenseTransform, FeatureKind, FeatureSpec, ListFormat, SourceSpec, SparseEncoding, SplitSpec,
     TruthSpec,
 };
+
+use super::memory::bytes;
+use super::resolve::{ReadingConfig, refuse};
+use super::run_file::{DataSection, Encode, FeatureSection, MetricSection, SplitBy};
 use crate::error::TrainError;
 
 pub(super) fn split(data: &DataSection) -> Result<SplitSpec, TrainError> {

@@ -1,6 +1,7 @@
 //! The sections `[model]` and `[train]` of a run file, resolved.
 
 use esmm_core::{Activation, TowersConfig};
+use esmm_metrics::Goal;
 
 use super::resolve::{ModelConfig, ScheduleConfig, TrainingConfig, refuse};
 use super::sections::{
@@ -8,7 +9,6 @@ use super::sections::{
     TowerSection, TrainSection,
 };
 use crate::error::TrainError;
-use crate::metric::Goal;
 use crate::optimizer::{TableOptimizerConfig, TableRule, TowerOptimizerConfig};
 
 pub(super) fn model(section: &ModelSection) -> Result<ModelConfig, TrainError> {

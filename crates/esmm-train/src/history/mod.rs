@@ -18,7 +18,8 @@ use serde::{Deserialize, Serialize};
 pub use reader::History;
 pub use writer::HistoryWriter;
 
-use crate::metric::SplitMetrics;
+use esmm_metrics::SplitMetrics;
+
 use crate::observe::{Moment, StepRecord};
 
 /// Version of the file.

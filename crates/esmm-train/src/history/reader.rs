@@ -114,8 +114,8 @@ fn shortened(mut notes: Vec<String>) -> Vec<String> {
 mod tests {
     use super::super::HistoryWriter;
     use super::History;
-    use crate::metric::{Evaluator, SplitMetrics};
     use crate::observe::{EvaluationRecord, Moment, StepRecord, TrainingObserver};
+    use esmm_metrics::{Evaluator, SplitMetrics};
 
     fn step(step: u64, loss: f64) -> StepRecord {
         StepRecord {

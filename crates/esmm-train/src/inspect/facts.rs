@@ -4,10 +4,11 @@ use std::fs;
 
 use serde::{Deserialize, Serialize};
 
+use esmm_metrics::SplitMetrics;
+
 use crate::config::TrainConfig;
 use crate::error::TrainError;
 use crate::experiment::RunMetrics;
-use crate::metric::SplitMetrics;
 use crate::run_dir::{RunDir, read_json};
 
 /// What was trained on what, and what came out.
@@ -87,7 +88,7 @@ fn splits(metrics: RunMetrics) -> Vec<SplitFacts> {
 }
 
 fn by(config: &TrainConfig) -> &'static str {
-    use crate::data::SplitSpec;
+    use esmm_data::SplitSpec;
     match config.data {
         SplitSpec::Files { .. } => "files",
         SplitSpec::Time { .. } => "time",

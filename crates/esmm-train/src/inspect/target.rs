@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use esmm_core::{EsmmConfig, Feature, FeatureSchema};
+use esmm_data::{DataError, FeatureSpec, FittedEncoders, SparseColumn};
 use serde::Serialize;
 
 use super::facts::RunFacts;
 use super::layers::{LayerCost, StepCost, layers};
 use super::memory::{Sizes, TrainingMemory};
 use crate::config::{RunFile, TrainConfig};
-use crate::data::{DataError, FeatureSpec, FittedEncoders, SparseColumn};
 use crate::error::TrainError;
 use crate::experiment::Experiment;
 use crate::run_dir::{RunDir, read_json};

@@ -7,7 +7,8 @@ use burn::train::metric::{
     SerializedEntry,
 };
 
-use super::auc::auc;
+use esmm_metrics::auc;
+
 use crate::output::{HostScores, StepReport};
 
 /// Loss of one task, or of all: mean over the rows of the epoch so far (a short last batch counts by its rows).

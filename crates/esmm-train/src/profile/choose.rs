@@ -1,11 +1,12 @@
 //! From a column to a feature: how its values become ids or numbers, and why.
 
+use esmm_data::quoted;
+
 use super::column::{Column, Kind};
 use super::feature::{BagGuess, Choice, Encoding, FeatureGuess, LeftOut};
 use super::list::{self, ListForm};
 use super::stats::Stats;
 use super::words;
-use crate::data::quoted;
 use crate::wording::{grouped, percent};
 
 /// Whole numbers with at most so many distinct values are ids.

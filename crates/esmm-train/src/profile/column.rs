@@ -4,9 +4,10 @@ use arrow::array::{Array, ArrayRef, AsArray, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field};
 
+use esmm_data::{DataError, Lists};
+
 use super::sample::Sample;
 use super::stats::Stats;
-use crate::data::{DataError, Lists};
 
 /// What a column's Arrow type says. Columns of text files are text.
 #[derive(Debug, Clone, PartialEq)]

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use csv::{ByteRecord, ReaderBuilder};
 
-use crate::data::{CsvOptions, DataError, quoted};
+use esmm_data::{CsvOptions, DataError, quoted};
 
 /// Bytes that are looked at.
 const HEAD: u64 = 1 << 16;

@@ -1,10 +1,11 @@
 //! What is said about the guesses: what was found, and what a person should look at.
 
+use esmm_data::quoted;
+
 use super::draft::Guesses;
 use super::label::{Labels, listed};
 use super::sample::Sample;
 use super::words;
-use crate::data::quoted;
 use crate::wording::{grouped, memory, percent};
 
 /// Fewer conversions than this make metrics coarse.

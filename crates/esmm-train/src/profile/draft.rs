@@ -1,5 +1,7 @@
 //! All guesses about some files, put together and tried.
 
+use esmm_data::DataError;
+
 use super::choose::{Rows, choose};
 use super::column::Column;
 use super::feature::{BagGuess, Choice, FeatureGuess, LeftOut};
@@ -8,7 +10,6 @@ use super::sample::Sample;
 use super::split::SplitGuess;
 use super::{group, leak, trial, write};
 use crate::config::{RunFile, TrainConfig};
-use crate::data::DataError;
 use crate::error::TrainError;
 
 /// Names of the true rates of synthetic data.

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use esmm_data::{DataError, quoted};
+
 use super::column::{Column, Kind};
 use super::words::{is_one_of, words};
-use crate::data::{DataError, quoted};
 use crate::error::TrainError;
 use crate::wording::grouped;
 
@@ -137,7 +138,7 @@ fn candidates(
     if let Some(name) = said {
         let column = columns.iter().find(|column| column.name == name).ok_or_else(|| {
             let names = columns.iter().map(|column| column.name.as_str());
-            let hint = crate::data::nearest(name, names);
+            let hint = esmm_data::nearest(name, names);
             DataError::UnknownColumn { path: path.to_owned(), column: name.to_owned(), hint }
         })?;
         let found = || {

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 
+use esmm_metrics::auc;
+
 use super::column::Column;
 use super::label::{Labels, Stage};
-use crate::metric::auc;
 
 /// A column that ranks a label better than this knows it.
 const AUC: f64 = 0.99;

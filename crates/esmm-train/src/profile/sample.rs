@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::DataType;
 
+use esmm_data::{Chunk, DataError, SourceSpec};
+
 use super::dialect;
-use crate::data::{Chunk, DataError, SourceSpec};
 
 /// Rows that are looked at, about.
 const ROWS: usize = 200_000;

@@ -1,8 +1,9 @@
 //! A configuration tried on the rows at hand: every feature is fitted and encoded, labels are read.
 
+use esmm_data::{DataError, EncoderFitter, FeatureKind, FeatureSpec};
+
 use super::sample::Sample;
 use crate::config::TrainConfig;
-use crate::data::{DataError, EncoderFitter, FeatureKind, FeatureSpec};
 
 /// Columns that the reader refuses, and why.
 ///

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use esmm_core::Side;
+use esmm_data::quoted;
 
 use super::draft::Guesses;
 use super::feature::{Encoding, FeatureGuess, LeftOut};
 use super::label::listed;
 use super::sample::Sample;
-use crate::data::quoted;
 
 /// Width of a comment.
 const WIDTH: usize = 112;

@@ -1,5 +1,7 @@
 //! ROC, precision and recall, calibration by decile, histograms of the scores.
 
+use esmm_metrics::{ReliabilityBin, TaskCurves};
+
 use super::chart::{Axis, Chart, Dot, Mark, series};
 use super::format::{grouped, measured_on, metric, percent, prediction_label, ratio, task_label};
 use super::headline::ratio_interval;
@@ -7,7 +9,6 @@ use super::html::Html;
 use super::run::RunReport;
 use super::table::Table;
 use crate::analysis::{NamedCurves, SplitAnalysis};
-use crate::metric::{ReliabilityBin, TaskCurves};
 
 /// Calibration by decile, a chart a task, and the numbers.
 pub(super) fn write_calibration(run: &RunReport, _: u8, html: &mut Html) {

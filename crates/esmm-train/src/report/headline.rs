@@ -1,12 +1,13 @@
 //! The metrics with their intervals: what a reader asks first.
 
+use esmm_metrics::{SplitMetrics, TaskMetrics, wilson};
+
 use super::format::{
     NONE, grouped, interval, measured_on, metric, percent, prediction_label, ratio, task_label,
 };
 use super::html::Html;
 use super::run::{MeasuredSplit, RunReport};
 use super::table::{Cell, Table};
-use crate::metric::{SplitMetrics, TaskMetrics, wilson};
 
 /// A task of a split with its rows and events.
 #[derive(Debug, Clone, Copy)]
@@ -202,7 +203,7 @@ pub(super) fn capital(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::{ratio_interval, tasks};
-    use crate::metric::{SplitMetrics, TaskMetrics};
+    use esmm_metrics::{SplitMetrics, TaskMetrics};
 
     #[test]
     fn tasks_have_their_rows_and_events() {

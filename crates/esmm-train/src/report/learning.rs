@@ -1,11 +1,12 @@
 //! Learning curves: losses of the training batches, and what the validations said.
 
+use esmm_metrics::TaskMetrics;
+
 use super::chart::{Axis, Chart, Dot, Mark, series};
 use super::format::{grouped, metric, prediction_label, ratio, short, significant, task_label};
 use super::html::Html;
 use super::run::RunReport;
 use crate::history::{Evaluation, History, Step};
-use crate::metric::TaskMetrics;
 
 /// Points of a line.
 const POINTS: usize = 150;

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use esmm_core::EsmmConfig;
+use esmm_metrics::{Goal, SplitMetrics};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -12,7 +13,6 @@ use crate::analysis::{self, RunAnalysis, SplitAnalysis};
 use crate::error::TrainError;
 use crate::experiment::RunMetrics;
 use crate::history::History;
-use crate::metric::{Goal, SplitMetrics};
 use crate::run_dir::RunDir;
 
 /// Version of `config.json` that this program writes.

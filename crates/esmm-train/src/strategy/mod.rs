@@ -2,7 +2,7 @@
 //!
 //! Burn's own strategy selects checkpoints by metrics averaged over batches and cannot stop and go on inside an epoch.
 //! This one drives the same [`Learner`] and reports to the same event processor, but validates with the exact
-//! [`Evaluator`](crate::metric::Evaluator), keeps the best weights, and saves checkpoints from which a later run goes on at
+//! [`Evaluator`](esmm_metrics::Evaluator), keeps the best weights, and saves checkpoints from which a later run goes on at
 //! any step. `passes` has the loop over the training rows, `validation` what is measured and kept on the way.
 
 mod passes;
@@ -17,10 +17,10 @@ use burn::train::{
     TrainLoader, TrainingComponents, ValidLoader,
 };
 use esmm_core::EsmmBackend;
+use esmm_data::loader::LoaderHandle;
 
 use self::passes::Passes;
 use crate::checkpoint::{Checkpoints, TrainingState};
-use crate::data::loader::LoaderHandle;
 use crate::error::TrainError;
 use crate::evaluation::EvaluationPlan;
 use crate::learner::EsmmLearner;

@@ -4,12 +4,12 @@ use burn::module::AutodiffModule;
 use burn::tensor::backend::AutodiffBackend;
 use burn::train::{EventProcessorTraining, LearnerEvent, TrainingItem, ValidLoader};
 use esmm_core::EsmmBackend;
+use esmm_metrics::{Goal, MetricError, SplitMetrics};
 
 use super::passes::Passes;
 use super::{Components, StrategyParts};
 use crate::checkpoint::BestState;
 use crate::error::TrainError;
-use crate::metric::{Goal, MetricError, SplitMetrics};
 use crate::observe::{EvaluationRecord, Moment};
 use crate::run_dir::sync_folder;
 use crate::table_norms::TableNorms;

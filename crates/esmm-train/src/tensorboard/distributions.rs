@@ -1,9 +1,10 @@
 //! What an evaluation says about the scores: histograms of logits and probabilities, and precision-recall curves.
 
+use esmm_metrics::{Evaluator, Link, TaskScores};
+
 use super::entry::Entry;
 use super::histogram::Histogram;
 use super::pr_curve::PrCurve;
-use crate::metric::{Evaluator, Link, TaskScores};
 
 /// The largest log-probability that a logit is computed from: those above differ by rounding alone.
 const LOG_P_MAX: f64 = -1e-7;
@@ -72,8 +73,8 @@ fn logit(log_p: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metric::EvaluationRows;
     use crate::tensorboard::proto::{HistogramProto, Value};
+    use esmm_metrics::EvaluationRows;
 
     /// Conditional logits of two rows and three stages.
     const LOGITS: [f32; 6] = [1.0, -2.0, 0.5, -3.0, 4.0, -1.0];

@@ -2,6 +2,8 @@
 
 use prost::Message;
 
+use esmm_metrics::{Link, Ranking};
+
 use super::entry::Entry;
 use super::graph_builder::{ANY, GraphBuilder};
 use super::histogram::Histogram;
@@ -9,7 +11,6 @@ use super::hparams::{self, FinalMetric};
 use super::pr_curve::PrCurve;
 use super::proto::{Attribute, Event, ScalarKind, SessionLog, SourceMetadata, Summary, What};
 use super::record;
-use crate::metric::{Link, Ranking};
 
 const GOLDEN: &[u8] = include_bytes!("../../../../tests/tensorboard/golden.tfevents");
 const WALL_TIME: f64 = 1_700_000_000.25;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use esmm_core::{EsmmConfig, ModelSummary};
+use esmm_metrics::{Evaluator, SplitMetrics};
 
 use super::distributions;
 use super::entry::Entry;
@@ -15,7 +16,6 @@ use super::hparams::{self, FinalMetric};
 use super::reader::{drop_from, has_events, steps_of};
 use super::writer::{EventWriter, since_1970};
 use crate::config::TrainConfig;
-use crate::metric::{Evaluator, SplitMetrics};
 use crate::observe::{EvaluationRecord, Moment, StepRecord, TrainingObserver};
 
 /// In front of the tags of the best weights' metrics.

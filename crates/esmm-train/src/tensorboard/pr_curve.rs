@@ -1,6 +1,6 @@
 //! Precision-recall curves, exact at equal steps of recall.
 
-use crate::metric::Ranking;
+use esmm_metrics::Ranking;
 
 /// Points of a curve.
 const POINTS: usize = 201;

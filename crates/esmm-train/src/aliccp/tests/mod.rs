@@ -14,10 +14,11 @@ use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Float32Type, Int32Type, Int64Type, UInt8Type, UInt32Type};
 use tempfile::TempDir;
 
+use esmm_data::SourceSpec;
+
 use super::memory::Memory;
 use super::prepare::prepare_within;
 use super::{AliCcpError, GenerateConfig, PrepareConfig, PrepareReport, generate};
-use crate::data::SourceSpec;
 
 /// Memory in which everything that can go to disk does.
 const TINY: Memory = Memory { sorter: 2000, late: 100, ahead: 2 };

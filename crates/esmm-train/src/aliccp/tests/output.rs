@@ -3,10 +3,11 @@
 use std::fs;
 use std::sync::atomic::Ordering;
 
+use esmm_data::{GroupedFile, ListFormat};
+
 use super::super::prepare::prepare_within;
 use super::super::{AliCcpError, PrepareConfig};
 use super::{TINY, Workplace};
-use crate::data::{GroupedFile, ListFormat};
 
 const SKELETON: &str = "1,0,0,a,1,205:1=1.0\n2,1,1,b,1,205:2=1.0\n";
 const COMMON: &str = "a,1,101:7=1.0\nb,1,101:8=1.0\n";

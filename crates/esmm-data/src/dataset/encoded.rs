@@ -1,0 +1,26 @@
+//! Encoded features without outcomes.
+
+use super::Dataset;
+use super::sparse_column::SparseColumn;
+use super::user_groups::UserGroups;
+
+/// The features of some rows, without labels.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EncodedChunk {
+    /// Number of rows.
+    pub rows: usize,
+    /// Table rows, one entry for each sparse feature in schema order.
+    pub sparse: Vec<SparseColumn>,
+    /// Numbers, one entry for each dense feature in schema order, each as long as there are rows.
+    pub dense: Vec<Vec<f32>>,
+    /// Rows that share their user: columns of user features then have an entry for each group.
+    pub users: Option<UserGroups>,
+}
+
+impl EncodedChunk {
+    /// The rows as a dataset that knows no outcome: every depth is 0.
+    pub fn into_dataset(self) -> Dataset {
+        let Self { rows, sparse, dense, users } = self;
+        Dataset { rows, sparse, dense, depth: vec![0; rows], group: None, truth: None, users }
+    }
+}

@@ -1,0 +1,169 @@
+//! What can be wrong with data, its description, or the files around it.
+
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+
+use esmm_core::EsmmError;
+
+use crate::place::Place;
+
+/// Everything that data can get wrong. Each message is one line: where, what was found, what is allowed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DataError {
+    /// A setting of a source, a feature, the labels or the split that cannot be.
+    #[error("{subject}: {reason}")]
+    Setting {
+        /// What it belongs to.
+        subject: String,
+        /// What is wrong, and what is allowed.
+        reason: String,
+    },
+    /// The features do not make a schema.
+    #[error(transparent)]
+    Schema(#[from] EsmmError),
+    /// A file that cannot be opened, read or written.
+    #[error("{}: {reason}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A column that a file lacks.
+    #[error("{}: there is no column `{column}`{hint}", path.display())]
+    UnknownColumn {
+        /// The file.
+        path: PathBuf,
+        /// The column.
+        column: String,
+        /// The nearest name or all names, ready to be appended.
+        hint: String,
+    },
+    /// A column whose type does not fit its use.
+    #[error("{}: column `{column}` is {found}, allowed are {allowed}", path.display())]
+    ColumnType {
+        /// The file.
+        path: PathBuf,
+        /// The column.
+        column: String,
+        /// Its Arrow type.
+        found: String,
+        /// Types that are allowed.
+        allowed: String,
+    },
+    /// A CSV record with too many or too few fields.
+    #[error("{place}: found {found} fields, expected {expected}")]
+    FieldCount {
+        /// File and line.
+        place: Place,
+        /// Fields in the record.
+        found: usize,
+        /// Fields in the header.
+        expected: usize,
+    },
+    /// A cell whose value is not allowed.
+    #[error("{place}: column `{column}`: found {found}, allowed is {allowed}")]
+    Cell {
+        /// File and row.
+        place: Place,
+        /// The column.
+        column: String,
+        /// The value, shortened and in backticks, or `nothing`.
+        found: String,
+        /// What is allowed.
+        allowed: String,
+    },
+    /// A stage that was reached without the one before.
+    #[error(
+        "{place}: {later} = 1 but {earlier} = 0 (with orphan_conversions = \"drop\" such rows are left out)"
+    )]
+    Orphan {
+        /// File and row.
+        place: Place,
+        /// The stage that was reached.
+        later: String,
+        /// The stage before it, which was not.
+        earlier: String,
+    },
+}
+
+impl DataError {
+    /// A setting that cannot be.
+    pub fn setting(subject: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Setting { subject: subject.into(), reason: reason.into() }
+    }
+
+    /// An error of a file. The reason is squeezed into one line.
+    pub fn file(path: &Path, reason: impl Display) -> Self {
+        let reason = reason.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+        Self::File { path: path.to_owned(), reason }
+    }
+
+    /// An input or output error of a file, without the operating system's error number.
+    pub fn io(path: &Path, error: &std::io::Error) -> Self {
+        let text = error.to_string();
+        let reason = text.split(" (os error").next().unwrap_or(&text);
+        Self::file(path, reason)
+    }
+
+    /// Whether a description of the data is wrong and not the data: the caller should exit with 2.
+    pub fn is_setting(&self) -> bool {
+        matches!(self, Self::Setting { .. } | Self::Schema(_))
+    }
+}
+
+/// A value for a message: in backticks, on one line, at most 40 characters.
+pub fn quoted(value: &str) -> String {
+    const LONGEST: usize = 40;
+    let mut text: String = value.chars().take(LONGEST).flat_map(char::escape_debug).collect();
+    if value.chars().nth(LONGEST).is_some() {
+        text.push_str("...");
+    }
+    format!("`{text}`")
+}
+
+/// The nearest of some names, as the end of a message.
+pub fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str> + Clone) -> String {
+    let near = names.clone().map(|other| (strsim::damerau_levenshtein(name, other), other)).min();
+    match near {
+        Some((distance, other)) if distance <= 1 + name.chars().count() / 3 => {
+            format!(", did you mean `{other}`?")
+        }
+        _ => format!(", there are {}", listed(names)),
+    }
+}
+
+fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    const MOST: usize = 8;
+    let names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
+    match names.len() {
+        0 => "no columns".to_owned(),
+        1..=MOST => names.join(", "),
+        count => format!("{} and {} more", names[..MOST].join(", "), count - MOST),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_stay_on_one_short_line() {
+        assert_eq!(quoted("a\nb"), "`a\\nb`");
+        assert_eq!(quoted(&"x".repeat(41)), format!("`{}...`", "x".repeat(40)));
+        assert_eq!(quoted(&"x".repeat(40)), format!("`{}`", "x".repeat(40)));
+        let error = DataError::file(Path::new("a.parquet"), "two\n  lines");
+        assert_eq!(error.to_string(), "a.parquet: two lines");
+    }
+
+    #[test]
+    fn near_names_are_suggested_and_far_ones_listed() {
+        let names = ["click", "conversion"];
+        assert_eq!(nearest("clik", names.into_iter()), ", did you mean `click`?");
+        assert_eq!(nearest("price", names.into_iter()), ", there are `click`, `conversion`");
+        let many: Vec<String> = (0..10).map(|number| format!("column_{number}")).collect();
+        assert!(nearest("x", many.iter().map(String::as_str)).ends_with("`column_7` and 2 more"));
+        assert_eq!(nearest("x", [].into_iter()), ", there are no columns");
+    }
+}

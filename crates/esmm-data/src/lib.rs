@@ -1,0 +1,50 @@
+//! The data path of ESMM: from files of impressions to encoded rows and batches.
+//!
+//! ```text
+//! SourceSpec --open--> Chunk --EncoderFitter--> FittedEncoders --encode--> EncodedChunk ---> Dataset
+//!   files, globs        Arrow columns             on training rows           table rows,       all rows of
+//!   CSV, Parquet        and their places                                     numbers           a split
+//! ```
+//!
+//! [`load_splits`] does all of it for a training; [`stream`] leaves the rows in their files, as an evaluation does. For a
+//! prediction open the source with [`FittedEncoders::required_columns`] and encode chunk by chunk. The text of the files is
+//! never in memory as a whole.
+//!
+//! Row 0 of every embedding table stands for missing and unknown values.
+
+#![forbid(unsafe_code)]
+
+mod column;
+mod dataset;
+mod encode;
+mod error;
+mod load;
+pub mod loader;
+mod outcome;
+mod place;
+mod read;
+mod split;
+pub mod stream;
+pub mod synthetic;
+#[cfg(test)]
+mod tests;
+
+pub use column::key::KEY_HASH_SEED;
+pub use column::lists::Lists;
+pub use dataset::{Dataset, EncodedChunk, Sides, SparseColumn, Truth, UserGroups};
+pub use encode::encoder::FittedEncoders;
+pub use encode::feature::{DenseTransform, FeatureKind, FeatureSpec, SparseEncoding};
+pub use encode::fit::EncoderFitter;
+pub use encode::save::{FEATURES_FILE, VOCABULARIES_FILE};
+pub use error::{DataError, nearest, quoted};
+pub use load::memory::{LoadedSplits, load_splits};
+pub use load::report::{LoadReport, SplitReport};
+pub use load::rows::SplitRows;
+pub use outcome::label::{LabelSpec, Orphans};
+pub use outcome::truth::TruthSpec;
+pub use place::{Origin, Place, RowNumber};
+pub use read::chunk::Chunk;
+pub use read::grouped::{self, GroupedFile, Segment, Segments};
+pub use read::list_format::ListFormat;
+pub use read::source::{ChunkReader, CsvOptions, SourceSpec};
+pub use split::spec::SplitSpec;

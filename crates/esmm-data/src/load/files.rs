@@ -1,0 +1,210 @@
+//! Fits and counts in one pass, and leaves the rows where they are.
+
+use std::sync::Arc;
+
+use super::report::{LoadReport, SAMPLE_ROWS, SplitReport};
+use super::users::stand_apart;
+use crate::dataset::Dataset;
+use crate::encode::encoder::{FittedEncoders, unique};
+use crate::encode::feature::FeatureSpec;
+use crate::encode::fit::EncoderFitter;
+use crate::error::DataError;
+use crate::outcome::label::LabelSpec;
+use crate::outcome::outcomes::Outcomes;
+use crate::outcome::truth::TruthSpec;
+use crate::read::blocks::{Block, scan};
+use crate::read::source::SourceSpec;
+use crate::split::spec::{Divider, Part, SplitSpec};
+use crate::stream::FileRows;
+use crate::stream::reading::{ReadSource, Reading};
+
+/// Rows that tell how large a row is.
+const MEASURED_ROWS: usize = 8192;
+/// Windows of shuffled rows take this share of the memory, each: one is handed over while the next one is read.
+const WINDOW_SHARE: u64 = 4;
+
+/// How much may be in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamOptions {
+    /// Bytes that encoded rows may take.
+    pub memory: u64,
+    /// Rows that are shuffled together at most.
+    pub shuffle_rows: usize,
+    /// Whether rows of one group stay together where the data has groups and user features stand in them: what the group
+    /// shares is then read, encoded and held once.
+    pub by_group: bool,
+}
+
+/// Encoders that were fitted on the training rows, and where the rows of each split are.
+#[derive(Debug, Clone)]
+pub struct StreamedSplits {
+    /// The encoders.
+    pub encoders: FittedEncoders,
+    /// Training rows, at least one.
+    pub train: FileRows,
+    /// Validation rows, at least one.
+    pub valid: Option<FileRows>,
+    /// Test rows, at least one.
+    pub test: Option<FileRows>,
+    /// What was read. Unknown values were counted in the first 200,000 rows of each split.
+    pub report: LoadReport,
+    /// The first training rows, 200,000 at most.
+    pub sample: Dataset,
+}
+
+/// About what all splits would take in memory as [`load_splits`](crate::load_splits) holds them, encoded, in bytes.
+///
+/// # Errors
+/// Settings that cannot be, a file that is missing or damaged.
+pub fn encoded_bytes(
+    spec: &SplitSpec,
+    features: &[FeatureSpec],
+    labels: &LabelSpec,
+    group: Option<&str>,
+    truth: Option<&TruthSpec>,
+    by_group: bool,
+) -> Result<u64, DataError> {
+    let once = by_group && stand_apart(spec, features, &Outcomes::new(labels, group, truth)?)?;
+    let columns = unique(features.iter().flat_map(FeatureSpec::columns));
+    spec.sources().into_iter().map(|source| source.encoded_bytes(&columns, once)).sum()
+}
+
+/// Fits the encoders on the training rows and counts the rows of all splits, which stay in their files.
+///
+/// # Errors
+/// As [`load_splits`](crate::load_splits), but for values in columns that need no fit: those are found when they
+/// are read.
+pub fn stream_splits(
+    spec: &SplitSpec,
+    features: &[FeatureSpec],
+    labels: &LabelSpec,
+    group: Option<&str>,
+    truth: Option<&TruthSpec>,
+    options: StreamOptions,
+) -> Result<StreamedSplits, DataError> {
+    let outcomes = Outcomes::new(labels, group, truth)?;
+    let mut fitter = EncoderFitter::new(features.to_vec())?;
+    let all = features.iter().flat_map(FeatureSpec::columns).chain(outcomes.columns()).chain(spec.column());
+    let all = unique(all);
+    for source in spec.sources() {
+        source.open(&all)?;
+    }
+    let mut counts = Counts::new(labels);
+    let dividers = spec.dividers()?;
+    for (number, (source, divider)) in dividers.iter().enumerate() {
+        counts.scan(number, source, divider, labels, &mut fitter)?;
+    }
+    let encoders = fitter.finish()?;
+    let sources = dividers.into_iter();
+    let sources = sources.map(|(source, divider)| ReadSource::new(source, divider, &encoders, &outcomes));
+    let by_group = options.by_group && stand_apart(spec, features, &outcomes)?;
+    let reading = Arc::new(Reading {
+        sources: sources.collect(),
+        blocks: std::mem::take(&mut counts.blocks),
+        encoders: encoders.clone(),
+        outcomes,
+    });
+    let split = |part: Part| -> Result<Option<FileRows>, DataError> {
+        match (spec.has(part), counts.split(part, &reading, by_group)) {
+            (false, _) => Ok(None),
+            (true, rows) if rows.rows() == 0 => Err(part.empty(counts.orphans[part as usize])),
+            (true, rows) => Ok(Some(rows)),
+        }
+    };
+    let [train, valid, test] = [split(Part::Train)?, split(Part::Valid)?, split(Part::Test)?];
+    let Some(mut train) = train else {
+        return Err(Part::Train.empty(0));
+    };
+    let fitting = |rows: &FileRows| -> Result<usize, DataError> {
+        let measured = rows.first(MEASURED_ROWS)?;
+        let row_bytes = (measured.bytes() as u64).div_ceil(measured.rows as u64).max(1);
+        Ok((options.memory / WINDOW_SHARE / row_bytes) as usize)
+    };
+    train.shuffle_rows = options.shuffle_rows.min(fitting(&train)?);
+    // The guard rails look at rows that have all of their features.
+    let sample_rows = SAMPLE_ROWS.min(fitting(&train.flat())?);
+    let sample = train.flat().first(sample_rows)?;
+    let report = |rows: &FileRows, sample: &Dataset| counts.report(rows.part, sample, &encoders, labels);
+    let other = |rows: &Option<FileRows>| -> Result<Option<SplitReport>, DataError> {
+        rows.as_ref().map(|rows| Ok(report(rows, &rows.flat().first(sample_rows)?))).transpose()
+    };
+    let report = LoadReport { train: report(&train, &sample), valid: other(&valid)?, test: other(&test)? };
+    Ok(StreamedSplits { encoders, train, valid, test, report, sample })
+}
+
+/// What a pass over all sources finds, for each split.
+struct Counts {
+    /// The blocks, each with the number of its source.
+    blocks: Vec<(usize, Block)>,
+    /// Rows that are kept, of each block.
+    kept: Vec<[u64; 3]>,
+    /// Kept rows that reached each stage.
+    reached: [Vec<u64>; 3],
+    /// Rows that are left out.
+    orphans: [u64; 3],
+}
+
+impl Counts {
+    fn new(labels: &LabelSpec) -> Self {
+        let reached = Part::ALL.map(|_| vec![0; labels.columns.len()]);
+        Self { blocks: Vec::new(), kept: Vec::new(), reached, orphans: [0; 3] }
+    }
+
+    /// Reads a source, and shows its training rows to the fitter.
+    fn scan(
+        &mut self,
+        number: usize,
+        source: &SourceSpec,
+        divider: &Divider,
+        labels: &LabelSpec,
+        fitter: &mut EncoderFitter,
+    ) -> Result<(), DataError> {
+        let fits = divider.may_train() && fitter.needs_data();
+        let needed = if fits { fitter.required_columns() } else { Vec::new() };
+        let columns = needed.iter().chain(&labels.columns).map(String::as_str).chain(divider.column());
+        let first = self.blocks.len();
+        let found = scan(source, &unique(columns), |block, chunk| {
+            self.kept.resize(self.kept.len().max(first + block + 1), [0; 3]);
+            let (parts, depth) = (divider.assign(&chunk)?, labels.read(&chunk)?);
+            for (part, depth) in parts.iter().zip(&depth) {
+                let part = *part as usize;
+                let Some(depth) = depth else {
+                    self.orphans[part] += 1;
+                    continue;
+                };
+                self.kept[first + block][part] += 1;
+                self.reached[part].iter_mut().take(usize::from(*depth)).for_each(|reached| *reached += 1);
+            }
+            if fits {
+                let trains =
+                    parts.iter().zip(&depth).map(|(part, depth)| *part == Part::Train && depth.is_some());
+                fitter.observe(&chunk, &trains.collect::<Vec<bool>>())?;
+            }
+            Ok(())
+        })?;
+        self.blocks.extend(found.into_iter().map(|block| (number, block)));
+        self.kept.resize(self.blocks.len(), [0; 3]);
+        Ok(())
+    }
+
+    fn split(&self, part: Part, reading: &Arc<Reading>, by_group: bool) -> FileRows {
+        let kept = self.kept.iter().map(|kept| kept[part as usize]).enumerate();
+        let blocks = kept.filter(|(_, rows)| *rows > 0).collect();
+        FileRows { reading: reading.clone(), part, blocks: Some(blocks), shuffle_rows: 0, by_group }
+    }
+
+    fn report(
+        &self,
+        part: Part,
+        sample: &Dataset,
+        encoders: &FittedEncoders,
+        labels: &LabelSpec,
+    ) -> SplitReport {
+        let part = part as usize;
+        SplitReport {
+            rows: self.kept.iter().map(|kept| kept[part]).sum(),
+            reached: self.reached[part].clone(),
+            ..SplitReport::of(sample, encoders, labels, self.orphans[part])
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! From sources to encoded splits, in passes over the chunks: times, fit, encode.
+
+use std::borrow::Cow;
+
+use super::report::{LoadReport, SAMPLE_ROWS, SplitReport};
+use super::users::stand_apart;
+use crate::dataset::{Dataset, EncodedChunk, Outcome};
+use crate::encode::encoder::{FittedEncoders, unique};
+use crate::encode::feature::FeatureSpec;
+use crate::encode::fit::EncoderFitter;
+use crate::error::DataError;
+use crate::outcome::label::LabelSpec;
+use crate::outcome::outcomes::Outcomes;
+use crate::outcome::truth::TruthSpec;
+use crate::read::grouped::Segment;
+use crate::read::source::SourceSpec;
+use crate::split::spec::{Divider, Part, SplitSpec};
+
+/// Encoders that were fitted on the training rows, and the rows of each split.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoadedSplits {
+    /// The encoders.
+    pub encoders: FittedEncoders,
+    /// Training rows, at least one.
+    pub train: Dataset,
+    /// Validation rows, at least one.
+    pub valid: Option<Dataset>,
+    /// Test rows, at least one.
+    pub test: Option<Dataset>,
+    /// What was read.
+    pub report: LoadReport,
+}
+
+impl LoadedSplits {
+    /// Training rows with all of their features, for those who look at features: all of them, or else the first ones.
+    pub fn sample(&self) -> Cow<'_, Dataset> {
+        self.train.written_out(SAMPLE_ROWS)
+    }
+}
+
+/// Reads all splits and fits the encoders on the training rows. With `by_group` what the rows of a group share is held once,
+/// where all sources have it apart.
+///
+/// # Errors
+/// Everything in [`DataError`], and a split that got no row.
+pub fn load_splits(
+    spec: &SplitSpec,
+    features: &[FeatureSpec],
+    labels: &LabelSpec,
+    group: Option<&str>,
+    truth: Option<&TruthSpec>,
+    by_group: bool,
+) -> Result<LoadedSplits, DataError> {
+    let outcomes = Outcomes::new(labels, group, truth)?;
+    let by_group = by_group && stand_apart(spec, features, &outcomes)?;
+    let fitter = EncoderFitter::new(features.to_vec())?;
+
+    for source in spec.sources() {
+        source.open(&unique(
+            features.iter().flat_map(FeatureSpec::columns).chain(outcomes.columns()).chain(spec.column()),
+        ))?;
+    }
+    let dividers = spec.dividers()?;
+    let encoders = fit(fitter, &dividers, labels)?;
+    let mut splits =
+        [Part::Train, Part::Valid, Part::Test].map(|part| Split::empty(part, &encoders, &outcomes, by_group));
+    for (source, divider) in &dividers {
+        let columns = encoders.required_columns();
+        let columns = columns.iter().map(String::as_str).chain(outcomes.columns()).chain(divider.column());
+        let columns = unique(columns);
+        let mut append = |encoded: EncodedChunk, outcome: Outcome, parts: Vec<Part>| {
+            splits.iter_mut().for_each(|split| split.append(&encoded, &outcome, &parts));
+        };
+        if by_group && let Some(segments) = source.segments(&columns)? {
+            for segment in segments {
+                let segment = segment?;
+                let Segment { impressions, groups, group_of, .. } = &segment;
+                let outcome = outcomes.read_beside(impressions, groups, group_of)?;
+                append(encoders.encode_segment(&segment)?, outcome, divider.assign(impressions)?);
+            }
+            continue;
+        }
+        for chunk in source.open(&columns)? {
+            let chunk = chunk?;
+            append(encoders.encode(&chunk)?, outcomes.read(&chunk)?, divider.assign(&chunk)?);
+        }
+    }
+    let [train, valid, test] =
+        splits.map(|split| spec.has(split.part).then(|| split.finish(&encoders, labels)));
+    assemble(encoders, train.transpose()?, valid.transpose()?, test.transpose()?)
+}
+
+/// One pass over the training rows, if any feature needs it.
+fn fit(
+    mut fitter: EncoderFitter,
+    dividers: &[(&SourceSpec, Divider)],
+    labels: &LabelSpec,
+) -> Result<FittedEncoders, DataError> {
+    let needs_data = fitter.needs_data();
+    let needed = fitter.required_columns();
+    for (source, divider) in dividers.iter().filter(|(_, divider)| needs_data && divider.may_train()) {
+        let columns = needed.iter().chain(&labels.columns).map(String::as_str).chain(divider.column());
+        for chunk in source.open(&unique(columns))? {
+            let chunk = chunk?;
+            let (parts, depth) = (divider.assign(&chunk)?, labels.read(&chunk)?);
+            let keep = parts.iter().zip(&depth).map(|(part, depth)| *part == Part::Train && depth.is_some());
+            fitter.observe(&chunk, &keep.collect::<Vec<bool>>())?;
+        }
+    }
+    fitter.finish()
+}
+
+type Loaded = (Dataset, SplitReport);
+
+fn assemble(
+    encoders: FittedEncoders,
+    train: Option<Loaded>,
+    valid: Option<Loaded>,
+    test: Option<Loaded>,
+) -> Result<LoadedSplits, DataError> {
+    let (train, train_report) = train.unwrap_or_default();
+    let (valid, valid_report) = valid.unzip();
+    let (test, test_report) = test.unzip();
+    let report = LoadReport { train: train_report, valid: valid_report, test: test_report };
+    Ok(LoadedSplits { encoders, train, valid, test, report })
+}
+
+/// A split that is being read.
+struct Split {
+    part: Part,
+    data: Dataset,
+    orphans: u64,
+}
+
+impl Split {
+    fn empty(part: Part, encoders: &FittedEncoders, outcomes: &Outcomes, by_group: bool) -> Self {
+        Self { part, data: outcomes.empty_dataset(encoders, by_group), orphans: 0 }
+    }
+
+    fn append(&mut self, chunk: &EncodedChunk, outcome: &Outcome, parts: &[Part]) {
+        let own = parts.iter().enumerate().filter(|(_, part)| **part == self.part).map(|(row, _)| row);
+        let (kept, orphans): (Vec<usize>, Vec<usize>) = own.partition(|&row| outcome.depth[row].is_some());
+        self.orphans += orphans.len() as u64;
+        self.data.append(chunk, outcome, &kept);
+    }
+
+    fn finish(self, encoders: &FittedEncoders, labels: &LabelSpec) -> Result<Loaded, DataError> {
+        if self.data.rows == 0 {
+            return Err(self.part.empty(self.orphans));
+        }
+        let report = SplitReport::of(&self.data, encoders, labels, self.orphans);
+        Ok((self.data, report))
+    }
+}

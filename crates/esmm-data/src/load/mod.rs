@@ -1,0 +1,7 @@
+//! From sources to the rows of each split, in memory or in files.
+
+pub(crate) mod files;
+pub(crate) mod memory;
+pub(crate) mod report;
+pub(crate) mod rows;
+mod users;

@@ -1,0 +1,33 @@
+//! Rows of a dataset as a batch.
+
+use esmm_core::{BatchBuilder, BatchInput, HostBatch, SparseInput};
+
+use super::{BatchLoaderConfig, EncodedRows, Purpose, RowLabels};
+use crate::{Dataset, SparseColumn, UserGroups};
+
+impl Dataset {
+    /// The rows as a batch with their labels.
+    pub(super) fn host_batch(
+        &self,
+        rows: &[u32],
+        config: &BatchLoaderConfig,
+        builder: &mut BatchBuilder,
+    ) -> (HostBatch, RowLabels) {
+        let part = self.take(rows);
+        let sparse: Vec<SparseInput<'_>> = part.sparse.iter().map(SparseColumn::as_input).collect();
+        let dense: Vec<&[f32]> = part.dense.iter().map(Vec::as_slice).collect();
+        let groups = part.users.as_ref().map(UserGroups::as_input);
+        let input = BatchInput { rows: part.rows, sparse: &sparse, dense: &dense, groups };
+        let batch = match config.purpose {
+            Purpose::Training { .. } => builder.build(input),
+            Purpose::Scoring => builder.build_for_inference(input),
+        };
+        let batch = batch.unwrap_or_else(|error| {
+            panic!("the dataset does not fit the schema {:?}: {error}", config.schema)
+        });
+        let scored = config.purpose == Purpose::Scoring;
+        let encoded = scored
+            .then(|| Box::new(EncodedRows { sparse: part.sparse, dense: part.dense, users: part.users }));
+        (batch, RowLabels { depth: part.depth, group: part.group, truth: part.truth, encoded })
+    }
+}

@@ -1,0 +1,94 @@
+//! What is read beside the features: labels, groups, true rates.
+
+use std::sync::Arc;
+
+use super::label::LabelSpec;
+use super::truth::TruthSpec;
+use crate::column::key::KEY_HASH_SEED;
+use crate::column::key_column::hashes;
+use crate::dataset::{Dataset, Outcome, Sides, SparseColumn, Truth, UserGroups};
+use crate::encode::encoder::FittedEncoders;
+use crate::encode::feature::FeatureKind;
+use crate::error::DataError;
+use crate::read::chunk::Chunk;
+
+/// Where the outcome of an impression stands.
+#[derive(Debug, Clone)]
+pub(crate) struct Outcomes {
+    pub(crate) labels: LabelSpec,
+    pub(crate) group: Option<String>,
+    pub(crate) truth: Option<TruthSpec>,
+}
+
+impl Outcomes {
+    /// Checks the settings.
+    pub(crate) fn new(
+        labels: &LabelSpec,
+        group: Option<&str>,
+        truth: Option<&TruthSpec>,
+    ) -> Result<Self, DataError> {
+        labels.validate()?;
+        truth.map_or(Ok(()), TruthSpec::validate)?;
+        Ok(Self { labels: labels.clone(), group: group.map(str::to_owned), truth: truth.cloned() })
+    }
+
+    /// The columns.
+    pub(crate) fn columns(&self) -> impl Iterator<Item = &str> {
+        let truth = self.truth.iter().flat_map(TruthSpec::columns);
+        self.labels.columns.iter().map(String::as_str).chain(self.group.as_deref()).chain(truth)
+    }
+
+    /// Those that stand with the impressions where users stand apart.
+    pub(crate) fn columns_of_impressions(&self) -> impl Iterator<Item = &str> {
+        let truth = self.truth.iter().flat_map(TruthSpec::columns);
+        self.labels.columns.iter().map(String::as_str).chain(truth)
+    }
+
+    /// The outcome of each row of a chunk.
+    pub(crate) fn read(&self, chunk: &Chunk) -> Result<Outcome, DataError> {
+        let groups = |column: &String| hashes(chunk, column, KEY_HASH_SEED).map(Iterator::collect);
+        Ok(Outcome {
+            depth: self.labels.read(chunk)?,
+            group: self.group.as_ref().map(groups).transpose()?,
+            truth: self.truth.as_ref().map(|truth| truth.read(chunk)).transpose()?,
+        })
+    }
+
+    /// The outcome of each impression, where the column of the group may stand beside them, once a group.
+    pub(crate) fn read_beside(
+        &self,
+        impressions: &Chunk,
+        groups: &Chunk,
+        of_rows: &[u32],
+    ) -> Result<Outcome, DataError> {
+        let column = self.group.as_ref().filter(|column| groups.column(column).is_ok());
+        let Some(column) = column else {
+            return self.read(impressions);
+        };
+        let hashes: Vec<u64> = hashes(groups, column, KEY_HASH_SEED)?.collect();
+        let group = of_rows.iter().map(|&group| hashes[group as usize]).collect();
+        let others = Self { group: None, ..self.clone() };
+        Ok(Outcome { group: Some(group), ..others.read(impressions)? })
+    }
+
+    /// A dataset without rows of what these encoders make; with `by_group` what users have goes in once a group.
+    pub(crate) fn empty_dataset(&self, encoders: &FittedEncoders, by_group: bool) -> Dataset {
+        let sparse = encoders.specs().iter().filter_map(|spec| match &spec.kind {
+            FeatureKind::Dense { .. } => None,
+            FeatureKind::Sparse { bag, weighted, weights_column, .. } => {
+                Some(SparseColumn::empty(bag.is_some(), *weighted || weights_column.is_some()))
+            }
+        });
+        Dataset {
+            sparse: sparse.collect(),
+            dense: vec![Vec::new(); encoders.schema().num_dense()],
+            group: self.group.as_ref().map(|_| Vec::new()),
+            truth: self
+                .truth
+                .as_ref()
+                .map(|truth| Truth { ctcvr: truth.ctcvr.as_ref().map(|_| Vec::new()), ..Truth::default() }),
+            users: by_group.then(|| UserGroups::empty(Arc::new(Sides::of(encoders.specs())))),
+            ..Dataset::default()
+        }
+    }
+}

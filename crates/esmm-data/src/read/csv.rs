@@ -1,0 +1,169 @@
+//! CSV files as chunks of text columns.
+
+use std::fs::File;
+use std::io::SeekFrom;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, StringBuilder};
+use arrow::datatypes::{DataType, Field, Schema};
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use csv::{ByteRecord, Reader, ReaderBuilder};
+
+use super::newlines::Newlines;
+use crate::error::DataError;
+use crate::place::{Origin, Place, RowNumber};
+
+/// A chunk ends early when its text is this long, in bytes.
+const CHUNK_BYTES: usize = 64 << 20;
+/// Bytes that are read from the file at once.
+const BUFFER_BYTES: usize = 1 << 17;
+
+/// One CSV file with some of its columns.
+#[derive(Debug)]
+pub(crate) struct CsvReader {
+    path: Arc<Path>,
+    reader: Reader<Newlines<File>>,
+    width: usize,
+    columns: Vec<(usize, String)>,
+    schema: Arc<Schema>,
+    record: ByteRecord,
+    rows: u64,
+}
+
+/// The start of a record in a CSV file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mark {
+    offset: u64,
+    lines_before: u64,
+}
+
+/// The column names of a CSV file.
+pub(crate) fn column_names(path: &Path, delimiter: u8, quote: u8) -> Result<Vec<String>, DataError> {
+    open(path, delimiter, quote).map(|(_, names)| names)
+}
+
+impl CsvReader {
+    /// Opens a file whose columns were already found to be there; `columns` are their names.
+    pub(crate) fn open(path: &Path, delimiter: u8, quote: u8, columns: &[String]) -> Result<Self, DataError> {
+        let (reader, names) = open(path, delimiter, quote)?;
+        let indices = super::columns::find_columns(path, &names, columns)?;
+        let fields: Vec<Field> = columns.iter().map(|name| Field::new(name, DataType::Utf8, true)).collect();
+        Ok(Self {
+            path: path.into(),
+            reader,
+            width: names.len(),
+            columns: indices.into_iter().zip(columns.iter().cloned()).collect(),
+            schema: Arc::new(Schema::new(fields)),
+            record: ByteRecord::new(),
+            rows: 0,
+        })
+    }
+
+    /// Where the next rows start.
+    pub(crate) fn mark(&mut self) -> Mark {
+        let offset = self.reader.position().byte();
+        Mark { offset, lines_before: self.reader.get_mut().lines_before(offset) }
+    }
+
+    /// Goes on at a place that [`mark`](Self::mark) told.
+    pub(crate) fn go_to(&mut self, mark: Mark) -> Result<(), DataError> {
+        let mut position = csv::Position::new();
+        position.set_byte(mark.offset);
+        let sought = self.reader.seek_raw(SeekFrom::Start(mark.offset), position);
+        sought.map_err(|error| broken(&self.path, error))?;
+        self.reader.get_mut().set_lines_before(mark.lines_before);
+        self.rows = 1; // somebody has seen rows before, or the ones that come
+        Ok(())
+    }
+
+    /// The next rows, so many at most; `None` at the end of a file that had some.
+    pub(crate) fn next_chunk(&mut self, most: usize) -> Result<Option<(RecordBatch, Origin)>, DataError> {
+        let mut builders: Vec<StringBuilder> = self.columns.iter().map(|_| StringBuilder::new()).collect();
+        let (mut lines, mut bytes) = (Vec::with_capacity(most), 0);
+        while lines.len() < most && bytes < CHUNK_BYTES {
+            let Some(line) = self.next_record()? else { break };
+            self.append(&mut builders, line)?;
+            lines.push(line);
+            bytes += self.record.as_slice().len();
+        }
+        self.rows += lines.len() as u64;
+        if lines.is_empty() {
+            return if self.rows > 0 { Ok(None) } else { Err(DataError::file(&self.path, "no rows")) };
+        }
+        let arrays = builders.iter_mut().map(|builder| Arc::new(builder.finish()) as ArrayRef).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(lines.len()));
+        let batch = RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options)
+            .map_err(|error| DataError::file(&self.path, error))?;
+        Ok(Some((batch, Origin::lines(self.path.clone(), lines))))
+    }
+
+    /// Reads a record and gives the line on which it starts.
+    fn next_record(&mut self) -> Result<Option<u64>, DataError> {
+        let more =
+            self.reader.read_byte_record(&mut self.record).map_err(|error| broken(&self.path, error))?;
+        if !more {
+            return Ok(None);
+        }
+        let end = self.reader.position().byte();
+        let inside = self.record.as_slice().iter().filter(|byte| **byte == b'\n').count() as u64;
+        let line = self.reader.get_mut().line_of_end(end) - inside;
+        if self.record.len() != self.width {
+            let (found, expected) = (self.record.len(), self.width);
+            return Err(DataError::FieldCount { place: self.place(line), found, expected });
+        }
+        Ok(Some(line))
+    }
+
+    fn append(&self, builders: &mut [StringBuilder], line: u64) -> Result<(), DataError> {
+        for (builder, (index, name)) in builders.iter_mut().zip(&self.columns) {
+            match std::str::from_utf8(&self.record[*index]) {
+                Ok("") => builder.append_null(),
+                Ok(cell) => builder.append_value(cell),
+                Err(_) => {
+                    let found = crate::error::quoted(&String::from_utf8_lossy(&self.record[*index]));
+                    let (place, column, allowed) = (self.place(line), name.clone(), "UTF-8 text".to_owned());
+                    return Err(DataError::Cell { place, column, found, allowed });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn place(&self, line: u64) -> Place {
+        Place { path: self.path.to_path_buf(), row: RowNumber::Line(line) }
+    }
+}
+
+fn open(path: &Path, delimiter: u8, quote: u8) -> Result<(Reader<Newlines<File>>, Vec<String>), DataError> {
+    let file = File::open(path).map_err(|error| DataError::io(path, &error))?;
+    let mut reader = ReaderBuilder::new()
+        .delimiter(delimiter)
+        .quote(quote)
+        .flexible(true)
+        .buffer_capacity(BUFFER_BYTES)
+        .from_reader(Newlines::new(file));
+    let header = reader.byte_headers().map_err(|error| broken(path, error))?;
+    if header.is_empty() {
+        return Err(DataError::file(path, "the file is empty, its first line must name the columns"));
+    }
+    let name = |bytes| std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| bad_header(path, bytes));
+    let names = header.iter().map(name).collect::<Result<_, _>>()?;
+    Ok((reader, names))
+}
+
+fn bad_header(path: &Path, name: &[u8]) -> DataError {
+    DataError::Cell {
+        place: Place { path: path.to_owned(), row: RowNumber::Line(1) },
+        column: String::from_utf8_lossy(name).chars().take(40).collect(),
+        found: "a header that is not UTF-8".to_owned(),
+        allowed: "UTF-8 text".to_owned(),
+    }
+}
+
+fn broken(path: &Path, error: csv::Error) -> DataError {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => DataError::io(path, &error),
+        kind => DataError::file(path, format!("{kind:?}")),
+    }
+}

@@ -1,0 +1,109 @@
+//! Parquet files as chunks of Arrow columns.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+
+use super::chunk::CHUNK_ROWS;
+use crate::error::DataError;
+use crate::place::Origin;
+
+/// One Parquet file with some of its columns.
+pub(crate) struct ParquetFile {
+    path: Arc<Path>,
+    reader: ParquetRecordBatchReader,
+    rows: u64,
+}
+
+/// The names of the top-level columns.
+pub(crate) fn column_names(path: &Path) -> Result<Vec<String>, DataError> {
+    Ok(names(builder(path)?.schema()))
+}
+
+/// The number of rows, which the file's end tells.
+pub(crate) fn num_rows(path: &Path) -> Result<u64, DataError> {
+    Ok(builder(path)?.metadata().file_metadata().num_rows().max(0) as u64)
+}
+
+/// Rows of each row group.
+pub(crate) fn group_rows(path: &Path) -> Result<Vec<u64>, DataError> {
+    Ok(builder(path)?.metadata().row_groups().iter().map(|group| group.num_rows() as u64).collect())
+}
+
+/// Values in some columns, those in lists counted one by one, as the file's end tells.
+pub(crate) fn num_values(path: &Path, columns: &[String]) -> Result<u64, DataError> {
+    let builder = builder(path)?;
+    let chunks = builder.metadata().row_groups().iter().flat_map(|group| group.columns());
+    let wanted = chunks.filter(|chunk| {
+        let root = chunk.column_path().parts().first();
+        root.is_some_and(|root| columns.contains(root))
+    });
+    Ok(wanted.map(|chunk| chunk.num_values() as u64).sum())
+}
+
+impl ParquetFile {
+    /// One row group of a file, and nothing else.
+    pub(crate) fn open_group(path: &Path, columns: &[String], group: usize) -> Result<Self, DataError> {
+        let builder = builder(path)?;
+        let groups = builder.metadata().row_groups();
+        if group >= groups.len() {
+            return Err(DataError::file(path, format!("row group {group} is gone: the file has changed")));
+        }
+        let before = groups[..group].iter().map(|group| group.num_rows() as u64).sum();
+        let file = Self::build(path, builder.with_row_groups(vec![group]), columns, CHUNK_ROWS)?;
+        Ok(Self { rows: before, ..file })
+    }
+
+    /// Opens a file and skips all other columns; chunks have so many rows at most.
+    pub(crate) fn open(path: &Path, columns: &[String], most: usize) -> Result<Self, DataError> {
+        Self::build(path, builder(path)?, columns, most)
+    }
+
+    fn build(
+        path: &Path,
+        builder: ParquetRecordBatchReaderBuilder<File>,
+        columns: &[String],
+        most: usize,
+    ) -> Result<Self, DataError> {
+        let roots = super::columns::find_columns(path, &names(builder.schema()), columns)?;
+        let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
+        let reader = builder.with_projection(mask).with_batch_size(most).build();
+        let reader = reader.map_err(|error| DataError::file(path, error))?;
+        Ok(Self { path: path.into(), reader, rows: 0 })
+    }
+
+    /// The next rows, or `None` at the end.
+    pub(crate) fn next_chunk(&mut self) -> Result<Option<(RecordBatch, Origin)>, DataError> {
+        let Some(batch) = self.reader.next() else {
+            return Ok(None);
+        };
+        let batch = batch.map_err(|error| DataError::file(&self.path, error))?;
+        let origin = Origin::rows(self.path.clone(), self.rows + 1);
+        self.rows += batch.num_rows() as u64;
+        Ok(Some((batch, origin)))
+    }
+}
+
+impl std::fmt::Debug for ParquetFile {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("ParquetFile")
+            .field("path", &self.path)
+            .field("rows", &self.rows)
+            .finish_non_exhaustive()
+    }
+}
+
+fn builder(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>, DataError> {
+    let file = File::open(path).map_err(|error| DataError::io(path, &error))?;
+    ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| DataError::file(path, error))
+}
+
+fn names(schema: &SchemaRef) -> Vec<String> {
+    schema.fields().iter().map(|field| field.name().clone()).collect()
+}

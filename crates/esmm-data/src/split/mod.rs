@@ -1,0 +1,4 @@
+//! Which rows train, validate and test.
+
+pub(crate) mod spec;
+mod time;

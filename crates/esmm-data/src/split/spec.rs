@@ -1,0 +1,261 @@
+//! Which rows train, validate and test.
+
+use serde::{Deserialize, Serialize};
+use twox_hash::XxHash64;
+
+use super::time::{self, Moment, Moments};
+use crate::column::key_column::hashes;
+use crate::error::DataError;
+use crate::read::chunk::Chunk;
+use crate::read::source::SourceSpec;
+
+/// How rows are divided into splits. Shares are fractions of all rows, at least 0 and together below 1.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "by", rename_all = "lowercase", deny_unknown_fields)]
+pub enum SplitSpec {
+    /// A source for each split.
+    Files {
+        /// Training rows.
+        train: SourceSpec,
+        /// Validation rows.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        valid: Option<SourceSpec>,
+        /// Test rows.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        test: Option<SourceSpec>,
+    },
+    /// The earliest rows train, later ones validate, the latest test. Rows of the same time stay on one side, the
+    /// earlier one. Times are numbers, timestamps or ISO dates; a missing one is an error.
+    Time {
+        /// All rows.
+        source: SourceSpec,
+        /// The column with the time.
+        column: String,
+        /// Share of the validation split.
+        valid: f64,
+        /// Share of the test split.
+        test: f64,
+    },
+    /// All rows with the same value of a column stay on one side; a missing value counts as one more value.
+    Hash {
+        /// All rows.
+        source: SourceSpec,
+        /// The column, as the user's id.
+        column: String,
+        /// Share of the validation split, in values.
+        valid: f64,
+        /// Share of the test split, in values.
+        test: f64,
+        /// Another seed divides otherwise.
+        seed: u64,
+    },
+    /// Every row for itself, by the hash of its number.
+    Random {
+        /// All rows.
+        source: SourceSpec,
+        /// Share of the validation split.
+        valid: f64,
+        /// Share of the test split.
+        test: f64,
+        /// Another seed divides otherwise.
+        seed: u64,
+    },
+}
+
+/// A split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    Train,
+    Valid,
+    Test,
+}
+
+impl Part {
+    pub(crate) const ALL: [Self; 3] = [Self::Train, Self::Valid, Self::Test];
+
+    /// An error for a split without rows.
+    pub(crate) fn empty(self, orphans: u64) -> DataError {
+        let name = match self {
+            Self::Train => "train",
+            Self::Valid => "valid",
+            Self::Test => "test",
+        };
+        let reason = format!("no row is left for the {name} split ({orphans} orphans were dropped)");
+        DataError::setting("split", reason)
+    }
+}
+
+/// Decides for each row of a source where it belongs.
+#[derive(Debug)]
+pub(crate) enum Divider {
+    All(Part),
+    Time { column: String, valid_from: Option<Moment>, test_from: Option<Moment> },
+    Hash { column: String, seed: u64, shares: Shares },
+    Random { seed: u64, shares: Shares },
+}
+
+/// Shares of the splits.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Shares {
+    valid: f64,
+    test: f64,
+}
+
+impl SplitSpec {
+    /// Checks the shares.
+    ///
+    /// # Errors
+    /// A share that is negative or not finite, shares that leave nothing to train on.
+    pub fn validate(&self) -> Result<(), DataError> {
+        let shares = self.shares();
+        for (name, share) in [("valid", shares.valid), ("test", shares.test)] {
+            if !(0.0..1.0).contains(&share) {
+                return Err(DataError::setting(
+                    "split",
+                    format!("{name} = {share}, it must be from 0 up to but without 1"),
+                ));
+            }
+        }
+        match shares.valid + shares.test {
+            sum if sum < 1.0 => Ok(()),
+            sum => {
+                Err(DataError::setting("split", format!("valid + test = {sum}, nothing is left to train on")))
+            }
+        }
+    }
+
+    /// The source of the training rows, or the one that is divided.
+    pub fn train_source(&self) -> &SourceSpec {
+        match self {
+            Self::Files { train: source, .. }
+            | Self::Time { source, .. }
+            | Self::Hash { source, .. }
+            | Self::Random { source, .. } => source,
+        }
+    }
+
+    /// All sources: of the splits, or the one that is divided.
+    pub fn sources(&self) -> Vec<&SourceSpec> {
+        match self {
+            Self::Files { train, valid, test } => {
+                [Some(train), valid.as_ref(), test.as_ref()].into_iter().flatten().collect()
+            }
+            Self::Time { source, .. } | Self::Hash { source, .. } | Self::Random { source, .. } => {
+                vec![source]
+            }
+        }
+    }
+
+    /// The column that divides, if one does.
+    pub fn column(&self) -> Option<&str> {
+        match self {
+            Self::Time { column, .. } | Self::Hash { column, .. } => Some(column),
+            Self::Files { .. } | Self::Random { .. } => None,
+        }
+    }
+
+    /// Whether there is to be such a split.
+    pub(crate) fn has(&self, part: Part) -> bool {
+        match (self, part) {
+            (_, Part::Train) => true,
+            (Self::Files { valid, .. }, Part::Valid) => valid.is_some(),
+            (Self::Files { test, .. }, Part::Test) => test.is_some(),
+            (_, Part::Valid) => self.shares().valid > 0.0,
+            (_, Part::Test) => self.shares().test > 0.0,
+        }
+    }
+
+    /// All sources with what divides them. Reads the times of a split by time.
+    pub(crate) fn dividers(&self) -> Result<Vec<(&SourceSpec, Divider)>, DataError> {
+        self.validate()?;
+        let shares = self.shares();
+        Ok(match self {
+            Self::Files { train, valid, test } => {
+                let sources =
+                    [(Some(train), Part::Train), (valid.as_ref(), Part::Valid), (test.as_ref(), Part::Test)];
+                sources.into_iter().filter_map(|(source, part)| Some((source?, Divider::All(part)))).collect()
+            }
+            Self::Time { source, column, .. } => vec![(source, shares.by_time(source, column)?)],
+            Self::Hash { source, column, seed, .. } => {
+                vec![(source, Divider::Hash { column: column.clone(), seed: *seed, shares })]
+            }
+            Self::Random { source, seed, .. } => vec![(source, Divider::Random { seed: *seed, shares })],
+        })
+    }
+
+    fn shares(&self) -> Shares {
+        match self {
+            Self::Files { .. } => Shares { valid: 0.0, test: 0.0 },
+            Self::Time { valid, test, .. }
+            | Self::Hash { valid, test, .. }
+            | Self::Random { valid, test, .. } => Shares { valid: *valid, test: *test },
+        }
+    }
+}
+
+impl Shares {
+    /// The split that a hash belongs to: its upper 53 bits as a fraction of 1.
+    fn part(self, hash: u64) -> Part {
+        match (hash >> 11) as f64 / (1_u64 << 53) as f64 {
+            fraction if fraction < self.test => Part::Test,
+            fraction if fraction < self.test + self.valid => Part::Valid,
+            _ => Part::Train,
+        }
+    }
+
+    fn by_time(self, source: &SourceSpec, column: &str) -> Result<Divider, DataError> {
+        let mut moments = Moments::default();
+        for chunk in source.open(&[column.to_owned()])? {
+            moments.observe(&chunk?, column)?;
+        }
+        let rows = moments.rows();
+        let part = |share: f64| (rows as f64 * share).round() as u64;
+        let test_rank = rows.saturating_sub(part(self.test));
+        let valid_rank = test_rank.saturating_sub(part(self.valid));
+        Ok(Divider::Time {
+            column: column.to_owned(),
+            valid_from: moments.first_from(valid_rank),
+            test_from: moments.first_from(test_rank),
+        })
+    }
+}
+
+impl Divider {
+    /// Whether some rows may train.
+    pub(crate) fn may_train(&self) -> bool {
+        !matches!(self, Self::All(Part::Valid | Part::Test))
+    }
+
+    /// The column that divides.
+    pub(crate) fn column(&self) -> Option<&str> {
+        match self {
+            Self::Time { column, .. } | Self::Hash { column, .. } => Some(column),
+            Self::All(_) | Self::Random { .. } => None,
+        }
+    }
+
+    /// The split of each row.
+    pub(crate) fn assign(&self, chunk: &Chunk) -> Result<Vec<Part>, DataError> {
+        let rows = 0..chunk.rows();
+        match self {
+            Self::All(part) => Ok(vec![*part; chunk.rows()]),
+            Self::Time { column, valid_from, test_from } => {
+                let reached =
+                    |from: &Option<Moment>, moment: &Moment| from.as_ref().is_some_and(|from| moment >= from);
+                let part = |moment: &Moment| match () {
+                    () if reached(test_from, moment) => Part::Test,
+                    () if reached(valid_from, moment) => Part::Valid,
+                    () => Part::Train,
+                };
+                Ok(time::read(chunk, column)?.iter().map(part).collect())
+            }
+            Self::Hash { column, seed, shares } => {
+                Ok(hashes(chunk, column, *seed)?.map(|hash| shares.part(hash)).collect())
+            }
+            Self::Random { seed, shares } => {
+                let hash = |row| XxHash64::oneshot(*seed, &(chunk.first_row() + row as u64).to_le_bytes());
+                Ok(rows.map(|row| shares.part(hash(row))).collect())
+            }
+        }
+    }
+}

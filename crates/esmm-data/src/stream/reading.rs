@@ -1,0 +1,105 @@
+//! From a piece of a source to the encoded rows of one split.
+
+use crate::dataset::{Dataset, EncodedChunk, Outcome};
+use crate::encode::encoder::{FittedEncoders, unique};
+use crate::error::DataError;
+use crate::outcome::label::LabelSpec;
+use crate::outcome::outcomes::Outcomes;
+use crate::read::blocks::Block;
+use crate::read::chunk::Chunk;
+use crate::read::grouped::Segment;
+use crate::read::source::SourceSpec;
+use crate::split::spec::{Divider, Part};
+
+/// How the rows of all splits are read.
+pub(crate) struct Reading {
+    pub(crate) sources: Vec<ReadSource>,
+    pub(crate) blocks: Vec<(usize, Block)>,
+    pub(crate) encoders: FittedEncoders,
+    pub(crate) outcomes: Outcomes,
+}
+
+/// A source with what divides it, and the columns that are read of it.
+pub(crate) struct ReadSource {
+    pub(crate) source: SourceSpec,
+    pub(crate) divider: Divider,
+    pub(crate) columns: Vec<String>,
+}
+
+impl ReadSource {
+    pub(crate) fn new(
+        source: &SourceSpec,
+        divider: Divider,
+        encoders: &FittedEncoders,
+        outcomes: &Outcomes,
+    ) -> Self {
+        let features = encoders.required_columns();
+        let features = features.iter().map(String::as_str);
+        let columns = unique(features.chain(outcomes.columns()).chain(divider.column()));
+        Self { source: source.clone(), divider, columns }
+    }
+}
+
+impl Reading {
+    pub(crate) fn empty(&self, by_group: bool) -> Dataset {
+        self.outcomes.empty_dataset(&self.encoders, by_group)
+    }
+
+    /// As [`kept`](Self::kept), of impressions beside their groups.
+    pub(crate) fn kept_of_segment(
+        &self,
+        source: &ReadSource,
+        part: Part,
+        segment: Segment,
+    ) -> Result<Option<(EncodedChunk, Outcome)>, DataError> {
+        let Segment { impressions, groups, group_of, .. } = segment;
+        let keep = kept(&self.outcomes.labels, &source.divider, part, &impressions)?;
+        if !keep.contains(&true) {
+            return Ok(None);
+        }
+        let of_rows: Vec<u32> =
+            group_of.into_iter().zip(&keep).filter(|(_, keep)| **keep).map(|(group, _)| group).collect();
+        let own = impressions.filter(&keep)?;
+        let outcome = self.outcomes.read_beside(&own, &groups, &of_rows);
+        let encoded = self.encoders.encode_users(&own, &groups, of_rows);
+        // A row of filtered impressions does not know its place, the whole segment does.
+        let encoded = encoded.or_else(|error| {
+            self.encoders.encode_users(&impressions, &groups, Vec::new())?;
+            Err(error)
+        });
+        Ok(Some((encoded?, outcome?)))
+    }
+
+    /// The rows of a chunk that belong to a split and are no orphans, encoded; `None` where there are none.
+    pub(crate) fn kept(
+        &self,
+        source: &ReadSource,
+        part: Part,
+        chunk: &Chunk,
+    ) -> Result<Option<(EncodedChunk, Outcome)>, DataError> {
+        let keep = kept(&self.outcomes.labels, &source.divider, part, chunk)?;
+        match keep.iter().filter(|keep| **keep).count() {
+            0 => Ok(None),
+            all if all == keep.len() => Ok(Some((self.encoders.encode(chunk)?, self.outcomes.read(chunk)?))),
+            _ => {
+                let filtered = chunk.filter(&keep)?;
+                // A row of a filtered chunk does not know its place, the whole chunk does.
+                let encoded = self.encoders.encode(&filtered).or_else(|error| {
+                    self.encoders.encode(chunk)?;
+                    Err(error)
+                });
+                let outcome = self.outcomes.read(&filtered).or_else(|error| {
+                    self.outcomes.read(chunk)?;
+                    Err(error)
+                });
+                Ok(Some((encoded?, outcome?)))
+            }
+        }
+    }
+}
+
+/// Which rows of a chunk belong to a split and are no orphans.
+fn kept(labels: &LabelSpec, divider: &Divider, part: Part, chunk: &Chunk) -> Result<Vec<bool>, DataError> {
+    let (parts, depth) = (divider.assign(chunk)?, labels.read(chunk)?);
+    Ok(parts.iter().zip(&depth).map(|(own, depth)| *own == part && depth.is_some()).collect())
+}

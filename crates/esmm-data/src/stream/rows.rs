@@ -1,0 +1,214 @@
+//! The rows of one split, in files.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+
+use super::reading::{ReadSource, Reading};
+use super::windows::{WindowSizes, Windows};
+use crate::dataset::{Dataset, EncodedChunk, Outcome};
+use crate::encode::encoder::FittedEncoders;
+use crate::encode::users::users_stand_apart;
+use crate::error::DataError;
+use crate::outcome::label::LabelSpec;
+use crate::outcome::outcomes::Outcomes;
+use crate::outcome::truth::TruthSpec;
+use crate::read::chunk::Chunk;
+use crate::read::source::SourceSpec;
+use crate::split::spec::{Divider, Part};
+
+/// The first window of a pass has this share of the rows of the largest.
+const FIRST_WINDOW: usize = 16;
+
+/// The rows of one split, in files. Cheap to clone.
+#[derive(Clone)]
+pub struct FileRows {
+    pub(crate) reading: Arc<Reading>,
+    pub(crate) part: Part,
+    /// Blocks with rows of this split and how many each has, in order; `None` where nobody has counted.
+    pub(crate) blocks: Option<Arc<[(usize, u64)]>>,
+    /// Rows of a window when rows are shuffled.
+    pub(crate) shuffle_rows: usize,
+    /// Whether user features are held once for each group of rows, and groups are shuffled instead of rows.
+    pub(crate) by_group: bool,
+}
+
+impl FileRows {
+    /// All rows of a labelled source, in order, encoded with encoders that are fitted already. With `by_group` what the rows
+    /// of a group share is read once, where the source has it apart.
+    ///
+    /// # Errors
+    /// Settings that cannot be, a file that is missing or lacks a column.
+    pub fn open(
+        source: &SourceSpec,
+        encoders: &FittedEncoders,
+        labels: &LabelSpec,
+        group: Option<&str>,
+        truth: Option<&TruthSpec>,
+        by_group: bool,
+    ) -> Result<Self, DataError> {
+        let outcomes = Outcomes::new(labels, group, truth)?;
+        let apart =
+            by_group && users_stand_apart(source, encoders.specs(), outcomes.columns_of_impressions())?;
+        let divider = Divider::All(Part::Test);
+        let source = ReadSource::new(source, divider, encoders, &outcomes);
+        source.source.open(&source.columns)?;
+        let (sources, encoders) = (vec![source], encoders.clone());
+        let reading = Arc::new(Reading { sources, blocks: Vec::new(), encoders, outcomes });
+        Ok(Self { reading, part: Part::Test, blocks: None, shuffle_rows: 0, by_group: apart })
+    }
+
+    /// Number of rows; 0 where nobody has counted.
+    pub fn rows(&self) -> u64 {
+        self.blocks.iter().flat_map(|blocks| blocks.iter()).map(|(_, rows)| rows).sum()
+    }
+
+    /// The encoders that make rows of what the files hold.
+    pub fn encoders(&self) -> &FittedEncoders {
+        &self.reading.encoders
+    }
+
+    /// Whether rows of one group stay together, and what they share is held once.
+    pub fn by_group(&self) -> bool {
+        self.by_group
+    }
+
+    /// Whether the rows have groups, for GAUC.
+    pub fn has_group(&self) -> bool {
+        self.reading.outcomes.group.is_some()
+    }
+
+    /// Whether the rows have true rates.
+    pub fn has_truth(&self) -> bool {
+        self.reading.outcomes.truth.is_some()
+    }
+
+    /// Windows in which batches of so many rows are shuffled.
+    pub fn shuffle_windows(&self, batch_size: usize) -> WindowSizes {
+        let whole_batches = |rows: usize| batch_size * (rows / batch_size).max(1);
+        let most = whole_batches(self.shuffle_rows);
+        WindowSizes { first: whole_batches(most / FIRST_WINDOW), most }
+    }
+
+    /// Gives all rows in windows to `take` until it says that it has enough; windows before `first` are left out. The
+    /// blocks are in the order of the files, or in that of a shuffle by seed and pass.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the data, with file and line; files that have changed since they were counted.
+    pub fn windows(
+        &self,
+        shuffle: Option<(u64, u64)>,
+        sizes: WindowSizes,
+        first: u32,
+        take: &mut dyn FnMut(Dataset) -> bool,
+    ) -> Result<(), DataError> {
+        let reading = &self.reading;
+        let mut windows = Windows::new(reading.empty(self.by_group), sizes, first, take);
+        let mut rows = 0;
+        match &self.blocks {
+            None => {
+                let each = |encoded: &EncodedChunk, outcome: &Outcome| {
+                    rows += encoded.rows;
+                    windows.push(encoded, outcome)
+                };
+                if !self.read_all(each)? {
+                    return Ok(());
+                }
+            }
+            Some(blocks) => {
+                let mut order = blocks.to_vec();
+                if let Some((seed, pass)) = shuffle {
+                    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+                    rng.set_stream(pass);
+                    order.shuffle(&mut rng);
+                }
+                for (block, expected) in order {
+                    rows += expected as usize;
+                    if windows.skip >= expected {
+                        windows.skip -= expected;
+                    } else if !self.read_block(block, expected, &mut windows)? {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        windows.finish();
+        match rows {
+            0 => Err(self.part.empty(0)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Hands over all rows in the order of the files; `false` when `each` had enough.
+    fn read_all(&self, mut each: impl FnMut(&EncodedChunk, &Outcome) -> bool) -> Result<bool, DataError> {
+        let reading = &self.reading;
+        let mut pass = |kept: Option<(EncodedChunk, Outcome)>| kept.is_none_or(|kept| each(&kept.0, &kept.1));
+        for source in &reading.sources {
+            if self.by_group
+                && let Some(segments) = source.source.segments(&source.columns)?
+            {
+                for segment in segments {
+                    if !pass(reading.kept_of_segment(source, self.part, segment?)?) {
+                        return Ok(false);
+                    }
+                }
+                continue;
+            }
+            for chunk in source.source.open(&source.columns)? {
+                if !pass(reading.kept(source, self.part, &chunk?)?) {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Hands over the rows of a block; `false` when there are enough.
+    fn read_block(&self, number: usize, expected: u64, windows: &mut Windows<'_>) -> Result<bool, DataError> {
+        let (source, block) = &self.reading.blocks[number];
+        let source = &self.reading.sources[*source];
+        let (mut rows, mut more) = (0, true);
+        let mut pass = |kept: Option<(EncodedChunk, Outcome)>| {
+            if let Some((encoded, outcome)) = kept {
+                rows += encoded.rows as u64;
+                more = windows.push(&encoded, &outcome);
+            }
+            more
+        };
+        if self.by_group {
+            let segment = source.source.read_segment(block, &source.columns)?;
+            pass(self.reading.kept_of_segment(source, self.part, segment)?);
+        } else {
+            let each = |chunk: Chunk| Ok(pass(self.reading.kept(source, self.part, &chunk)?));
+            source.source.read_block(block, &source.columns, each)?;
+        }
+        match !more || rows == expected {
+            true => Ok(more),
+            false => Err(block.changed()),
+        }
+    }
+
+    /// The same rows, each with all of its features.
+    pub(crate) fn flat(&self) -> Self {
+        Self { by_group: false, ..self.clone() }
+    }
+
+    /// The first rows, in the order of the files.
+    pub(crate) fn first(&self, rows: usize) -> Result<Dataset, DataError> {
+        let mut found = self.reading.empty(self.by_group);
+        self.windows(None, WindowSizes::equal(rows.max(1)), 0, &mut |window| {
+            found = window;
+            false
+        })?;
+        Ok(found)
+    }
+}
+
+impl fmt::Debug for FileRows {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "FileRows({:?}, {} rows)", self.part, self.rows())
+    }
+}

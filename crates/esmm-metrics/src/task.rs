@@ -1,0 +1,151 @@
+//! One task of the funnel: which rows it is measured on, which of them are positive, and how well they are told apart.
+
+use crate::auc::auc_of;
+use crate::calibration::Calibration;
+use crate::curves::{Link, Ranking};
+use crate::evaluator::EvaluationRows;
+use crate::goal::MetricError;
+use crate::group_auc::group_auc_of;
+use crate::log_loss::{LogLoss, log_sigmoid};
+use crate::report::{GroupMetrics, RESERVED, Reasons, TaskMetrics, defined};
+use crate::undefined::Undefined;
+
+/// One task: reaching `reach` stages, measured on the rows that reached `given`.
+#[derive(Debug, Clone)]
+pub(crate) struct Task {
+    pub(crate) name: String,
+    pub(crate) given: u8,
+    reach: u8,
+    pub(crate) scores: Vec<f32>,
+    log_loss: LogLoss,
+    calibration: Calibration,
+}
+
+/// The tasks in report order, their names checked.
+pub(crate) fn tasks(stages: &[String]) -> Result<Vec<Task>, MetricError> {
+    let mut tasks: Vec<Task> = Vec::new();
+    for (index, (stage, reach)) in stages.iter().zip(1_u8..).enumerate() {
+        let [conditional, reaching] = match (stages.len(), index) {
+            (2, 0) => ["", "ctr"].map(str::to_owned),
+            (2, _) => ["cvr", "ctcvr"].map(str::to_owned),
+            (_, 0) => [String::new(), stage.clone()],
+            _ => [format!("{stage}|{}", stages[index - 1]), stage.clone()],
+        };
+        let given = reach - 1;
+        let conditional = (given > 0).then_some((conditional, given));
+        for (name, given) in conditional.into_iter().chain([(reaching, 0)]) {
+            if RESERVED.contains(&name.as_str()) || tasks.iter().any(|task| task.name == name) {
+                return Err(MetricError::StageName { stage: stage.clone(), key: name });
+            }
+            tasks.push(Task::new(name, given, reach));
+        }
+    }
+    Ok(tasks)
+}
+
+impl Task {
+    fn new(name: String, given: u8, reach: u8) -> Self {
+        Self {
+            name,
+            given,
+            reach,
+            scores: Vec::new(),
+            log_loss: LogLoss::default(),
+            calibration: Calibration::default(),
+        }
+    }
+
+    /// Adds the measured rows of a batch of a funnel of `stages` stages.
+    pub(crate) fn push(&mut self, rows: &EvaluationRows<'_>, stages: usize) {
+        let column = usize::from(self.reach) - 1;
+        if self.given == 0 {
+            make_room(&mut self.scores, rows.depth.len());
+        }
+        for (row, depth) in rows.depth.iter().enumerate().filter(|(_, depth)| **depth >= self.given) {
+            let cell = row * stages + column;
+            let (logit, log_reach) = (rows.conditional_logit[cell], rows.log_reach[cell]);
+            // The logit ranks as the log-probability does, and it keeps apart what rounding would tie.
+            let score = if self.given + 1 == self.reach { logit } else { log_reach };
+            let (log_p, log_not_p) = if self.given == 0 {
+                (f64::from(log_reach), f64::from(rows.log_not_reach[cell]))
+            } else {
+                (log_sigmoid(f64::from(logit)), log_sigmoid(-f64::from(logit)))
+            };
+            let positive = *depth >= self.reach;
+            self.scores.push(score);
+            self.log_loss.push(log_p, log_not_p, positive);
+            self.calibration.push(log_p, positive);
+        }
+    }
+
+    /// Whether each of the measured rows is positive.
+    fn labels<'a>(&'a self, depth: &'a [u8]) -> impl Iterator<Item = bool> + 'a {
+        depth.iter().filter(|depth| **depth >= self.given).map(|depth| *depth >= self.reach)
+    }
+
+    /// The metrics of everything pushed; `depth` and `groups` are of all rows of the split.
+    pub(crate) fn metrics(&self, depth: &[u8], groups: Option<&[u64]>) -> TaskMetrics {
+        let mut undefined = Reasons::new();
+        let mut note = |name: &str, value: Result<f64, Undefined>| {
+            let renamed = value.map_err(|reason| reason.with_row(|row| row_of_split(depth, self.given, row)));
+            defined(&mut undefined, name, renamed)
+        };
+        let auc = auc_of(self.scores.len(), self.scores.iter().copied().zip(self.labels(depth)));
+        let interval = auc.and_then(|auc| auc.ci95());
+        let grouped = groups.map(|groups| self.grouped(depth, groups));
+        let metrics = TaskMetrics {
+            auc: note("auc", auc.map(|auc| auc.value)),
+            auc_ci95: note("auc_ci95", interval.map(|ci| ci.0))
+                .and(interval.ok())
+                .map(|(low, high)| [low, high]),
+            log_loss: note("log_loss", self.log_loss.value()),
+            normalized_entropy: note("normalized_entropy", self.log_loss.normalized_entropy()),
+            calibration: note("calibration", self.calibration.value()),
+            gauc: grouped.map(|(metrics, value)| GroupMetrics { value: note("gauc", value), ..metrics }),
+            undefined: Reasons::new(),
+        };
+        TaskMetrics { undefined, ..metrics }
+    }
+
+    /// What the scores are.
+    pub(crate) fn link(&self) -> Link {
+        if self.given + 1 == self.reach { Link::Logit } else { Link::Log }
+    }
+
+    /// The measured rows by score; `depth` is of all rows of the split.
+    ///
+    /// # Errors
+    /// A score that is NaN, with its row of the split.
+    pub(crate) fn ranking(&self, depth: &[u8]) -> Result<Ranking, Undefined> {
+        let rows = self.scores.iter().copied().zip(self.labels(depth));
+        let ranking = Ranking::of(self.scores.len(), rows, self.link());
+        ranking.map_err(|reason| reason.with_row(|row| row_of_split(depth, self.given, row)))
+    }
+
+    /// The groups' counts, and GAUC.
+    fn grouped(&self, depth: &[u8], groups: &[u64]) -> (GroupMetrics, Result<f64, Undefined>) {
+        let measured = groups.iter().zip(depth).filter(|(_, depth)| **depth >= self.given);
+        let rows = measured.zip(&self.scores);
+        let found = group_auc_of(rows.map(|((group, depth), score)| (*group, *score, *depth >= self.reach)));
+        let (groups_used, groups_skipped) = match found {
+            Ok(found) => (found.groups_used, found.groups_skipped),
+            Err(Undefined::NoGroups { groups }) => (0, groups),
+            Err(_) => (0, 0),
+        };
+        let counts = GroupMetrics { value: None, groups_used, groups_skipped };
+        (counts, found.map(|found| found.value))
+    }
+}
+
+/// Makes room for more values, an eighth ahead: doubling would leave up to half of the memory unused.
+pub(crate) fn make_room<T>(values: &mut Vec<T>, more: usize) {
+    if values.capacity() - values.len() < more {
+        values.reserve_exact(more + values.len() / 8);
+    }
+}
+
+/// The row of the split which is the `row`-th of those that reached `given`.
+fn row_of_split(depth: &[u8], given: u8, row: u64) -> u64 {
+    let mut measured = (0..).zip(depth).filter(|(_, depth)| **depth >= given);
+    measured.nth(row as usize).map_or(row, |(row, _)| row)
+}

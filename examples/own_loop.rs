@@ -21,7 +21,7 @@ use esmm_core::{
 };
 use esmm_train::EsmmLoss;
 use esmm_train::data::synthetic::{CHUNK_ROWS, SyntheticConfig, SyntheticFunnel};
-use esmm_train::optimizer::{TableOptimizerConfig, TableRule};
+use esmm_train::optimizer::{TableOptimizer, TableOptimizerConfig, TableRule};
 
 type B = Autodiff<NdArray>;
 
@@ -57,7 +57,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         learning_rate_ratio: 20.0,
         l2: 0.0,
     };
-    let tables = tables.init(&model.embeddings);
+    let tables = TableOptimizer::new(&tables, &model.embeddings);
     let mut builder = BatchBuilder::new(&schema);
     let mut step = 0;
     for epoch in 1..=5 {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use esmm_core::EsmmError;
 use esmm_data::DataError;
+use esmm_run::RunError;
 
 /// Everything that can go wrong outside of the model. Each message is one line.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +47,18 @@ impl TrainError {
             Self::Config(_) | Self::Model(EsmmError::Config { .. }) => true,
             Self::Data(error) => error.is_setting(),
             _ => false,
+        }
+    }
+}
+
+impl From<RunError> for TrainError {
+    fn from(error: RunError) -> Self {
+        match error {
+            RunError::Data(error) => Self::Data(error),
+            RunError::Model(error) => Self::Model(error),
+            RunError::File { path, reason } => Self::File { path, reason },
+            RunError::Config(message) => Self::Config(message),
+            RunError::Scoring(message) => Self::Training(message),
         }
     }
 }

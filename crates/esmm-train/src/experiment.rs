@@ -2,22 +2,19 @@
 
 use burn::tensor::backend::AutodiffBackend;
 use esmm_core::{Esmm, EsmmBackend, EsmmConfig};
-use esmm_data::loader::{BatchLoader, BatchLoaderConfig, Purpose};
 use esmm_data::stream::{StreamOptions, encoded_bytes, stream_splits};
 use esmm_data::{Dataset, FittedEncoders, LoadReport, SplitRows, load_splits};
-use esmm_metrics::SplitMetrics;
-use serde::{Deserialize, Serialize};
+use esmm_run::analysis::RunAnalyzer;
+use esmm_run::config::{ReadingConfig, TrainConfig};
+use esmm_run::evaluation::{HostScores, evaluate};
+use esmm_run::observe::{EvaluationRecord, Moment, Observers, TableNorms};
+use esmm_run::run_dir::{RunDir, write_json};
 
-use crate::analysis::RunAnalyzer;
-use crate::config::{ReadingConfig, TrainConfig};
 use crate::error::TrainError;
-use crate::evaluation::{Evaluation, EvaluationPlan};
 use crate::guard::{self, Names};
-use crate::observe::{EvaluationRecord, Moment, Observers};
-use crate::output::HostScores;
-use crate::run_dir::{RunDir, write_json};
-use crate::table_norms::TableNorms;
-use crate::trainer::{BestWeights, EVALUATION_BATCH, TrainingControl, TrainingData, TrainingEnd, train};
+use crate::trainer::{BestWeights, TrainerConfig, TrainingControl, TrainingData, TrainingEnd, train};
+
+pub use esmm_run::metrics::RunMetrics;
 
 /// What is said where the rows of a group are not separated.
 const BY_GROUP: &str =
@@ -38,19 +35,6 @@ pub struct Experiment {
     valid: Option<SplitRows>,
     test: Option<SplitRows>,
     warnings: Vec<String>,
-}
-
-/// `metrics.json`: every split that was given.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct RunMetrics {
-    /// What was learned from.
-    pub train: SplitMetrics,
-    /// What selected the weights.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub valid: Option<SplitMetrics>,
-    /// What neither did.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub test: Option<SplitMetrics>,
 }
 
 impl Experiment {
@@ -145,7 +129,7 @@ impl Experiment {
             .map_err(|error| TrainError::file(&folder, format!("cannot be created: {error}")))?;
         self.encoders.save(&folder)?;
         write_json(&run.schema(), &self.model)?;
-        write_json(&run.config(), &self.config)
+        Ok(write_json(&run.config(), &self.config)?)
     }
 
     /// Trains; the best weights are then in the run directory.
@@ -163,7 +147,7 @@ impl Experiment {
         B::InnerBackend: EsmmBackend,
     {
         let data = TrainingData { train: self.train.clone(), valid: self.valid.clone() };
-        train::<B>(&self.config.trainer(&self.model), &data, run, device, control)
+        train::<B>(&TrainerConfig::of(&self.config, &self.model), &data, run, device, control)
     }
 
     /// Measures all splits with the best weights, tells the observers, and writes `metrics.json`.
@@ -214,28 +198,6 @@ impl Experiment {
         write_json(&run.metrics(), &metrics)?;
         Ok(metrics)
     }
-}
-
-/// Measures a model on a split; `each` sees the scores of every batch.
-///
-/// # Errors
-/// Stages whose names the report cannot hold, rows that cannot be read.
-pub fn evaluate<B: EsmmBackend>(
-    model: &Esmm<B>,
-    config: &EsmmConfig,
-    stages: &[String],
-    rows: &SplitRows,
-    device: &<B as burn::tensor::backend::BackendTypes>::Device,
-    mut each: impl FnMut(&HostScores),
-) -> Result<Evaluation, TrainError> {
-    let loader = BatchLoaderConfig {
-        schema: config.schema.clone(),
-        stages: stages.len(),
-        batch_size: EVALUATION_BATCH,
-        purpose: Purpose::Scoring,
-    };
-    let loader: BatchLoader<B> = loader.init(rows.clone(), device);
-    EvaluationPlan::of(stages, rows).evaluate(model, &loader, &loader.handle(), |scores, _| each(&scores))
 }
 
 /// Whether the encoded rows would take more memory than they may.

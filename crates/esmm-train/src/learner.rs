@@ -9,10 +9,11 @@ use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
 use esmm_core::{DropoutKey, Esmm, EsmmBackend};
 use esmm_data::loader::EsmmBatch;
+use esmm_run::evaluation::{HostScores, ScoreBatch};
 
 use crate::loss::EsmmLoss;
 use crate::optimizer::{GradientNorms, TableOptimizer, TableOptimizerConfig, clip_global_norm};
-use crate::output::{HostScores, TrainStepOutput};
+use crate::output::{InferenceOutput, TrainStepOutput};
 
 /// How an [`EsmmLearner`] trains.
 #[derive(Debug, Clone, PartialEq)]
@@ -80,7 +81,7 @@ impl MeasureSwitch {
 impl EsmmLearnerConfig {
     /// Wraps a model.
     pub fn init<B: Backend>(self, model: Esmm<B>) -> EsmmLearner<B> {
-        let tables = self.tables.init(&model.embeddings);
+        let tables = TableOptimizer::new(&self.tables, &model.embeddings);
         let (steps, measured) = (StepCounter::default(), MeasureSwitch::default());
         EsmmLearner { model, tables, config: self, steps, measured }
     }
@@ -143,9 +144,15 @@ where
 
 impl<B: EsmmBackend> InferenceStep for EsmmLearner<B> {
     type Input = EsmmBatch<B>;
-    type Output = HostScores;
+    type Output = InferenceOutput;
 
-    fn step(&self, batch: EsmmBatch<B>) -> HostScores {
-        HostScores::new(&self.model.forward(&batch.features), batch.labels)
+    fn step(&self, batch: EsmmBatch<B>) -> InferenceOutput {
+        InferenceOutput(self.score(batch))
+    }
+}
+
+impl<B: EsmmBackend> ScoreBatch<B> for EsmmLearner<B> {
+    fn score(&self, batch: EsmmBatch<B>) -> HostScores {
+        self.model.score(batch)
     }
 }

@@ -24,47 +24,35 @@
 //! ```
 #![forbid(unsafe_code)]
 
-pub mod aliccp;
-pub mod analysis;
 pub mod checkpoint;
-pub mod config;
 mod dashboard;
 mod device;
 mod error;
-pub mod evaluation;
 pub mod experiment;
 pub mod guard;
-pub mod history;
 pub mod inspect;
 mod learner;
 mod loss;
 pub mod metric;
-pub mod observe;
 pub mod optimizer;
 pub mod output;
 mod pace;
-pub mod predictions;
-pub mod profile;
 mod progress;
-pub mod report;
-pub mod run_dir;
-pub mod scorer;
 pub mod status_line;
 pub mod strategy;
-mod table_norms;
-pub mod tensorboard;
 mod time_left;
 pub mod trainer;
-pub mod wording;
 
 pub use esmm_data as data;
+pub use esmm_run::observe::TableNorms;
+pub use esmm_run::{analysis, config, evaluation, history, observe, predictions, run_dir, scorer, wording};
+pub use esmm_tensorboard as tensorboard;
 
 pub use device::{BackendDevices, DeviceInfo, DeviceName, OnDevice};
 pub use error::TrainError;
 pub use learner::{EsmmLearner, EsmmLearnerConfig, MeasureSwitch, StepCounter};
 pub use loss::{EsmmLoss, LossOutput};
 pub use progress::ProgressStyle;
-pub use table_norms::TableNorms;
 
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]

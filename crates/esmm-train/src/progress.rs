@@ -13,13 +13,13 @@ use burn::train::renderer::{
 };
 use burn::train::{Interrupter, LearnerSummary, SupervisedTraining};
 use esmm_core::EsmmBackend;
+use esmm_run::wording::{duration, grouped};
 
 use crate::dashboard::Dashboard;
 use crate::metric::{ExactAuc, StepLoss};
 use crate::status_line;
 use crate::strategy::Components;
 use crate::time_left::TimeLeft;
-use crate::wording::{duration, grouped};
 
 /// Between two plain lines.
 const LINES_EVERY: Duration = Duration::from_secs(5);

@@ -7,22 +7,24 @@ use burn::train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
 use esmm_core::{EsmmBackend, EsmmConfig, Precision};
 use esmm_data::loader::{BatchLoader, BatchLoaderConfig, Purpose};
 use esmm_data::{Dataset, SplitRows};
+use esmm_run::config::TrainConfig;
+use esmm_run::observe::Observers;
+use esmm_run::run_dir::RunDir;
 
 use crate::checkpoint::{Checkpoints, TrainingState};
 use crate::error::TrainError;
 use crate::learner::EsmmLearnerConfig;
+use crate::loss::EsmmLoss;
 use crate::metric::{ExactAuc, StepLoss};
-use crate::observe::Observers;
 use crate::optimizer::{Schedule, SharedOptimizer, TowerOptimizerConfig};
 use crate::progress::ProgressStyle;
-use crate::run_dir::RunDir;
 use crate::strategy::{Components, EsmmStrategy, StrategyParts};
-
-/// Rows of a batch when nothing is learned from it.
-pub const EVALUATION_BATCH: usize = 8192;
 
 /// Validation rows up to which the dashboard shows AUCs while a validation runs: it keeps scores of its own for that.
 const SHOWN_AUC_ROWS: usize = 4_000_000;
+
+pub use esmm_run::BestWeights;
+pub use esmm_run::evaluation::EVALUATION_BATCH;
 
 /// Everything that fixes a training but its data.
 #[derive(Debug, Clone, PartialEq)]
@@ -72,15 +74,6 @@ pub enum TrainingEnd {
         /// Steps done.
         step: u64,
     },
-}
-
-/// Where the weights come from that a training keeps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BestWeights {
-    /// Steps that they have seen.
-    pub step: u64,
-    /// Epoch of that step, from 1.
-    pub epoch: u64,
 }
 
 /// The data of a training.
@@ -193,6 +186,40 @@ where
 }
 
 impl TrainerConfig {
+    /// The trainer of a resolved configuration, for a model.
+    pub fn of(config: &TrainConfig, model: &EsmmConfig) -> Self {
+        let train = &config.train;
+        let schedule = train.schedule;
+        Self {
+            model: model.clone(),
+            stages: config.labels.columns.clone(),
+            learner: EsmmLearnerConfig {
+                loss: EsmmLoss { task_weights: train.task_weights.clone() },
+                tables: train.tables,
+                clip_norm: train.clip_norm,
+                seed: train.seed,
+            },
+            towers: train.towers,
+            schedule: Schedule {
+                base: schedule.learning_rate,
+                warmup_steps: schedule.warmup_steps,
+                decay: schedule.decay,
+                final_factor: schedule.final_factor,
+                total_steps: 0,
+                step: 0,
+            },
+            epochs: train.epochs,
+            batch_size: train.batch_size,
+            seed: train.seed,
+            precision: train.precision,
+            select: train.select.clone(),
+            patience: train.patience,
+            validate_every: train.validate_every,
+            checkpoint_every: train.checkpoint_every,
+            log_every: train.log_every,
+        }
+    }
+
     fn loader(&self, batch_size: usize, purpose: Purpose) -> BatchLoaderConfig {
         BatchLoaderConfig {
             schema: self.model.schema.clone(),

@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use esmm_run::run_dir::sync_folder;
+
 use crate::error::TrainError;
-use crate::run_dir::sync_folder;
 
 /// A checkpoint's folder begins with this; its step follows.
 const PREFIX: &str = "step-";

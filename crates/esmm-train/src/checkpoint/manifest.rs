@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash64;
 
+use esmm_run::run_dir::{read_json, write_json};
+
 use super::TrainingState;
 use super::summed::FileSum;
 use crate::error::TrainError;
-use crate::run_dir::{read_json, write_json};
 
 /// Version of the checkpoint's layout.
 pub const FORMAT_VERSION: u32 = 2;
@@ -49,7 +50,7 @@ impl Manifest {
     }
 
     pub(super) fn write(&self, folder: &Path) -> Result<(), TrainError> {
-        write_json(&folder.join(STATE_FILE), self)
+        Ok(write_json(&folder.join(STATE_FILE), self)?)
     }
 
     /// Reads the contents.

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::Context;
-use esmm_train::TrainError;
-use esmm_train::aliccp::{
+use esmm_aliccp::{
     AUTHORS_RUN_FILE, AliCcpError, GenerateConfig, PrepareConfig, PrepareProgress, REPORT_FILE, RUN_FILE,
     generate, prepare,
 };
+use esmm_train::TrainError;
 
 use super::aliccp_report::printed;
 use super::{Done, INTERRUPTED, logging, shown, table};

@@ -2,7 +2,7 @@
 
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, LineStyle, Table};
-use esmm_train::aliccp::{PrepareReport, SplitReport};
+use esmm_aliccp::{PrepareReport, SplitReport};
 
 use super::table;
 

@@ -7,7 +7,7 @@ use burn::tensor::backend::AutodiffBackend;
 use esmm_core::EsmmBackend;
 use esmm_train::evaluation::Evaluation;
 use esmm_train::guard;
-use esmm_train::run_dir::{RunDir, read_json};
+use esmm_train::run_dir::RunDir;
 use esmm_train::scorer::Scorer;
 use esmm_train::{OnDevice, TrainError};
 
@@ -31,7 +31,7 @@ pub(super) fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
     logging::init();
     let run = RunDir::open(&args.run_dir)?;
     let device = args.device.name()?;
-    device.check_model(&read_json(&run.schema())?)?;
+    device.check_model(&run.read_model()?)?;
     let evaluation = device.run(Measure { run: &run, data: &args.data })?;
     if let Some(warning) = guard::check_collapse(evaluation.cvr_spread) {
         log::warn!("{warning}");
@@ -58,6 +58,6 @@ impl OnDevice for Measure<'_> {
         B::InnerBackend: EsmmBackend,
     {
         let scorer = Scorer::<B::InnerBackend>::open(self.run, &device)?;
-        scorer.evaluate(&scorer.source(self.data))
+        Ok(scorer.evaluate(&scorer.source(self.data))?)
     }
 }

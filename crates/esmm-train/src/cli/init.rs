@@ -4,8 +4,8 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Context;
+use esmm_profile::{Draft, ProfileRequest};
 use esmm_train::TrainError;
-use esmm_train::profile::{Draft, ProfileRequest};
 use esmm_train::run_dir::write_atomic;
 
 use super::{logging, shown};

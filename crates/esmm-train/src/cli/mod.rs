@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use esmm_run::RunError;
 use esmm_train::TrainError;
 
 /// Exit code of a command that was interrupted, as of a program that SIGINT ended.
@@ -100,10 +101,15 @@ pub(crate) fn run() -> ExitCode {
         Ok(Done::Interrupted) => ExitCode::from(INTERRUPTED),
         Err(error) => {
             eprintln!("error: {error:#}");
-            let usage = error.downcast_ref::<TrainError>().is_some_and(TrainError::is_usage);
-            ExitCode::from(if usage { 2 } else { 1 })
+            ExitCode::from(if is_usage(&error) { 2 } else { 1 })
         }
     }
+}
+
+/// Whether what was typed is wrong, and not what was found.
+fn is_usage(error: &anyhow::Error) -> bool {
+    let of_training = error.downcast_ref::<TrainError>().is_some_and(TrainError::is_usage);
+    of_training || error.downcast_ref::<RunError>().is_some_and(RunError::is_usage)
 }
 
 /// A path as a person would type it.

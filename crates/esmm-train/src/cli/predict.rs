@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::backend::AutodiffBackend;
 use esmm_core::EsmmBackend;
 use esmm_train::predictions::{PredictionWriter, with_columns};
-use esmm_train::run_dir::{RunDir, read_json};
+use esmm_train::run_dir::RunDir;
 use esmm_train::scorer::Scorer;
 use esmm_train::trainer::EVALUATION_BATCH;
 use esmm_train::{OnDevice, TrainError};
@@ -33,7 +33,7 @@ pub(super) fn run(args: &PredictArgs) -> anyhow::Result<()> {
     logging::init();
     let run = RunDir::open(&args.run_dir)?;
     let device = args.device.name()?;
-    device.check_model(&read_json(&run.schema())?)?;
+    device.check_model(&run.read_model()?)?;
     let rows = device.run(Predict { run: &run, data: &args.data, keep: &args.keep, output: &args.output })?;
     log::info!("{}: {} rows", args.output.display(), table::grouped(rows));
     Ok(())
@@ -68,13 +68,13 @@ impl OnDevice for Predict<'_> {
                     writer.write(&with_columns(&kept, self.keep, &scores)?)?;
                 }
             }
-            return writer.finish();
+            return Ok(writer.finish()?);
         }
         for chunk in chunks {
             let chunk = chunk?;
             let scores = scorer.score(&chunk)?;
             writer.write(&with_columns(&chunk, self.keep, &scores)?)?;
         }
-        writer.finish()
+        Ok(writer.finish()?)
     }
 }

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use esmm_train::TrainError;
-use esmm_train::report::{RunReport, page};
+use esmm_report::{RunReport, page};
+use esmm_run::RunError;
 use esmm_train::run_dir::write_atomic;
 
 use super::{logging, shown};
@@ -20,7 +20,7 @@ pub(super) struct ReportArgs {
 
 pub(super) fn run(args: &ReportArgs) -> anyhow::Result<()> {
     logging::init();
-    let runs: Result<Vec<RunReport>, TrainError> =
+    let runs: Result<Vec<RunReport>, RunError> =
         args.run_dirs.iter().map(|path| RunReport::read(path)).collect();
     let mut runs = runs?;
     tell_apart(&mut runs, &args.run_dirs);

@@ -13,7 +13,7 @@ use esmm_train::data::synthetic::{SyntheticConfig, write_parquet};
 use esmm_train::experiment::{Experiment, RunMetrics};
 use esmm_train::history::HistoryWriter;
 use esmm_train::observe::{Observers, TrainingObserver};
-use esmm_train::run_dir::{Existing, RunDir, read_json};
+use esmm_train::run_dir::{Existing, RunDir};
 use esmm_train::tensorboard::TensorBoardConfig;
 use esmm_train::trainer::{TrainingControl, TrainingEnd};
 use esmm_train::{OnDevice, ProgressStyle, TrainError};
@@ -190,7 +190,7 @@ impl TrainArgs {
             }
             None => RunFile::parse(&synthetic_run(synthetic), "the built-in run file", &self.set)?,
         };
-        TrainConfig::resolve(&file).map(Some)
+        Ok(Some(TrainConfig::resolve(&file)?))
     }
 
     fn fresh(&self, run: &RunDir, given: Option<TrainConfig>) -> Result<TrainConfig, TrainError> {
@@ -205,14 +205,14 @@ impl TrainArgs {
         );
         write_parquet(synthetic, &data).map_err(|error| TrainError::Training(error.to_string()))?;
         let file = RunFile::parse(&synthetic_run(&data), "the built-in run file", &self.set)?;
-        TrainConfig::resolve(&file)
+        Ok(TrainConfig::resolve(&file)?)
     }
 
     fn resumed(&self, run: &RunDir, given: Option<TrainConfig>) -> Result<TrainConfig, TrainError> {
-        let saved: TrainConfig = read_json(&run.config())?;
+        let saved = run.read_config()?;
         match given {
             None => Ok(saved),
-            Some(given) => saved.extended_to(given),
+            Some(given) => Ok(saved.extended_to(given)?),
         }
     }
 

@@ -5,11 +5,11 @@ use std::fs;
 use serde::{Deserialize, Serialize};
 
 use esmm_metrics::SplitMetrics;
+use esmm_run::config::TrainConfig;
+use esmm_run::metrics::RunMetrics;
+use esmm_run::run_dir::{RunDir, read_json};
 
-use crate::config::TrainConfig;
 use crate::error::TrainError;
-use crate::experiment::RunMetrics;
-use crate::run_dir::{RunDir, read_json};
 
 /// What was trained on what, and what came out.
 #[derive(Debug, Clone, PartialEq, Serialize)]

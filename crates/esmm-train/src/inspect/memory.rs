@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use esmm_core::EsmmConfig;
+use esmm_run::config::TrainConfig;
 use serde::Serialize;
 
-use crate::config::TrainConfig;
 use crate::optimizer::{TableRule, TowerOptimizerConfig};
 use crate::trainer::EVALUATION_BATCH;
 

@@ -2,10 +2,11 @@
 
 use std::fmt;
 
+use esmm_run::wording::{grouped, memory};
+
 use super::facts::RunFacts;
 use super::layers::LayerCost;
 use super::target::Inspection;
-use crate::wording::{grouped, memory};
 
 /// What stands where nothing is known.
 const UNKNOWN: &str = "?";

@@ -5,15 +5,15 @@ use std::path::Path;
 
 use esmm_core::{EsmmConfig, Feature, FeatureSchema};
 use esmm_data::{DataError, FeatureSpec, FittedEncoders, SparseColumn};
+use esmm_run::config::{RunFile, TrainConfig};
+use esmm_run::run_dir::RunDir;
 use serde::Serialize;
 
 use super::facts::RunFacts;
 use super::layers::{LayerCost, StepCost, layers};
 use super::memory::{Sizes, TrainingMemory};
-use crate::config::{RunFile, TrainConfig};
 use crate::error::TrainError;
 use crate::experiment::Experiment;
-use crate::run_dir::{RunDir, read_json};
 
 /// Rows from which the lengths of lists are told.
 const ROWS: usize = 50_000;
@@ -66,7 +66,8 @@ pub fn inspect(target: &Path, read_data: bool) -> Result<Inspection, TrainError>
 }
 
 fn of_run_dir(run: &RunDir, read_data: bool) -> Result<Known, TrainError> {
-    let (config, model): (TrainConfig, EsmmConfig) = (read_json(&run.config())?, read_json(&run.schema())?);
+    let config = run.read_config()?;
+    let model = run.read_model()?;
     let facts = RunFacts::read(run, &config)?;
     let lengths = match read_data {
         true => list_lengths(&config, &FittedEncoders::load(&run.encoders())?)?,

@@ -6,6 +6,7 @@ mod table;
 mod tower;
 
 pub use clip::{GradientNorms, clip_global_norm};
-pub use schedule::{Decay, Schedule};
-pub use table::{TableOptimizer, TableOptimizerConfig, TableRule};
-pub use tower::{SharedOptimizer, TowerOptimizerConfig, TowerRule, TowerRuleState};
+pub use esmm_run::config::{Decay, TableOptimizerConfig, TableRule, TowerOptimizerConfig};
+pub use schedule::Schedule;
+pub use table::TableOptimizer;
+pub use tower::{SharedOptimizer, TowerRule, TowerRuleState};

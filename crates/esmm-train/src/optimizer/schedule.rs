@@ -2,21 +2,7 @@
 
 use burn::lr_scheduler::LrScheduler;
 use burn::tensor::backend::Backend;
-use serde::{Deserialize, Serialize};
-
-/// How the learning rate falls after the warm-up.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Decay {
-    /// Not at all.
-    Constant,
-    /// Linearly to `final_factor` at the last step.
-    Linear,
-    /// Along half a cosine to `final_factor` at the last step.
-    Cosine,
-    /// By the same factor every step, to `final_factor` at the last step.
-    Exponential,
-}
+use esmm_run::config::Decay;
 
 /// Learning rate over the steps of a training.
 #[derive(Debug, Clone, Copy, PartialEq)]

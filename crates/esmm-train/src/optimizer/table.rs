@@ -8,51 +8,7 @@ use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Tensor, TensorPrimitive};
 use esmm_core::backend::{RowRule, RowState, RowUpdate};
 use esmm_core::{EmbeddingArena, EsmmBackend, RowGrads, StateTensor};
-use serde::{Deserialize, Serialize};
-
-/// The rule of the tables.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "optimizer", rename_all = "snake_case")]
-pub enum TableRule {
-    /// Stochastic gradient descent.
-    Sgd,
-    /// One accumulator a row, as FBGEMM's `EXACT_ROWWISE_ADAGRAD`.
-    Adagrad {
-        /// Added to the root of the accumulator.
-        epsilon: f64,
-    },
-    /// Adam on touched rows, as `torch.optim.SparseAdam`.
-    LazyAdam {
-        /// Decay of the first moment.
-        beta_1: f64,
-        /// Decay of the second moment.
-        beta_2: f64,
-        /// Added to the root of the second moment.
-        epsilon: f64,
-    },
-    /// Adam on touched rows with one second moment a row, as FBGEMM's `PARTIAL_ROWWISE_ADAM`: two tables of memory
-    /// where lazy Adam takes three.
-    RowWiseAdam {
-        /// Decay of the first moment.
-        beta_1: f64,
-        /// Decay of the second moment.
-        beta_2: f64,
-        /// Added to the root of the second moment.
-        epsilon: f64,
-    },
-}
-
-/// The optimizer of the tables.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct TableOptimizerConfig {
-    /// The rule.
-    #[serde(flatten)]
-    pub rule: TableRule,
-    /// Learning rate of the tables over that of the towers: the schedule moves both.
-    pub learning_rate_ratio: f64,
-    /// L2 penalty on touched rows.
-    pub l2: f64,
-}
+use esmm_run::config::{TableOptimizerConfig, TableRule};
 
 /// A row-wise optimizer with its state, which records save with the model.
 #[derive(Module, Debug)]
@@ -63,12 +19,12 @@ pub struct TableOptimizer<B: Backend> {
     config: TableOptimizerConfig,
 }
 
-impl TableOptimizerConfig {
+impl<B: Backend> TableOptimizer<B> {
     /// The optimizer of an arena, its state zero.
-    pub fn init<B: Backend>(&self, arena: &EmbeddingArena<B>) -> TableOptimizer<B> {
+    pub fn new(config: &TableOptimizerConfig, arena: &EmbeddingArena<B>) -> Self {
         let table = arena.table.value();
         let ([rows, dim], device) = (table.dims(), table.device());
-        let widths: &[usize] = match self.rule {
+        let widths: &[usize] = match config.rule {
             TableRule::Sgd => &[],
             TableRule::Adagrad { .. } => &[1],
             TableRule::LazyAdam { .. } => &[dim, dim],
@@ -76,11 +32,9 @@ impl TableOptimizerConfig {
         };
         let zeros = |&width| StateTensor::new(Tensor::zeros([rows, width], &device));
         let moments = widths.iter().map(zeros).collect();
-        TableOptimizer { moments, pending: PendingRows::default(), config: *self }
+        Self { moments, pending: PendingRows::default(), config: *config }
     }
-}
 
-impl<B: Backend> TableOptimizer<B> {
     /// Keeps the gradients of a backward pass until [`step`](Self::step).
     pub fn register(&self, grads: RowGrads<B>) {
         *self.pending.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(grads);

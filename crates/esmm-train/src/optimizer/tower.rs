@@ -10,42 +10,7 @@ use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Tensor, TensorPrimitive};
 use esmm_core::EsmmBackend;
 use esmm_core::backend::{WeightRule, WeightState, WeightUpdate};
-use serde::{Deserialize, Serialize};
-
-/// The optimizer of the towers.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "optimizer", rename_all = "lowercase")]
-pub enum TowerOptimizerConfig {
-    /// Adam; weight decay is added to the gradient.
-    Adam {
-        /// Decay of the first moment.
-        beta_1: f64,
-        /// Decay of the second moment.
-        beta_2: f64,
-        /// Added to the root of the second moment.
-        epsilon: f64,
-        /// L2 penalty.
-        weight_decay: f64,
-    },
-    /// Adam with decoupled weight decay.
-    AdamW {
-        /// Decay of the first moment.
-        beta_1: f64,
-        /// Decay of the second moment.
-        beta_2: f64,
-        /// Added to the root of the second moment.
-        epsilon: f64,
-        /// Share of a weight that a learning rate of 1 would remove.
-        weight_decay: f64,
-    },
-    /// Stochastic gradient descent.
-    Sgd {
-        /// Momentum, 0 for none.
-        momentum: f64,
-        /// L2 penalty.
-        weight_decay: f64,
-    },
-}
+use esmm_run::config::TowerOptimizerConfig;
 
 /// The rule of a [`TowerOptimizerConfig`], for one tensor at a time.
 #[derive(Debug, Clone, Copy)]
@@ -62,22 +27,24 @@ pub struct TowerRuleState<B: Backend, const D: usize> {
     pub moments: Vec<Tensor<B, D>>,
 }
 
-impl TowerOptimizerConfig {
-    /// Builds the rule.
-    pub fn build(&self) -> TowerRule {
-        TowerRule { config: *self }
+impl TowerRule {
+    /// The rule of a configuration.
+    pub fn new(config: &TowerOptimizerConfig) -> Self {
+        Self { config: *config }
     }
 
     fn update(&self, learning_rate: f64, step: u64) -> WeightUpdate {
         let adam = |beta_1, beta_2, epsilon| WeightRule::Adam { beta_1, beta_2, epsilon, step };
-        let (rule, l2, decay) = match *self {
-            Self::Adam { beta_1, beta_2, epsilon, weight_decay } => {
+        let (rule, l2, decay) = match self.config {
+            TowerOptimizerConfig::Adam { beta_1, beta_2, epsilon, weight_decay } => {
                 (adam(beta_1, beta_2, epsilon), weight_decay, 0.0)
             }
-            Self::AdamW { beta_1, beta_2, epsilon, weight_decay } => {
+            TowerOptimizerConfig::AdamW { beta_1, beta_2, epsilon, weight_decay } => {
                 (adam(beta_1, beta_2, epsilon), 0.0, weight_decay)
             }
-            Self::Sgd { momentum, weight_decay } => (WeightRule::Sgd { momentum }, weight_decay, 0.0),
+            TowerOptimizerConfig::Sgd { momentum, weight_decay } => {
+                (WeightRule::Sgd { momentum }, weight_decay, 0.0)
+            }
         };
         WeightUpdate { rule, learning_rate, l2, decay }
     }
@@ -94,7 +61,7 @@ impl<B: EsmmBackend> SimpleOptimizer<B> for TowerRule {
         state: Option<Self::State<D>>,
     ) -> (Tensor<B, D>, Option<Self::State<D>>) {
         let steps = state.as_ref().map_or(0, |state| state.steps) + 1;
-        let update = self.config.update(lr, steps as u64);
+        let update = self.update(lr, steps as u64);
         let moments =
             state.map_or_else(|| vec![tensor.zeros_like(); update.rule.num_moments()], |state| state.moments);
         let state = WeightState::<B> {
@@ -138,7 +105,7 @@ where
 {
     /// Builds the optimizer.
     pub fn new(config: &TowerOptimizerConfig) -> Self {
-        Self(Arc::new(Mutex::new(OptimizerAdaptor::from(config.build()))))
+        Self(Arc::new(Mutex::new(OptimizerAdaptor::from(TowerRule::new(config)))))
     }
 
     fn lock(&self) -> MutexGuard<'_, Adaptor<M, B>> {

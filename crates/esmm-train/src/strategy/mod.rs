@@ -18,16 +18,16 @@ use burn::train::{
 };
 use esmm_core::EsmmBackend;
 use esmm_data::loader::LoaderHandle;
+use esmm_run::evaluation::EvaluationPlan;
+use esmm_run::observe::Observers;
+use esmm_run::run_dir::RunDir;
 
 use self::passes::Passes;
 use crate::checkpoint::{Checkpoints, TrainingState};
 use crate::error::TrainError;
-use crate::evaluation::EvaluationPlan;
 use crate::learner::EsmmLearner;
-use crate::observe::Observers;
 use crate::optimizer::{Schedule, SharedOptimizer};
 use crate::pace::Pace;
-use crate::run_dir::RunDir;
 use crate::trainer::{TrainerConfig, TrainingData, TrainingEnd};
 
 /// Burn's component types of this training.

@@ -10,12 +10,12 @@ use burn::train::{
     TrainLoader, TrainingItem, ValidLoader,
 };
 use esmm_core::EsmmBackend;
+use esmm_run::observe::StepRecord;
 
 use super::{Components, EsmmStrategy};
 use crate::checkpoint::TrainingState;
 use crate::error::TrainError;
 use crate::learner::MeasureSwitch;
-use crate::observe::StepRecord;
 use crate::optimizer::GradientNorms;
 use crate::output::TrainStepOutput;
 use crate::pace::Pace;

@@ -5,14 +5,14 @@ use burn::tensor::backend::AutodiffBackend;
 use burn::train::{EventProcessorTraining, LearnerEvent, TrainingItem, ValidLoader};
 use esmm_core::EsmmBackend;
 use esmm_metrics::{Goal, MetricError, SplitMetrics};
+use esmm_run::observe::{EvaluationRecord, Moment, TableNorms};
+use esmm_run::run_dir::sync_folder;
 
 use super::passes::Passes;
 use super::{Components, StrategyParts};
 use crate::checkpoint::BestState;
 use crate::error::TrainError;
-use crate::observe::{EvaluationRecord, Moment};
-use crate::run_dir::sync_folder;
-use crate::table_norms::TableNorms;
+use crate::output::InferenceOutput;
 
 impl<B> Passes<'_, B>
 where
@@ -68,7 +68,13 @@ where
         let (learner, epochs, step) = (self.learner.model().valid(), self.epochs(epoch), self.state.step);
         let (events, strategy) = (&mut self.events, self.strategy);
         let each = |scores, progress| {
-            let item = TrainingItem::new(scores, progress, epochs.clone(), Some(step as usize), None);
+            let item = TrainingItem::new(
+                InferenceOutput(scores),
+                progress,
+                epochs.clone(),
+                Some(step as usize),
+                None,
+            );
             events.process_valid(LearnerEvent::ProcessedItem(item));
         };
         let evaluation = strategy.plan.evaluate(&learner, loader.as_ref(), &strategy.parts.valid, each)?;

@@ -1,0 +1,169 @@
+//! All guesses about some files, put together and tried.
+
+use esmm_data::DataError;
+
+use crate::choose::{Rows, choose};
+use crate::column::Column;
+use crate::feature::{BagGuess, Choice, FeatureGuess, LeftOut};
+use crate::label::{Labels, Said};
+use crate::sample::Sample;
+use crate::split::SplitGuess;
+use crate::{group, leak, trial, write};
+use esmm_run::RunError;
+use esmm_run::config::{RunFile, TrainConfig};
+
+/// Names of the true rates of synthetic data.
+const TRUTH: [&str; 3] = ["true_ctr", "true_cvr", "true_ctcvr"];
+
+/// Files to look at, and what is known about them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ProfileRequest {
+    /// Files or globs, CSV or Parquet.
+    pub paths: Vec<String>,
+    /// The column of the click, if it is known.
+    pub click: Option<String>,
+    /// The column of the conversion, if it is known.
+    pub conversion: Option<String>,
+}
+
+/// A run file, and what is to be said about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draft {
+    /// The run file, with a reason for every choice.
+    pub run_file: String,
+    /// What was looked at and found, a line each.
+    pub found: Vec<String>,
+    /// What was unsure, a line each, the weightiest first.
+    pub unsure: Vec<String>,
+}
+
+/// All guesses.
+#[derive(Debug)]
+pub(crate) struct Guesses {
+    pub(crate) labels: Labels,
+    pub(crate) split: SplitGuess,
+    pub(crate) group: Option<String>,
+    pub(crate) truth: Vec<String>,
+    pub(crate) features: Vec<FeatureGuess>,
+    pub(crate) left_out: Vec<LeftOut>,
+    /// Separators of lists and weights in text, if there are lists.
+    pub(crate) lists: Option<(char, Option<char>)>,
+    pub(crate) rows: Rows,
+}
+
+impl ProfileRequest {
+    /// Looks at the files and makes a run file that a training accepts.
+    ///
+    /// # Errors
+    /// Files that cannot be read, columns that hold no labels, no column that could be a feature.
+    pub fn draft(&self) -> Result<Draft, RunError> {
+        let sample = Sample::read(&self.paths)?;
+        let columns = Column::all(&sample)?;
+        let mut guesses = self.guess(&sample, &columns)?;
+        let mut run_file = String::new();
+        // Whatever the reader refuses in the rows that are at hand is left out, with the reader's reason.
+        for _ in 0..2 {
+            guesses.check_features(&sample)?;
+            run_file = write::run_file(&guesses, &sample, &self.paths);
+            let file = RunFile::parse(&run_file, "the drafted run file", &[])?;
+            let refused = trial::run(&TrainConfig::resolve(&file)?, &sample)?;
+            if refused.is_empty() {
+                break;
+            }
+            guesses.drop_features(refused);
+        }
+        Ok(Draft { run_file, found: guesses.found(&sample), unsure: guesses.unsure() })
+    }
+
+    fn guess(&self, sample: &Sample, columns: &[Column]) -> Result<Guesses, RunError> {
+        let path = sample.path();
+        let said = Said { click: self.click.as_deref(), conversion: self.conversion.as_deref() };
+        let labels = Labels::find(columns, said, &path)?;
+        let rows = Rows { total: sample.total, whole: sample.is_whole() };
+        let split = SplitGuess::of(columns, rows.whole);
+        let group = group::find(columns).map(|column| column.name.clone());
+        let truth = columns.iter().filter(|column| is_truth(column)).map(|column| column.name.clone());
+        let unreadable = sample.unreadable.iter().map(|(column, why)| LeftOut {
+            column: column.clone(),
+            kind: "columns without a name of their own",
+            why: (*why).to_owned(),
+            unsure: false,
+        });
+        let mut guesses = Guesses {
+            labels,
+            split,
+            group,
+            truth: truth.collect(),
+            features: Vec::new(),
+            left_out: unreadable.collect(),
+            lists: None,
+            rows,
+        };
+        for column in columns {
+            guesses.take(column);
+        }
+        guesses.settle_lists();
+        guesses.pair_weights(columns);
+        guesses.share_tables(columns);
+        Ok(guesses)
+    }
+}
+
+impl Sample {
+    /// The file that an error speaks of.
+    fn path(&self) -> std::path::PathBuf {
+        self.source.paths.first().map(Into::into).unwrap_or_default()
+    }
+}
+
+fn is_truth(column: &Column) -> bool {
+    let numbers = &column.stats.numbers;
+    TRUTH.contains(&column.name.as_str())
+        && column.stats.all_numbers()
+        && column.stats.missing() == 0
+        && (0.0..=1.0).contains(&numbers.min)
+        && numbers.max <= 1.0
+}
+
+impl Guesses {
+    fn take(&mut self, column: &Column) {
+        let name = &column.name;
+        let labels = [&self.labels.click.column, &self.labels.conversion.column];
+        if labels.contains(&name) || self.split.time.as_ref() == Some(name) || self.truth.contains(name) {
+            return;
+        }
+        let mut out =
+            |kind, why| self.left_out.push(LeftOut { column: name.clone(), kind, why, unsure: true });
+        if self.labels.between.contains(name) {
+            let why = format!("is another outcome, 1 only where `{}` is", self.labels.click.column);
+            return out("another outcome", why);
+        }
+        if let Some(why) = leak::knows(column, &self.labels) {
+            return out("knows a label", why);
+        }
+        match choose(column, self.rows) {
+            Choice::Feature(guess) => self.features.push(*guess),
+            Choice::LeaveOut(left_out) => self.left_out.push(left_out),
+        }
+    }
+
+    fn check_features(&self, sample: &Sample) -> Result<(), RunError> {
+        match self.features.is_empty() {
+            true => Err(DataError::file(&sample.path(), "no column is left that could be a feature").into()),
+            false => Ok(()),
+        }
+    }
+
+    fn drop_features(&mut self, refused: Vec<(String, String)>) {
+        for (column, why) in refused {
+            self.features.retain(|feature| feature.column != column);
+            let sharing = |bag: &mut BagGuess| {
+                if bag.shares.as_ref() == Some(&column) {
+                    bag.shares = None;
+                }
+            };
+            self.features.iter_mut().filter_map(|feature| feature.bag.as_mut()).for_each(sharing);
+            self.left_out.push(LeftOut { column, kind: "refused by the reader", why, unsure: true });
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! What watches the batches of the final evaluation go by.
+
+use esmm_core::FeatureSchema;
+use esmm_data::loader::EncodedRows;
+use esmm_data::{FittedEncoders, SparseColumn};
+use esmm_metrics::Evaluator;
+
+use super::feature::FeatureSums;
+use super::sums::RowTasks;
+use super::tables::TouchedRows;
+use super::{FeatureAnalysis, NamedCurves, SplitAnalysis, TableUsage, UnknownIds};
+use crate::evaluation::HostScores;
+
+/// Ranges of a dense feature at most, of about equal size in the first batch.
+const RANGES: usize = 10;
+
+/// Collects what there is to say about one split beside its metrics.
+#[derive(Debug)]
+pub struct Analyzer<'a> {
+    encoders: &'a FittedEncoders,
+    split: SplitAnalysis,
+    tasks: RowTasks,
+    touched: Option<TouchedRows>,
+    values: Option<Values>,
+}
+
+/// Sums by value of all features, the ranges of the dense ones cut by the first batch.
+#[derive(Debug)]
+struct Values {
+    sparse: Vec<FeatureSums>,
+    dense: Vec<FeatureSums>,
+    edges: Option<Vec<Vec<f32>>>,
+}
+
+/// What is asked of a split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// Which table rows it has: of the training split.
+    pub tables: bool,
+    /// Rates by feature value.
+    pub values: bool,
+}
+
+impl<'a> Analyzer<'a> {
+    /// For a split of a funnel of `stages` stages.
+    pub fn new(encoders: &'a FittedEncoders, stages: usize, split: &str, wanted: Wanted) -> Self {
+        let (schema, tasks) = (encoders.schema(), RowTasks::new(stages));
+        let unknown = |feature: &esmm_core::SparseFeature| UnknownIds {
+            feature: feature.name.clone(),
+            ..UnknownIds::default()
+        };
+        Self {
+            encoders,
+            split: SplitAnalysis {
+                split: split.to_owned(),
+                unknown: schema.sparse().map(unknown).collect(),
+                ..SplitAnalysis::default()
+            },
+            touched: wanted.tables.then(|| TouchedRows::new(schema)),
+            values: wanted.values.then(|| Values::new(schema, tasks.count())),
+            tasks,
+        }
+    }
+
+    /// Counts the rows of a scored batch; batches come in the order of the split.
+    pub fn push(&mut self, scores: &HostScores) {
+        let Some(encoded) = &scores.labels.encoded else { return };
+        let rows = scores.labels.depth.len();
+        for (feature, (column, unknown)) in encoded.sparse.iter().zip(&mut self.split.unknown).enumerate() {
+            for row in 0..rows {
+                let ids = ids(column, encoded.sparse_entry(feature, row));
+                unknown.ids += ids.len() as u64;
+                unknown.unknown += ids.iter().filter(|id| **id == 0).count() as u64;
+                if let Some(touched) = &mut self.touched {
+                    touched.add(feature, ids);
+                }
+            }
+        }
+        if let Some(values) = &mut self.values {
+            values.push(encoded, self.split.rows, scores, &mut self.tasks);
+        }
+        self.split.rows += rows as u64;
+    }
+
+    /// What was found, with the curves of the scores; and the use of the tables where it was asked for.
+    pub fn finish(self, scores: &Evaluator) -> (SplitAnalysis, Option<Vec<TableUsage>>) {
+        let curves = scores.curves().into_iter();
+        let split = SplitAnalysis {
+            tasks: curves.map(|(task, curves)| NamedCurves { task, curves }).collect(),
+            features: self.values.map(|values| values.finish(self.encoders)).unwrap_or_default(),
+            ..self.split
+        };
+        (split, self.touched.map(TouchedRows::finish))
+    }
+}
+
+impl Values {
+    fn new(schema: &FeatureSchema, tasks: usize) -> Self {
+        Self {
+            sparse: schema.row_ranges().iter().map(|table| FeatureSums::new(table.len, tasks)).collect(),
+            dense: schema.dense().map(|_| FeatureSums::new(RANGES, tasks)).collect(),
+            edges: None,
+        }
+    }
+
+    fn push(&mut self, rows: &EncodedRows, before: u64, scores: &HostScores, tasks: &mut RowTasks) {
+        let cut_all = || rows.dense.iter().map(|column| cut(column)).collect();
+        let edges = self.edges.get_or_insert_with(cut_all);
+        for row in 0..scores.labels.depth.len() {
+            let (number, tasks) = (before + row as u64, tasks.of(scores, row));
+            for (feature, (sums, column)) in self.sparse.iter_mut().zip(&rows.sparse).enumerate() {
+                sums.add(number, ids(column, rows.sparse_entry(feature, row)), tasks);
+            }
+            let dense = self.dense.iter_mut().zip(&rows.dense).zip(edges.iter());
+            for (feature, ((sums, column), edges)) in dense.enumerate() {
+                let value = column[rows.dense_entry(feature, row)];
+                let range = edges.partition_point(|edge| *edge <= value);
+                sums.add(number, &[range as u32], tasks);
+            }
+        }
+    }
+
+    fn finish(self, encoders: &FittedEncoders) -> Vec<FeatureAnalysis> {
+        let schema = encoders.schema();
+        let mut found = Vec::new();
+        for (place, (feature, sums)) in schema.sparse().zip(&self.sparse).enumerate() {
+            let name = |id| encoders.sparse_value(place, id).unwrap_or_else(|| format!("row {id}"));
+            found.push(sums.finish(&feature.name, name));
+        }
+        let edges = self.edges.unwrap_or_default();
+        for (place, ((feature, sums), edges)) in schema.dense().zip(&self.dense).zip(&edges).enumerate() {
+            let value = |edge: &f32| encoders.dense_value(place, *edge).map_or_else(String::new, brief);
+            found.push(sums.finish_ranges(&feature.name, |range| range_name(edges, range as usize, value)));
+        }
+        found
+    }
+}
+
+/// The ids of one row.
+fn ids(column: &SparseColumn, row: usize) -> &[u32] {
+    match column {
+        SparseColumn::Single(ids) => &ids[row..=row],
+        SparseColumn::Bag { offsets, ids, .. } => &ids[offsets[row]..offsets[row + 1]],
+    }
+}
+
+/// Edges of at most [`RANGES`] ranges of about equal size: range r begins at edge r - 1.
+fn cut(column: &[f32]) -> Vec<f32> {
+    let mut sample = column.to_vec();
+    sample.sort_unstable_by(f32::total_cmp);
+    let mut edges: Vec<f32> =
+        (1..RANGES).filter_map(|range| sample.get(sample.len() * range / RANGES)).copied().collect();
+    edges.dedup();
+    edges.retain(|edge| sample.first().is_some_and(|least| edge > least));
+    edges
+}
+
+fn range_name(edges: &[f32], range: usize, value: impl Fn(&f32) -> String) -> String {
+    match (range.checked_sub(1).and_then(|before| edges.get(before)), edges.get(range)) {
+        (None, None) => "all".to_owned(),
+        (None, Some(end)) => format!("below {}", value(end)),
+        (Some(start), None) => format!("{} or more", value(start)),
+        (Some(start), Some(end)) => format!("{} up to {}", value(start), value(end)),
+    }
+}
+
+/// A number with four digits that count.
+fn brief(value: f64) -> String {
+    let digits = (3 - value.abs().max(1e-9).log10().floor() as i32).clamp(0, 9);
+    let text = format!("{value:.*}", digits as usize);
+    match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{brief, cut, range_name};
+
+    #[test]
+    fn ranges_have_about_equal_size_and_names() {
+        let column: Vec<f32> = (0..1000).map(|row| (row * 7 % 1000) as f32).collect();
+        let edges = cut(&column);
+        assert_eq!(edges, [100.0, 200.0, 300.0, 400.0, 500.0, 600.0, 700.0, 800.0, 900.0]);
+        assert_eq!(cut(&[1.0, 1.0, 1.0, 5.0]), [5.0]);
+        assert!(cut(&[]).is_empty() && cut(&[2.0; 50]).is_empty());
+        let name = |edges: &[f32], range| range_name(edges, range, |edge| brief(f64::from(*edge)));
+        assert_eq!(name(&edges, 0), "below 100");
+        assert_eq!(name(&edges, 1), "100 up to 200");
+        assert_eq!(name(&edges, 9), "900 or more");
+        assert_eq!(name(&[], 0), "all");
+    }
+
+    #[test]
+    fn numbers_are_brief() {
+        let shown = [0.0, 19.899_999, 1234.56, -0.012_345_6, 3.0, 1e6].map(brief);
+        assert_eq!(shown, ["0", "19.9", "1235", "-0.01235", "3", "1000000"]);
+    }
+}

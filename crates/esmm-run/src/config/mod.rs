@@ -1,0 +1,23 @@
+//! What a person types ([`RunFile`], strict) and what it comes to ([`TrainConfig`], resolved and saved).
+
+mod memory;
+mod optimizer;
+mod parse;
+mod resolve;
+mod resolve_data;
+mod resolve_train;
+mod run_file;
+mod sections;
+mod version;
+
+pub use optimizer::{Decay, TableOptimizerConfig, TableRule, TowerOptimizerConfig};
+pub use resolve::{ModelConfig, ReadingConfig, ScheduleConfig, TrainConfig, TrainingConfig};
+pub use run_file::{
+    DataSection, Encode, FeatureSection, LabelSection, MetricSection, OrphanPolicy, Paths, RunFile, SplitBy,
+    SplitSection,
+};
+pub use sections::{
+    ActivationName, DropoutSection, ModelSection, ScheduleSection, TableOptimizerName, TableSection,
+    TowerOptimizerName, TowerSection, TrainSection,
+};
+pub use version::{FORMAT_VERSION, check_version, newer_than};

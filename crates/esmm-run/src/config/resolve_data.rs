@@ -1,0 +1,132 @@
+//! The sections `[data]`, `[metrics]` and `features` of a run file, resolved.
+
+use esmm_data::{
+    CsvOptions, DenseTransform, FeatureKind, FeatureSpec, ListFormat, SourceSpec, SparseEncoding, SplitSpec,
+    TruthSpec,
+};
+
+use super::memory::bytes;
+use super::resolve::{ReadingConfig, refuse};
+use super::run_file::{DataSection, Encode, FeatureSection, MetricSection, SplitBy};
+use crate::error::RunError;
+
+pub(super) fn split(data: &DataSection) -> Result<SplitSpec, RunError> {
+    let csv = CsvOptions { delimiter: data.delimiter, quote: data.quote.unwrap_or('"') };
+    let default = ListFormat::default();
+    let lists = ListFormat {
+        separator: data.list_separator.unwrap_or(default.separator),
+        weight_separator: data.weight_separator.unwrap_or(default.weight_separator),
+    };
+    let source = |paths: Vec<String>| SourceSpec { paths, csv, lists, groups: data.groups.clone() };
+    let given = |paths: Vec<String>| (!paths.is_empty()).then(|| source(paths));
+    let (train, valid, test) = (data.train.to_vec(), data.valid.to_vec(), data.test.to_vec());
+    let path = data.path.to_vec();
+    match (train.is_empty(), path.is_empty()) {
+        (true, true) => {
+            Err(RunError::Config("[data] names no file: give `train`, or `path` with `split`".into()))
+        }
+        (false, false) => Err(RunError::Config("[data] has both `train` and `path`: one of them".into())),
+        (false, true) if data.split.is_some() => {
+            Err(RunError::Config("[data.split] goes with `path`, not with `train`".into()))
+        }
+        (false, true) => {
+            Ok(SplitSpec::Files { train: source(train), valid: given(valid), test: given(test) })
+        }
+        (true, false) if !valid.is_empty() || !test.is_empty() => {
+            Err(RunError::Config("[data] `valid` and `test` go with `train`, not with `path`".into()))
+        }
+        (true, false) => split_source(data, source(path)),
+    }
+}
+
+pub(super) fn reading(data: &DataSection) -> Result<ReadingConfig, RunError> {
+    let default = ReadingConfig::default();
+    let memory = data.memory.as_deref().map(|text| bytes("data.memory", text)).transpose()?;
+    let shuffle_rows = match data.shuffle_rows {
+        Some(0) => return refuse("data.shuffle_rows", 0, "it must be at least 1"),
+        rows => rows.unwrap_or(default.shuffle_rows),
+    };
+    Ok(ReadingConfig {
+        streaming: data.streaming,
+        memory: memory.unwrap_or(default.memory),
+        shuffle_rows,
+        by_group: data.by_group.unwrap_or(default.by_group),
+    })
+}
+
+fn split_source(data: &DataSection, source: SourceSpec) -> Result<SplitSpec, RunError> {
+    let Some(split) = &data.split else {
+        return Ok(SplitSpec::Files { train: source, valid: None, test: None });
+    };
+    let (valid, test, seed) = (split.valid, split.test, split.seed);
+    let column = |by: &str| match &split.column {
+        Some(column) => Ok(column.clone()),
+        None => Err(RunError::Config(format!("data.split.by = \"{by}\" needs `column`"))),
+    };
+    match split.by {
+        SplitBy::Time => Ok(SplitSpec::Time { source, column: column("time")?, valid, test }),
+        SplitBy::Hash => Ok(SplitSpec::Hash { source, column: column("hash")?, valid, test, seed }),
+        SplitBy::Random if split.column.is_some() => refuse(
+            "data.split.column",
+            "given",
+            "a split by \"random\" has no column (do you mean \"hash\"?)",
+        ),
+        SplitBy::Random => Ok(SplitSpec::Random { source, valid, test, seed }),
+    }
+}
+
+pub(super) fn feature(section: &FeatureSection) -> Result<FeatureSpec, RunError> {
+    let name = &section.name;
+    let needs = |value: Option<usize>, key: &str| match value {
+        Some(value) => Ok(value),
+        None => {
+            Err(RunError::Config(format!("feature `{name}`: encode = {:?} needs `{key}`", section.encode)))
+        }
+    };
+    let allowed = |key: &str, is_given: bool, fits: bool| match is_given && !fits {
+        true => Err(RunError::Config(format!(
+            "feature `{name}`: `{key}` does not go with encode = {:?}",
+            section.encode
+        ))),
+        false => Ok(()),
+    };
+    let encode = section.encode;
+    let dense = matches!(encode, Encode::Dense | Encode::Standardize | Encode::Log1p);
+    allowed("min_count", section.min_count.is_some(), encode == Encode::Vocabulary)?;
+    allowed("buckets", section.buckets.is_some(), matches!(encode, Encode::Hash | Encode::Quantile))?;
+    allowed("num_embeddings", section.num_embeddings.is_some(), encode == Encode::Raw)?;
+    allowed("missing", section.missing.is_some(), dense)?;
+    allowed("pooling", section.pooling.is_some(), !dense)?;
+    allowed("shares", section.shares.is_some(), !dense)?;
+    allowed("weighted", section.weighted, section.pooling.is_some())?;
+    allowed("weights_column", section.weights_column.is_some(), section.weighted)?;
+    let sparse = |encoding| FeatureKind::Sparse {
+        encoding,
+        bag: section.pooling,
+        shares: section.shares.clone(),
+        weighted: section.weighted,
+        weights_column: section.weights_column.clone(),
+    };
+    let real = |transform| FeatureKind::Dense { transform, missing: section.missing };
+    let kind = match encode {
+        Encode::Vocabulary => {
+            sparse(SparseEncoding::Vocabulary { min_count: section.min_count.unwrap_or(1) })
+        }
+        Encode::Hash => sparse(SparseEncoding::Hash { buckets: needs(section.buckets, "buckets")? }),
+        Encode::Quantile => sparse(SparseEncoding::Quantile { buckets: needs(section.buckets, "buckets")? }),
+        Encode::Raw => {
+            sparse(SparseEncoding::Raw { num_embeddings: needs(section.num_embeddings, "num_embeddings")? })
+        }
+        Encode::Dense => real(DenseTransform::None),
+        Encode::Standardize => real(DenseTransform::Standardize),
+        Encode::Log1p => real(DenseTransform::Log1p),
+    };
+    let column = section.column.clone().unwrap_or_else(|| name.clone());
+    Ok(FeatureSpec { name: name.clone(), column, side: section.side, kind })
+}
+
+pub(super) fn truth(metrics: &MetricSection) -> Option<TruthSpec> {
+    let (ctr, cvr, ctcvr) = (metrics.true_ctr.clone(), metrics.true_cvr.clone(), metrics.true_ctcvr.clone());
+    let given = ctr.is_some() || cvr.is_some() || ctcvr.is_some();
+    given.then_some(TruthSpec { ctr, cvr, ctcvr })
+}

@@ -1,0 +1,47 @@
+//! The errors of a run directory: its configuration, its files, what is scored with it.
+
+use std::path::{Path, PathBuf};
+
+use esmm_core::EsmmError;
+use esmm_data::DataError;
+
+/// Everything that can go wrong outside of the model. Each message is one line.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The data.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The model or its weights.
+    #[error(transparent)]
+    Model(#[from] EsmmError),
+    /// A file of the run directory.
+    #[error("{path}: {reason}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// What a person typed: the run file, an override, a flag.
+    #[error("{0}")]
+    Config(String),
+    /// Scores that cannot be put together.
+    #[error("{0}")]
+    Scoring(String),
+}
+
+impl RunError {
+    /// An error of a file.
+    pub fn file(path: &Path, reason: impl Into<String>) -> Self {
+        Self::File { path: path.to_owned(), reason: reason.into() }
+    }
+
+    /// Whether the caller should exit with 2 (usage or configuration) instead of 1 (failed).
+    pub fn is_usage(&self) -> bool {
+        match self {
+            Self::Config(_) | Self::Model(EsmmError::Config { .. }) => true,
+            Self::Data(error) => error.is_setting(),
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Scores of a labelled split, measured: the one pass that validation, `evaluate` and the final report share.
+
+use burn::data::dataloader::{DataLoader, Progress};
+use esmm_core::{Esmm, EsmmBackend, EsmmConfig};
+use esmm_data::SplitRows;
+use esmm_data::loader::{BatchLoader, BatchLoaderConfig, EsmmBatch, LoaderHandle, Purpose};
+use esmm_metrics::{Evaluator, SplitMetrics};
+
+use crate::error::RunError;
+mod host_scores;
+
+pub use host_scores::HostScores;
+
+/// Rows of a batch when nothing is learned from it.
+pub const EVALUATION_BATCH: usize = 8192;
+
+/// What is asked of a split besides the metrics that every split has.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EvaluationPlan {
+    /// Names of the stages.
+    pub stages: Vec<String>,
+    /// Whether the rows have groups, for GAUC.
+    pub with_group: bool,
+    /// Whether the rows have true rates.
+    pub with_truth: bool,
+}
+
+/// A split, measured.
+#[derive(Debug, Clone)]
+pub struct Evaluation {
+    /// The metrics.
+    pub metrics: SplitMetrics,
+    /// The scores and labels behind them.
+    pub scores: Evaluator,
+    /// Standard deviation of the logits of the second stage (pCVR) over all rows: near 0 when it has collapsed.
+    pub cvr_spread: f64,
+}
+
+/// Scores labelled batches, as a model does.
+pub trait ScoreBatch<B: EsmmBackend> {
+    /// Scores of a batch.
+    fn score(&self, batch: EsmmBatch<B>) -> HostScores;
+}
+
+impl<B: EsmmBackend> ScoreBatch<B> for Esmm<B> {
+    fn score(&self, batch: EsmmBatch<B>) -> HostScores {
+        HostScores::new(&self.forward(&batch.features), batch.labels)
+    }
+}
+
+impl EvaluationPlan {
+    /// What the labels of a split allow.
+    pub fn of(stages: &[String], rows: &SplitRows) -> Self {
+        Self { stages: stages.to_vec(), with_group: rows.has_group(), with_truth: rows.has_truth() }
+    }
+
+    /// Scores and measures all rows of a loader; `each` sees the scores of every batch. `handle` is the loader's.
+    ///
+    /// # Errors
+    /// Stages whose names the report cannot hold, and rows that the loader could not read.
+    pub fn evaluate<B: EsmmBackend>(
+        &self,
+        model: &impl ScoreBatch<B>,
+        loader: &dyn DataLoader<B, EsmmBatch<B>>,
+        handle: &LoaderHandle,
+        mut each: impl FnMut(HostScores, Progress),
+    ) -> Result<Evaluation, RunError> {
+        let evaluator = Evaluator::new(&self.stages, self.with_group, self.with_truth);
+        let mut evaluator = evaluator.map_err(|error| RunError::Config(error.to_string()))?;
+        let mut spread = Spread::default();
+        let mut batches = loader.iter();
+        while let Some(batch) = batches.next() {
+            let scores = model.score(batch);
+            evaluator.push(scores.rows());
+            spread.push(&scores);
+            each(scores, batches.progress());
+        }
+        handle.check()?;
+        let metrics = evaluator.metrics();
+        Ok(Evaluation { metrics, scores: evaluator, cvr_spread: spread.value() })
+    }
+}
+
+/// Measures a model on a split; `each` sees the scores of every batch.
+///
+/// # Errors
+/// Stages whose names the report cannot hold, rows that cannot be read.
+pub fn evaluate<B: EsmmBackend>(
+    model: &Esmm<B>,
+    config: &EsmmConfig,
+    stages: &[String],
+    rows: &SplitRows,
+    device: &<B as burn::tensor::backend::BackendTypes>::Device,
+    mut each: impl FnMut(&HostScores),
+) -> Result<Evaluation, RunError> {
+    let loader = BatchLoaderConfig {
+        schema: config.schema.clone(),
+        stages: stages.len(),
+        batch_size: EVALUATION_BATCH,
+        purpose: Purpose::Scoring,
+    };
+    let loader: BatchLoader<B> = loader.init(rows.clone(), device);
+    EvaluationPlan::of(stages, rows).evaluate(model, &loader, &loader.handle(), |scores, _| each(&scores))
+}
+
+#[derive(Default)]
+struct Spread {
+    count: f64,
+    mean: f64,
+    squares: f64,
+}
+
+impl Spread {
+    fn push(&mut self, scores: &HostScores) {
+        let stages = scores.stages();
+        for logits in scores.conditional.chunks_exact(stages) {
+            self.count += 1.0;
+            let distance = f64::from(logits[1]) - self.mean;
+            self.mean += distance / self.count;
+            self.squares += distance * (f64::from(logits[1]) - self.mean);
+        }
+    }
+
+    fn value(&self) -> f64 {
+        (self.squares / self.count.max(1.0)).sqrt()
+    }
+}

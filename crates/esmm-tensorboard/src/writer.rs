@@ -1,0 +1,255 @@
+//! Event files: what `tensorboard --logdir` watches.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use prost::Message;
+
+use crate::entry::Entry;
+use crate::proto::{Event, GraphDef, SessionLog, SourceMetadata, Summary, What};
+use crate::record;
+
+/// The layout of the records that follow.
+const FILE_VERSION: &str = "brain.Event:2";
+
+/// Writes the events of one TensorBoard run, which is a folder.
+///
+/// A record is in the file as soon as it is added, so that TensorBoard shows it while the training goes on. Writing
+/// never fails the caller: when the disk refuses, one warning is logged, what cannot be written is left out, and the
+/// file keeps whole records only. Records that come when the disk takes them again are written.
+#[derive(Debug)]
+pub struct EventWriter {
+    folder: PathBuf,
+    start: Option<u64>,
+    file: Option<EventFile>,
+    warned: Arc<AtomicBool>,
+}
+
+impl EventWriter {
+    /// A writer into `folder`. Folder and file are made when there is something to write.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: folder.into(), start: None, file: None, warned: Arc::default() }
+    }
+
+    /// What earlier files of the folder say about `step` and later steps is void, because a training goes on there.
+    pub fn from_step(mut self, step: u64) -> Self {
+        self.start = Some(step);
+        self
+    }
+
+    /// One warning for all writers that share this.
+    pub(crate) fn warning_once(mut self, warned: &Arc<AtomicBool>) -> Self {
+        self.warned = warned.clone();
+        self
+    }
+
+    /// Adds values of a step.
+    pub fn add(&mut self, step: u64, entries: Vec<Entry>) {
+        if !entries.is_empty() {
+            let value = entries.into_iter().map(Entry::into_value).collect();
+            self.write(step, What::Summary(Summary { value }));
+        }
+    }
+
+    /// Adds the graph of a model.
+    pub(crate) fn add_graph(&mut self, graph: &GraphDef) {
+        self.write(0, What::Graph(graph.encode_to_vec()));
+    }
+
+    fn write(&mut self, step: u64, what: What) {
+        let mut frame = Vec::new();
+        append(&mut frame, step, what, None);
+        if let Err(error) = self.try_write(&frame)
+            && !self.warned.swap(true, Ordering::Relaxed)
+        {
+            log::warn!(
+                "{}: TensorBoard events cannot be written: {error}; the training goes on without them",
+                self.folder.display()
+            );
+        }
+    }
+
+    fn try_write(&mut self, frame: &[u8]) -> io::Result<()> {
+        let mut file = match self.file.take() {
+            Some(file) => file,
+            None => EventFile::create(&self.folder, self.start)?,
+        };
+        let written = file.append(frame);
+        if written.is_ok() || file.is_whole {
+            self.file = Some(file);
+        }
+        written
+    }
+}
+
+/// An event file with whole records.
+#[derive(Debug)]
+struct EventFile {
+    file: File,
+    length: u64,
+    is_whole: bool,
+}
+
+impl EventFile {
+    /// A new file that comes behind those that are there already.
+    fn create(folder: &Path, start: Option<u64>) -> io::Result<Self> {
+        fs::create_dir_all(folder)?;
+        let path = folder.join(next_name());
+        let file = File::options().create_new(true).append(true).open(&path)?;
+        let mut file = Self { file, length: 0, is_whole: true };
+        let mut frame = Vec::new();
+        let source = SourceMetadata { writer: concat!("esmm-train ", env!("CARGO_PKG_VERSION")).to_owned() };
+        append(&mut frame, 0, What::FileVersion(FILE_VERSION.to_owned()), Some(source));
+        if let Some(step) = start {
+            append(&mut frame, step, What::Session(SessionLog::START), None);
+        }
+        let written = file.append(&frame);
+        if written.is_err() {
+            // Nothing was in it yet; where it cannot be removed either, an empty file does no harm.
+            let _ = fs::remove_file(&path);
+        }
+        written.map(|()| file)
+    }
+
+    /// Appends all of it or nothing.
+    fn append(&mut self, frame: &[u8]) -> io::Result<()> {
+        let written = self.file.write_all(frame);
+        match written {
+            Ok(()) => self.length += frame.len() as u64,
+            Err(_) => self.is_whole = self.file.set_len(self.length).is_ok(),
+        }
+        written
+    }
+}
+
+/// A name of its own that sorts behind those of before, as TensorBoard reads them in that order.
+fn next_name() -> String {
+    static FILES: AtomicU64 = AtomicU64::new(0);
+    let (now, process) = (since_1970(), std::process::id());
+    let (seconds, nanos, number) = (now.as_secs(), now.subsec_nanos(), FILES.fetch_add(1, Ordering::Relaxed));
+    format!("events.out.tfevents.{seconds:010}.{nanos:09}.{process}.{number}")
+}
+
+fn append(frame: &mut Vec<u8>, step: u64, what: What, source: Option<SourceMetadata>) {
+    let (wall_time, step) = (since_1970().as_secs_f64(), i64::try_from(step).unwrap_or(i64::MAX));
+    record::append(frame, &Event { wall_time, step, what: Some(what), source }.encode_to_vec());
+}
+
+/// The time, since 1970.
+pub(crate) fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reader::{drop_from, event_files, has_events, steps_of};
+
+    fn events(folder: &Path) -> Vec<Event> {
+        let events = event_files(folder).into_iter().flat_map(|path| {
+            let bytes = fs::read(path).unwrap();
+            let (payloads, rest) = record::read(&bytes);
+            assert!(rest.is_empty(), "{} bytes behind the last record", rest.len());
+            payloads.into_iter().map(|payload| Event::decode(payload).unwrap()).collect::<Vec<_>>()
+        });
+        events.collect()
+    }
+
+    #[test]
+    fn a_file_begins_with_its_version_and_holds_what_was_added() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = folder.path().join("a/b");
+        let mut writer = EventWriter::new(&run).from_step(7);
+        assert!(!run.exists(), "nothing was added yet");
+        writer.add(7, vec![]);
+        assert!(!run.exists());
+        writer.add(7, vec![Entry::scalar("loss", 0.5)]);
+        writer.add(8, vec![Entry::scalar("loss", 0.25)]);
+        let found = events(&run);
+        assert!(has_events(&run));
+        assert_eq!(steps_of(&run, "lo").into_iter().collect::<Vec<_>>(), [7, 8]);
+        assert!(steps_of(&run, "oss").is_empty());
+        let what: Vec<_> = found.iter().map(|event| (event.step, event.what.clone().unwrap())).collect();
+        let loss = |value| What::Summary(Summary { value: vec![Entry::scalar("loss", value).into_value()] });
+        let version = What::FileVersion("brain.Event:2".into());
+        let start = What::Session(SessionLog { status: 1 });
+        assert_eq!(what, [(0, version), (7, start), (7, loss(0.5)), (8, loss(0.25))]);
+        assert!(found.iter().all(|event| event.wall_time > 1.7e9), "{found:?}");
+    }
+
+    #[test]
+    fn a_second_writer_has_a_file_of_its_own_that_sorts_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        for step in 0..5 {
+            EventWriter::new(folder.path()).add(step, vec![Entry::scalar("loss", 0.5)]);
+        }
+        let steps: Vec<i64> = events(folder.path()).chunks(2).map(|file| file[1].step).collect();
+        assert_eq!(steps, [0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_tried_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = folder.path().join("run");
+        fs::write(&run, "in the way").unwrap();
+        let mut writer = EventWriter::new(&run);
+        writer.add(1, vec![Entry::scalar("loss", 0.5)]);
+        assert!(writer.warned.load(Ordering::Relaxed) && writer.file.is_none());
+        fs::remove_file(&run).unwrap();
+        writer.add(2, vec![Entry::scalar("loss", 0.25)]);
+        assert_eq!(events(&run).len(), 2);
+    }
+
+    /// A file that takes no byte, as on a full disk.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_a_full_disk_refuses_is_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = EventWriter::new(folder.path());
+        writer.add(1, vec![Entry::scalar("loss", 0.5)]);
+        let full = File::options().append(true).open("/dev/full").unwrap();
+        let good = writer.file.replace(EventFile { file: full, length: 0, is_whole: true }).unwrap();
+        writer.add(2, vec![Entry::scalar("loss", 0.4)]);
+        assert!(
+            writer.warned.load(Ordering::Relaxed) && writer.file.is_none(),
+            "it cannot be cut, so it is given up"
+        );
+        writer.file = Some(good);
+        writer.add(3, vec![Entry::scalar("loss", 0.3)]);
+        assert_eq!(events(folder.path()).iter().map(|event| event.step).collect::<Vec<_>>(), [0, 1, 3]);
+    }
+
+    #[test]
+    fn half_a_record_is_cut_off() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = EventFile::create(folder.path(), None).unwrap();
+        let length = file.length;
+        file.file.write_all(b"half").unwrap();
+        // What `append` does when the rest of the record does not fit.
+        file.file.set_len(file.length).unwrap();
+        let mut frame = Vec::new();
+        append(&mut frame, 5, What::Session(SessionLog::START), None);
+        file.append(&frame).unwrap();
+        assert_eq!(file.length, length + frame.len() as u64);
+        assert_eq!(events(folder.path()).len(), 2);
+    }
+
+    #[test]
+    fn events_that_will_come_again_are_dropped() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = EventWriter::new(folder.path());
+        (1..=5).for_each(|step| writer.add(step, vec![Entry::scalar("loss", step as f64)]));
+        let path = &event_files(folder.path())[0];
+        let half = [fs::read(path).unwrap(), b"half".to_vec()].concat();
+        fs::write(path, &half).unwrap();
+        drop_from(folder.path(), 4);
+        assert_eq!(events(folder.path()).iter().map(|event| event.step).collect::<Vec<_>>(), [0, 1, 2, 3]);
+        let length = fs::metadata(path).unwrap().len();
+        drop_from(folder.path(), 4);
+        assert_eq!(fs::metadata(path).unwrap().len(), length);
+    }
+}

@@ -123,7 +123,7 @@ fn every_run_file_in_a_document_is_one() -> Result<(), Box<dyn Error>> {
         for event in events(&text) {
             match event {
                 Event::Start(Tag::CodeBlock(CodeBlockKind::Fenced(language))) => {
-                    in_toml = &*language == "toml"
+                    in_toml = &*language == "toml";
                 }
                 Event::End(TagEnd::CodeBlock) => in_toml = false,
                 Event::Text(block) if in_toml && !block.starts_with("[dependencies]") => {

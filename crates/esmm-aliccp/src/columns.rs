@@ -33,7 +33,7 @@ enum Values {
     Bag { offsets: Vec<i32>, ids: Vec<i32>, weights: Vec<f32> },
 }
 
-/// The Arrow fields of a table: what [`Columns::finish`] gives.
+/// The Arrow fields of a table: what [`Columns::finish`] returns.
 pub(crate) fn arrow_fields(table: Table, layout: Layout) -> Vec<ArrowField> {
     let mut fields = Vec::new();
     for field in fields_of(table) {
@@ -189,7 +189,7 @@ mod tests {
     use super::*;
     use crate::parse::CommonLine;
 
-    /// Packed and pushed directly, rows give the same arrays.
+    /// Packed and pushed directly, rows make the same arrays.
     #[test]
     fn packing_keeps_everything() {
         let lines: [&[u8]; 3] = [
@@ -198,8 +198,8 @@ mod tests {
             b"c,1,150_14\x029\x030.25",
         ];
         let layout = Layout::official();
-        let (mut direct, mut packed) =
-            (Columns::new(Table::Common, layout), Columns::new(Table::Common, layout));
+        let mut direct = Columns::new(Table::Common, layout);
+        let mut packed = Columns::new(Table::Common, layout);
         let mut features = Features::default();
         for line in lines {
             CommonLine::cut(line).unwrap().read(&mut features).unwrap();
@@ -210,7 +210,8 @@ mod tests {
             bytes.pop();
             assert!(bytes.is_empty() || Columns::new(Table::Common, layout).push_packed(&bytes).is_none());
         }
-        let (direct, packed) = (direct.finish(), packed.finish());
+        let direct = direct.finish();
+        let packed = packed.finish();
         assert_eq!(direct.len(), arrow_fields(Table::Common, layout).len());
         assert_eq!(direct, packed);
     }

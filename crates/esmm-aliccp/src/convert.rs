@@ -102,7 +102,8 @@ impl Assembler<'_, '_, '_> {
             return Err(Halt::Widen { field, place });
         }
         self.report.dropped_conversions_without_click += piece.orphans;
-        let (lines, read) = (piece.lines, piece.read);
+        let lines = piece.lines;
+        let read = piece.read;
         let piece = Arc::new(piece);
         let mut start = 0;
         for run in piece.groups.chunk_by(|group, next| group == next) {

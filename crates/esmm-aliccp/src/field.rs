@@ -62,7 +62,7 @@ pub(crate) static FIELDS: [Field; FIELDS_LEN] = [
 /// Stands for a code that is no field.
 const NO_FIELD: u8 = u8::MAX;
 
-/// By number, and by number + 1024 with `_14` behind it.
+/// By number, and by number + 1024 with `_14` after it.
 static PLACES: [u8; 2048] = places();
 
 const fn places() -> [u8; 2048] {

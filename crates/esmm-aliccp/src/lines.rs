@@ -72,7 +72,8 @@ impl Block {
         let last = bytes.last().filter(|last| **last != b'\n').map(|_| (bytes.len(), true));
         let mut from = 0;
         let lines = ends.chain(last).zip(first_line..).map(move |((end, cut), number)| {
-            let (line, start) = (&bytes[from..end], part.start + from);
+            let line = &bytes[from..end];
+            let start = part.start + from;
             from = bytes.len().min(end + 1);
             let end = part.start + from;
             Line { bytes: line.strip_suffix(b"\r").unwrap_or(line), number, start, end, cut }
@@ -87,7 +88,7 @@ pub(crate) fn total_bytes(files: &[PathBuf]) -> Result<u64, AliCcpError> {
     files.iter().map(|path| size(path).map(|metadata| metadata.len())).sum()
 }
 
-/// The blocks of some files, one file after another. The same files give the same blocks each time.
+/// The blocks of some files, one file after another. The same files make the same blocks each time.
 pub(crate) fn blocks(files: &[PathBuf]) -> Receiver<Result<Block, AliCcpError>> {
     let (sender, receiver) = sync_channel(READ_AHEAD);
     let files = files.to_vec();
@@ -112,7 +113,8 @@ fn read_file(
 ) -> Result<(), AliCcpError> {
     let mut stream = open(path, done)?;
     let path: Arc<Path> = path.into();
-    let (mut rest, mut first_line) = (Vec::new(), 1);
+    let mut rest = Vec::new();
+    let mut first_line = 1;
     loop {
         let mut bytes = std::mem::take(&mut rest);
         let end =
@@ -158,7 +160,7 @@ fn damaged(path: &Path, bytes: &[u8], first_line: u64, error: &IoError) -> AliCc
     AliCcpError::file(&place(path, line), reason)
 }
 
-/// Reads until there are [`BLOCK_BYTES`] more, so that blocks do not depend on how much a read happens to give. True
+/// Reads until there are [`BLOCK_BYTES`] more, so that blocks do not depend on how much a read happens to return. True
 /// at the end.
 fn fill(stream: &mut impl Read, bytes: &mut Vec<u8>) -> Result<bool, IoError> {
     let before = bytes.len();

@@ -31,7 +31,8 @@ impl Memory {
         let fixed = BASE + EACH_THREAD * threads as u64 + LATE as u64;
         let least = fixed + LEAST_SORTER;
         if allowed < least {
-            let (found, least) = (allowed >> 20, least.div_ceil(1 << 20));
+            let found = allowed >> 20;
+            let least = least.div_ceil(1 << 20);
             return Err(AliCcpError::Setting(format!(
                 "--memory {found}MiB: {threads} threads need {least}MiB, give more or say --threads"
             )));

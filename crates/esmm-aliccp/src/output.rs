@@ -87,7 +87,8 @@ impl PartialOutput {
             }
         }
         for name in ENTRIES {
-            let (from, to) = (self.folder.join(name), self.target.join(name));
+            let from = self.folder.join(name);
+            let to = self.target.join(name);
             if from.exists() {
                 fs::rename(&from, &to).map_err(failed(&to))?;
             }

@@ -20,7 +20,7 @@ use crate::columns::arrow_fields;
 use crate::error::AliCcpError;
 use crate::field::{Layout, Table};
 
-/// Columns of `impressions.parquet` in front of the fields.
+/// Columns of `impressions.parquet` before the fields.
 const IMPRESSION_COLUMNS: [(&str, DataType); 4] = [
     ("sample_id", DataType::Int64),
     ("click", DataType::UInt8),
@@ -28,7 +28,7 @@ const IMPRESSION_COLUMNS: [(&str, DataType); 4] = [
     (GROUP_COLUMN, DataType::UInt32),
 ];
 
-/// Columns of `groups.parquet` in front of the fields.
+/// Columns of `groups.parquet` before the fields.
 const GROUP_COLUMNS: [(&str, DataType); 2] =
     [(GROUP_COLUMN, DataType::UInt32), ("common_feature_index", DataType::Utf8)];
 
@@ -45,7 +45,7 @@ pub(crate) struct RowGroupEncoder {
     factory: ArrowRowGroupWriterFactory,
 }
 
-/// A column of a row group: some arrays, one behind the other.
+/// A column of a row group: some arrays, one after the other.
 pub(crate) type ColumnParts = Vec<ArrayRef>;
 
 impl TableWriter {

@@ -113,7 +113,8 @@ impl Features {
     }
 
     fn read_list(&mut self, table: Table, list: &[u8]) -> Result<u64, String> {
-        let (mut at, mut count) = (0, 0);
+        let mut at = 0;
+        let mut count = 0;
         while at < list.len() {
             let Some((field, id, weight, end)) = token(list, at) else {
                 return Err(explain(table, list, at));
@@ -159,7 +160,8 @@ fn explain(table: Table, list: &[u8], start: usize) -> String {
     let rest = list.get(start..).unwrap_or_default();
     let feature = rest.split(|byte| *byte == NEXT).next().unwrap_or_default();
     let mut halves = feature.splitn(2, |byte| *byte == ID);
-    let (code, rest) = (halves.next().unwrap_or_default(), halves.next());
+    let code = halves.next().unwrap_or_default();
+    let rest = halves.next();
     let Some((id, value)) = rest.and_then(|rest| {
         let at = rest.iter().position(|byte| *byte == VALUE)?;
         Some((&rest[..at], &rest[at + 1..]))

@@ -135,7 +135,8 @@ fn attempt(
 ) -> Result<PrepareReport, Halt> {
     let mut work = Vec::new();
     for (_, files) in splits {
-        let (skeleton, common) = (total_bytes(&files.skeleton)?, total_bytes(&files.common)?);
+        let skeleton = total_bytes(&files.skeleton)?;
+        let common = total_bytes(&files.common)?;
         work.extend([(StepKind::Scan, skeleton), (StepKind::Common, common), (StepKind::Convert, skeleton)]);
     }
     let mut bad = BadRows::new(config.max_bad_rows);
@@ -183,7 +184,8 @@ impl Passes<'_, '_> {
         let mut report = convert(self, pool, scan, common, folder)?;
         report.dropped_bad_rows = self.bad.found - bad_before;
         if report.impressions == 0 {
-            let (orphans, bad) = (report.dropped_conversions_without_click, report.dropped_bad_rows);
+            let orphans = report.dropped_conversions_without_click;
+            let bad = report.dropped_bad_rows;
             let reason =
                 format!("no impression is left ({orphans} conversions without a click, {bad} bad rows)");
             return Err(AliCcpError::file(&self.files.skeleton[0], reason).into());

@@ -110,7 +110,8 @@ impl FieldReport {
     fn add(&mut self, column: &ArrayRef) {
         if let Some(list) = column.as_list_opt::<i32>() {
             let offsets = list.value_offsets();
-            let (first, last) = (offsets[0] as usize, offsets[list.len()] as usize);
+            let first = offsets[0] as usize;
+            let last = offsets[list.len()] as usize;
             self.values += (last - first) as u64;
             self.missing += offsets.windows(2).filter(|pair| pair[0] == pair[1]).count() as u64;
             let ids: &Int32Array = list.values().as_primitive::<Int32Type>();

@@ -56,7 +56,8 @@ pub(crate) struct RowReader<'a> {
 /// The impressions of a block that are not late: those of groups from `floor` on, which rises with each new group.
 pub(crate) fn read_block(known: Known<'_>, block: &Block, mut floor: u32) -> Piece {
     let mut reader = RowReader::new(known);
-    let (mut last, mut group): (&[u8], Option<u32>) = (b"", None);
+    let mut last: &[u8] = b"";
+    let mut group: Option<u32> = None;
     for line in block.lines() {
         reader.piece.lines += 1;
         let Some(cut) = SkeletonLine::cut(line.bytes) else {

@@ -106,7 +106,8 @@ impl Scanner {
 /// The runs of a block, and its lines. Lines without a common index belong to the run around them: they are refused
 /// when it is their turn.
 fn runs(block: Block) -> (Block, Vec<Run>, u64) {
-    let (mut runs, mut rows): (Vec<Run>, u64) = (Vec::new(), 0);
+    let mut runs: Vec<Run> = Vec::new();
+    let mut rows: u64 = 0;
     for line in block.lines() {
         rows += 1;
         let Some(cut) = SkeletonLine::cut(line.bytes) else {

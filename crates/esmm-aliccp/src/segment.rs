@@ -16,7 +16,7 @@ use crate::pair::{ColumnParts, RowGroupEncoder};
 use crate::report::SplitReport;
 use crate::rows::Piece;
 
-/// Columns of a piece in front of those of the fields; `group` goes behind them.
+/// Columns of a piece before those of the fields; `group` comes after them.
 const HEAD_COLUMNS: usize = 3;
 
 /// Bytes of a segment's columns at which it ends with its group, however few impressions that are: memory is bounded
@@ -26,7 +26,7 @@ const SEGMENT_BYTES: usize = 32 << 20;
 /// A segment that is being filled.
 #[derive(Debug, Default)]
 pub(crate) struct Segment {
-    /// Parts of pieces, one behind the other.
+    /// Parts of pieces, one after the other.
     parts: Vec<Part>,
     /// The number of each row's group.
     numbers: Vec<u32>,

@@ -17,7 +17,7 @@ const RUN_BUFFER: usize = 256 << 10;
 /// Runs on disk at most: more are joined first.
 const MOST_RUNS: usize = 64;
 
-/// Takes records with keys and gives them back by ascending key, those of one key in the order in which they came.
+/// Takes records with keys and returns them by ascending key, those of one key in the order in which they came.
 #[derive(Debug)]
 pub(crate) struct Sorter {
     /// Where runs go and how their names begin.
@@ -212,7 +212,7 @@ impl Run {
         Ok(Self { path, reader: BufReader::with_capacity(RUN_BUFFER, file), record: Vec::new() })
     }
 
-    /// Reads the next record and gives its key.
+    /// Reads the next record and returns its key.
     fn advance(&mut self) -> Result<Option<u32>, AliCcpError> {
         let key = self.read().map_err(|error| AliCcpError::io(&self.path, &error));
         if let Ok(None) = key {
@@ -223,7 +223,8 @@ impl Run {
     }
 
     fn read(&mut self) -> IoResult<Option<u32>> {
-        let (mut key, mut length) = ([0; 4], [0; 4]);
+        let mut key = [0; 4];
+        let mut length = [0; 4];
         match self.reader.read_exact(&mut key) {
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
             read => read?,

@@ -9,7 +9,7 @@ pub(crate) const ID: u8 = 2;
 /// Between id and value.
 pub(crate) const VALUE: u8 = 3;
 
-/// The byte at a place; behind the end the one that ends a feature.
+/// The byte at a place; after the end the one that ends a feature.
 #[inline]
 fn byte(list: &[u8], at: usize) -> u8 {
     list.get(at).copied().unwrap_or(NEXT)
@@ -35,7 +35,8 @@ pub(crate) fn token(list: &[u8], start: usize) -> Option<(usize, i32, f32, usize
 
 #[inline]
 fn digits(list: &[u8], start: usize, most: usize) -> Option<(u64, usize)> {
-    let (mut number, mut at) = (0_u64, start);
+    let mut number = 0_u64;
+    let mut at = start;
     while let digit @ b'0'..=b'9' = byte(list, at) {
         number = number * 10 + u64::from(digit - b'0');
         at += 1;
@@ -53,7 +54,9 @@ const POWERS: [f32; 11] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e1
 /// the decimal number (Clinger 1990).
 #[inline]
 fn decimal(list: &[u8], start: usize) -> Option<(f32, usize)> {
-    let (mut mantissa, mut at, mut point) = (0_u64, start, None);
+    let mut mantissa = 0_u64;
+    let mut at = start;
+    let mut point = None;
     loop {
         match byte(list, at) {
             digit @ b'0'..=b'9' => mantissa = mantissa * 10 + u64::from(digit - b'0'),
@@ -88,7 +91,8 @@ mod tests {
         let mut state = 1_u64;
         for _ in 0..20_000 {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let (whole, fraction) = (state >> 60, state >> 40 & 0xF_FFFF);
+            let whole = state >> 60;
+            let fraction = state >> 40 & 0xF_FFFF;
             for text in [format!("{whole}.{fraction}"), format!("0.{fraction}"), format!("{fraction}")] {
                 let (value, end) = token_value(&text);
                 assert_eq!((value, end), (text.parse::<f32>().unwrap(), text.len()), "{text}");

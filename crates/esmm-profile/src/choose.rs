@@ -59,7 +59,8 @@ pub(crate) fn choose(column: &Column, rows: Rows) -> Choice {
 }
 
 fn choose_numbers(column: &Column, rows: Rows) -> Choice {
-    let (stats, name) = (&column.stats, &column.name);
+    let stats = &column.stats;
+    let name = &column.name;
     let id_name = words::sounds_like_id(name);
     let is_name = id_name || stats.numbers.is_numbering(stats.distinct);
     let every_row = stats.is_unique() && stats.missing() == 0 && stats.present >= UNIQUE_ROWS;
@@ -82,8 +83,10 @@ fn choose_numbers(column: &Column, rows: Rows) -> Choice {
 }
 
 fn numbers(column: &Column, rows: Rows) -> Choice {
-    let (stats, numbers) = (&column.stats, &column.stats.numbers);
-    let (min, max) = (short(numbers.min), short(numbers.max));
+    let stats = &column.stats;
+    let numbers = &column.stats.numbers;
+    let min = short(numbers.min);
+    let max = short(numbers.max);
     let missing = (stats.missing() > 0 || !rows.whole).then_some(numbers.median);
     let dense = |encode| Encoding::Dense { encode, missing };
     let quantile = "or encode = \"quantile\", buckets = 32";

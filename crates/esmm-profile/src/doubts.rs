@@ -87,8 +87,10 @@ impl Guesses {
 
 impl Labels {
     fn unsure(&self) -> Vec<String> {
-        let (click, conversion) = (&self.click, &self.conversion);
-        let (first, second) = (&click.column, &conversion.column);
+        let click = &self.click;
+        let conversion = &self.conversion;
+        let first = &click.column;
+        let second = &conversion.column;
         let mut unsure = Vec::new();
         let mut say = |text: String| unsure.push(text);
         if click.count == click.flags.len() {

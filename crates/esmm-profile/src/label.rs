@@ -85,7 +85,8 @@ impl Labels {
                 }
                 if is_funnel && best.as_ref().is_none_or(|(highest, _)| weight > *highest) {
                     let between = Vec::new();
-                    let (click, conversion) = (click.clone(), conversion.clone());
+                    let click = click.clone();
+                    let conversion = conversion.clone();
                     best = Some((weight, Self { click, conversion, orphans, between }));
                 }
             }
@@ -182,7 +183,8 @@ fn flag(cell: Option<&str>) -> Option<bool> {
 }
 
 fn no_funnel((orphans, click, conversion): (usize, &Stage, &Stage), path: &Path) -> RunError {
-    let (first, second) = (&click.column, &conversion.column);
+    let first = &click.column;
+    let second = &conversion.column;
     let reason = format!(
         "`{second}` is 1 in {} rows, and in {} of them `{first}` is 0: a conversion needs a click; name the \
          labels with --click COL --conversion COL",

@@ -28,7 +28,9 @@ impl Numbers {
         let count = numbers.len();
         let mean = numbers.iter().sum::<f64>() / count as f64;
         let moment = |power: i32| numbers.iter().map(|x| (x - mean).powi(power)).sum::<f64>() / count as f64;
-        let (variance, third, fourth) = (moment(2), moment(3), moment(4));
+        let variance = moment(2);
+        let third = moment(3);
+        let fourth = moment(4);
         let spread = variance > f64::EPSILON * mean * mean;
         let (skewness, excess) = match spread {
             true => (third / variance.powf(1.5), fourth / (variance * variance) - 3.0),

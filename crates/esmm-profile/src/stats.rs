@@ -30,7 +30,8 @@ pub(crate) struct Stats {
 impl Stats {
     /// Counts some values; `None` is a missing one.
     pub(crate) fn of<'a>(values: impl Iterator<Item = Option<&'a str>>) -> Self {
-        let (mut stats, mut numbers) = (Self::default(), Vec::new());
+        let mut stats = Self::default();
+        let mut numbers = Vec::new();
         let mut counts: HashMap<&str, usize> = HashMap::new();
         for value in values {
             stats.rows += 1;
@@ -82,7 +83,7 @@ impl Stats {
     }
 }
 
-/// `2024-01-31`, with anything behind it.
+/// `2024-01-31`, with anything after it.
 pub(crate) fn is_date(text: &str) -> bool {
     let bytes = text.as_bytes();
     bytes.len() >= 10

@@ -176,7 +176,8 @@ fn data(guesses: &Guesses, sample: &Sample, paths: &[String]) -> String {
 
 fn labels(guesses: &Guesses) -> String {
     let labels = &guesses.labels;
-    let (click, conversion) = (toml_text(&labels.click.column), toml_text(&labels.conversion.column));
+    let click = toml_text(&labels.click.column);
+    let conversion = toml_text(&labels.conversion.column);
     let mut text = format!("\n[labels]\nstages = [{click}, {conversion}]\n");
     if let Some(stage) = labels.between.first() {
         text.push_str(&format!(

@@ -138,7 +138,9 @@ fn task_table(
 
 /// AUC of a task with its intervals, run by run.
 fn interval_chart(runs: &[RunReport], task: &CountedTask<'_>) -> Chart {
-    let (mut marks, mut legend, mut ends) = (Vec::new(), Vec::new(), Vec::new());
+    let mut marks = Vec::new();
+    let mut legend = Vec::new();
+    let mut ends = Vec::new();
     for (place, run) in runs.iter().enumerate() {
         legend.push((series(place), format!("{} {}", place + 1, run.name)));
         let Some(split) = run.headline() else { continue };
@@ -146,7 +148,8 @@ fn interval_chart(runs: &[RunReport], task: &CountedTask<'_>) -> Chart {
         let Some(area) = own.auc else { continue };
         ends.extend(own.auc_ci95.unwrap_or([area; 2]).map(|end| [0.0, end]));
         let title = format!("{}: AUC {}, 95%: {}", run.name, metric(own.auc), interval(own.auc_ci95));
-        let (x, interval) = ((place + 1) as f64, own.auc_ci95);
+        let x = (place + 1) as f64;
+        let interval = own.auc_ci95;
         let dots = vec![Dot { x, y: area, interval, ringed: false, title }];
         marks.push(Mark::Dots { class: series(place), dots });
     }

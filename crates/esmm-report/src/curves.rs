@@ -73,11 +73,13 @@ pub(crate) type RunCurves<'a> = (&'static str, &'a str, &'a NamedCurves);
 pub(crate) fn calibration_chart(runs: &[RunCurves<'_>], task: &str) -> Result<Chart, String> {
     let bins = || runs.iter().flat_map(|(_, _, task)| &task.curves.deciles);
     let rates = || bins().flat_map(|bin| [bin.predicted, bin.observed]).filter(|rate| *rate > 0.0);
-    let (low, high) = (rates().fold(f64::INFINITY, f64::min), rates().fold(0.0, f64::max));
+    let low = rates().fold(f64::INFINITY, f64::min);
+    let high = rates().fold(0.0, f64::max);
     if low > high {
         return Err(reason(runs, "scores", "there are no rows"));
     }
-    let (low, high) = (low / 1.4, (high * 1.4).min(1.0));
+    let low = low / 1.4;
+    let high = (high * 1.4).min(1.0);
     let title = "calibrated: as many predicted as observed".to_owned();
     let mut marks = vec![Mark::Rule { from: [low, low], to: [high, high], title }];
     for (class, name, task) in runs {
@@ -105,7 +107,9 @@ fn decile_dot(bin: &ReliabilityBin, name: &str) -> Dot {
         percent(bin.observed_ci95[0]),
         percent(bin.observed_ci95[1]),
     );
-    let (x, y, interval) = (bin.predicted, bin.observed, Some(bin.observed_ci95));
+    let x = bin.predicted;
+    let y = bin.observed;
+    let interval = Some(bin.observed_ci95);
     Dot { x, y, interval, ringed: !inside(bin), title }
 }
 
@@ -142,7 +146,9 @@ pub(crate) fn roc_chart(runs: &[RunCurves<'_>], task: &str) -> Result<Chart, Str
 }
 
 fn pr_chart(runs: &[RunCurves<'_>], task: &str) -> Result<Chart, String> {
-    let (mut marks, mut highest, mut areas) = (Vec::new(), 0.0_f64, Vec::new());
+    let mut marks = Vec::new();
+    let mut highest = 0.0_f64;
+    let mut areas = Vec::new();
     for (class, name, task) in runs {
         let Some(points) = &task.curves.pr else { continue };
         let area = metric(task.curves.average_precision);
@@ -181,13 +187,14 @@ fn histogram_chart(task: &NamedCurves) -> Result<Chart, String> {
         let bins = histogram.edges.windows(2).zip(counts).map(|(edges, rows)| {
             let share = *rows as f64 / all;
             highest = highest.max(share);
-            let (from, to) = (percent(probability(edges[0])), percent(probability(edges[1])));
+            let from = percent(probability(edges[0]));
+            let to = percent(probability(edges[1]));
             (share, format!("{from} to {to}: {} rows {what} ({})", grouped(*rows), percent(share)))
         });
         bins.collect()
     };
-    let (without, with) =
-        (columns(&histogram.negatives, "without the event"), columns(&histogram.positives, "with it"));
+    let without = columns(&histogram.negatives, "without the event");
+    let with = columns(&histogram.positives, "with it");
     let edges = &histogram.edges;
     let column = |class, columns| Mark::Columns { class, edges: edges.clone(), columns };
     let negatives = task.curves.rows - task.curves.positives;

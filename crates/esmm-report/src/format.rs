@@ -44,7 +44,7 @@ pub(crate) fn percent(share: f64) -> String {
     format!("{}%", significant(100.0 * share, 3))
 }
 
-/// A number with so many digits that count, without zeros behind the point.
+/// A number with so many digits that count, without zeros after the point.
 pub(crate) fn significant(value: f64, digits: i32) -> String {
     if value == 0.0 || !value.is_finite() {
         return value.to_string();
@@ -84,7 +84,8 @@ pub(crate) fn duration(seconds: f64) -> String {
 
 /// Seconds since 1970 as `2026-11-24 05:36 UTC`.
 pub(crate) fn date(unix_seconds: u64) -> String {
-    let (days, second) = (unix_seconds / 86_400, unix_seconds % 86_400);
+    let days = unix_seconds / 86_400;
+    let second = unix_seconds % 86_400;
     let (year, month, day) = civil(days as i64);
     format!("{year:04}-{month:02}-{day:02} {:02}:{:02} UTC", second / 3600, second % 3600 / 60)
 }
@@ -94,7 +95,8 @@ pub(crate) fn date(unix_seconds: u64) -> String {
 fn civil(days: i64) -> (i64, i64, i64) {
     const CYCLE: i64 = 146_097; // days of 400 years
     let from_march_0 = days + 719_468;
-    let (era, day) = (from_march_0.div_euclid(CYCLE), from_march_0.rem_euclid(CYCLE));
+    let era = from_march_0.div_euclid(CYCLE);
+    let day = from_march_0.rem_euclid(CYCLE);
     let year = (day - day / 1460 + day / 36_524 - day / (CYCLE - 1)) / 365;
     let day = day - (365 * year + year / 4 - year / 100);
     let month = (5 * day + 2) / 153;

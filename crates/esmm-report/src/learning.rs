@@ -78,11 +78,13 @@ pub(crate) fn smoothed(steps: &[Step], value: impl Fn(&Step) -> Option<f64>) -> 
 
 fn loss_chart(run: &RunReport, history: &History, stage: usize, task: &str) -> Chart {
     let loss = |step: &Step| step.task_losses.get(stage).copied().flatten();
-    let (raw, train) = (recorded(&history.steps, loss), smoothed(&history.steps, loss));
+    let raw = recorded(&history.steps, loss);
+    let train = smoothed(&history.steps, loss);
     let label = task_label(task);
     let valid = validations(history, task, |task| task.log_loss);
     let title = format!("{label} log loss of training batches");
-    let (mut marks, mut legend) = (Vec::new(), Vec::new());
+    let mut marks = Vec::new();
+    let mut legend = Vec::new();
     if !train.is_empty() {
         let unsmoothed = format!("{title}, not smoothed");
         marks.push(Mark::Line { class: "s0 faint", points: raw, title: unsmoothed });
@@ -116,7 +118,8 @@ fn validation_chart(
     value: fn(&TaskMetrics) -> Option<f64>,
 ) -> Chart {
     let mut all = Vec::new();
-    let (mut marks, mut legend) = (Vec::new(), Vec::new());
+    let mut marks = Vec::new();
+    let mut legend = Vec::new();
     for (place, task) in task_names(history).iter().enumerate() {
         let points = validations(history, task, value);
         marks.extend(measured(series(place), &points, &format!("{} {name}", task_label(task)), metric_text));
@@ -242,13 +245,15 @@ pub(crate) fn step_axis(history: &History) -> Axis {
 /// An axis that holds all points.
 pub(crate) fn range(points: &[[f64; 2]], label: &str) -> Axis {
     let values = || points.iter().map(|point| point[1]).filter(|value| value.is_finite());
-    let (low, high) = (values().fold(f64::INFINITY, f64::min), values().fold(f64::NEG_INFINITY, f64::max));
+    let low = values().fold(f64::INFINITY, f64::min);
+    let high = values().fold(f64::NEG_INFINITY, f64::max);
     if low > high { Axis::metric(label, 0.0, 1.0) } else { Axis::metric(label, low, high) }
 }
 
 fn with_best(mut chart: Chart, run: &RunReport) -> Chart {
     if let Some(step) = run.best_step() {
-        let (from, to) = ([step as f64, chart.y.low()], [step as f64, chart.y.high()]);
+        let from = [step as f64, chart.y.low()];
+        let to = [step as f64, chart.y.high()];
         let title = format!("best weights: step {}", grouped(step));
         chart.description.push_str(&format!("; {title}"));
         chart.marks.insert(0, Mark::Rule { from, to, title });

@@ -153,7 +153,8 @@ fn learning_rate(run: &RunReport) -> Option<String> {
 
 fn steps(run: &RunReport) -> Option<String> {
     let train = run.config.pointer("/train")?;
-    let (epochs, batch) = (train.get("epochs")?.as_u64()?, train.get("batch_size")?.as_u64()?);
+    let epochs = train.get("epochs")?.as_u64()?;
+    let batch = train.get("batch_size")?.as_u64()?;
     let mut text = format!("{epochs} epochs planned, batches of {}", grouped(batch));
     if let Some(last) = run.history.as_ref().and_then(|history| history.steps.last()) {
         text.push_str(&format!("; last recorded step {} in epoch {}", grouped(last.step), last.epoch));

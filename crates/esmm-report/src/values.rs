@@ -43,7 +43,8 @@ fn write_worst(split: &SplitAnalysis, html: &mut Html) {
     let mut off: Vec<&Finding<'_>> =
         judged.iter().filter(|finding| deviation(finding.measured) >= DEVIATIONS).collect();
     off.sort_by(|left, right| deviation(right.measured).total_cmp(&deviation(left.measured)));
-    let (found, all) = (off.len(), judged.len());
+    let found = off.len();
+    let all = judged.len();
     let by_chance = significant(all as f64 * CHANCE, 2);
     html.paragraph(&format!(
         "{} pairs of a value and a task on the {} split have {ENOUGH_EVENTS} events or more; on {} of them predictions \
@@ -125,7 +126,7 @@ fn feature_table(split: &SplitAnalysis, feature: &FeatureAnalysis) -> Table {
     let caption =
         format!("{} on the {} split: predicted over observed events, and AUC", feature.feature, split.split);
     let mut table = Table::new(&caption).texts(&["value"]).numbers(&["rows"]);
-    // Events of a conditional task are those of the task over all rows behind it.
+    // The events of a conditional task are those of the next task, which is over all rows.
     let reach: Vec<usize> = (0..split.tasks.len()).filter(|place| place % 2 == 0).collect();
     for place in &reach {
         table = table.numbers(&[&format!("{} events", task_label(&split.tasks[*place].task))]);

@@ -105,7 +105,8 @@ mod tests {
         };
         let stages = ["click", "cart", "buy"].map(str::to_owned);
         let mut scores = Evaluator::new(&stages, false, false).unwrap();
-        let (log_reach, log_not_reach) = (&logs(1.0), &logs(-1.0));
+        let log_reach = &logs(1.0);
+        let log_not_reach = &logs(-1.0);
         // The second row reached nothing: its conditional logits are nowhere among the measured ones.
         let depth = &[3, 0];
         let rows = EvaluationRows {

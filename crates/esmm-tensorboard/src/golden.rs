@@ -27,7 +27,8 @@ fn expected() -> Vec<Event> {
     let source = Some(SourceMetadata { writer: "esmm-train 0.1.0".into() });
     let version = Event { source, ..event(0, What::FileVersion("brain.Event:2".into())) };
     let values = Histogram::of((0..=400).map(f64::from)).unwrap();
-    let (scores, labels) = ([3.0, 4.0, 5.0, 6.0, 7.0, 8.0], [false, true, false, true, false, true]);
+    let scores = [3.0, 4.0, 5.0, 6.0, 7.0, 8.0];
+    let labels = [false, true, false, true, false, true];
     let ranking = Ranking::new(&scores, &labels, Link::Logit).unwrap();
     let hparams = hparams::Hparams::from([
         ("batch".to_owned(), Some(ScalarKind::Number(64.0))),
@@ -61,7 +62,7 @@ fn graph() -> Vec<u8> {
 #[test]
 fn events_have_the_bytes_of_tensorboard() {
     let (payloads, rest) = record::read(GOLDEN);
-    assert!(rest.is_empty(), "{} bytes behind the last record", rest.len());
+    assert!(rest.is_empty(), "{} bytes after the last record", rest.len());
     let mut file = Vec::new();
     for (number, (golden, ours)) in payloads.iter().zip(expected()).enumerate() {
         let theirs = Event::decode(*golden).unwrap();

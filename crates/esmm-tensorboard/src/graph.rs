@@ -34,7 +34,8 @@ impl TableShapes {
 
 /// Features and tables, and what the towers read.
 fn input(graph: &mut GraphBuilder, model: &EsmmConfig) -> String {
-    let (schema, dim) = (&model.schema, model.embedding_dim as i64);
+    let schema = &model.schema;
+    let dim = model.embedding_dim as i64;
     let shapes = TableShapes { copies: (!model.shared_embeddings).then_some(model.stages as i64), dim };
     let mut parts = Vec::new();
     for (feature, rows) in schema.sparse().zip(schema.row_ranges()) {
@@ -82,13 +83,14 @@ fn placeholder(graph: &mut GraphBuilder, feature: &Feature, shape: &[i64], kind:
     name
 }
 
-/// One tower; gives the name of its logit.
+/// One tower; returns the name of its logit.
 fn tower(graph: &mut GraphBuilder, model: &EsmmConfig, name: &str, input: &str) -> String {
     let scope = format!("towers/{name}");
     let mut width = model.schema.input_width(model.embedding_dim) as i64;
     let mut x = input.to_owned();
     for (layer, (&hidden, &dropout)) in model.towers.hidden.iter().zip(&model.towers.dropout).enumerate() {
-        let (scope, hidden) = (format!("{scope}/hidden_{layer}"), hidden as i64);
+        let scope = format!("{scope}/hidden_{layer}");
+        let hidden = hidden as i64;
         x = linear(graph, &scope, x, width, hidden);
         if model.towers.batch_norm {
             let norm = format!("{scope}/batch_norm");
@@ -134,7 +136,7 @@ fn activation(graph: &mut GraphBuilder, scope: &str, kind: Activation, x: String
 
 /// What the parts of the graph that belong to a stage are called.
 struct StageNames {
-    /// Its tower, which gives the probability of the stage when the one before was reached.
+    /// Its tower, which has the probability of the stage when the one before was reached.
     tower: String,
     /// The probability of reaching it from an impression.
     reach: String,

@@ -19,7 +19,7 @@ pub(crate) struct GraphBuilder {
 }
 
 impl GraphBuilder {
-    /// Adds a node with the shape of its output; gives its name. Slashes in the name nest it.
+    /// Adds a node with the shape of its output; returns its name. Slashes in the name nest it.
     pub(crate) fn node(&mut self, name: &str, op: &str, input: Vec<String>, shape: &[i64]) -> String {
         self.nodes.push(Node { name: name.to_owned(), op: op.to_owned(), input, ..Node::default() });
         self.attribute("_output_shapes", Attribute::List(AttributeList { shape: vec![Shape::new(shape)] }));

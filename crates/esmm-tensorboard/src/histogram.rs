@@ -27,7 +27,10 @@ impl Histogram {
             return None;
         }
         let buckets = if min == max { 1 } else { BUCKETS };
-        let (count, sum, sum_squares, counts) = (0, 0.0, 0.0, vec![0; buckets]);
+        let count = 0;
+        let sum = 0.0;
+        let sum_squares = 0.0;
+        let counts = vec![0; buckets];
         let mut histogram = Self { min, max, count, sum, sum_squares, counts };
         for value in finite() {
             let bucket = histogram.bucket(value);
@@ -48,7 +51,8 @@ impl Histogram {
     fn bucket(&self, value: f64) -> usize {
         let buckets = self.counts.len();
         // Halves here too.
-        let (place, width) = (value / 2.0 - self.min / 2.0, self.max / 2.0 - self.min / 2.0);
+        let place = value / 2.0 - self.min / 2.0;
+        let width = self.max / 2.0 - self.min / 2.0;
         if width > 0.0 { ((place / width * buckets as f64) as usize).min(buckets - 1) } else { 0 }
     }
 

@@ -1,6 +1,6 @@
 //! TensorBoard: event files that `tensorboard --logdir` shows.
 //!
-//! * [`TensorBoardObserver`] looks on at a training of ESMM: curves, distributions, precision-recall curves, the
+//! * [`TensorBoardObserver`] is the observer of a training of ESMM: curves, distributions, precision-recall curves, the
 //!   graph, hyperparameters. `esmm train --tensorboard` switches it on.
 //! * `TensorBoardMetricLogger` (feature `metric-logger`) is for any other training on Burn: give it to
 //!   `SupervisedTraining`.

@@ -25,7 +25,8 @@ impl PrCurve {
         let points = ranking.counts_at_recalls(POINTS).ok()?;
         let mut rows = std::array::from_fn(|_| Vec::with_capacity(points.len()));
         for point in points {
-            let (hits, misses) = (point.true_positives, point.false_positives);
+            let hits = point.true_positives;
+            let misses = point.false_positives;
             let [hits, misses, spared, missed] =
                 [hits, misses, point.true_negatives, point.false_negatives].map(|rows| rows as f64);
             let values = [hits, misses, spared, missed, hits / (hits + misses), hits / (hits + missed)];

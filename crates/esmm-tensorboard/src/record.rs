@@ -20,7 +20,7 @@ fn masked_crc(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes).rotate_right(15).wrapping_add(MASK)
 }
 
-/// The payloads of a file's bytes, and the bytes that are left behind the last whole record.
+/// The payloads of a file's bytes, and the bytes that are left after the last whole record.
 pub(crate) fn read(mut bytes: &[u8]) -> (Vec<&[u8]>, &[u8]) {
     let mut payloads = Vec::new();
     while let Some((payload, rest)) = split(bytes) {
@@ -36,9 +36,9 @@ fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (checksum, rest) = rest.split_first_chunk::<4>()?;
     let size = usize::try_from(u64::from_le_bytes(*length)).ok()?;
     let (payload, rest) = rest.split_at_checked(size)?;
-    let (behind, rest) = rest.split_first_chunk::<4>()?;
+    let (after, rest) = rest.split_first_chunk::<4>()?;
     let whole = u32::from_le_bytes(*checksum) == masked_crc(length)
-        && u32::from_le_bytes(*behind) == masked_crc(payload);
+        && u32::from_le_bytes(*after) == masked_crc(payload);
     whole.then_some((payload, rest))
 }
 

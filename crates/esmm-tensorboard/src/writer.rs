@@ -95,7 +95,7 @@ struct EventFile {
 }
 
 impl EventFile {
-    /// A new file that comes behind those that are there already.
+    /// A new file that comes after those that are there already.
     fn create(folder: &Path, start: Option<u64>) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
         let path = folder.join(next_name());
@@ -126,16 +126,20 @@ impl EventFile {
     }
 }
 
-/// A name of its own that sorts behind those of before, as TensorBoard reads them in that order.
+/// A name of its own that sorts after the earlier ones, as TensorBoard reads them in that order.
 fn next_name() -> String {
     static FILES: AtomicU64 = AtomicU64::new(0);
-    let (now, process) = (since_1970(), std::process::id());
-    let (seconds, nanos, number) = (now.as_secs(), now.subsec_nanos(), FILES.fetch_add(1, Ordering::Relaxed));
+    let now = since_1970();
+    let process = std::process::id();
+    let seconds = now.as_secs();
+    let nanos = now.subsec_nanos();
+    let number = FILES.fetch_add(1, Ordering::Relaxed);
     format!("events.out.tfevents.{seconds:010}.{nanos:09}.{process}.{number}")
 }
 
 fn append(frame: &mut Vec<u8>, step: u64, what: What, source: Option<SourceMetadata>) {
-    let (wall_time, step) = (since_1970().as_secs_f64(), i64::try_from(step).unwrap_or(i64::MAX));
+    let wall_time = since_1970().as_secs_f64();
+    let step = i64::try_from(step).unwrap_or(i64::MAX);
     record::append(frame, &Event { wall_time, step, what: Some(what), source }.encode_to_vec());
 }
 
@@ -153,7 +157,7 @@ mod tests {
         let events = event_files(folder).into_iter().flat_map(|path| {
             let bytes = fs::read(path).unwrap();
             let (payloads, rest) = record::read(&bytes);
-            assert!(rest.is_empty(), "{} bytes behind the last record", rest.len());
+            assert!(rest.is_empty(), "{} bytes after the last record", rest.len());
             payloads.into_iter().map(|payload| Event::decode(payload).unwrap()).collect::<Vec<_>>()
         });
         events.collect()

@@ -21,7 +21,7 @@ pub struct GenerateConfig {
     /// Conversions without a click for each impression.
     pub orphan_rate: f64,
     /// Share of groups with something unusual that is allowed: no common features, an impression without features, a
-    /// common row that is there twice, impressions that come back behind those of the next group, two categories.
+    /// common row that is there twice, impressions that come back after those of the next group, two categories.
     pub anomalies: f64,
     /// Pack the files with gzip.
     pub gzip: bool,
@@ -73,7 +73,8 @@ impl GenerateConfig {
             return refuse(format!("{name} {rate}: it must be from 0 to 0.9"));
         }
         if self.conversion_rate > self.click_rate {
-            let (conversions, clicks) = (self.conversion_rate, self.click_rate);
+            let conversions = self.conversion_rate;
+            let clicks = self.click_rate;
             return refuse(format!(
                 "--conversion-rate {conversions}: it must not be above the click rate, {clicks}"
             ));

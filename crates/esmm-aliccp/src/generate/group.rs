@@ -61,7 +61,7 @@ pub(super) enum Anomaly {
     NoFeatures,
     /// The common row is there twice.
     RepeatedCommonRow,
-    /// The second half of the impressions comes behind those of the next group.
+    /// The second half of the impressions comes after those of the next group.
     ComesBack,
     /// The first impression has two categories.
     TwoCategories,
@@ -157,7 +157,8 @@ impl World {
     /// Different ids in ascending order, as popular as [`Stream::popular`] makes them.
     fn behaviour(&self, stream: &mut Stream, field: usize, values: u32, list: &mut Vec<u8>) -> u64 {
         let ids = self.spaces.size(field);
-        let (mut next, mut count) = (0, 0);
+        let mut next = 0;
+        let mut count = 0;
         for value in 0..values {
             let place = (f64::from(value) + stream.uniform()) / f64::from(values);
             let id = next.max((place.powi(3) * f64::from(ids)) as u32);
@@ -186,7 +187,7 @@ pub(super) fn log_count(stream: &mut Stream) -> &'static str {
     &texts[halves]
 }
 
-/// Five significant digits, at least one of them behind the point.
+/// Five significant digits, at least one of them after the point.
 fn five_digits(value: f64) -> String {
     let decimals = if value < 1.0 { 5 } else { 4 };
     let text = format!("{value:.decimals$}");
@@ -206,7 +207,9 @@ pub(super) fn push_feature(list: &mut Vec<u8>, field: usize, id: u32, value: &st
 }
 
 pub(super) fn write_number(number: u64, out: &mut Vec<u8>) {
-    let (mut digits, mut start, mut rest) = ([0; 20], 20, number);
+    let mut digits = [0; 20];
+    let mut start = 20;
+    let mut rest = number;
     loop {
         start -= 1;
         digits[start] = b'0' + (rest % 10) as u8;

@@ -93,7 +93,8 @@ impl<'a> Impressions<'a> {
     /// The next impression's features and their number, and what its labels depend on.
     pub(super) fn next(&mut self, list: &mut Vec<u8>) -> (Logits, u64) {
         list.clear();
-        let (world, mut count) = (self.world, 0);
+        let world = self.world;
+        let mut count = 0;
         let mut push = |list: &mut Vec<u8>, field: usize, id: u32, value: &str| {
             push_feature(list, field, world.spaces.id(field, id), value);
             count += 1;
@@ -186,7 +187,8 @@ pub(super) fn intercepts(world: &World, split: Split, click_rate: f64, conversio
 
 /// Where a growing function has a value.
 fn bisect(function: impl Fn(f64) -> f64, value: f64) -> f64 {
-    let (mut low, mut high) = (-40.0, 40.0);
+    let mut low = -40.0;
+    let mut high = 40.0;
     for _ in 0..60 {
         let middle = (low + high) / 2.0;
         if function(middle) < value {

@@ -58,9 +58,12 @@ struct GroupBlock {
 
 /// Blocks of groups that have so many impressions together.
 fn blocks(world: &World, split: Split, rows: u64) -> Vec<GroupBlock> {
-    let (mut blocks, mut group, mut done) = (Vec::new(), 0, 0);
+    let mut blocks = Vec::new();
+    let mut group = 0;
+    let mut done = 0;
     while done < rows {
-        let (first, before) = (group, done);
+        let first = group;
+        let before = done;
         while group < first + BLOCK_GROUPS && done < rows {
             done += world.group(split, group).rows;
             group += 1;
@@ -93,7 +96,8 @@ fn write_common(
     let starts = (0..groups).step_by(BLOCK_GROUPS as usize);
     let work = starts.map(|start| {
         move || {
-            let (mut list, mut out) = (Vec::new(), Vec::new());
+            let mut list = Vec::new();
+            let mut out = Vec::new();
             for place in start..groups.min(start + BLOCK_GROUPS) {
                 let group = world.group(split, shuffled(place, groups));
                 world.write_common(split, &group, &mut list, &mut out);
@@ -116,7 +120,8 @@ fn divisor(a: u64, b: u64) -> u64 {
 }
 
 fn skeleton_block(world: &World, split: Split, rates: Rates, block: &GroupBlock) -> Vec<u8> {
-    let (mut list, mut out) = (Vec::new(), Vec::new());
+    let mut list = Vec::new();
+    let mut out = Vec::new();
     let mut sample = block.first_sample;
     let end = block.first_sample + block.rows;
     let mut waiting: Option<(Impressions<'_>, std::ops::Range<u64>)> = None;

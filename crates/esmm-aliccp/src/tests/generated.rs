@@ -17,7 +17,9 @@ fn statistics_are_the_official_ones() {
     let report = generate(&GenerateConfig::new(place.path("raw"), 60_000, 3)).unwrap();
     assert_eq!((report.train_rows, report.test_rows), (60_000, 61_017));
     let skeleton = text(&place.path("raw"), "sample_skeleton_train");
-    let (mut clicks, mut features, mut runs) = (0, 0, Vec::new());
+    let mut clicks = 0;
+    let mut features = 0;
+    let mut runs = Vec::new();
     let mut with: HashMap<&str, usize> = HashMap::new();
     for (number, line) in skeleton.lines().enumerate() {
         let columns: Vec<&str> = line.splitn(6, ',').collect();
@@ -49,7 +51,9 @@ fn statistics_are_the_official_ones() {
 
 fn common_rows(place: &Workplace, runs: &[&str]) {
     let common = text(&place.path("raw"), "common_features_train");
-    let (mut features, mut without_126, mut order) = (0, 0, Vec::new());
+    let mut features = 0;
+    let mut without_126 = 0;
+    let mut order = Vec::new();
     let mut fields_of_id: HashMap<&str, &str> = HashMap::new();
     for line in common.lines() {
         let columns: Vec<&str> = line.splitn(3, ',').collect();

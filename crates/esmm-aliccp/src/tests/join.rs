@@ -1,4 +1,4 @@
-//! What is prepared is what a slow and obvious join gives, value by value.
+//! What is prepared is what a slow and obvious join returns, value by value.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -27,7 +27,8 @@ fn obvious_join(raw: &Path, split: &str) -> Vec<Row> {
         let columns: Vec<&str> = line.splitn(3, ',').collect();
         users.insert(columns[0], fields(columns[2]));
     }
-    let (mut rows, mut first_use) = (Vec::new(), HashMap::new());
+    let mut rows = Vec::new();
+    let mut first_use = HashMap::new();
     let skeleton = text(raw, &format!("sample_skeleton_{split}"));
     for line in skeleton.lines() {
         let columns: Vec<&str> = line.splitn(6, ',').collect();
@@ -65,7 +66,8 @@ fn generated_sets_equal_an_obvious_join() {
             _ => place.prepare("out"),
         };
         for (split, report) in [("train", &report.train), ("test", report.test.as_ref().unwrap())] {
-            let (found, expected) = (place.rows("out", split), obvious_join(&place.path("raw"), split));
+            let found = place.rows("out", split);
+            let expected = obvious_join(&place.path("raw"), split);
             assert_same(&found, &expected);
             let count = |test: fn(&Row) -> bool| expected.iter().filter(|row| test(row)).count() as u64;
             assert_eq!(report.impressions, expected.len() as u64);
@@ -104,8 +106,9 @@ fn files_may_be_split_and_packed() {
         fs::write(place.path("raw").join(format!("{kind}_train_0.csv")), windows).unwrap();
         let packed = super::gzip(lines[third..2 * third].concat().as_bytes());
         fs::write(place.path("raw").join(format!("{kind}_train_1.csv.gz")), packed).unwrap();
-        // Two gzip members behind one another are one file, and the last line feed may be missing.
-        let (first, last) = (lines[2 * third..2 * third + 5].concat(), lines[2 * third + 5..].concat());
+        // Two gzip members one after the other are one file, and the last line feed may be missing.
+        let first = lines[2 * third..2 * third + 5].concat();
+        let last = lines[2 * third + 5..].concat();
         let members = [super::gzip(first.as_bytes()), super::gzip(last.trim_end().as_bytes())].concat();
         fs::write(place.path("raw").join(format!("{kind}_train_2.csv.gz")), members).unwrap();
     }

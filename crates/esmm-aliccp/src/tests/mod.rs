@@ -127,15 +127,16 @@ impl Workplace {
                 if code.ends_with("_weights") {
                     continue;
                 }
-                let (column, weights) =
-                    (chunk.column(code).unwrap(), chunk.column(&format!("{code}_weights")));
+                let column = chunk.column(code).unwrap();
+                let weights = chunk.column(&format!("{code}_weights"));
                 for row in 0..chunk.rows() {
                     let values: Vec<(i32, f32)> = match column.as_list_opt::<i32>() {
                         None if column.is_null(row) => Vec::new(),
                         None => vec![(column.as_primitive::<Int32Type>().value(row), 1.0)],
                         Some(lists) => {
                             let weights = weights.as_ref().unwrap().as_list::<i32>().value(row);
-                            let (ids, weights) = (lists.value(row), weights.as_primitive::<Float32Type>());
+                            let ids = lists.value(row);
+                            let weights = weights.as_primitive::<Float32Type>();
                             let ids = ids.as_primitive::<Int32Type>();
                             assert!(column.is_valid(row) && ids.len() == weights.len());
                             ids.values().iter().copied().zip(weights.values().iter().copied()).collect()

@@ -23,7 +23,8 @@ impl Axis {
     pub(crate) fn linear(label: &str, low: f64, high: f64, show: impl Fn(f64) -> String) -> Self {
         let (low, high) = if high > low { (low, high) } else { widened(low) };
         let step = round_step((high - low) / 5.0);
-        let (first, last) = ((low / step + 1e-9).floor() as i64, (high / step - 1e-9).ceil() as i64);
+        let first = (low / step + 1e-9).floor() as i64;
+        let last = (high / step - 1e-9).ceil() as i64;
         let ticks: Vec<f64> = (first..=last).map(|place| place as f64 * step).collect();
         Self {
             label: label.to_owned(),
@@ -53,7 +54,8 @@ impl Axis {
     /// An axis of things by number: 1, 2, 3, ...
     pub(crate) fn numbers(label: &str, count: usize) -> Self {
         let ticks = (1..=count).map(|number| (number as f64, number.to_string()));
-        let (low, high) = (0.5, count as f64 + 0.5);
+        let low = 0.5;
+        let high = count as f64 + 0.5;
         Self { label: label.to_owned(), scale: Scale::Linear, low, high, ticks: ticks.collect() }
     }
 

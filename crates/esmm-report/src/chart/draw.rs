@@ -82,14 +82,16 @@ impl Chart {
     }
 
     fn draw_dot(&self, class: &str, dot: &Dot, html: &mut Html) {
-        let (x, y) = (self.x(dot.x), self.y(dot.y));
+        let x = self.x(dot.x);
+        let y = self.y(dot.y);
         html.open("g", &[("class", class)]);
         html.element("title", &[], &dot.title);
         if let Some([low, high]) = dot.interval {
             let path = format!("M{x:.1} {:.1}V{:.1}", self.y(low), self.y(high));
             html.empty("path", &[("class", "whisker"), ("d", &path)]);
         }
-        let (x, y) = (format!("{x:.1}"), format!("{y:.1}"));
+        let x = format!("{x:.1}");
+        let y = format!("{y:.1}");
         let class = if dot.ringed { "dot ringed" } else { "dot" };
         html.empty("circle", &[("class", class), ("cx", &x), ("cy", &y), ("r", "3")]);
         html.empty("circle", &[("class", "hit"), ("cx", &x), ("cy", &y), ("r", "9")]);
@@ -99,7 +101,9 @@ impl Chart {
     fn draw_columns(&self, class: &str, edges: &[f64], columns: &[(f64, String)], html: &mut Html) {
         html.open("g", &[("class", class)]);
         for (pair, (height, title)) in edges.windows(2).zip(columns) {
-            let (left, right, top) = (self.x(pair[0]), self.x(pair[1]), self.y(*height));
+            let left = self.x(pair[0]);
+            let right = self.x(pair[1]);
+            let top = self.y(*height);
             let [x, y] = [left, top].map(|place| format!("{place:.1}"));
             let [width, height] = [right - left, BOTTOM - top].map(|size| format!("{:.1}", size.max(0.0)));
             let attributes =
@@ -112,7 +116,8 @@ impl Chart {
     fn path(&self, points: &[[f64; 2]], steps: bool) -> String {
         let mut path = String::new();
         for (place, [x, y]) in points.iter().enumerate() {
-            let (x, y) = (self.x(*x), self.y(*y));
+            let x = self.x(*x);
+            let y = self.y(*y);
             let piece = match (place, steps) {
                 (0, _) => format!("M{x:.1} {y:.1}"),
                 (_, true) => format!("H{x:.1}V{y:.1}"),

@@ -44,7 +44,8 @@ pub struct Wanted {
 impl<'a> Analyzer<'a> {
     /// For a split of a funnel of `stages` stages.
     pub fn new(encoders: &'a FittedEncoders, stages: usize, split: &str, wanted: Wanted) -> Self {
-        let (schema, tasks) = (encoders.schema(), RowTasks::new(stages));
+        let schema = encoders.schema();
+        let tasks = RowTasks::new(stages);
         let unknown = |feature: &esmm_core::SparseFeature| UnknownIds {
             feature: feature.name.clone(),
             ..UnknownIds::default()
@@ -107,7 +108,8 @@ impl Values {
         let cut_all = || rows.dense.iter().map(|column| cut(column)).collect();
         let edges = self.edges.get_or_insert_with(cut_all);
         for row in 0..scores.labels.depth.len() {
-            let (number, tasks) = (before + row as u64, tasks.of(scores, row));
+            let number = before + row as u64;
+            let tasks = tasks.of(scores, row);
             for (feature, (sums, column)) in self.sparse.iter_mut().zip(&rows.sparse).enumerate() {
                 sums.add(number, ids(column, rows.sparse_entry(feature, row)), tasks);
             }

@@ -23,7 +23,9 @@ impl BinnedAuc {
 
     /// The area, ties within a bin counting half; `None` when a class is missing.
     pub(super) fn value(&self) -> Option<f64> {
-        let (mut below, mut positives, mut wins) = (0.0, 0.0, 0.0);
+        let mut below = 0.0;
+        let mut positives = 0.0;
+        let mut wins = 0.0;
         for [negative, positive] in self.bins.iter().map(|bin| bin.map(f64::from)) {
             wins += positive * (below + negative / 2.0);
             below += negative;

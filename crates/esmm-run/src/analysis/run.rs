@@ -18,7 +18,8 @@ pub struct RunAnalyzer<'a> {
 impl<'a> RunAnalyzer<'a> {
     /// For the weights `best` of a funnel of `stages` stages.
     pub fn new(encoders: &'a FittedEncoders, stages: usize, best: BestWeights) -> Self {
-        let (step, epoch) = (best.step, best.epoch);
+        let step = best.step;
+        let epoch = best.epoch;
         let found = RunAnalysis { format_version: FORMAT_VERSION, step, epoch, ..RunAnalysis::default() };
         Self { encoders, stages, found }
     }

@@ -42,7 +42,8 @@ impl History {
 
     fn parse(text: &str, name: &str) -> Self {
         let mut history = Self::default();
-        let (mut before, mut latest) = (0.0, 0.0_f64);
+        let mut before = 0.0;
+        let mut latest = 0.0_f64;
         for (number, line) in (1..).zip(text.split_inclusive('\n')) {
             match serde_json::from_str(line) {
                 Ok(Line::Start(start)) => {
@@ -138,8 +139,11 @@ mod tests {
         let stages = ["click", "conversion"].map(str::to_owned);
         let scores = Evaluator::new(&stages, false, false).unwrap();
         let metrics = SplitMetrics { rows: step, ..SplitMetrics::default() };
-        let (metrics, scores) = (&metrics, &scores);
-        let (split, epoch, tables) = ("valid", 1, &[][..]);
+        let metrics = &metrics;
+        let scores = &scores;
+        let split = "valid";
+        let epoch = 1;
+        let tables = &[][..];
         writer.on_evaluation(&EvaluationRecord { split, moment, step, epoch, metrics, scores, tables });
     }
 

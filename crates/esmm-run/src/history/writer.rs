@@ -35,7 +35,8 @@ impl HistoryWriter {
         self.file = Some(File::options().append(true).open(&self.path)?);
         self.start = Instant::now();
         let unix_seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let (program, device) = (env!("CARGO_PKG_VERSION").to_owned(), self.device.clone());
+        let program = env!("CARGO_PKG_VERSION").to_owned();
+        let device = self.device.clone();
         self.append(&Line::Start(Start {
             format_version: FORMAT_VERSION,
             program,

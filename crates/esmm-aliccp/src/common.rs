@@ -13,7 +13,7 @@ use crate::field::{Layout, Table};
 use crate::index::GroupIndex;
 use crate::lines::Block;
 use crate::parse::{CommonLine, Features, quoted, too_few_columns};
-use crate::prepare::{Halt, Passes};
+use crate::passes::{Halt, Passes};
 use crate::progress::StepKind;
 use crate::queue::Ordered;
 use crate::sorter::{Sorted, Sorter};

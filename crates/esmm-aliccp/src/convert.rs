@@ -9,9 +9,10 @@ use crate::common::Common;
 use crate::error::AliCcpError;
 use crate::field::Table;
 use crate::index::GroupIndex;
+use crate::output::{GROUPS_FILE, IMPRESSIONS_FILE};
 use crate::pair::TableWriter;
 use crate::parse::SkeletonLine;
-use crate::prepare::{Halt, Passes};
+use crate::passes::{Halt, Passes};
 use crate::progress::StepKind;
 use crate::queue::Ordered;
 use crate::report::SplitReport;
@@ -19,11 +20,6 @@ use crate::rows::{Known, Piece, RowReader, read_block};
 use crate::scan::{LateLine, Scan};
 use crate::segment::{Encoded, Encoders, Segment};
 use crate::sorter::Sorted;
-
-/// The file of the impressions of a split.
-pub const IMPRESSIONS_FILE: &str = "impressions.parquet";
-/// The file of their groups.
-pub const GROUPS_FILE: &str = "groups.parquet";
 
 /// Reads the skeleton files once more and writes the split into a folder.
 pub(crate) fn convert(

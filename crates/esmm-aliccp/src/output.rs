@@ -15,6 +15,11 @@ pub const RUN_FILE: &str = "run.toml";
 /// A run file with those of the authors' code.
 pub const AUTHORS_RUN_FILE: &str = "run-authors.toml";
 
+/// The file of the impressions of a split.
+pub const IMPRESSIONS_FILE: &str = "impressions.parquet";
+/// The file of their groups.
+pub const GROUPS_FILE: &str = "groups.parquet";
+
 /// A folder beside the output, locked, which becomes the output or vanishes.
 #[derive(Debug)]
 pub(crate) struct PartialOutput {

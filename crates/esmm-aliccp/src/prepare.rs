@@ -3,17 +3,17 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::mpsc::Receiver;
 
 use rayon::ThreadPool;
 
 use crate::common::read_common;
 use crate::convert::convert;
-use crate::error::{AliCcpError, BadRow};
+use crate::error::AliCcpError;
 use crate::field::{FIELDS, FIELDS_LEN, Layout};
-use crate::lines::{Block, blocks, total_bytes};
+use crate::lines::total_bytes;
 use crate::memory::Memory;
 use crate::output::{AUTHORS_RUN_FILE, PartialOutput, REPORT_FILE, RUN_FILE};
+use crate::passes::{Halt, Passes};
 use crate::progress::{Meter, PrepareProgress, StepKind};
 use crate::raw::RawFiles;
 use crate::report::{BadRows, PrepareReport, SplitReport};
@@ -54,23 +54,6 @@ impl PrepareConfig {
             overwrite: false,
             stop: Arc::default(),
         }
-    }
-}
-
-/// Why an attempt ended early.
-#[derive(Debug)]
-pub(crate) enum Halt {
-    Error(AliCcpError),
-    /// A field has several values, or one that is not 1, where the layout has room for one.
-    Widen {
-        field: usize,
-        place: BadRow,
-    },
-}
-
-impl From<AliCcpError> for Halt {
-    fn from(error: AliCcpError) -> Self {
-        Self::Error(error)
     }
 }
 
@@ -145,7 +128,7 @@ fn attempt(
     for (split, files) in splits {
         let folder = output.folder().to_owned();
         let mut passes = Passes { split, files, folder, memory, layout, bad: &mut bad, meter: &mut meter };
-        reports.push(passes.run(pool, &output.subfolder(split)?)?);
+        reports.push(run(&mut passes, pool, &output.subfolder(split)?)?);
     }
     let mut reports = reports.into_iter();
     Ok(PrepareReport {
@@ -163,53 +146,26 @@ fn widened(layout: Layout) -> impl Iterator<Item = usize> {
 }
 
 /// The passes over one split.
-pub(crate) struct Passes<'a, 'm> {
-    split: &'static str,
-    pub(crate) files: &'a RawFiles,
-    folder: PathBuf,
-    pub(crate) memory: Memory,
-    pub(crate) layout: Layout,
-    pub(crate) bad: &'a mut BadRows,
-    pub(crate) meter: &'a mut Meter<'m>,
-}
-
-impl Passes<'_, '_> {
-    fn run(&mut self, pool: &ThreadPool, folder: &std::path::Path) -> Result<SplitReport, Halt> {
-        let bad_before = self.bad.found;
-        let scan = scan(self, pool)?;
-        if scan.rows == 0 {
-            return Err(AliCcpError::file(&self.files.skeleton[0], "no rows").into());
-        }
-        let common = read_common(self, pool, &scan.index)?;
-        let mut report = convert(self, pool, scan, common, folder)?;
-        report.dropped_bad_rows = self.bad.found - bad_before;
-        if report.impressions == 0 {
-            let orphans = report.dropped_conversions_without_click;
-            let bad = report.dropped_bad_rows;
-            let reason =
-                format!("no impression is left ({orphans} conversions without a click, {bad} bad rows)");
-            return Err(AliCcpError::file(&self.files.skeleton[0], reason).into());
-        }
-        Ok(report)
+fn run(
+    passes: &mut Passes<'_, '_>,
+    pool: &ThreadPool,
+    folder: &std::path::Path,
+) -> Result<SplitReport, Halt> {
+    let bad_before = passes.bad.found;
+    let scan = scan(passes, pool)?;
+    if scan.rows == 0 {
+        return Err(AliCcpError::file(&passes.files.skeleton[0], "no rows").into());
     }
-
-    /// Begins a pass over the files that it reads.
-    pub(crate) fn begin(
-        &mut self,
-        kind: StepKind,
-    ) -> Result<Receiver<Result<Block, AliCcpError>>, AliCcpError> {
-        let files = match kind {
-            StepKind::Common => &self.files.common,
-            StepKind::Scan | StepKind::Convert => &self.files.skeleton,
-        };
-        self.meter.begin(self.split, kind, total_bytes(files)?);
-        Ok(blocks(files))
+    let common = read_common(passes, pool, &scan.index)?;
+    let mut report = convert(passes, pool, scan, common, folder)?;
+    report.dropped_bad_rows = passes.bad.found - bad_before;
+    if report.impressions == 0 {
+        let orphans = report.dropped_conversions_without_click;
+        let bad = report.dropped_bad_rows;
+        let reason = format!("no impression is left ({orphans} conversions without a click, {bad} bad rows)");
+        return Err(AliCcpError::file(&passes.files.skeleton[0], reason).into());
     }
-
-    /// How the names of files begin that a sorter writes.
-    pub(crate) fn spill(&self, name: &str) -> PathBuf {
-        self.folder.join(format!("{}-{name}", self.split))
-    }
+    Ok(report)
 }
 
 fn write_texts(

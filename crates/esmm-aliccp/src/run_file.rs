@@ -4,8 +4,8 @@ use std::fmt::Write;
 use std::path::Path;
 
 use crate::columns::weights_column;
-use crate::convert::{GROUPS_FILE, IMPRESSIONS_FILE};
 use crate::field::{FIELDS, Field, Layout, Table};
+use crate::output::{GROUPS_FILE, IMPRESSIONS_FILE};
 
 /// Whose settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use crate::error::AliCcpError;
 use crate::index::GroupIndex;
 use crate::lines::{Block, Line};
 use crate::parse::SkeletonLine;
-use crate::prepare::Passes;
+use crate::passes::Passes;
 use crate::progress::StepKind;
 use crate::queue::Ordered;
 use crate::sorter::{Sorted, Sorter};

@@ -1,28 +1,12 @@
 //! Batches in, the metrics of the split out.
 
 use crate::curves::{Ranking, TaskCurves};
-use crate::entire_space::{Truth, TruthRows};
+use crate::entire_space::Truth;
 use crate::goal::{MetricError, names};
 use crate::report::SplitMetrics;
+use crate::rows::EvaluationRows;
 use crate::task::{Task, make_room, tasks};
 use crate::undefined::Undefined;
-
-/// What a model says about B impressions of a funnel of K stages, and what happened. Matrices are row-major.
-#[derive(Debug, Clone, Copy)]
-pub struct EvaluationRows<'a> {
-    /// `log P(reach stage k)`, `[B, K]`.
-    pub log_reach: &'a [f32],
-    /// `log(1 - P(reach stage k))`, `[B, K]`.
-    pub log_not_reach: &'a [f32],
-    /// Logit of reaching stage k given the one before, `[B, K]`.
-    pub conditional_logit: &'a [f32],
-    /// Number of stages that the impression reached, 0 to K, `[B]`.
-    pub depth: &'a [u8],
-    /// The group for GAUC, `[B]`.
-    pub group: Option<&'a [u64]>,
-    /// The true probabilities.
-    pub truth: Option<TruthRows<'a>>,
-}
 
 /// Collects the rows of a split, batch by batch. The result does not depend on how the rows are cut into batches.
 ///
@@ -164,7 +148,8 @@ impl Evaluator {
 
 #[cfg(test)]
 mod tests {
-    use super::{EvaluationRows, Evaluator, MetricError, TruthRows};
+    use super::{EvaluationRows, Evaluator, MetricError};
+    use crate::entire_space::TruthRows;
     use crate::log_loss::log_sigmoid;
     use crate::{SplitMetrics, auc, calibration, log_loss};
 

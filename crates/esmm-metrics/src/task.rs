@@ -3,11 +3,11 @@
 use crate::auc::auc_of;
 use crate::calibration::Calibration;
 use crate::curves::{Link, Ranking};
-use crate::evaluator::EvaluationRows;
 use crate::goal::MetricError;
 use crate::group_auc::group_auc_of;
 use crate::log_loss::{LogLoss, log_sigmoid};
 use crate::report::{GroupMetrics, RESERVED, Reasons, TaskMetrics, defined};
+use crate::rows::EvaluationRows;
 use crate::undefined::Undefined;
 
 /// One task: reaching `reach` stages, measured on the rows that reached `given`.

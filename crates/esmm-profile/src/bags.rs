@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashSet};
 
 use crate::column::{Column, Kind};
-use crate::draft::Guesses;
 use crate::feature::{FeatureGuess, LeftOut};
+use crate::guesses::Guesses;
 use crate::list::ListForm;
 
 /// Share of the items that are values of the other column.

@@ -2,7 +2,7 @@
 
 use esmm_data::quoted;
 
-use crate::draft::Guesses;
+use crate::guesses::Guesses;
 use crate::label::{Labels, listed};
 use crate::sample::Sample;
 use crate::words;

@@ -1,16 +1,15 @@
 //! All guesses about some files, put together and tried.
+use esmm_run::RunError;
+use esmm_run::config::{RunFile, TrainConfig};
 
-use esmm_data::DataError;
-
-use crate::choose::{Rows, choose};
+use crate::choose::Rows;
 use crate::column::Column;
-use crate::feature::{BagGuess, Choice, FeatureGuess, LeftOut};
+use crate::feature::LeftOut;
+use crate::guesses::Guesses;
 use crate::label::{Labels, Said};
 use crate::sample::Sample;
 use crate::split::SplitGuess;
-use crate::{group, leak, trial, write};
-use esmm_run::RunError;
-use esmm_run::config::{RunFile, TrainConfig};
+use crate::{group, trial, write};
 
 /// Names of the true rates of synthetic data.
 const TRUTH: [&str; 3] = ["true_ctr", "true_cvr", "true_ctcvr"];
@@ -35,20 +34,6 @@ pub struct Draft {
     pub found: Vec<String>,
     /// What was unsure, a line each, the weightiest first.
     pub unsure: Vec<String>,
-}
-
-/// All guesses.
-#[derive(Debug)]
-pub(crate) struct Guesses {
-    pub(crate) labels: Labels,
-    pub(crate) split: SplitGuess,
-    pub(crate) group: Option<String>,
-    pub(crate) truth: Vec<String>,
-    pub(crate) features: Vec<FeatureGuess>,
-    pub(crate) left_out: Vec<LeftOut>,
-    /// Separators of lists and weights in text, if there are lists.
-    pub(crate) lists: Option<(char, Option<char>)>,
-    pub(crate) rows: Rows,
 }
 
 impl ProfileRequest {
@@ -109,13 +94,6 @@ impl ProfileRequest {
     }
 }
 
-impl Sample {
-    /// The file that an error speaks of.
-    fn path(&self) -> std::path::PathBuf {
-        self.source.paths.first().map(Into::into).unwrap_or_default()
-    }
-}
-
 fn is_truth(column: &Column) -> bool {
     let numbers = &column.stats.numbers;
     TRUTH.contains(&column.name.as_str())
@@ -123,47 +101,4 @@ fn is_truth(column: &Column) -> bool {
         && column.stats.missing() == 0
         && (0.0..=1.0).contains(&numbers.min)
         && numbers.max <= 1.0
-}
-
-impl Guesses {
-    fn take(&mut self, column: &Column) {
-        let name = &column.name;
-        let labels = [&self.labels.click.column, &self.labels.conversion.column];
-        if labels.contains(&name) || self.split.time.as_ref() == Some(name) || self.truth.contains(name) {
-            return;
-        }
-        let mut out =
-            |kind, why| self.left_out.push(LeftOut { column: name.clone(), kind, why, unsure: true });
-        if self.labels.between.contains(name) {
-            let why = format!("is another outcome, 1 only where `{}` is", self.labels.click.column);
-            return out("another outcome", why);
-        }
-        if let Some(why) = leak::knows(column, &self.labels) {
-            return out("knows a label", why);
-        }
-        match choose(column, self.rows) {
-            Choice::Feature(guess) => self.features.push(*guess),
-            Choice::LeaveOut(left_out) => self.left_out.push(left_out),
-        }
-    }
-
-    fn check_features(&self, sample: &Sample) -> Result<(), RunError> {
-        match self.features.is_empty() {
-            true => Err(DataError::file(&sample.path(), "no column is left that could be a feature").into()),
-            false => Ok(()),
-        }
-    }
-
-    fn drop_features(&mut self, refused: Vec<(String, String)>) {
-        for (column, why) in refused {
-            self.features.retain(|feature| feature.column != column);
-            let sharing = |bag: &mut BagGuess| {
-                if bag.shares.as_ref() == Some(&column) {
-                    bag.shares = None;
-                }
-            };
-            self.features.iter_mut().filter_map(|feature| feature.bag.as_mut()).for_each(sharing);
-            self.left_out.push(LeftOut { column, kind: "refused by the reader", why, unsure: true });
-        }
-    }
 }

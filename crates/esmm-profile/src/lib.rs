@@ -17,6 +17,7 @@ mod doubts;
 mod draft;
 mod feature;
 mod group;
+mod guesses;
 mod label;
 mod leak;
 mod list;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use esmm_core::Side;
 use esmm_data::quoted;
 
-use crate::draft::Guesses;
 use crate::feature::{Encoding, FeatureGuess, LeftOut};
+use crate::guesses::Guesses;
 use crate::label::listed;
 use crate::sample::Sample;
 

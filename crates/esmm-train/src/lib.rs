@@ -25,34 +25,27 @@
 #![forbid(unsafe_code)]
 
 pub mod checkpoint;
-mod dashboard;
 mod device;
 mod error;
 pub mod experiment;
-pub mod guard;
 pub mod inspect;
-mod learner;
-mod loss;
-pub mod metric;
+pub mod learner;
 pub mod optimizer;
-pub mod output;
-mod pace;
-mod progress;
-pub mod status_line;
-pub mod strategy;
-mod time_left;
+pub mod screen;
 pub mod trainer;
 
 pub use esmm_data as data;
+pub use esmm_metrics as metric;
 pub use esmm_run::observe::TableNorms;
 pub use esmm_run::{analysis, config, evaluation, history, observe, predictions, run_dir, scorer, wording};
 pub use esmm_tensorboard as tensorboard;
 
 pub use device::{BackendDevices, DeviceInfo, DeviceName, OnDevice};
 pub use error::TrainError;
-pub use learner::{EsmmLearner, EsmmLearnerConfig, MeasureSwitch, StepCounter};
-pub use loss::{EsmmLoss, LossOutput};
-pub use progress::ProgressStyle;
+pub use experiment::guard;
+pub use learner::{EsmmLearner, EsmmLearnerConfig, EsmmLoss, LossOutput, MeasureSwitch, StepCounter};
+pub use screen::{ProgressStyle, status_line};
+pub use trainer::strategy;
 
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]

@@ -7,7 +7,7 @@ use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{Field, FieldRef};
 use arrow::record_batch::RecordBatch;
 
-use super::funnel::Outcome;
+use super::outcome::Outcome;
 use super::population::Population;
 
 /// The outcomes as a batch; no column has nulls.

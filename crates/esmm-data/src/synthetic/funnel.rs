@@ -8,26 +8,15 @@ use arrow::record_batch::RecordBatch;
 use super::batch::to_batch;
 use super::config::SyntheticConfig;
 use super::error::SyntheticError;
-use super::impression::{Impression, Impressions};
+use super::impression::Impressions;
 use super::intercept::Intercepts;
+use super::outcome::Outcome;
 use super::population::Population;
-use super::quadrature::{HiddenVariable, Truth};
+use super::quadrature::HiddenVariable;
 use super::random::Purpose;
 
 /// Rows of a chunk; the last one may be shorter.
 pub const CHUNK_ROWS: usize = 8192;
-
-/// An impression with what came of it.
-#[derive(Debug, Clone)]
-pub(super) struct Outcome {
-    /// Number from 0.
-    pub(super) id: usize,
-    pub(super) impression: Impression,
-    pub(super) click: bool,
-    /// Only ever true with `click`.
-    pub(super) conversion: bool,
-    pub(super) truth: Truth,
-}
 
 /// A seeded stream of impressions, in [`RecordBatch`]es of [`CHUNK_ROWS`] rows. Its columns are listed in the
 /// [module documentation](super). Memory is that of the users, items and categories and of one chunk.

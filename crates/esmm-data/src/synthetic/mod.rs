@@ -40,6 +40,7 @@ mod error;
 mod funnel;
 mod impression;
 mod intercept;
+mod outcome;
 mod population;
 mod quadrature;
 mod random;

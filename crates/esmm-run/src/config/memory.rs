@@ -1,6 +1,6 @@
 //! Amounts of memory as a person types them: `4GiB`, `512 MiB`, `1.5GB`.
 
-use super::resolve::refuse;
+use super::refuse::refuse;
 use crate::error::RunError;
 
 const UNITS: [(&str, u64); 9] = [

@@ -3,15 +3,16 @@
 mod memory;
 mod optimizer;
 mod parse;
+mod refuse;
 mod resolve;
 mod resolve_data;
 mod resolve_train;
 mod run_file;
 mod sections;
+mod train_config;
 mod version;
 
 pub use optimizer::{Decay, TableOptimizerConfig, TableRule, TowerOptimizerConfig};
-pub use resolve::{ModelConfig, ReadingConfig, ScheduleConfig, TrainConfig, TrainingConfig};
 pub use run_file::{
     DataSection, Encode, FeatureSection, LabelSection, MetricSection, OrphanPolicy, Paths, RunFile, SplitBy,
     SplitSection,
@@ -20,4 +21,5 @@ pub use sections::{
     ActivationName, DropoutSection, ModelSection, ScheduleSection, TableOptimizerName, TableSection,
     TowerOptimizerName, TowerSection, TrainSection,
 };
+pub use train_config::{ModelConfig, ReadingConfig, ScheduleConfig, TrainConfig, TrainingConfig};
 pub use version::{FORMAT_VERSION, check_version, newer_than};

@@ -6,8 +6,9 @@ use esmm_data::{
 };
 
 use super::memory::bytes;
-use super::resolve::{ReadingConfig, refuse};
+use super::refuse::refuse;
 use super::run_file::{DataSection, Encode, FeatureSection, MetricSection, SplitBy};
+use super::train_config::ReadingConfig;
 use crate::error::RunError;
 
 pub(super) fn split(data: &DataSection) -> Result<SplitSpec, RunError> {

@@ -4,11 +4,12 @@ use esmm_core::{Activation, TowersConfig};
 use esmm_metrics::Goal;
 
 use super::optimizer::{TableOptimizerConfig, TableRule, TowerOptimizerConfig};
-use super::resolve::{ModelConfig, ScheduleConfig, TrainingConfig, refuse};
+use super::refuse::refuse;
 use super::sections::{
     ActivationName, DropoutSection, ModelSection, TableOptimizerName, TableSection, TowerOptimizerName,
     TowerSection, TrainSection,
 };
+use super::train_config::{ModelConfig, ScheduleConfig, TrainingConfig};
 use crate::error::RunError;
 
 pub(super) fn model(section: &ModelSection) -> Result<ModelConfig, RunError> {

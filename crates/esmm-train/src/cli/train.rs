@@ -1,6 +1,7 @@
 //! `esmm train`
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
@@ -15,7 +16,7 @@ use esmm_train::history::HistoryWriter;
 use esmm_train::observe::{Observers, TrainingObserver};
 use esmm_train::run_dir::{Existing, RunDir};
 use esmm_train::tensorboard::TensorBoardConfig;
-use esmm_train::trainer::{TrainingControl, TrainingEnd};
+use esmm_train::trainer::{TrainingControl, TrainingDisplay, TrainingEnd};
 use esmm_train::{OnDevice, ProgressStyle, TrainError};
 
 use super::{DeviceArg, Done, INTERRUPTED, logging, shown, table};
@@ -97,9 +98,10 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
         precision => log::info!("training on {device}, products of hidden layers in {precision}"),
     }
     let progress = args.progress();
-    logging::quiet(progress == ProgressStyle::Dashboard);
+    logging::quiet(progress == Some(ProgressStyle::Dashboard));
     let observers = args.observers(&run, &experiment, &device.to_string());
-    let control = TrainingControl { interrupter, progress, resume: args.resume, observers };
+    let display = progress.map(|style| Arc::new(style) as Arc<dyn TrainingDisplay>);
+    let control = TrainingControl { interrupter, display, resume: args.resume, observers };
     TRAINING.store(true, Ordering::SeqCst);
     let end = device.run(TrainAndMeasure { experiment: &experiment, run: &run, control: &control });
     logging::quiet(false);
@@ -241,18 +243,22 @@ impl TrainArgs {
         }
     }
 
-    fn progress(&self) -> ProgressStyle {
-        let dashboard = if self.dashboard { ProgressStyle::dashboard() } else { None };
-        match (self.quiet, self.plain, dashboard) {
-            (true, ..) => ProgressStyle::Quiet,
-            (_, true, _) => ProgressStyle::Lines,
-            (.., Some(dashboard)) => dashboard,
-            _ if self.dashboard => {
-                log::warn!("--dashboard needs a terminal: progress is shown as plain lines");
-                ProgressStyle::Lines
-            }
-            _ => ProgressStyle::automatic(),
+    /// What is shown; `None` for nothing.
+    fn progress(&self) -> Option<ProgressStyle> {
+        if self.quiet {
+            return None;
         }
+        if self.plain {
+            return Some(ProgressStyle::Lines);
+        }
+        if !self.dashboard {
+            return Some(ProgressStyle::automatic());
+        }
+        let dashboard = ProgressStyle::dashboard();
+        if dashboard.is_none() {
+            log::warn!("--dashboard needs a terminal: progress is shown as plain lines");
+        }
+        dashboard.or(Some(ProgressStyle::Lines))
     }
 
     /// `--run-dir`, or the first `runs/NAME-001`, `-002`, ... that is free.

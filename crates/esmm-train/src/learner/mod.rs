@@ -1,5 +1,9 @@
 //! The model with its loss and table optimizer: what Burn's Learner trains.
 
+mod burn_metrics;
+mod loss;
+mod output;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -11,9 +15,11 @@ use esmm_core::{DropoutKey, Esmm, EsmmBackend};
 use esmm_data::loader::EsmmBatch;
 use esmm_run::evaluation::{HostScores, ScoreBatch};
 
-use crate::loss::EsmmLoss;
 use crate::optimizer::{GradientNorms, TableOptimizer, TableOptimizerConfig, clip_global_norm};
-use crate::output::{InferenceOutput, TrainStepOutput};
+
+pub use burn_metrics::{ExactAuc, StepLoss};
+pub use loss::{EsmmLoss, LossOutput};
+pub use output::{InferenceOutput, StepReport, TrainStepOutput};
 
 /// How an [`EsmmLearner`] trains.
 #[derive(Debug, Clone, PartialEq)]

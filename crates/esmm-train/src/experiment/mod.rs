@@ -1,5 +1,7 @@
 //! A configuration with its data: loaded, checked, trained, measured, saved.
 
+pub mod guard;
+
 use burn::tensor::backend::AutodiffBackend;
 use esmm_core::{Esmm, EsmmBackend, EsmmConfig};
 use esmm_data::stream::{StreamOptions, encoded_bytes, stream_splits};
@@ -10,8 +12,8 @@ use esmm_run::evaluation::{HostScores, evaluate};
 use esmm_run::observe::{EvaluationRecord, Moment, Observers, TableNorms};
 use esmm_run::run_dir::{RunDir, write_json};
 
+use self::guard::Names;
 use crate::error::TrainError;
-use crate::guard::{self, Names};
 use crate::trainer::{BestWeights, TrainerConfig, TrainingControl, TrainingData, TrainingEnd, train};
 
 pub use esmm_run::metrics::RunMetrics;

@@ -12,7 +12,7 @@ use super::passes::Passes;
 use super::{Components, StrategyParts};
 use crate::checkpoint::BestState;
 use crate::error::TrainError;
-use crate::output::InferenceOutput;
+use crate::learner::InferenceOutput;
 
 impl<B> Passes<'_, B>
 where

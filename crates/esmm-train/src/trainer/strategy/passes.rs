@@ -10,16 +10,17 @@ use burn::train::{
     TrainLoader, TrainingItem, ValidLoader,
 };
 use esmm_core::EsmmBackend;
+use esmm_run::BestWeights;
 use esmm_run::observe::StepRecord;
 
+use super::pace::Pace;
 use super::{Components, EsmmStrategy};
 use crate::checkpoint::TrainingState;
 use crate::error::TrainError;
 use crate::learner::MeasureSwitch;
+use crate::learner::TrainStepOutput;
 use crate::optimizer::GradientNorms;
-use crate::output::TrainStepOutput;
-use crate::pace::Pace;
-use crate::trainer::{BestWeights, TrainerConfig, TrainingEnd};
+use crate::trainer::config::{TrainerConfig, TrainingEnd};
 
 /// The passes of a training over its rows, and what they work with.
 pub(super) struct Passes<'a, B>

@@ -1,78 +1,29 @@
-//! How a training shows where it stands: a line that is redrawn on a terminal, plain lines elsewhere, or Burn's
-//! dashboard.
+//! Progress as text: one line that is redrawn, or a line every few seconds.
 
-use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use burn::data::dataloader::Progress;
-use burn::tensor::backend::AutodiffBackend;
+use burn::train::LearnerSummary;
 use burn::train::metric::{Metric, MetricDefinition, MetricId};
 use burn::train::renderer::{
     EvaluationName, EvaluationProgress, MetricState, MetricsRenderer, MetricsRendererEvaluation,
     MetricsRendererTraining, ProgressType, TrainingProgress,
 };
-use burn::train::{Interrupter, LearnerSummary, SupervisedTraining};
-use esmm_core::EsmmBackend;
 use esmm_run::wording::{duration, grouped};
 
-use crate::dashboard::Dashboard;
-use crate::metric::{ExactAuc, StepLoss};
-use crate::status_line;
-use crate::strategy::Components;
-use crate::time_left::TimeLeft;
+use super::status_line;
+use super::time_left::TimeLeft;
+use crate::learner::{ExactAuc, StepLoss};
 
 /// Between two plain lines.
 const LINES_EVERY: Duration = Duration::from_secs(5);
 /// Between two drawings of the line on a terminal.
 const LINE_EVERY: Duration = Duration::from_millis(200);
 
-/// What is shown while a training runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ProgressStyle {
-    /// Burn's dashboard. Needs a terminal.
-    Dashboard,
-    /// One line on stderr that is redrawn. Needs a terminal.
-    Line,
-    /// A line on stderr every five seconds.
-    Lines,
-    /// Nothing.
-    Quiet,
-}
-
-impl ProgressStyle {
-    /// A line that is redrawn when stderr is a terminal, plain lines otherwise.
-    pub fn automatic() -> Self {
-        if status_line::is_possible() { Self::Line } else { Self::Lines }
-    }
-
-    /// Burn's dashboard; `None` where stdout and stderr are no terminal.
-    pub fn dashboard() -> Option<Self> {
-        let terminal = std::io::stdout().is_terminal() && std::io::stderr().is_terminal();
-        terminal.then_some(Self::Dashboard)
-    }
-
-    /// Gives the training a renderer of this style.
-    pub(crate) fn attach<B>(
-        self,
-        training: SupervisedTraining<Components<B>>,
-        interrupter: &Interrupter,
-        stages: &[String],
-        steps: u64,
-    ) -> SupervisedTraining<Components<B>>
-    where
-        B: AutodiffBackend + EsmmBackend,
-        B::InnerBackend: EsmmBackend,
-    {
-        match self {
-            Self::Dashboard => training.renderer(Dashboard::new(interrupter)),
-            _ => training.renderer(ProgressLines::new(self, stages, steps)),
-        }
-    }
-}
-
 /// Shows `epoch 1/3  step 1,230/3,906  31%  41,200 rows/s  0:47 left  loss click 0.4123, conversion 0.1456  ...`
-struct ProgressLines {
-    style: ProgressStyle,
+pub(super) struct ProgressLines {
+    /// Whether one line is redrawn.
+    redrawn: bool,
     steps: u64,
     since: Instant,
     losses: Vec<ShownMetric>,
@@ -115,7 +66,7 @@ impl ShownMetric {
 }
 
 impl ProgressLines {
-    fn new(style: ProgressStyle, stages: &[String], steps: u64) -> Self {
+    pub(super) fn new(redrawn: bool, stages: &[String], steps: u64) -> Self {
         // The first loss is the sum of the others.
         let losses = StepLoss::all(stages).into_iter().skip(1).zip(stages);
         let losses = losses.map(|(loss, stage)| ShownMetric::new(&loss.name(), stage.clone()));
@@ -125,7 +76,7 @@ impl ProgressLines {
         });
         let (losses, areas) = (losses.collect(), areas.collect());
         let since = Instant::now();
-        Self { style, steps, since, losses, areas, valid: None, left: TimeLeft::default() }
+        Self { redrawn, steps, since, losses, areas, valid: None, left: TimeLeft::default() }
     }
 
     fn training_line(&self, step: usize, rows: &Progress, epochs: &Progress, compact: bool) -> String {
@@ -148,19 +99,16 @@ impl ProgressLines {
 
     /// Shows a line when it is time for one.
     fn show(&mut self, line: impl FnOnce(&Self) -> String) {
-        let every = match self.style {
-            ProgressStyle::Line => LINE_EVERY,
-            ProgressStyle::Lines => LINES_EVERY,
-            ProgressStyle::Dashboard | ProgressStyle::Quiet => return,
-        };
+        let every = if self.redrawn { LINE_EVERY } else { LINES_EVERY };
         if self.since.elapsed() < every {
             return;
         }
         self.since = Instant::now();
         let line = line(self);
-        match self.style {
-            ProgressStyle::Line => status_line::show(&line),
-            _ => status_line::say(&line),
+        if self.redrawn {
+            status_line::show(&line);
+        } else {
+            status_line::say(&line);
         }
     }
 }
@@ -182,7 +130,7 @@ impl MetricsRendererTraining for ProgressLines {
         let step = item.iteration.unwrap_or(0);
         self.show(|own| {
             let full = own.training_line(step, &rows, &epochs, false);
-            match own.style == ProgressStyle::Line && full.chars().count() >= status_line::columns() {
+            match own.redrawn && full.chars().count() >= status_line::columns() {
                 true => own.training_line(step, &rows, &epochs, true),
                 false => full,
             }
@@ -239,7 +187,7 @@ mod tests {
     #[test]
     fn a_line_says_how_far_how_fast_and_how_well() {
         let stages = ["click", "buy"].map(str::to_owned);
-        let mut lines = ProgressLines::new(ProgressStyle::Lines, &stages, 3000);
+        let mut lines = ProgressLines::new(false, &stages, 3000);
         let start = Instant::now();
         lines.left.trained(start, 100_000);
         lines.left.trained(start + Duration::from_secs(10), 150_000);

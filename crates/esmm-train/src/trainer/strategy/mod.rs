@@ -5,6 +5,7 @@
 //! [`Evaluator`](esmm_metrics::Evaluator), keeps the best weights, and saves checkpoints from which a later run goes on at
 //! any step. `passes` has the loop over the training rows, `validation` what is measured and kept on the way.
 
+mod pace;
 mod passes;
 mod validation;
 
@@ -22,13 +23,13 @@ use esmm_run::evaluation::EvaluationPlan;
 use esmm_run::observe::Observers;
 use esmm_run::run_dir::RunDir;
 
+use self::pace::Pace;
 use self::passes::Passes;
 use crate::checkpoint::{Checkpoints, TrainingState};
 use crate::error::TrainError;
 use crate::learner::EsmmLearner;
 use crate::optimizer::{Schedule, SharedOptimizer};
-use crate::pace::Pace;
-use crate::trainer::{TrainerConfig, TrainingData, TrainingEnd};
+use crate::trainer::config::{TrainerConfig, TrainingData, TrainingEnd};
 
 /// Burn's component types of this training.
 pub type Components<B> =

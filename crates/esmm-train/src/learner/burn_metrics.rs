@@ -10,7 +10,7 @@ use burn::train::metric::{
 use esmm_metrics::auc;
 use esmm_run::evaluation::HostScores;
 
-use crate::output::StepReport;
+use super::output::StepReport;
 
 /// Loss of one task, or of all: mean over the rows of the epoch so far (a short last batch counts by its rows).
 #[derive(Debug, Clone)]

@@ -1,0 +1,76 @@
+//! All guesses about some files.
+
+use esmm_data::DataError;
+use esmm_run::RunError;
+
+use crate::choose::{Rows, choose};
+use crate::column::Column;
+use crate::feature::{BagGuess, Choice, FeatureGuess, LeftOut};
+use crate::label::Labels;
+use crate::leak;
+use crate::sample::Sample;
+use crate::split::SplitGuess;
+
+/// All guesses.
+#[derive(Debug)]
+pub(crate) struct Guesses {
+    pub(crate) labels: Labels,
+    pub(crate) split: SplitGuess,
+    pub(crate) group: Option<String>,
+    pub(crate) truth: Vec<String>,
+    pub(crate) features: Vec<FeatureGuess>,
+    pub(crate) left_out: Vec<LeftOut>,
+    /// Separators of lists and weights in text, if there are lists.
+    pub(crate) lists: Option<(char, Option<char>)>,
+    pub(crate) rows: Rows,
+}
+
+impl Sample {
+    /// The file that an error speaks of.
+    pub(crate) fn path(&self) -> std::path::PathBuf {
+        self.source.paths.first().map(Into::into).unwrap_or_default()
+    }
+}
+
+impl Guesses {
+    pub(crate) fn take(&mut self, column: &Column) {
+        let name = &column.name;
+        let labels = [&self.labels.click.column, &self.labels.conversion.column];
+        if labels.contains(&name) || self.split.time.as_ref() == Some(name) || self.truth.contains(name) {
+            return;
+        }
+        let mut out =
+            |kind, why| self.left_out.push(LeftOut { column: name.clone(), kind, why, unsure: true });
+        if self.labels.between.contains(name) {
+            let why = format!("is another outcome, 1 only where `{}` is", self.labels.click.column);
+            return out("another outcome", why);
+        }
+        if let Some(why) = leak::knows(column, &self.labels) {
+            return out("knows a label", why);
+        }
+        match choose(column, self.rows) {
+            Choice::Feature(guess) => self.features.push(*guess),
+            Choice::LeaveOut(left_out) => self.left_out.push(left_out),
+        }
+    }
+
+    pub(crate) fn check_features(&self, sample: &Sample) -> Result<(), RunError> {
+        match self.features.is_empty() {
+            true => Err(DataError::file(&sample.path(), "no column is left that could be a feature").into()),
+            false => Ok(()),
+        }
+    }
+
+    pub(crate) fn drop_features(&mut self, refused: Vec<(String, String)>) {
+        for (column, why) in refused {
+            self.features.retain(|feature| feature.column != column);
+            let sharing = |bag: &mut BagGuess| {
+                if bag.shares.as_ref() == Some(&column) {
+                    bag.shares = None;
+                }
+            };
+            self.features.iter_mut().filter_map(|feature| feature.bag.as_mut()).for_each(sharing);
+            self.left_out.push(LeftOut { column, kind: "refused by the reader", why, unsure: true });
+        }
+    }
+}

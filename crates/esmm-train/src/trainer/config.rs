@@ -1,0 +1,114 @@
+//! What a training is asked for, on what, and how it ends.
+
+use esmm_core::{EsmmConfig, Precision};
+use esmm_data::SplitRows;
+use esmm_data::loader::{BatchLoaderConfig, Purpose};
+use esmm_run::BestWeights;
+use esmm_run::config::TrainConfig;
+
+use crate::learner::{EsmmLearnerConfig, EsmmLoss};
+use crate::optimizer::{Schedule, TowerOptimizerConfig};
+
+/// Everything that fixes a training but its data.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrainerConfig {
+    /// The model.
+    pub model: EsmmConfig,
+    /// Names of the stages, as the labels are called.
+    pub stages: Vec<String>,
+    /// Loss, tables, clipping.
+    pub learner: EsmmLearnerConfig,
+    /// The towers' optimizer.
+    pub towers: TowerOptimizerConfig,
+    /// The learning rate; `total_steps` is set by the trainer.
+    pub schedule: Schedule,
+    /// Passes over the training split.
+    pub epochs: u64,
+    /// Rows of a training batch.
+    pub batch_size: usize,
+    /// Seed of the order of rows.
+    pub seed: u64,
+    /// Numbers of the products of hidden layers while it learns; it is always measured in f32.
+    pub precision: Precision,
+    /// The validation metric that selects the best weights, such as `ctcvr.auc`.
+    pub select: String,
+    /// Stop after so many validations without a better one.
+    pub patience: Option<u64>,
+    /// Validate after every so many steps as well as after every epoch.
+    pub validate_every: Option<u64>,
+    /// Save a checkpoint after every so many steps as well as after every epoch.
+    pub checkpoint_every: Option<u64>,
+    /// Every so many steps the observers get a record.
+    pub log_every: u64,
+}
+
+/// How a training ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TrainingEnd {
+    /// All epochs are done, or no better weights were in sight.
+    Finished {
+        /// Where the best weights come from.
+        best: BestWeights,
+        /// Whether patience ran out.
+        stopped_early: bool,
+    },
+    /// The interrupter asked for it; the checkpoint is saved.
+    Interrupted {
+        /// Steps done.
+        step: u64,
+    },
+}
+
+/// The data of a training.
+#[derive(Debug, Clone)]
+pub struct TrainingData {
+    /// Learned from.
+    pub train: SplitRows,
+    /// Selects the best weights. Without it the last weights count as the best.
+    pub valid: Option<SplitRows>,
+}
+
+impl TrainerConfig {
+    /// The trainer of a resolved configuration, for a model.
+    pub fn of(config: &TrainConfig, model: &EsmmConfig) -> Self {
+        let train = &config.train;
+        let schedule = train.schedule;
+        Self {
+            model: model.clone(),
+            stages: config.labels.columns.clone(),
+            learner: EsmmLearnerConfig {
+                loss: EsmmLoss { task_weights: train.task_weights.clone() },
+                tables: train.tables,
+                clip_norm: train.clip_norm,
+                seed: train.seed,
+            },
+            towers: train.towers,
+            schedule: Schedule {
+                base: schedule.learning_rate,
+                warmup_steps: schedule.warmup_steps,
+                decay: schedule.decay,
+                final_factor: schedule.final_factor,
+                total_steps: 0,
+                step: 0,
+            },
+            epochs: train.epochs,
+            batch_size: train.batch_size,
+            seed: train.seed,
+            precision: train.precision,
+            select: train.select.clone(),
+            patience: train.patience,
+            validate_every: train.validate_every,
+            checkpoint_every: train.checkpoint_every,
+            log_every: train.log_every,
+        }
+    }
+
+    pub(super) fn loader(&self, batch_size: usize, purpose: Purpose) -> BatchLoaderConfig {
+        BatchLoaderConfig {
+            schema: self.model.schema.clone(),
+            stages: self.stages.len(),
+            batch_size,
+            purpose,
+        }
+    }
+}

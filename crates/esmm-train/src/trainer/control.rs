@@ -1,0 +1,33 @@
+//! Who stops a training, who observes it, and what shows it.
+
+use std::sync::Arc;
+
+use burn::train::Interrupter;
+use esmm_run::observe::Observers;
+
+use super::display::TrainingDisplay;
+
+/// Who may stop a training, who looks on, and how it shows where it stands.
+#[derive(Clone)]
+pub struct TrainingControl {
+    /// Stops the training after the step under way; a checkpoint is then saved.
+    pub interrupter: Interrupter,
+    /// What is shown while it runs; `None` for nothing.
+    pub display: Option<Arc<dyn TrainingDisplay>>,
+    /// Go on from the newest checkpoint of the run directory.
+    pub resume: bool,
+    /// Who gets to know of steps and evaluations.
+    pub observers: Observers,
+}
+
+impl Default for TrainingControl {
+    /// Nothing is shown, nobody looks on, and the training starts anew.
+    fn default() -> Self {
+        Self {
+            interrupter: Interrupter::new(),
+            display: None,
+            resume: false,
+            observers: Observers::default(),
+        }
+    }
+}

@@ -13,6 +13,7 @@ use crate::error::EsmmError;
 /// norms, activations between layers, logits and the loss. The product that gives the logits is always f32: its sums
 /// decide about rates near 2e-4 and cost next to nothing. Scoring is always f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// 24 bits, range of f32: as every backend computes, and the same numbers on all of them but for rounding.

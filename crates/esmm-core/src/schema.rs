@@ -8,6 +8,7 @@ use crate::error::EsmmError;
 
 /// Whom a feature describes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Side {
     /// The person who sees the impression.
@@ -20,6 +21,7 @@ pub enum Side {
 
 /// How the embeddings of a bag become one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Pooling {
     /// Weighted sum (section 3.2 of arXiv 1804.07931 pools with a sum).

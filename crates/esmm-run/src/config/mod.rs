@@ -3,6 +3,7 @@
 mod memory;
 mod optimizer;
 mod parse;
+mod reference;
 mod refuse;
 mod resolve;
 mod resolve_data;

@@ -1,5 +1,6 @@
 //! How weights change, as a configuration says it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The rule of the tables.
@@ -82,7 +83,7 @@ pub enum TowerOptimizerConfig {
 }
 
 /// How the learning rate falls after the warm-up.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Decay {
     /// Not at all.

@@ -12,12 +12,8 @@ use super::train_config::ReadingConfig;
 use crate::error::RunError;
 
 pub(super) fn split(data: &DataSection) -> Result<SplitSpec, RunError> {
-    let csv = CsvOptions { delimiter: data.delimiter, quote: data.quote.unwrap_or('"') };
-    let default = ListFormat::default();
-    let lists = ListFormat {
-        separator: data.list_separator.unwrap_or(default.separator),
-        weight_separator: data.weight_separator.unwrap_or(default.weight_separator),
-    };
+    let csv = CsvOptions { delimiter: data.delimiter, quote: data.quote };
+    let lists = ListFormat { separator: data.list_separator, weight_separator: data.weight_separator };
     let source = |paths: Vec<String>| SourceSpec { paths, csv, lists, groups: data.groups.clone() };
     let given = |paths: Vec<String>| (!paths.is_empty()).then(|| source(paths));
     let (train, valid, test) = (data.train.to_vec(), data.valid.to_vec(), data.test.to_vec());
@@ -41,17 +37,14 @@ pub(super) fn split(data: &DataSection) -> Result<SplitSpec, RunError> {
 }
 
 pub(super) fn reading(data: &DataSection) -> Result<ReadingConfig, RunError> {
-    let default = ReadingConfig::default();
-    let memory = data.memory.as_deref().map(|text| bytes("data.memory", text)).transpose()?;
-    let shuffle_rows = match data.shuffle_rows {
-        Some(0) => return refuse("data.shuffle_rows", 0, "it must be at least 1"),
-        rows => rows.unwrap_or(default.shuffle_rows),
-    };
+    if data.shuffle_rows == 0 {
+        return refuse("data.shuffle_rows", 0, "it must be at least 1");
+    }
     Ok(ReadingConfig {
         streaming: data.streaming,
-        memory: memory.unwrap_or(default.memory),
-        shuffle_rows,
-        by_group: data.by_group.unwrap_or(default.by_group),
+        memory: bytes("data.memory", &data.memory)?,
+        shuffle_rows: data.shuffle_rows,
+        by_group: data.by_group,
     })
 }
 

@@ -23,10 +23,17 @@ pub(super) fn model(section: &ModelSection) -> Result<ModelConfig, RunError> {
         DropoutSection::All(probability) => vec![*probability; section.hidden.len()],
         DropoutSection::Each(probabilities) => probabilities.clone(),
     };
-    let (hidden, batch_norm) = (section.hidden.clone(), section.batch_norm);
+    if section.embedding_dim == 0 {
+        return refuse("model.embedding_dim", 0, "it must be at least 1");
+    }
+    let init_std = section.embedding_init_std;
+    if !(init_std >= 0.0 && init_std.is_finite()) {
+        return refuse("model.embedding_init_std", init_std, "it must be finite and at least 0");
+    }
+    let hidden = section.hidden.clone();
     Ok(ModelConfig {
         embedding_dim: section.embedding_dim,
-        towers: TowersConfig { hidden, activation, batch_norm, dropout },
+        towers: TowersConfig { hidden, activation, batch_norm: section.batch_norm, dropout },
         shared_embeddings: section.shared_embeddings,
         embedding_init_std: section.embedding_init_std,
     })

@@ -1,20 +1,26 @@
 //! The run file: what a person types. Strict: an unknown key is an error that names the nearest one.
 
 use esmm_core::{Pooling, Side};
-use serde::Deserialize;
+use esmm_data::{CsvOptions, ListFormat};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::sections::{ModelSection, TrainSection};
+use super::train_config::ReadingConfig;
 
-/// A run file. Only `data`, `labels` and `features` are needed; everything else has a default.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+/// A run file: what a person writes about data, features, model and training.
+///
+/// Only `data` and `features` are needed; everything else has a default.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RunFile {
-    /// Where the impressions are, and how they are split.
+    /// Where the impressions are, and how they are split: either `train` with `valid` and `test`, or `path` with
+    /// `split`.
     pub data: DataSection,
     /// The stages of the funnel.
     #[serde(default)]
     pub labels: LabelSection,
-    /// The features, in the order of the model's input.
+    /// The features, in the order of the model's input. A key that goes with one `encode` is refused with another.
     pub features: Vec<FeatureSection>,
     /// The model.
     #[serde(default)]
@@ -27,43 +33,70 @@ pub struct RunFile {
     pub metrics: MetricSection,
 }
 
-/// `[data]`: either `train` with `valid` and `test`, or `path` with `split`.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+/// Where the impressions are, and how they are split: either `train` with `valid` and `test`, or `path` with `split`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DataSection {
-    /// Files or globs of the training split.
+    /// Files or globs of the training split. Either this or `path` is needed.
     pub train: Paths,
-    /// Files or globs of the validation split.
+    /// Files or globs of the validation split; with `train`.
     pub valid: Paths,
-    /// Files or globs of the test split.
+    /// Files or globs of the test split; with `train`.
     pub test: Paths,
-    /// Files or globs that `split` divides.
+    /// Files or globs that `split` divides. Without `split` all of their rows train.
     pub path: Paths,
-    /// Parquet: the file in the folder of each file of impressions that holds the columns of their groups.
+    /// Parquet: the name of the file, in the folder of each file of impressions, that holds the columns of their groups.
     pub groups: Option<String>,
     /// How `path` is divided.
     pub split: Option<SplitSection>,
     /// Whether every pass reads the rows from their files. Unless said: when they would take more than `memory`.
     pub streaming: Option<bool>,
-    /// What encoded rows may take in memory, `4GiB` unless said.
-    pub memory: Option<String>,
-    /// Streaming: how many rows are shuffled together at most, 1,000,000 unless said.
-    pub shuffle_rows: Option<usize>,
-    /// Data with `groups`: whether rows of one group stay together, so that what they share is read, held and
-    /// computed once; they do unless said.
-    pub by_group: Option<bool>,
-    /// Between the fields of a CSV line, `,` unless said. A tab is written `\t`.
+    /// What encoded rows may take in memory: a number with a unit, such as `512MiB` or `10GB`.
+    pub memory: String,
+    /// Streaming: how many rows are shuffled together at most.
+    #[schemars(range(min = 1))]
+    pub shuffle_rows: usize,
+    /// Data with `groups`: whether rows of one group stay together, so that what they share is read, held and computed
+    /// once; `false` shuffles single rows.
+    pub by_group: bool,
+    /// CSV: between the fields of a line. Unless said: a tab in `.tsv` files, otherwise a comma. A tab is written `\t`.
     pub delimiter: Option<char>,
-    /// Around CSV fields that hold a delimiter, `"` unless said.
-    pub quote: Option<char>,
-    /// Between the ids of a list in a CSV field, `|` unless said.
-    pub list_separator: Option<char>,
-    /// Between an id and its weight in a CSV field, `:` unless said.
-    pub weight_separator: Option<char>,
+    /// CSV: around fields that hold a delimiter.
+    pub quote: char,
+    /// CSV: between the ids of a list, `a|b|c`.
+    pub list_separator: char,
+    /// CSV: between an id and its weight, `a:0.7|b:0.3`.
+    pub weight_separator: char,
+}
+
+/// [`ReadingConfig::memory`] of a run file that does not say it, as a person writes it.
+const MEMORY: &str = "4GiB";
+
+impl Default for DataSection {
+    fn default() -> Self {
+        let reading = ReadingConfig::default();
+        let lists = ListFormat::default();
+        Self {
+            train: Paths::default(),
+            valid: Paths::default(),
+            test: Paths::default(),
+            path: Paths::default(),
+            groups: None,
+            split: None,
+            streaming: reading.streaming,
+            memory: MEMORY.into(),
+            shuffle_rows: reading.shuffle_rows,
+            by_group: reading.by_group,
+            delimiter: CsvOptions::default().delimiter,
+            quote: CsvOptions::default().quote,
+            list_separator: lists.separator,
+            weight_separator: lists.weight_separator,
+        }
+    }
 }
 
 /// One path or several.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Paths {
     /// `path = "a.csv"`
@@ -88,18 +121,18 @@ impl Paths {
     }
 }
 
-/// `[data.split]`
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+/// How rows are divided. The rows that are in neither share train.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SplitSection {
-    /// How rows are divided.
+    /// What divides them.
     pub by: SplitBy,
-    /// The column of a split by time or hash.
+    /// The column of a split by time (numbers, timestamps or ISO dates) or by hash.
     pub column: Option<String>,
-    /// Share of the validation split.
+    /// Share of the validation split, of all rows; by hash, of the values of `column`.
     #[serde(default)]
     pub valid: f64,
-    /// Share of the test split.
+    /// Share of the test split. Both shares together are below 1.
     #[serde(default)]
     pub test: f64,
     /// Seed of a split by hash or at random.
@@ -107,11 +140,11 @@ pub struct SplitSection {
     pub seed: u64,
 }
 
-/// How rows are divided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+/// What divides rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SplitBy {
-    /// The latest rows test, those before them validate.
+    /// The latest rows test, those before them validate, the earliest train.
     Time,
     /// All rows with one value of the column go to one side.
     Hash,
@@ -119,13 +152,13 @@ pub enum SplitBy {
     Random,
 }
 
-/// `[labels]`
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+/// The stages of the funnel.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LabelSection {
-    /// Columns of the stages, in order.
+    /// Columns of the stages, in order, at least 2. A cell is 0 or 1.
     pub stages: Vec<String>,
-    /// What happens to a row with a stage but not the one before.
+    /// What happens to a row that reached a stage but not the one before, as a conversion without a click.
     pub orphan_conversions: OrphanPolicy,
 }
 
@@ -136,7 +169,7 @@ impl Default for LabelSection {
 }
 
 /// What happens to a conversion without a click.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OrphanPolicy {
     /// It is an error.
@@ -146,36 +179,36 @@ pub enum OrphanPolicy {
     Drop,
 }
 
-/// One entry of `features`.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+/// A feature: a column and how its values become ids or real values.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FeatureSection {
-    /// Name, and the column unless `column` is given.
+    /// Its name; no other feature has it.
     pub name: String,
-    /// The column.
+    /// The column that it reads. Unless said: the one of its name.
     pub column: Option<String>,
     /// Whom it describes.
     #[serde(default = "context")]
     pub side: Side,
-    /// How values become ids or numbers.
+    /// How its values become ids or real values.
     #[serde(default)]
     pub encode: Encode,
-    /// Vocabulary: values seen less often are unknown.
+    /// `vocabulary`: values that the training rows hold less often are unknown. Unless said: 1.
     pub min_count: Option<u64>,
-    /// Hash and quantile: number of buckets.
+    /// `hash`, `quantile`: the number of buckets, which they need.
     pub buckets: Option<usize>,
-    /// Raw: number of ids.
+    /// `raw`: the number of ids, which it needs. Ids are whole numbers below it.
     pub num_embeddings: Option<usize>,
-    /// Any number of ids a row, pooled like this.
+    /// Makes a sparse feature a list of any number of ids a row, and says how their embeddings become one.
     pub pooling: Option<Pooling>,
-    /// Whether the ids of a bag have weights.
+    /// With `pooling`: whether ids have weights.
     #[serde(default)]
     pub weighted: bool,
-    /// Parquet: the list column with the weights.
+    /// With `weighted`, Parquet: the list column with the weights, as long as the list of ids in every row.
     pub weights_column: Option<String>,
-    /// Use the table of this feature.
+    /// Sparse: the feature whose table this one uses. The table is fitted on the values of both.
     pub shares: Option<String>,
-    /// Dense: what stands for a missing value. Without it a missing value is an error.
+    /// Dense: what stands for a missing value, before the transform. Unless said: a missing value is an error.
     pub missing: Option<f32>,
 }
 
@@ -183,37 +216,37 @@ fn context() -> Side {
     Side::Context
 }
 
-/// How values become ids or numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+/// How values become ids (sparse) or real values (dense).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Encode {
-    /// Ids: the values seen in training.
+    /// Sparse: the values of the training rows, each with a row of the table.
     #[default]
     Vocabulary,
-    /// Ids: hashed into buckets.
+    /// Sparse: values hashed into `buckets`; unrelated ones may meet.
     Hash,
-    /// Ids: they are row numbers already.
+    /// Sparse: whole numbers from 0, used as they are.
     Raw,
-    /// Ids: numbers cut into buckets of equal size.
+    /// Sparse: real values, cut where the training rows fall into `buckets` of about equal size.
     Quantile,
-    /// Numbers as they are.
+    /// Dense: the value as it is.
     Dense,
-    /// Numbers, mean 0 and standard deviation 1.
+    /// Dense: minus the mean of the training rows, over their standard deviation.
     Standardize,
-    /// Numbers, log(1 + x).
+    /// Dense: `ln(1 + x)`; a negative value is an error.
     Log1p,
 }
 
-/// `[metrics]`
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+/// What is measured beyond the metrics that need labels only.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct MetricSection {
     /// The column whose values are the groups of GAUC.
     pub group: Option<String>,
-    /// Column with the true CTR.
+    /// Column with the true CTR; with `true_cvr`.
     pub true_ctr: Option<String>,
-    /// Column with the true CVR over all impressions.
+    /// Column with the true CVR, over all impressions; with `true_ctr`.
     pub true_cvr: Option<String>,
-    /// Column with the true CTCVR.
+    /// Column with the true CTCVR, where hidden causes keep it from being true CTR x true CVR.
     pub true_ctcvr: Option<String>,
 }

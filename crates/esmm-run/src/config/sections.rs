@@ -1,29 +1,32 @@
 //! The sections `[model]` and `[train]` of a run file, with their defaults.
 
 use esmm_core::Precision;
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::optimizer::Decay;
 
-/// `[model]`
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+/// The model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelSection {
     /// Width of every embedding.
+    #[schemars(range(min = 1))]
     pub embedding_dim: usize,
-    /// Widths of the hidden layers.
+    /// Widths of the hidden layers of every tower, from the input on, each at least 1.
     pub hidden: Vec<usize>,
-    /// Behind every hidden product.
+    /// After every hidden matmul and its batch norm.
     pub activation: ActivationName,
-    /// Slope of the leaky ReLU below zero.
+    /// `leaky_relu`: its slope below zero.
     pub negative_slope: f64,
     /// Whether hidden layers have a batch norm.
     pub batch_norm: bool,
-    /// One probability for all hidden layers, or one each.
+    /// Probability that an activation is dropped in training, in [0, 1): one for all hidden layers, or one each.
     pub dropout: DropoutSection,
-    /// `false`: each tower has tables of its own.
+    /// Whether the towers read the same tables; `false` gives each tower tables of its own (ESMM-NS).
     pub shared_embeddings: bool,
-    /// Standard deviation of the first embedding values.
+    /// Standard deviation of the initial embeddings.
+    #[schemars(range(min = 0.0))]
     pub embedding_init_std: f64,
 }
 
@@ -43,7 +46,7 @@ impl Default for ModelSection {
 }
 
 /// One probability for all hidden layers, or one each.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum DropoutSection {
     /// For all.
@@ -53,7 +56,7 @@ pub enum DropoutSection {
 }
 
 /// An activation by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ActivationName {
     /// Identity.
@@ -67,31 +70,39 @@ pub enum ActivationName {
     Prelu,
 }
 
-/// `[train]`
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+/// The training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainSection {
     /// Passes over the training split.
+    #[schemars(range(min = 1))]
     pub epochs: u64,
     /// Rows of a batch.
+    #[schemars(range(min = 1))]
     pub batch_size: usize,
-    /// Seed of first values, order and dropout.
+    /// Seed of initial values, order and dropout.
     pub seed: u64,
-    /// Numbers of the products of hidden layers.
+    /// What the factors of the hidden layers' matmuls are rounded to, in training, on GPUs that have it.
     pub precision: Precision,
-    /// Largest norm of all gradients together.
+    /// Largest norm of all gradients together: larger ones are scaled down to it. Unless said: no limit.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub clip_norm: Option<f64>,
-    /// One weight a stage, 1 each unless given.
+    /// Weight of each stage's loss, at least 0. Unless said: 1 each.
     pub task_weights: Option<Vec<f64>>,
-    /// The validation metric that selects the best weights.
+    /// The validation metric that selects the best weights: a task (`ctr`, `cvr`, `ctcvr`, or a stage of a longer funnel)
+    /// and `auc`, `gauc`, `log_loss`, `normalized_entropy` or `calibration`; where the true CVR is known also
+    /// `entire_space.cvr_auc` and `entire_space.cvr_calibration`.
     pub select: String,
-    /// Stop after so many validations without a better one.
+    /// Stop after so many validations without a better one. Unless said: after the last epoch.
     pub patience: Option<u64>,
-    /// Validate after every so many steps as well as after every epoch.
+    /// Validate after every so many steps as well as after every epoch. Unless said: after epochs only.
+    #[schemars(range(min = 1))]
     pub validate_every: Option<u64>,
-    /// Save a checkpoint after every so many steps as well as after every epoch.
+    /// Save a checkpoint after every so many steps as well as after every epoch. Unless said: after epochs only.
+    #[schemars(range(min = 1))]
     pub checkpoint_every: Option<u64>,
     /// Every so many steps losses and rates are recorded.
+    #[schemars(range(min = 1))]
     pub log_every: u64,
     /// Whether TensorBoard event files are written.
     pub tensorboard: bool,
@@ -125,23 +136,26 @@ impl Default for TrainSection {
     }
 }
 
-/// `[train.towers]`
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+/// The towers' optimizer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TowerSection {
     /// Which one.
     pub optimizer: TowerOptimizerName,
-    /// After the warm-up.
+    /// Learning rate after the warm-up.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub learning_rate: f64,
-    /// Adam, AdamW: decay of the first moment.
+    /// `adam`, `adamw`: decay of the first moment, in [0, 1).
     pub beta_1: f64,
-    /// Adam, AdamW: decay of the second moment.
+    /// `adam`, `adamw`: decay of the second moment, in [0, 1).
     pub beta_2: f64,
-    /// Adam, AdamW: added to the root of the second moment.
+    /// `adam`, `adamw`: added to the root of the second moment.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub epsilon: f64,
-    /// SGD: momentum.
+    /// `sgd`: momentum, in [0, 1).
     pub momentum: f64,
-    /// L2 penalty; AdamW: decoupled.
+    /// L2 penalty on all weights; `adamw`: decoupled from the gradient.
+    #[schemars(range(min = 0.0))]
     pub weight_decay: f64,
 }
 
@@ -160,7 +174,7 @@ impl Default for TowerSection {
 }
 
 /// An optimizer of the towers by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TowerOptimizerName {
     /// Adam.
@@ -171,61 +185,64 @@ pub enum TowerOptimizerName {
     Sgd,
 }
 
-/// `[train.tables]`
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+/// The tables' optimizer, which updates the rows that a batch touches.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TableSection {
     /// Which one.
     pub optimizer: TableOptimizerName,
-    /// After the warm-up.
+    /// Learning rate after the warm-up.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub learning_rate: f64,
-    /// Lazy and row-wise Adam: decay of the first moment.
+    /// `lazy_adam`, `row_wise_adam`: decay of the first moment, in [0, 1).
     pub beta_1: f64,
-    /// Lazy and row-wise Adam: decay of the second moment.
+    /// `lazy_adam`, `row_wise_adam`: decay of the second moment, in [0, 1).
     pub beta_2: f64,
-    /// Both kinds of Adam and Adagrad: keeps steps finite.
+    /// All but `sgd`: added to the root of the second moment, or of the sum of squares.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub epsilon: f64,
     /// L2 penalty on touched rows.
+    #[schemars(range(min = 0.0))]
     pub l2: f64,
 }
 
 impl Default for TableSection {
     fn default() -> Self {
-        let (beta_1, beta_2, epsilon) = (0.9, 0.999, 1e-8);
         Self {
             optimizer: TableOptimizerName::LazyAdam,
             learning_rate: 1e-3,
-            beta_1,
-            beta_2,
-            epsilon,
+            beta_1: 0.9,
+            beta_2: 0.999,
+            epsilon: 1e-8,
             l2: 0.0,
         }
     }
 }
 
 /// An optimizer of the tables by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TableOptimizerName {
-    /// Adam on touched rows.
+    /// Adam; its moments take two tables.
     LazyAdam,
-    /// The same with one second moment a row.
+    /// Adam with one second moment a row: one table and a value a row.
     RowWiseAdam,
-    /// Row-wise Adagrad.
+    /// Row-wise Adagrad: one sum of squares a row.
     Adagrad,
     /// SGD.
     Sgd,
 }
 
-/// `[train.schedule]`
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+/// The learning rate over the steps.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ScheduleSection {
-    /// Steps of linear warm-up.
+    /// Steps of linear warm-up, the first at `1 / warmup_steps` of the learning rate.
     pub warmup_steps: u64,
-    /// What follows.
+    /// How the learning rate falls after the warm-up.
     pub decay: Decay,
-    /// Share of the learning rate at the last step.
+    /// Share of the learning rate that is left at the last step; `constant` has none.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub final_factor: f64,
 }
 

@@ -19,6 +19,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use esmm_run::RunError;
 use esmm_train::TrainError;
+use esmm_train::config::RunFile;
 
 /// Exit code of a command that was interrupted, as of a program that SIGINT ended.
 const INTERRUPTED: u8 = 130;
@@ -48,6 +49,8 @@ enum Command {
     Report(report::ReportArgs),
     /// Lists the devices that this program and this machine offer for --device.
     Devices,
+    /// Prints the JSON schema of run files, with which editors complete and check them.
+    Schema,
     /// Writes a synthetic funnel with its true rates, and a run file for it.
     Synthesize(synthesize::SynthesizeArgs),
     /// Prepares Ali-CCP, the public dataset of the paper, from its raw files.
@@ -93,6 +96,10 @@ pub(crate) fn run() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args).map(|()| Done::Whole),
         Command::Report(args) => report::run(&args).map(|()| Done::Whole),
         Command::Devices => devices::run().map(|()| Done::Whole),
+        Command::Schema => {
+            println!("{:#}", RunFile::json_schema());
+            Ok(Done::Whole)
+        }
         Command::Synthesize(args) => synthesize::run(&args).map(|()| Done::Whole),
         Command::AliCcp(args) => aliccp::run(&args),
     };
@@ -116,4 +123,38 @@ fn is_usage(error: &anyhow::Error) -> bool {
 fn shown(path: &std::path::Path) -> String {
     let path: PathBuf = path.components().collect();
     path.display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Cli;
+
+    /// Commands without commands of their own, each with its words: `aliccp prepare`.
+    fn leaves(command: &clap::Command, words: &str, found: &mut Vec<(String, clap::Command)>) {
+        for inner in command.get_subcommands() {
+            let words = format!("{words} {}", inner.get_name());
+            match inner.has_subcommands() {
+                true => leaves(inner, &words, found),
+                false => found.push((words, inner.clone())),
+            }
+        }
+    }
+
+    #[test]
+    fn the_page_of_commands_has_every_command_and_flag() {
+        let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/src/commands.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        let mut commands = Vec::new();
+        leaves(&Cli::command(), "esmm", &mut commands);
+        assert!(commands.len() >= 10, "{commands:?}");
+        for (words, command) in commands {
+            let section = page.split("\n## ").find(|part| part.starts_with(&format!("`{words}")));
+            let section = section.unwrap_or_else(|| panic!("commands.md has no section `{words}`"));
+            for flag in command.get_arguments().filter_map(clap::Arg::get_long) {
+                assert!(section.contains(&format!("--{flag}")), "commands.md: `{words}` lacks --{flag}");
+            }
+        }
+    }
 }

@@ -44,6 +44,8 @@ on_gpu_backends!(
     bags,
     popular_rows,
     layers,
+    wide_layers,
+    same_bits_twice,
     precisions,
     inference,
     losses,
@@ -271,9 +273,36 @@ fn layers<B: EsmmBackend>() {
         let (batch_norm, activation) = (index % 8 >= 4, curves[index % 4]);
         layer.check::<B>(LayerSpec { batch_norm, epsilon: 1e-5, activation, dropout, ..LayerSpec::LINEAR });
     }
-    for (own_input, outputs) in [(true, 1), (false, 12)] {
+    for (own_input, outputs) in [(true, 1), (false, 1), (false, 12)] {
         let layer = HostLayer { own_input, towers: 2, rows: 37, inputs: 20, outputs, seed: 99 };
         layer.check::<B>(LayerSpec::LINEAR);
+    }
+}
+
+/// Layers of several tiles each way, whose batch is cut into pieces with rows left over; odd, even and whole vectors.
+fn wide_layers<B: EsmmBackend>() {
+    for (index, (inputs, outputs)) in [(130, 140), (134, 66), (201, 129), (80, 1)].into_iter().enumerate() {
+        for own_input in [false, true] {
+            let layer = HostLayer { own_input, towers: 2, rows: 1100 + index, inputs, outputs, seed: 7 };
+            let linear = outputs == 1;
+            let spec = LayerSpec { batch_norm: !linear, epsilon: 1e-5, ..LayerSpec::LINEAR };
+            layer.check::<B>(spec);
+        }
+    }
+}
+
+/// The same gradients twice, to the bit.
+fn same_bits_twice<B: EsmmBackend>() {
+    for outputs in [1, 33] {
+        let layer = HostLayer { own_input: true, towers: 2, rows: 2000, inputs: 70, outputs, seed: 11 };
+        let step = || {
+            let spec = LayerSpec { batch_norm: outputs > 1, epsilon: 1e-5, ..LayerSpec::LINEAR };
+            let forward = B::tower_layer(layer.input::<B>(), spec);
+            let grad = random::<B, 3>(12, [2, 2000, outputs]);
+            let grads = B::tower_layer_backward(layer.input::<B>(), forward.saved, grad, spec);
+            [forward.output, grads.input, grads.weight].map(|tensor| flat::<B, 3>(&tensor))
+        };
+        assert_eq!(step(), step());
     }
 }
 

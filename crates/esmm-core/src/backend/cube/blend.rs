@@ -1,57 +1,101 @@
-//! Running statistics of batch norms: a step from the old towards the new.
+//! Running statistics of batch norms: steps from the old towards the new, one launch for as many as a kernel can bind.
 
 use burn_cubecl::CubeRuntime;
-use burn_cubecl::cubecl::{self, prelude::*, std::FastDivmod};
+use burn_cubecl::cubecl::{self, prelude::*};
 use burn_cubecl::tensor::CubeTensor;
 
-use super::tensor::{Rows, address, grid, owned, vector_size};
+use super::tensor::{address, array, owned, plain, vector_size};
+
+/// Units of a cube.
+const UNITS: u32 = 256;
+/// Tensors of a blend.
+const EACH: usize = 2;
+
+/// `old * keep + new * take`, of one shape.
+pub(super) struct Blend<R: CubeRuntime> {
+    pub(super) old: CubeTensor<R>,
+    pub(super) new: CubeTensor<R>,
+    /// What is kept of the old, and taken of the new.
+    pub(super) factors: [f64; 2],
+}
 
 /// `old * keep + new * take`, in place where no one else holds `old`.
 pub(super) fn blend<R: CubeRuntime>(
     old: CubeTensor<R>,
     new: CubeTensor<R>,
-    [keep, take]: [f64; 2],
+    factors: [f64; 2],
 ) -> CubeTensor<R> {
-    let (old, new) = (owned(old), Rows::new(new));
-    let vector = vector_size(&[old.width, old.stride, new.stride]);
-    let units = old.tensor.meta.num_elements() / vector;
-    let (cubes, dim) = grid(&old.tensor.client, units);
-    // SAFETY: one unit for each vector of `old`; `new` has its shape.
-    unsafe {
-        blend_kernel::launch_unchecked(
-            &old.tensor.client,
-            cubes,
-            dim,
-            address(&[&old.tensor, &new.tensor]),
-            vector,
-            old.array(),
-            new.array(),
-            keep as f32,
-            take as f32,
-            old.width / vector,
-            old.stride / vector,
-            new.stride / vector,
-            units,
-        );
+    match blend_all(vec![Blend { old, new, factors }]).pop() {
+        Some(blended) => blended,
+        None => panic!("a blend lost its tensor"),
     }
-    old.tensor
 }
 
+/// The same for many.
+pub(super) fn blend_all<R: CubeRuntime>(blends: Vec<Blend<R>>) -> Vec<CubeTensor<R>> {
+    let prepared: Vec<Blend<R>> = blends
+        .into_iter()
+        .map(|blend| Blend { old: plain(owned(blend.old).tensor), new: plain(blend.new), ..blend })
+        .collect();
+    let Some(client) = prepared.first().map(|blend| blend.old.client.clone()) else { return Vec::new() };
+    let bindings = client.properties().hardware.max_bindings as usize;
+    // One binding is for the scalars.
+    let at_once = (bindings.saturating_sub(1) / EACH).max(1);
+    prepared.chunks(at_once).for_each(|blends| launch(&client, blends));
+    prepared.into_iter().map(|blend| blend.old).collect()
+}
+
+fn launch<R: CubeRuntime>(client: &ComputeClient<R>, blends: &[Blend<R>]) {
+    let lengths: Vec<usize> = blends.iter().map(|blend| blend.old.meta.num_elements()).collect();
+    let vector = vector_size(&lengths);
+    let tensors: Vec<&CubeTensor<R>> = blends.iter().flat_map(|blend| [&blend.old, &blend.new]).collect();
+    let mut arrays = SequenceArg::new();
+    tensors.iter().for_each(|tensor| arrays.push(array(tensor)));
+    let (mut units, mut factors) = (SequenceArg::new(), SequenceArg::new());
+    lengths.iter().for_each(|length| units.push(length / vector));
+    blends.iter().flat_map(|blend| blend.factors).for_each(|factor| factors.push(factor as f32));
+    let cubes: usize = lengths.iter().map(|length| (length / vector).div_ceil(UNITS as usize)).sum();
+    // SAFETY: each unit changes its own vector of one tensor; units beyond its last one do nothing. Both tensors of a blend
+    // have one length.
+    unsafe {
+        blend_kernel::launch_unchecked(
+            client,
+            CubeCount::Static(cubes as u32, 1, 1),
+            CubeDim::new_1d(UNITS),
+            address(&tensors),
+            vector,
+            arrays,
+            units,
+            factors,
+            blends.len(),
+        );
+    }
+}
+
+/// Cubes are dealt to the tensors in their order.
 #[cube(launch_unchecked, address_type = "dynamic")]
 fn blend_kernel<N: Size>(
-    old: &mut Array<Vector<f32, N>>,
-    new: &Array<Vector<f32, N>>,
-    keep: f32,
-    take: f32,
-    width: FastDivmod<usize>,
-    stride: usize,
-    new_stride: usize,
-    units: usize,
+    arrays: &mut Sequence<Array<Vector<f32, N>>>,
+    units: &Sequence<usize>,
+    factors: &Sequence<f32>,
+    #[comptime] blends: usize,
 ) {
-    if ABSOLUTE_POS >= units {
-        terminate!();
+    let cube = CUBE_POS;
+    let mut first = 0usize;
+    #[unroll]
+    for blend in 0..blends {
+        let len = units[blend];
+        let next = first + len.div_ceil(comptime!(UNITS as usize));
+        if cube >= first && cube < next {
+            let place = (cube - first) * comptime!(UNITS as usize) + UNIT_POS as usize;
+            if place < len {
+                let new = arrays.index(comptime!(EACH * blend + 1))[place];
+                let keep = Vector::new(factors[comptime!(EACH * blend)]);
+                let take = Vector::new(factors[comptime!(EACH * blend + 1)]);
+                let old = arrays.index_mut(comptime!(EACH * blend));
+                old[place] = old[place] * keep + new * take;
+            }
+        }
+        first = next;
     }
-    let (row, column) = width.div_mod(ABSOLUTE_POS);
-    let place = row * stride + column;
-    old[place] = old[place] * Vector::new(keep) + new[row * new_stride + column] * Vector::new(take);
 }

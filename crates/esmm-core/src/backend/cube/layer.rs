@@ -6,8 +6,9 @@ use burn_cubecl::tensor::CubeTensor;
 
 use super::block::{Steps, activate, drop_some, leak, normalize, slope_of};
 use super::dropout::{DropoutBits, bits};
+use super::logits::{is_logits, logits};
 use super::moments::moments;
-use super::product::layer_product;
+use super::product::{Product, layer_product};
 use super::tensor::{OnCube, Rows, address, array, grid, plain, vector_size};
 use crate::backend::{LayerInput, LayerOutput, LayerSaved, LayerSpec};
 
@@ -24,32 +25,39 @@ pub(super) fn tower_layer<R: CubeRuntime, B: OnCube<R>>(
     input: LayerInput<B>,
     spec: LayerSpec,
 ) -> LayerOutput<B> {
+    if is_logits::<R, B>(&input, &spec) {
+        return logits::<R, B>(input);
+    }
     let LayerInput { input, weight, bias, gamma, beta, slope } = input;
-    let product = layer_product(input, weight, spec.precision);
+    let bias = plain(bias);
+    let product = layer_product(input, weight, Some(&bias), spec.precision);
     behind_product(product, Columns { bias, gamma, beta, slope }, spec)
 }
 
 /// The rest of a layer, on its product `[K, B, O]`.
 pub(super) fn behind_product<R: CubeRuntime, B: OnCube<R>>(
-    product: CubeTensor<R>,
+    product: Product<R>,
     columns: Columns<R>,
     spec: LayerSpec,
 ) -> LayerOutput<B> {
-    let product = Rows::new(product);
+    let biased = product.biased;
+    let product = Rows::new(product.tensor);
     let Columns { bias, gamma, beta, slope } = columns;
     let [bias, gamma, beta, slope] = [bias, gamma, beta, slope].map(plain);
     if spec.is_linear() {
-        add_bias(&product, &bias);
+        if !biased {
+            add_bias(&product, &bias);
+        }
         let saved = LayerSaved { hidden: product.tensor.clone(), mean: bias.clone(), variance: bias };
         return LayerOutput { output: product.tensor, saved };
     }
     let (moments, mean, variance) = if spec.batch_norm {
-        let moments = moments(&product, &bias, &gamma, &beta, spec.epsilon as f32);
+        let moments = moments(&product, (!biased).then_some(&bias), &gamma, &beta, spec.epsilon as f32);
         (moments.packed, moments.mean, moments.variance)
     } else {
         (bias.clone(), bias.clone(), bias.clone())
     };
-    let output = finish(&product, &bias, &moments, &slope, spec);
+    let output = finish(&product, (!biased).then_some(&bias), &moments, &slope, spec);
     LayerOutput { output, saved: LayerSaved { hidden: product.tensor, mean, variance } }
 }
 
@@ -95,10 +103,10 @@ fn add_bias_kernel<N: Size>(
     product[row * stride + column] += bias[rows.div(row) * columns + column];
 }
 
-/// Adds the bias to the product in place, and gives what batch norm, activation and dropout make of it.
+/// What batch norm, activation and dropout make of the product. Adds the bias to it before, in place, if there is one.
 fn finish<R: CubeRuntime>(
     product: &Rows<R>,
-    bias: &CubeTensor<R>,
+    bias: Option<&CubeTensor<R>>,
     moments: &CubeTensor<R>,
     slope: &CubeTensor<R>,
     spec: LayerSpec,
@@ -118,7 +126,7 @@ fn finish<R: CubeRuntime>(
             address(&[&product.tensor, &out.tensor]),
             vector,
             product.array(),
-            array(bias),
+            array(bias.unwrap_or(moments)),
             array(moments),
             array(slope),
             out.array(),
@@ -131,6 +139,7 @@ fn finish<R: CubeRuntime>(
             out.stride / vector,
             leak(spec.activation),
             units,
+            bias.is_some(),
             Steps::new(&spec),
         );
     }
@@ -153,6 +162,7 @@ fn finish_kernel<N: Size>(
     out_stride: usize,
     leak: f32,
     units: usize,
+    #[comptime] with_bias: bool,
     #[comptime] steps: Steps,
 ) {
     if ABSOLUTE_POS >= units {
@@ -161,8 +171,11 @@ fn finish_kernel<N: Size>(
     let (row, column) = width.div_mod(ABSOLUTE_POS);
     let tower = rows.div(row);
     let tower_column = tower * columns + column;
-    let hidden = product[row * stride + column] + bias[tower_column];
-    product[row * stride + column] = hidden;
+    let mut hidden = product[row * stride + column];
+    if comptime!(with_bias) {
+        hidden += bias[tower_column];
+        product[row * stride + column] = hidden;
+    }
     let (_, x) = normalize::<N>(hidden, moments, tower_column, all_columns, steps.batch_norm);
     let slope = slope_of(slopes, tower, leak, steps.curve);
     let active = activate::<N>(x, slope, steps.curve);

@@ -7,6 +7,7 @@ use burn_cubecl::tensor::CubeTensor;
 use super::block::{Steps, activate_backward, drop_some, leak, normalize, slope_of};
 use super::dropout::{DropoutBits, bits};
 use super::layer::Columns;
+use super::logits::{is_logits, logits_backward};
 use super::moments::packed;
 use super::product::layer_product_backward;
 use super::sums::{Sums, sums};
@@ -43,6 +44,9 @@ pub(super) fn tower_layer_backward<R: CubeRuntime, B: OnCube<R>>(
     grad: CubeTensor<R>,
     spec: LayerSpec,
 ) -> LayerGrads<B> {
+    if is_logits::<R, B>(&input, &spec) {
+        return logits_backward::<R, B>(input, grad);
+    }
     let LayerInput { input, weight, bias, gamma, beta, slope } = input;
     let shared = input.meta.shape()[0] != weight.meta.shape()[0];
     let columns = Columns { bias, gamma, beta, slope };

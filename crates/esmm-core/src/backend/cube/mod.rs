@@ -1,9 +1,11 @@
 //! Kernels for GPUs in CubeCL, one source for wgpu and CUDA.
 //!
 //! * `tensor.rs`: from tensors to what a kernel is launched with; strides, vectors, grids.
-//! * `bags.rs`, `bags_backward.rs`, `pooled.rs`, `layer.rs`, `layer_backward.rs`, `blend.rs`, `funnel.rs`, `rows.rs`,
+//! * `bags.rs`, `bags_backward.rs`, `pooled.rs`, `layer.rs`, `layer_backward.rs`, `logits.rs`, `blend.rs`, `funnel.rs`, `rows.rs`,
 //!   `weights.rs`, `infer.rs`: the operations.
 //! * `product.rs`, `rounding.rs`: products, CubeK's with the towers as their batches, and what their factors are rounded to.
+//! * `tiles.rs`: matmuls in f32 at any distances of rows and columns.
+//! * `weight_grad.rs`: matmuls over the batch, cut into pieces.
 //! * `moments.rs`, `sums.rs`: what is summed over a batch; `block.rs`, `dropout.rs`, `log_space.rs`: what is done to an
 //!   element.
 //!
@@ -22,6 +24,7 @@ mod infer;
 mod layer;
 mod layer_backward;
 mod log_space;
+mod logits;
 mod moments;
 mod pooled;
 mod product;
@@ -29,6 +32,8 @@ mod rounding;
 mod rows;
 mod sums;
 mod tensor;
+mod tiles;
+mod weight_grad;
 mod weights;
 
 use burn::tensor::DType;

@@ -49,10 +49,10 @@ pub(super) struct Moments<R: CubeRuntime> {
     pub(super) variance: CubeTensor<R>,
 }
 
-/// Moments of `product + bias` over the rows of each tower.
+/// Moments over the rows of each tower, of the product with the bias if there is one.
 pub(super) fn moments<R: CubeRuntime>(
     product: &Rows<R>,
-    bias: &CubeTensor<R>,
+    bias: Option<&CubeTensor<R>>,
     gamma: &CubeTensor<R>,
     beta: &CubeTensor<R>,
     epsilon: f32,
@@ -85,17 +85,16 @@ pub(super) fn moments<R: CubeRuntime>(
     }
     let packed = empty_plain(&product.tensor, [4, towers, product.width]);
     let [mean, variance] = [(); 2].map(|()| empty_plain(&product.tensor, [towers, product.width]));
-    let units = towers * columns;
-    let (cubes, dim) = grid(client, units);
-    // SAFETY: one unit for each vector of the columns; bias, scale and shift are `[K, O]`.
+    let units = towers * product.width;
+    let (cubes, dim) = join_grid(units, 1);
+    // SAFETY: units beyond the columns read and write nothing; bias, scale and shift are `[K, O]`.
     unsafe {
         join_moments_kernel::launch_unchecked(
             client,
             cubes,
             dim,
-            vector,
             array(&partial),
-            array(bias),
+            array(bias.unwrap_or(gamma)),
             array(gamma),
             array(beta),
             array(&packed),
@@ -106,6 +105,7 @@ pub(super) fn moments<R: CubeRuntime>(
             chunks.count,
             epsilon,
             units,
+            bias.is_some(),
         );
     }
     Moments { packed, mean, variance }
@@ -157,61 +157,82 @@ fn chunk_moments_kernel<N: Size>(
     }
 }
 
-/// Joins the moments of chunks (Chan, Golub and LeVeque, 1979).
+/// A grid for joining chunks: [`LANES`] columns a cube, the chunks cut among its [`LINES`] lines.
+pub(super) fn join_grid(columns: usize, kinds: u32) -> (CubeCount, CubeDim) {
+    let across = columns.div_ceil(LANES as usize) as u32;
+    (CubeCount::Static(across, kinds, 1), CubeDim::new_2d(LANES, LINES))
+}
+
+/// Joins the moments of chunks (Chan, Golub and LeVeque, 1979): each line those of its share in their order, then the lines.
 #[cube(launch_unchecked)]
-fn join_moments_kernel<N: Size>(
-    partial: &Array<Vector<f32, N>>,
-    bias: &Array<Vector<f32, N>>,
-    gamma: &Array<Vector<f32, N>>,
-    beta: &Array<Vector<f32, N>>,
-    packed: &mut Array<Vector<f32, N>>,
-    means: &mut Array<Vector<f32, N>>,
-    variances: &mut Array<Vector<f32, N>>,
+fn join_moments_kernel(
+    partial: &Array<f32>,
+    bias: &Array<f32>,
+    gamma: &Array<f32>,
+    beta: &Array<f32>,
+    packed: &mut Array<f32>,
+    means: &mut Array<f32>,
+    variances: &mut Array<f32>,
     rows: usize,
     chunk_rows: usize,
     chunks: usize,
     epsilon: f32,
     units: usize,
+    #[comptime] with_bias: bool,
 ) {
-    if ABSOLUTE_POS >= units {
-        terminate!();
+    let mut line_means = SharedMemory::<f32>::new(comptime!((LANES * LINES) as usize));
+    let mut line_squares = SharedMemory::<f32>::new(comptime!((LANES * LINES) as usize));
+    let mut line_rows = SharedMemory::<f32>::new(comptime!((LANES * LINES) as usize));
+    let unit = UNIT_POS as usize;
+    let column = (CUBE_POS_X * LANES + UNIT_POS_X) as usize;
+    let exists = column < units;
+    let share = chunks.div_ceil(comptime!(LINES as usize));
+    let first = min(UNIT_POS_Y as usize * share, chunks);
+    let last = min(first + share, chunks);
+    let mut mean = 0.0f32;
+    let mut square = 0.0f32;
+    let mut before = 0.0f32;
+    if exists {
+        for chunk in first..last {
+            let here = f32::cast_from(min(chunk_rows, rows - chunk * chunk_rows));
+            let part = here / (before + here);
+            let difference = partial[chunk * units + column] - mean;
+            mean += difference * part;
+            square += partial[(chunks + chunk) * units + column] + difference * difference * (part * before);
+            before += here;
+        }
     }
-    let column = ABSOLUTE_POS;
-    let mut mean = partial[column];
-    let mut square = partial[chunks * units + column];
-    for chunk in 1..chunks {
-        let before = chunk * chunk_rows;
-        let here = min(chunk_rows, rows - before);
-        let share = f32::cast_from(here) / f32::cast_from(before + here);
-        let difference = partial[chunk * units + column] - mean;
-        mean += difference * Vector::new(share);
-        square += partial[(chunks + chunk) * units + column]
-            + difference * difference * Vector::new(share * f32::cast_from(before));
+    line_means[unit] = mean;
+    line_squares[unit] = square;
+    line_rows[unit] = before;
+    sync_cube();
+    #[unroll]
+    for halving in 0..3u32 {
+        let half = comptime!(LINES >> (halving + 1));
+        if UNIT_POS_Y < half {
+            let other = unit + comptime!((half * LANES) as usize);
+            let (here, there) = (line_rows[unit], line_rows[other]);
+            let part = select(there > 0.0f32, there / (here + there), 0.0f32);
+            let difference = line_means[other] - line_means[unit];
+            line_means[unit] += difference * part;
+            line_squares[unit] += line_squares[other] + difference * difference * (part * here);
+            line_rows[unit] = here + there;
+        }
+        sync_cube();
     }
-    let variance = square / Vector::new(f32::cast_from(rows));
-    mean += bias[column];
-    means[column] = mean;
-    variances[column] = variance;
-    pack::<N>(packed, mean, variance, gamma[column], beta[column], epsilon, column, units);
-}
-
-/// Writes one vector of [`Moments::packed`].
-#[cube]
-fn pack<N: Size>(
-    packed: &mut Array<Vector<f32, N>>,
-    mean: Vector<f32, N>,
-    variance: Vector<f32, N>,
-    gamma: Vector<f32, N>,
-    beta: Vector<f32, N>,
-    epsilon: f32,
-    column: usize,
-    columns: usize,
-) {
-    packed[column] = mean;
-    packed[columns + column] =
-        Vector::<f32, N>::new(1.0f32) / (variance + Vector::<f32, N>::new(epsilon)).sqrt();
-    packed[2 * columns + column] = gamma;
-    packed[3 * columns + column] = beta;
+    if exists && UNIT_POS_Y == 0 {
+        let variance = line_squares[unit] / f32::cast_from(rows);
+        let mut mean = line_means[unit];
+        if comptime!(with_bias) {
+            mean += bias[column];
+        }
+        means[column] = mean;
+        variances[column] = variance;
+        packed[column] = mean;
+        packed[units + column] = 1.0f32 / (variance + epsilon).sqrt();
+        packed[2 * units + column] = gamma[column];
+        packed[3 * units + column] = beta[column];
+    }
 }
 
 /// Sums the lines of a cube into the first one, halving them.
@@ -276,5 +297,9 @@ fn pack_kernel<N: Size>(
         terminate!();
     }
     let column = ABSOLUTE_POS;
-    pack::<N>(packed, mean[column], variance[column], gamma[column], beta[column], epsilon, column, units);
+    packed[column] = mean[column];
+    packed[units + column] =
+        Vector::<f32, N>::new(1.0f32) / (variance[column] + Vector::<f32, N>::new(epsilon)).sqrt();
+    packed[2 * units + column] = gamma[column];
+    packed[3 * units + column] = beta[column];
 }

@@ -12,7 +12,7 @@ use super::bags_backward::bag_pool_backward;
 use super::infer::apply_layers;
 use super::layer::{Columns, behind_product};
 use super::layer_backward::behind_product_backward;
-use super::product::{layer_product, layer_product_backward};
+use super::product::{Product, layer_product, layer_product_backward};
 use super::sort_on_host;
 use super::tensor::{OnCube, Rows, address, array, grid, vector_size};
 use crate::backend::{
@@ -29,7 +29,7 @@ pub(super) fn pooled_layer<R: CubeRuntime, B: OnCube<R>>(
 ) -> PooledOutput<B> {
     let PooledInput { table, plan, weight, bias, gamma, beta, slope } = input;
     let parts = Parts::pool(table, plan.own, &groups);
-    let product = parts.product::<B>(weight, spec.precision);
+    let product = Product { tensor: parts.product::<B>(weight, spec.precision), biased: false };
     let columns = Columns { bias, gamma, beta, slope };
     let LayerOutput { output, saved } = behind_product::<R, B>(product, columns, spec);
     PooledOutput { output, saved: PooledSaved { pooled: vec![parts.own, parts.shared], layer: saved } }
@@ -110,8 +110,8 @@ impl<R: CubeRuntime> Parts<R> {
     /// `weight [K, I, O]` to `[K, B, O]`.
     fn product<B: OnCube<R>>(&self, weight: CubeTensor<R>, precision: Precision) -> CubeTensor<R> {
         let [own, shared] = split_weight::<R, B>(weight, &self.features, self.dim);
-        let product = Rows::new(layer_product(self.own.clone(), own, precision));
-        let of_groups = Rows::new(layer_product(self.shared.clone(), shared, precision));
+        let product = Rows::new(layer_product(self.own.clone(), own, None, precision).tensor);
+        let of_groups = Rows::new(layer_product(self.shared.clone(), shared, None, precision).tensor);
         add_groups(&product, &of_groups, &self.of_rows);
         product.tensor
     }

@@ -15,7 +15,9 @@ use cubek::matmul::launch::{Strategy, launch_ref};
 use cubek::std::InputBinding;
 
 use super::rounding::Rounded;
-use super::tensor::OnCube;
+use super::tensor::{OnCube, Rows};
+use super::tiles::{Factor, Sizes, Tile, fits, matmul};
+use super::weight_grad::weight_grad;
 use crate::precision::Precision;
 
 /// See [`EsmmBackend::precisions`](crate::EsmmBackend::precisions).
@@ -40,19 +42,45 @@ pub(super) fn precisions<R: CubeRuntime>(client: &ComputeClient<R>) -> Vec<Preci
     Precision::ALL.into_iter().filter(has).collect()
 }
 
-/// `lhs [1 or K, M, C] x rhs [1 or K, C, N]`, f32 all the way.
-pub(super) fn product<R: CubeRuntime>(lhs: CubeTensor<R>, rhs: CubeTensor<R>) -> CubeTensor<R> {
-    launch(lhs, rhs, Precision::F32)
+/// A matmul of all towers, `[K, B, O]`.
+pub(super) struct Product<R: CubeRuntime> {
+    pub(super) tensor: CubeTensor<R>,
+    /// Whether the bias has been added.
+    pub(super) biased: bool,
 }
 
-/// A layer's product `input [1 or K, B, I] x weight [K, I, O]`, `[K, B, O]`.
+/// `lhs [1 or K, M, C] x rhs [K, C, N]`, f32 all the way.
+pub(super) fn product<R: CubeRuntime>(lhs: CubeTensor<R>, rhs: CubeTensor<R>) -> CubeTensor<R> {
+    multiply(lhs, rhs, None, Precision::F32).tensor
+}
+
+/// A layer's matmul `input [1 or K, B, I] x weight [K, I, O]`, with the bias `[K, O]` where the kernel adds it.
 pub(super) fn layer_product<R: CubeRuntime>(
     input: CubeTensor<R>,
     weight: CubeTensor<R>,
+    bias: Option<&CubeTensor<R>>,
     precision: Precision,
-) -> CubeTensor<R> {
+) -> Product<R> {
     let [input, weight] = [input, weight].map(|factor| Rounded::new(factor, precision).tensor);
-    launch(input, weight, precision)
+    multiply(input, weight, bias, precision)
+}
+
+fn multiply<R: CubeRuntime>(
+    lhs: CubeTensor<R>,
+    rhs: CubeTensor<R>,
+    bias: Option<&CubeTensor<R>>,
+    precision: Precision,
+) -> Product<R> {
+    let (left, right) = (lhs.meta.shape(), rhs.meta.shape());
+    let sizes =
+        Sizes { batches: right[0], sums: 1, rows: left[1], columns: right[2], terms: left[2], pieces: 1 };
+    match tile(&lhs.client, sizes, precision) {
+        Some(tile) => {
+            let (left, right) = (Factor::left(&Rows::new(lhs)), Factor::right(&Rows::new(rhs)));
+            Product { tensor: matmul(left, right, bias, sizes, tile), biased: bias.is_some() }
+        }
+        None => Product { tensor: launch(lhs, rhs, precision), biased: false },
+    }
 }
 
 /// Gradients of input and weight of a layer's product, from that of the product: `[K, B, O]`, or where towers share
@@ -65,34 +93,72 @@ pub(super) fn layer_product_backward<R: CubeRuntime, B: OnCube<R>>(
 ) -> [CubeTensor<R>; 2] {
     let [input, weight] = [input, weight].map(|factor| Rounded::new(factor, precision).tensor);
     let grad = Rounded::gradient::<B>(grad, precision);
-    let [input_factors, weight_factors] = if grad.tensor.meta.num_dims() == 2 {
-        shared_factors::<R, B>(input, weight, grad.tensor.clone())
-    } else {
-        let [input_turned, weight_turned] = [input, weight].map(|factor| B::float_swap_dims(factor, 1, 2));
-        [(grad.tensor.clone(), weight_turned), (input_turned, grad.tensor.clone())]
-    };
-    [input_factors, weight_factors].map(|(lhs, rhs)| grad.restore(launch(lhs, rhs, precision)))
+    let towers = weight.meta.shape()[0];
+    let of_input = input_grad::<R, B>(weight, grad.tensor.clone(), precision);
+    let of_weight = weight_grad::<R, B>(input, grad.tensor.clone(), towers, precision);
+    [of_input, of_weight].map(|matmul| grad.restore(matmul))
 }
 
-/// The factors of both gradients, for one input `[1, B, I]` of all towers: their products are `[1, B, I]`, summed over
-/// the towers, and `[K, I, O]`.
-fn shared_factors<R: CubeRuntime, B: OnCube<R>>(
-    input: CubeTensor<R>,
+/// `grad [K, B, O] x weight^T`, or where towers share their input the sum of that over them, from `[B, K * O]`.
+fn input_grad<R: CubeRuntime, B: OnCube<R>>(
     weight: CubeTensor<R>,
     grad: CubeTensor<R>,
-) -> [(CubeTensor<R>, CubeTensor<R>); 2] {
+    precision: Precision,
+) -> CubeTensor<R> {
     let shape = weight.meta.shape();
     let [towers, inputs, outputs] = [shape[0], shape[1], shape[2]];
-    let rows = grad.meta.shape()[0];
-    let stacked = B::float_reshape(B::float_swap_dims(weight, 1, 2), [1, towers * outputs, inputs].into());
-    let side_by_side = B::float_reshape(grad.clone(), [1, rows, towers * outputs].into());
-    let by_tower = B::float_permute(B::float_reshape(grad, [rows, towers, outputs].into()), &[1, 0, 2]);
-    [(side_by_side, stacked), (B::float_swap_dims(input, 1, 2), by_tower)]
+    let shared = grad.meta.num_dims() == 2;
+    let rows = grad.meta.shape()[grad.meta.num_dims() - 2];
+    let (batches, sums) = if shared { (1, towers) } else { (towers, 1) };
+    let sizes = Sizes { batches, sums, rows, columns: inputs, terms: outputs, pieces: 1 };
+    if let Some(tile) = tile(&grad.client, sizes, precision) {
+        let (grad, weight) = (Rows::new(grad), Factor::right(&Rows::new(weight)).turned());
+        return if shared {
+            let grad = Factor::side_by_side(&grad, towers).turned();
+            matmul(grad.summed(), weight.summed(), None, sizes, tile)
+        } else {
+            matmul(Factor::left(&grad), weight, None, sizes, tile)
+        };
+    }
+    if shared {
+        let side_by_side = B::float_reshape(grad, [1, rows, towers * outputs].into());
+        launch(side_by_side, stacked::<R, B>(weight), precision)
+    } else {
+        launch(grad, B::float_swap_dims(weight, 1, 2), precision)
+    }
+}
+
+/// The tile of a matmul, where our kernel computes it: in f32 on devices that have room for it.
+pub(super) fn tile<R: CubeRuntime>(
+    client: &ComputeClient<R>,
+    sizes: Sizes,
+    precision: Precision,
+) -> Option<Tile> {
+    if precision != Precision::F32 {
+        return None;
+    }
+    let depth = match std::env::var("ESMM_MATMUL").as_deref() {
+        Ok("cubek") => return None,
+        Ok("tiles16") => 16,
+        _ => 8,
+    };
+    Some(Tile::new(sizes, depth)).filter(|tile| fits(client, *tile))
+}
+
+/// The weights of all towers for one gradient of their shared input: `[K, I, O]` to `[1, K * O, I]`.
+fn stacked<R: CubeRuntime, B: OnCube<R>>(weight: CubeTensor<R>) -> CubeTensor<R> {
+    let shape = weight.meta.shape();
+    let [towers, inputs, outputs] = [shape[0], shape[1], shape[2]];
+    B::float_reshape(B::float_swap_dims(weight, 1, 2), [1, towers * outputs, inputs].into())
 }
 
 /// # Panics
 /// Where the device refuses the kernel, with its reason.
-fn launch<R: CubeRuntime>(lhs: CubeTensor<R>, rhs: CubeTensor<R>, precision: Precision) -> CubeTensor<R> {
+pub(super) fn launch<R: CubeRuntime>(
+    lhs: CubeTensor<R>,
+    rhs: CubeTensor<R>,
+    precision: Precision,
+) -> CubeTensor<R> {
     let strategy = match precision {
         Precision::F32 => Strategy::SimpleUnit(Default::default()),
         Precision::Tf32 | Precision::Bf16 | Precision::F16 => Strategy::Auto,

@@ -7,8 +7,8 @@ use burn_cubecl::tensor::CubeTensor;
 use super::block::{Curve, Steps, activate_backward, drop_some, leak, normalize, slope_of};
 use super::dropout::{DropoutBits, bits};
 use super::layer_backward::Saved;
-use super::moments::{Chunks, LANES, LINES, add_lines};
-use super::tensor::{OnCube, Rows, address, array, empty_plain, grid, vector_size};
+use super::moments::{Chunks, LANES, LINES, add_lines, join_grid};
+use super::tensor::{OnCube, Rows, address, array, empty_plain};
 
 /// Sums over the rows of a batch.
 pub(super) struct Sums<R: CubeRuntime> {
@@ -220,16 +220,14 @@ fn join_from<R: CubeRuntime, const D: usize>(
 ) -> [CubeTensor<R>; 2] {
     let out = empty_plain(partial, shape);
     let next = if two { empty_plain(partial, shape) } else { out.clone() };
-    let vector = vector_size(&[shape[D - 1]]);
-    let units = shape.iter().product::<usize>() / vector;
-    let (cubes, dim) = grid(&partial.client, units);
-    // SAFETY: one unit for each vector of an output, which adds `chunks` of them.
+    let units = shape.iter().product::<usize>();
+    let (cubes, dim) = join_grid(units, if two { 2 } else { 1 });
+    // SAFETY: units beyond the columns read and write nothing.
     unsafe {
         join_sums_kernel::launch_unchecked(
             &partial.client,
             cubes,
             dim,
-            vector,
             array(partial),
             array(&out),
             array(&next),
@@ -242,36 +240,44 @@ fn join_from<R: CubeRuntime, const D: usize>(
     [out, next]
 }
 
+/// Each line adds its share of the chunks in their order, then lines are added.
 #[cube(launch_unchecked)]
-fn join_sums_kernel<N: Size>(
-    partial: &Array<Vector<f32, N>>,
-    out: &mut Array<Vector<f32, N>>,
-    next: &mut Array<Vector<f32, N>>,
+fn join_sums_kernel(
+    partial: &Array<f32>,
+    out: &mut Array<f32>,
+    next: &mut Array<f32>,
     first: usize,
     chunks: usize,
     units: usize,
     #[comptime] two: bool,
 ) {
-    if ABSOLUTE_POS >= units {
-        terminate!();
+    let mut sums = SharedMemory::<Vector<f32, Const<1>>>::new(comptime!((LANES * LINES) as usize));
+    let unit = UNIT_POS as usize;
+    let column = (CUBE_POS_X * LANES + UNIT_POS_X) as usize;
+    let exists = column < units;
+    let share = chunks.div_ceil(comptime!(LINES as usize));
+    let start = min(UNIT_POS_Y as usize * share, chunks);
+    let end = min(start + share, chunks);
+    let kind = first + CUBE_POS_Y as usize * (chunks * units);
+    let mut sum = 0.0f32;
+    if exists {
+        for chunk in start..end {
+            sum += partial[kind + chunk * units + column];
+        }
     }
-    out[ABSOLUTE_POS] = sum_of_chunks::<N>(partial, first + ABSOLUTE_POS, chunks, units);
-    if comptime!(two) {
-        next[ABSOLUTE_POS] =
-            sum_of_chunks::<N>(partial, first + chunks * units + ABSOLUTE_POS, chunks, units);
+    sums[unit] = Vector::new(sum);
+    sync_cube();
+    add_lines::<Const<1>>(&mut sums);
+    if exists && UNIT_POS_Y == 0 {
+        let total = f32::cast_from(sums[unit]);
+        if comptime!(two) {
+            if CUBE_POS_Y == 0 {
+                out[column] = total;
+            } else {
+                next[column] = total;
+            }
+        } else {
+            out[column] = total;
+        }
     }
-}
-
-#[cube]
-fn sum_of_chunks<N: Size>(
-    partial: &Array<Vector<f32, N>>,
-    first: usize,
-    chunks: usize,
-    units: usize,
-) -> Vector<f32, N> {
-    let mut sum = partial[first];
-    for chunk in 1..chunks {
-        sum += partial[first + chunk * units];
-    }
-    sum
 }

@@ -5,6 +5,7 @@ use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::calculate_cube_count_elemwise;
 use burn_cubecl::cubecl::prelude::{AddressType, ArrayArg, ComputeClient, CubeCount, CubeDim};
+use burn_cubecl::cubecl::zspace::{Strides, metadata::Metadata};
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::{empty_device_dtype, zeros_client};
 use burn_cubecl::tensor::CubeTensor;
@@ -80,6 +81,17 @@ pub(super) fn plain<R: CubeRuntime>(tensor: CubeTensor<R>) -> CubeTensor<R> {
     into_contiguous(tensor)
 }
 
+/// The same memory as a tensor of another shape at other distances.
+pub(super) fn view<R: CubeRuntime, const D: usize>(
+    tensor: &CubeTensor<R>,
+    shape: [usize; D],
+    strides: [usize; D],
+) -> CubeTensor<R> {
+    let mut view = tensor.clone();
+    *view.meta = Metadata::new(Shape::from(shape), Strides::new(&strides));
+    view
+}
+
 /// A new tensor of this kind, not cleared.
 pub(super) fn empty_plain<R: CubeRuntime, const D: usize>(
     like: &CubeTensor<R>,
@@ -88,6 +100,13 @@ pub(super) fn empty_plain<R: CubeRuntime, const D: usize>(
     let (client, device) = (like.client.clone(), like.device.clone());
     let handle = client.empty(shape.iter().product::<usize>() * size_of::<f32>());
     CubeTensor::new_contiguous(client, device, Shape::from(shape), handle, DType::F32)
+}
+
+/// A new tensor of the same shape, not cleared, its elements one after the other.
+pub(super) fn empty_like<R: CubeRuntime>(like: &CubeTensor<R>) -> CubeTensor<R> {
+    let (client, device) = (like.client.clone(), like.device.clone());
+    let handle = client.empty(like.meta.num_elements() * size_of::<f32>());
+    CubeTensor::new_contiguous(client, device, like.meta.shape().clone(), handle, DType::F32)
 }
 
 /// A new tensor of this kind, all zero.

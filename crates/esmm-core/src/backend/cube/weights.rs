@@ -1,13 +1,18 @@
-//! Updates of whole weights: one launch a tensor, where Burn's optimizers take a dozen. The weight goes to a new tensor, for
-//! modules hold the old one and a copy would be a launch; moments change in place.
+//! Updates of whole weights: one launch for many tensors, where Burn's optimizers take a dozen a tensor. The weight goes to a new tensor, for
+//! modules hold the old one and a copy would be a launch; moments change in place. The new tensor is not padded, so that what a
+//! layer knows of its columns is read without a copy.
 
 use burn_cubecl::CubeRuntime;
-use burn_cubecl::cubecl::{self, prelude::*, std::FastDivmod};
-use burn_cubecl::ops::numeric::empty_device_dtype;
+use burn_cubecl::cubecl::{self, prelude::*};
 use burn_cubecl::tensor::CubeTensor;
 
-use super::tensor::{Rows, address, grid, owned, vector_size};
+use super::tensor::{address, array, empty_like, owned, plain, vector_size};
 use crate::backend::{WeightRule, WeightUpdate};
+
+/// Units of a cube.
+const UNITS: u32 = 256;
+/// Tensors of a weight that are read only: itself and its gradient.
+const READ: usize = 2;
 
 /// What a kernel does with a gradient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -34,6 +39,13 @@ struct Rates {
     epsilon: f32,
 }
 
+/// A weight with its moments, and its gradient, all of one shape.
+pub(super) struct Updated<R: CubeRuntime> {
+    pub(super) weight: CubeTensor<R>,
+    pub(super) moments: Vec<CubeTensor<R>>,
+    pub(super) grad: CubeTensor<R>,
+}
+
 /// Weight and moments, all of one shape, changed by `grad`.
 pub(super) fn update_weights<R: CubeRuntime>(
     state: Vec<CubeTensor<R>>,
@@ -41,49 +53,67 @@ pub(super) fn update_weights<R: CubeRuntime>(
     update: WeightUpdate,
 ) -> Vec<CubeTensor<R>> {
     let mut state = state.into_iter();
-    let Some(weight) = state.next().map(Rows::new) else { panic!("an update without a weight") };
-    let moments: Vec<Rows<R>> = state.map(owned).collect();
-    let out = Rows::new(empty_device_dtype(
-        weight.tensor.client.clone(),
-        weight.tensor.device.clone(),
-        weight.tensor.meta.shape().clone(),
-        weight.tensor.dtype,
-    ));
-    let grad = Rows::new(grad);
+    let Some(weight) = state.next() else { panic!("an update without a weight") };
+    let updated = update_all(vec![Updated { weight, moments: state.collect(), grad }], update);
+    updated.into_iter().flatten().collect()
+}
+
+/// Weights with their moments, each changed by its gradient: one launch for as many as a kernel of the device can bind.
+pub(super) fn update_all<R: CubeRuntime>(
+    updated: Vec<Updated<R>>,
+    update: WeightUpdate,
+) -> Vec<Vec<CubeTensor<R>>> {
+    let wanted = update.rule.num_moments();
+    let prepared: Vec<Vec<CubeTensor<R>>> = updated
+        .into_iter()
+        .map(|Updated { weight, moments, grad }| {
+            let found = moments.len();
+            assert!(found == wanted, "{:?} found {found} moments", update.rule);
+            let weight = plain(weight);
+            let out = empty_like(&weight);
+            let moments = moments.into_iter().map(|moment| plain(owned(moment).tensor));
+            [weight, plain(grad), out].into_iter().chain(moments).collect()
+        })
+        .collect();
+    let Some(client) = prepared.first().map(|tensors| tensors[0].client.clone()) else { return Vec::new() };
+    let bindings = client.properties().hardware.max_bindings as usize;
+    // One binding is for the scalars.
+    let at_once = (bindings.saturating_sub(1) / (READ + 1 + wanted)).max(1);
+    prepared.chunks(at_once).for_each(|tensors| launch(&client, tensors, update));
+    // The weight and its gradient have been read.
+    prepared.into_iter().map(|tensors| tensors.into_iter().skip(READ).collect()).collect()
+}
+
+/// Tensors of each weight: the weight, its gradient, the new weight, the moments; their elements one after the other.
+fn launch<R: CubeRuntime>(client: &ComputeClient<R>, all: &[Vec<CubeTensor<R>>], update: WeightUpdate) {
+    let lengths: Vec<usize> = all.iter().map(|tensors| tensors[0].meta.num_elements()).collect();
+    let vector = vector_size(&lengths);
+    let mut arrays = SequenceArg::new();
+    all.iter().flatten().for_each(|tensor| arrays.push(array(tensor)));
+    let mut units = SequenceArg::new();
+    lengths.iter().for_each(|length| units.push(length / vector));
+    let cubes: usize = lengths.iter().map(|length| (length / vector).div_ceil(UNITS as usize)).sum();
+    // Two dimensions: devices take 65535 cubes in each.
+    let wide = cubes.clamp(1, 32768);
     let (rule, rates) = rates::<R>(update);
-    let found = moments.len();
-    assert!(found == update.rule.num_moments(), "{:?} found {found} moments", update.rule);
-    // A rule without a moment gets the new weight in its place and does not read it.
-    let (first, second) = (moments.first().unwrap_or(&out), moments.get(1).unwrap_or(&out));
-    let strides = [weight.stride, out.stride, first.stride, second.stride, grad.stride];
-    let vector = vector_size(&[&strides[..], &[weight.width]].concat());
-    let units = weight.tensor.meta.num_elements() / vector;
-    let (cubes, dim) = grid(&weight.tensor.client, units);
-    // SAFETY: one unit for each vector of the weight; gradient and moments have its shape.
+    let tensors: Vec<_> = all.iter().flatten().collect();
+    // SAFETY: each unit changes its own vector of one weight; units beyond its last one do nothing. All tensors of a weight
+    // have one length.
     unsafe {
         update_kernel::launch_unchecked(
-            &weight.tensor.client,
-            cubes,
-            dim,
-            address(&[&weight.tensor, &out.tensor, &first.tensor, &second.tensor, &grad.tensor]),
+            client,
+            CubeCount::Static(wide as u32, cubes.div_ceil(wide) as u32, 1),
+            CubeDim::new_1d(UNITS),
+            address(&tensors),
             vector,
-            weight.array(),
-            out.array(),
-            first.array(),
-            second.array(),
-            grad.array(),
-            rates,
-            weight.width / vector,
-            weight.stride / vector,
-            out.stride / vector,
-            first.stride / vector,
-            second.stride / vector,
-            grad.stride / vector,
+            arrays,
             units,
+            rates,
+            all.len(),
+            READ + 1 + update.rule.num_moments(),
             rule,
         );
     }
-    [out].into_iter().chain(moments).map(|rows| rows.tensor).collect()
 }
 
 fn rates<R: CubeRuntime>(update: WeightUpdate) -> (Rule, RatesLaunch<R>) {
@@ -106,45 +136,59 @@ fn rates<R: CubeRuntime>(update: WeightUpdate) -> (Rule, RatesLaunch<R>) {
     }
 }
 
+/// Cubes are dealt to the weights in their order.
 #[cube(launch_unchecked, address_type = "dynamic")]
 fn update_kernel<N: Size>(
-    weights: &Array<Vector<f32, N>>,
-    out: &mut Array<Vector<f32, N>>,
-    first: &mut Array<Vector<f32, N>>,
-    second: &mut Array<Vector<f32, N>>,
-    grads: &Array<Vector<f32, N>>,
+    arrays: &mut Sequence<Array<Vector<f32, N>>>,
+    units: &Sequence<usize>,
     rates: Rates,
-    width: FastDivmod<usize>,
-    stride: usize,
-    out_stride: usize,
-    first_stride: usize,
-    second_stride: usize,
-    grad_stride: usize,
-    units: usize,
+    #[comptime] weights: usize,
+    #[comptime] each: usize,
     #[comptime] rule: Rule,
 ) {
-    if ABSOLUTE_POS >= units {
-        terminate!();
+    let cube = CUBE_POS;
+    let mut first = 0usize;
+    #[unroll]
+    for weight in 0..weights {
+        let len = units[weight];
+        let next = first + len.div_ceil(comptime!(UNITS as usize));
+        if cube >= first && cube < next {
+            let place = (cube - first) * comptime!(UNITS as usize) + UNIT_POS as usize;
+            if place < len {
+                update_one::<N>(arrays, &rates, place, comptime!(weight * each), rule);
+            }
+        }
+        first = next;
     }
-    let (row, column) = width.div_mod(ABSOLUTE_POS);
-    let place = row * out_stride + column;
-    let weight = weights[row * stride + column];
-    let grad = grads[row * grad_stride + column] + weight * Vector::new(rates.l2);
+}
+
+#[cube]
+fn update_one<N: Size>(
+    arrays: &mut Sequence<Array<Vector<f32, N>>>,
+    rates: &Rates,
+    place: usize,
+    #[comptime] first: usize,
+    #[comptime] rule: Rule,
+) {
+    let weight = arrays.index(first)[place];
+    let grad = arrays.index(comptime!(first + 1))[place] + weight * Vector::new(rates.l2);
     let kept = weight * Vector::new(rates.kept);
     if comptime!(rule == Rule::Plain) {
+        let out = arrays.index_mut(comptime!(first + 2));
         out[place] = kept - grad * Vector::new(rates.rate);
     } else {
-        let first_place = row * first_stride + column;
-        let mean = first[first_place] * Vector::new(rates.beta_1) + grad * Vector::new(rates.take_1);
-        first[first_place] = mean;
+        let moment = arrays.index_mut(comptime!(first + 3));
+        let mean = moment[place] * Vector::new(rates.beta_1) + grad * Vector::new(rates.take_1);
+        moment[place] = mean;
         if comptime!(rule == Rule::Momentum) {
+            let out = arrays.index_mut(comptime!(first + 2));
             out[place] = kept - mean * Vector::new(rates.rate);
         } else {
-            let second_place = row * second_stride + column;
-            let square =
-                second[second_place] * Vector::new(rates.beta_2) + grad * grad * Vector::new(rates.take_2);
-            second[second_place] = square;
+            let moment = arrays.index_mut(comptime!(first + 4));
+            let square = moment[place] * Vector::new(rates.beta_2) + grad * grad * Vector::new(rates.take_2);
+            moment[place] = square;
             let root = square.sqrt() + Vector::new(rates.epsilon);
+            let out = arrays.index_mut(comptime!(first + 2));
             out[place] = kept - mean * Vector::new(rates.rate) / root;
         }
     }

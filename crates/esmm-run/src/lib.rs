@@ -1,8 +1,8 @@
 //! The run directory of a training of ESMM: what it was asked for, what it tells while it runs, what it leaves; and
 //! that opened again, to measure and to score.
 //!
-//! [`config`] has what a person types and what it comes to; [`run_dir`] the files; [`observe`] is the way to look on at a
-//! training, and [`history`] one who does; [`evaluation`] measures with exact metrics, [`analysis`] looks closer;
+//! [`config`] has what a person types and what it comes to; [`run_dir`] the files; [`observe`] the observers of a
+//! training, of which [`history`] is one; [`evaluation`] measures with exact metrics, [`analysis`] looks closer;
 //! [`scorer`] opens a run directory and scores rows, which [`predictions`] writes. Nothing here trains.
 //!
 //! ```no_run

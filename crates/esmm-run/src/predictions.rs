@@ -76,7 +76,7 @@ impl PredictionWriter {
         result.map_err(|reason| RunError::file(&self.path, format!("cannot be written: {reason}")))
     }
 
-    /// Completes the file and gives it its name. Returns the number of rows.
+    /// Completes the file under its name. Returns the number of rows.
     ///
     /// # Errors
     /// A disk that refuses; a file of that name is then as it was.

@@ -4,7 +4,7 @@
 //!
 //! [`config`] says what is wanted; [`data`] reads, splits and encodes files into columns and batches; [`EsmmLearner`]
 //! makes steps of them, with [`EsmmLoss`] and the [`optimizer`]s; [`trainer`] runs the steps under Burn's
-//! `SupervisedTraining`, and [`observe`] is the way to look on; [`evaluation`] measures with the exact [`metric`]s;
+//! `SupervisedTraining`, and [`observe`] has its observers; [`evaluation`] measures with the exact [`metric`]s;
 //! [`experiment`] ties a configuration to its data and [`run_dir`] keeps what comes out; [`scorer`] opens that again and
 //! scores new rows. [`profile`] looks at files that nobody has described yet, and drafts a run file; [`inspect`] says
 //! what a model costs.

@@ -89,7 +89,7 @@ mod wgpu {
         if line.contains("; f32, f16; ") {
             assert_eq!(said.code, 0, "{}", said.stderr);
             assert!(
-                said.stderr.contains("training on wgpu, products of hidden layers in f16"),
+                said.stderr.contains("training on wgpu, matmuls of hidden layers in f16"),
                 "{}",
                 said.stderr
             );

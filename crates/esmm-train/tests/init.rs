@@ -7,7 +7,7 @@ mod common;
 use common::{Workspace, csv};
 use serde_json::Value;
 
-/// Runs `esmm init` on `data.csv` with some arguments and gives the run file.
+/// Runs `esmm init` on `data.csv` with some arguments and returns the run file.
 fn drafted(workspace: &Workspace, args: &[&str]) -> toml::Table {
     let args = [&["init", "data.csv", "-o", "guess.toml", "--overwrite"], args].concat();
     let said = workspace.esmm(&args);

@@ -13,7 +13,7 @@ fn json(workspace: &Workspace, args: &[&str]) -> Value {
     serde_json::from_str(&said.stdout).unwrap()
 }
 
-/// Learned values of a weights file: the header of safetensors is JSON behind its length in 8 bytes.
+/// Learned values of a weights file: the header of safetensors is JSON after its length in 8 bytes.
 fn learned_values(bytes: &[u8]) -> u64 {
     let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     let header: Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();

@@ -70,7 +70,7 @@ fn rows_are_streamed_when_memory_is_short() {
     assert_eq!(workspace.esmm(&set).error(2), "train.validate_every = 0: it must be at least 1");
 }
 
-/// Ali-CCP's users, read and computed once a group, give the metrics of rows that have all of their features.
+/// Ali-CCP's users, read and computed once a group, have the metrics of rows that have all of their features.
 #[test]
 fn groups_are_trained_and_measured_as_rows_are() {
     let workspace = Workspace::new();
@@ -109,7 +109,7 @@ fn groups_are_trained_and_measured_as_rows_are() {
             (value["value"].clone(), value["rows"].clone(), value["tasks"][0]["positives"].clone())
         };
         let features = test["features"].as_array().unwrap().iter();
-        // The twenty most frequent values; the worst calibrated ones behind them depend on the predictions.
+        // The twenty most frequent values; the worst calibrated ones after them depend on the predictions.
         let values = features.map(|feature| {
             feature["values"].as_array().unwrap().iter().take(20).map(of_value).collect::<Vec<_>>()
         });

@@ -69,9 +69,9 @@ pub struct TrainingConfig {
     pub epochs: u64,
     /// Rows of a batch.
     pub batch_size: usize,
-    /// Seed of first values, order and dropout.
+    /// Seed of initial values, order and dropout.
     pub seed: u64,
-    /// Numbers of the products of hidden layers.
+    /// Precision of the matmuls of hidden layers, in training.
     #[serde(default)]
     pub precision: Precision,
     /// Largest norm of all gradients together.

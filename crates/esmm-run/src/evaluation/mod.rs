@@ -25,12 +25,12 @@ pub struct EvaluationPlan {
     pub with_truth: bool,
 }
 
-/// A split, measured.
+/// The metrics of a split, with what they were computed from.
 #[derive(Debug, Clone)]
 pub struct Evaluation {
     /// The metrics.
     pub metrics: SplitMetrics,
-    /// The scores and labels behind them.
+    /// The scores and labels that they were computed from.
     pub scores: Evaluator,
     /// Standard deviation of the logits of the second stage (pCVR) over all rows: near 0 when it has collapsed.
     pub cvr_spread: f64,

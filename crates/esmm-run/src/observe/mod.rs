@@ -1,8 +1,8 @@
-//! What a training tells those who look on: steps and evaluations, in host memory.
+//! What a training tells its observers: steps and evaluations, in host memory.
 //!
 //! An observer changes nothing: a training with and without it ends with the same bytes. What it may cost is reading the
 //! losses back from the device, which happens at every [`log_every`](crate::config::TrainingConfig::log_every)-th step
-//! only, and only when somebody looks on.
+//! only, and only when there is an observer.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -89,7 +89,7 @@ pub enum Moment {
     End,
 }
 
-/// All who look on, shared by the loop and by the evaluation at the end.
+/// All observers of a training, shared by the loop and by the evaluation at the end.
 #[derive(Clone, Default)]
 pub struct Observers(Arc<Mutex<Vec<Box<dyn TrainingObserver>>>>);
 
@@ -99,7 +99,7 @@ impl Observers {
         Self(Arc::new(Mutex::new(observers)))
     }
 
-    /// Whether nobody looks on.
+    /// Whether there is no observer.
     pub fn is_empty(&self) -> bool {
         self.lock().is_empty()
     }

@@ -10,7 +10,7 @@ const ROWS_AT_ONCE: usize = 1 << 16;
 /// Euclidean norms of the rows of one table, in host memory.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TableNorms {
-    /// The table, and behind a slash the stage where each tower has tables of its own.
+    /// The table, and after a slash the stage where each tower has tables of its own.
     pub name: String,
     /// One norm a row.
     pub norms: Vec<f32>,

@@ -57,7 +57,7 @@ impl Folder {
         Ok(target)
     }
 
-    /// `step-N`, or a name behind that of the newest one, if that is of the same step.
+    /// `step-N`, or a name that sorts after that of the newest one, if that is of the same step.
     fn free_name(&self, step: u64) -> PathBuf {
         let mut name = format!("{PREFIX}{step:012}");
         while self.0.join(&name).exists() {

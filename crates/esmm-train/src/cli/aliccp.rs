@@ -69,7 +69,7 @@ struct GenerateArgs {
     /// Conversions for each impression.
     #[arg(long, value_name = "RATE", default_value_t = 0.000214)]
     conversion_rate: f64,
-    /// Share of groups with something unusual: no features, a common row twice, impressions that come back behind those
+    /// Share of groups with something unusual: no features, a common row twice, impressions that come back after those
     /// of another group, two categories.
     #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
     anomalies: f64,

@@ -22,7 +22,7 @@ pub(super) struct PredictArgs {
     /// Where the scores go: .csv or .parquet. One row out for each row in, in the same order.
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// Columns of the input to pass through, in front of the scores.
+    /// Columns of the input to pass through, before the scores.
     #[arg(long, value_name = "COL,...", value_delimiter = ',')]
     keep: Vec<String>,
     #[command(flatten)]

@@ -95,7 +95,7 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
     }
     match experiment.config.train.precision {
         Precision::F32 => log::info!("training on {device}"),
-        precision => log::info!("training on {device}, products of hidden layers in {precision}"),
+        precision => log::info!("training on {device}, matmuls of hidden layers in {precision}"),
     }
     let progress = args.progress();
     logging::quiet(progress == Some(ProgressStyle::Dashboard));
@@ -218,7 +218,7 @@ impl TrainArgs {
         }
     }
 
-    /// Who looks on.
+    /// The observers.
     fn observers(&self, run: &RunDir, experiment: &Experiment, device: &str) -> Observers {
         let history = HistoryWriter::new(run.history(), device);
         let mut observers: Vec<Box<dyn TrainingObserver>> = vec![Box::new(history)];

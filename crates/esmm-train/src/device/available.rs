@@ -80,7 +80,7 @@ impl DeviceName {
         }
     }
 
-    /// Checks that a training can have its products in these numbers here.
+    /// Checks that a training can have its matmuls in this precision here.
     ///
     /// # Errors
     /// No such device, or numbers that it lacks, with those that it has.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use esmm_core::{EsmmConfig, ModelSummary};
 use serde::Serialize;
 
-/// The backward pass of a product is two products: a step costs three times the forward pass.
+/// The backward pass of a matmul is two matmuls: a step costs three times the forward pass.
 const STEP_OVER_FORWARD: u64 = 3;
 
 /// One layer.

@@ -137,8 +137,8 @@ impl Sizes<'_> {
         rows.sum::<f64>() as u64 * (self.model.copies() * self.model.embedding_dim) as u64
     }
 
-    /// What the forward pass keeps (input, and of each hidden layer product and output), and the largest gradients that
-    /// the way back holds at once.
+    /// What the forward pass keeps (input, and of each hidden layer matmul and output), and the largest gradients that
+    /// the backward pass holds at once.
     fn activations(&self) -> u64 {
         let (model, batch) = (self.model, self.config.train.batch_size as u64);
         let input = (model.copies() * model.schema.input_width(model.embedding_dim)) as u64;

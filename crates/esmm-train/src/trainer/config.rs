@@ -28,7 +28,7 @@ pub struct TrainerConfig {
     pub batch_size: usize,
     /// Seed of the order of rows.
     pub seed: u64,
-    /// Numbers of the products of hidden layers while it learns; it is always measured in f32.
+    /// Precision of the matmuls of hidden layers while it learns; it is always measured in f32.
     pub precision: Precision,
     /// The validation metric that selects the best weights, such as `ctcvr.auc`.
     pub select: String,

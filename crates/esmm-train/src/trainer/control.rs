@@ -7,7 +7,7 @@ use esmm_run::observe::Observers;
 
 use super::display::TrainingDisplay;
 
-/// Who may stop a training, who looks on, and how it shows where it stands.
+/// What a training is told besides its data: who may stop it, who observes it, and how it shows where it stands.
 #[derive(Clone)]
 pub struct TrainingControl {
     /// Stops the training after the step under way; a checkpoint is then saved.
@@ -21,7 +21,7 @@ pub struct TrainingControl {
 }
 
 impl Default for TrainingControl {
-    /// Nothing is shown, nobody looks on, and the training starts anew.
+    /// Nothing is shown, nobody observes, and the training starts anew.
     fn default() -> Self {
         Self {
             interrupter: Interrupter::new(),

@@ -61,7 +61,7 @@ where
     pub checkpoints: Checkpoints,
     /// The other handle to the Learner's optimizer.
     pub optimizer: SharedOptimizer<EsmmLearner<B>, B>,
-    /// Who looks on.
+    /// The observers.
     pub observers: Observers,
     /// The loader of the training rows.
     pub train: Arc<LoaderHandle>,

@@ -6,7 +6,7 @@
 //!   CSV, Parquet        and their places                                     numbers           a split
 //! ```
 //!
-//! [`load_splits`] does all of it for a training; [`stream`] leaves the rows in their files, as an evaluation does. For a
+//! [`DataSpec::load`] does all of it for a training, with the rows in memory or in their files ([`stream`]). For a
 //! prediction open the source with [`FittedEncoders::required_columns`] and encode chunk by chunk. The text of the files is
 //! never in memory as a whole.
 //!
@@ -37,14 +37,15 @@ pub use encode::feature::{DenseTransform, FeatureKind, FeatureSpec, SparseEncodi
 pub use encode::fit::EncoderFitter;
 pub use encode::save::{FEATURES_FILE, VOCABULARIES_FILE};
 pub use error::{DataError, nearest, quoted};
-pub use load::memory::{LoadedSplits, load_splits};
 pub use load::report::{LoadReport, SplitReport};
 pub use load::rows::SplitRows;
+pub use load::spec::{DataSpec, LoadOptions, LoadedData};
 pub use outcome::label::{LabelSpec, Orphans};
 pub use outcome::truth::TruthSpec;
 pub use place::{Origin, Place, RowNumber};
 pub use read::chunk::Chunk;
 pub use read::grouped::{self, GroupedFile, Segment, Segments};
 pub use read::list_format::ListFormat;
+pub use read::pieces::{Piece, Pieces};
 pub use read::source::{ChunkReader, CsvOptions, SourceSpec};
 pub use split::spec::SplitSpec;

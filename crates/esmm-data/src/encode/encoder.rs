@@ -16,6 +16,7 @@ use crate::dataset::{EncodedChunk, Sides, SparseColumn, UserGroups};
 use crate::error::DataError;
 use crate::read::chunk::Chunk;
 use crate::read::grouped::{Segment, Segments};
+use crate::read::pieces::Piece;
 use crate::read::source::SourceSpec;
 
 /// The encoders of all features of a model. Their order is the schema's.
@@ -80,6 +81,17 @@ impl FittedEncoders {
         match users_stand_apart(source, &self.specs, [])? {
             true => source.segments(columns),
             false => Ok(None),
+        }
+    }
+
+    /// Encodes all rows of a piece of a source.
+    ///
+    /// # Errors
+    /// As [`FittedEncoders::encode`].
+    pub fn encode_piece(&self, piece: &Piece) -> Result<EncodedChunk, DataError> {
+        match piece {
+            Piece::Rows(chunk) => self.encode(chunk),
+            Piece::Groups(segment) => self.encode_segment(segment),
         }
     }
 

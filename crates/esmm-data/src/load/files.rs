@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::report::{LoadReport, SAMPLE_ROWS, SplitReport};
+use super::spec::DataSpec;
 use super::users::stand_apart;
 use crate::dataset::Dataset;
 use crate::encode::encoder::{FittedEncoders, unique};
@@ -11,10 +12,9 @@ use crate::encode::fit::EncoderFitter;
 use crate::error::DataError;
 use crate::outcome::label::LabelSpec;
 use crate::outcome::outcomes::Outcomes;
-use crate::outcome::truth::TruthSpec;
 use crate::read::blocks::{Block, scan};
 use crate::read::source::SourceSpec;
-use crate::split::spec::{Divider, Part, SplitSpec};
+use crate::split::spec::{Divider, Part};
 use crate::stream::FileRows;
 use crate::stream::reading::{ReadSource, Reading};
 
@@ -25,46 +25,41 @@ const WINDOW_SHARE: u64 = 4;
 
 /// How much may be in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StreamOptions {
+pub(crate) struct StreamOptions {
     /// Bytes that encoded rows may take.
-    pub memory: u64,
+    pub(crate) memory: u64,
     /// Rows that are shuffled together at most.
-    pub shuffle_rows: usize,
+    pub(crate) shuffle_rows: usize,
     /// Whether rows of one group stay together where the data has groups and user features stand in them: what the group
     /// shares is then read, encoded and held once.
-    pub by_group: bool,
+    pub(crate) by_group: bool,
 }
 
 /// Encoders that were fitted on the training rows, and where the rows of each split are.
 #[derive(Debug, Clone)]
-pub struct StreamedSplits {
+pub(crate) struct StreamedSplits {
     /// The encoders.
-    pub encoders: FittedEncoders,
+    pub(crate) encoders: FittedEncoders,
     /// Training rows, at least one.
-    pub train: FileRows,
+    pub(crate) train: FileRows,
     /// Validation rows, at least one.
-    pub valid: Option<FileRows>,
+    pub(crate) valid: Option<FileRows>,
     /// Test rows, at least one.
-    pub test: Option<FileRows>,
+    pub(crate) test: Option<FileRows>,
     /// What was read. Unknown values were counted in the first 200,000 rows of each split.
-    pub report: LoadReport,
+    pub(crate) report: LoadReport,
     /// The first training rows, 200,000 at most.
-    pub sample: Dataset,
+    pub(crate) sample: Dataset,
 }
 
-/// About what all splits would take in memory as [`load_splits`](crate::load_splits) holds them, encoded, in bytes.
+/// About what all splits would take in memory as [`in_memory`](super::memory::in_memory) holds them, encoded, in bytes.
 ///
 /// # Errors
 /// Settings that cannot be, a file that is missing or damaged.
-pub fn encoded_bytes(
-    spec: &SplitSpec,
-    features: &[FeatureSpec],
-    labels: &LabelSpec,
-    group: Option<&str>,
-    truth: Option<&TruthSpec>,
-    by_group: bool,
-) -> Result<u64, DataError> {
-    let once = by_group && stand_apart(spec, features, &Outcomes::new(labels, group, truth)?)?;
+pub(crate) fn encoded_bytes(data: &DataSpec, by_group: bool) -> Result<u64, DataError> {
+    let DataSpec { split: spec, features, labels, group, truth } = data;
+    let outcomes = Outcomes::new(labels, group.as_deref(), truth.as_ref())?;
+    let once = by_group && stand_apart(spec, features, &outcomes)?;
     let columns = unique(features.iter().flat_map(FeatureSpec::columns));
     spec.sources().into_iter().map(|source| source.encoded_bytes(&columns, once)).sum()
 }
@@ -72,17 +67,11 @@ pub fn encoded_bytes(
 /// Fits the encoders on the training rows and counts the rows of all splits, which stay in their files.
 ///
 /// # Errors
-/// As [`load_splits`](crate::load_splits), but for values in columns that need no fit: those are found when they
+/// As [`in_memory`](super::memory::in_memory), but for values in columns that need no fit: those are found when they
 /// are read.
-pub fn stream_splits(
-    spec: &SplitSpec,
-    features: &[FeatureSpec],
-    labels: &LabelSpec,
-    group: Option<&str>,
-    truth: Option<&TruthSpec>,
-    options: StreamOptions,
-) -> Result<StreamedSplits, DataError> {
-    let outcomes = Outcomes::new(labels, group, truth)?;
+pub(crate) fn in_files(data: &DataSpec, options: StreamOptions) -> Result<StreamedSplits, DataError> {
+    let DataSpec { split: spec, features, labels, group, truth } = data;
+    let outcomes = Outcomes::new(labels, group.as_deref(), truth.as_ref())?;
     let mut fitter = EncoderFitter::new(features.to_vec())?;
     let all = features.iter().flat_map(FeatureSpec::columns).chain(outcomes.columns()).chain(spec.column());
     let all = unique(all);

@@ -1,8 +1,7 @@
 //! From sources to encoded splits, in passes over the chunks: times, fit, encode.
 
-use std::borrow::Cow;
-
-use super::report::{LoadReport, SAMPLE_ROWS, SplitReport};
+use super::report::{LoadReport, SplitReport};
+use super::spec::DataSpec;
 use super::users::stand_apart;
 use crate::dataset::{Dataset, EncodedChunk, Outcome};
 use crate::encode::encoder::{FittedEncoders, unique};
@@ -11,31 +10,22 @@ use crate::encode::fit::EncoderFitter;
 use crate::error::DataError;
 use crate::outcome::label::LabelSpec;
 use crate::outcome::outcomes::Outcomes;
-use crate::outcome::truth::TruthSpec;
-use crate::read::grouped::Segment;
 use crate::read::source::SourceSpec;
-use crate::split::spec::{Divider, Part, SplitSpec};
+use crate::split::spec::{Divider, Part};
 
 /// Encoders that were fitted on the training rows, and the rows of each split.
 #[derive(Debug, Clone, PartialEq)]
-pub struct LoadedSplits {
+pub(crate) struct LoadedSplits {
     /// The encoders.
-    pub encoders: FittedEncoders,
+    pub(crate) encoders: FittedEncoders,
     /// Training rows, at least one.
-    pub train: Dataset,
+    pub(crate) train: Dataset,
     /// Validation rows, at least one.
-    pub valid: Option<Dataset>,
+    pub(crate) valid: Option<Dataset>,
     /// Test rows, at least one.
-    pub test: Option<Dataset>,
+    pub(crate) test: Option<Dataset>,
     /// What was read.
-    pub report: LoadReport,
-}
-
-impl LoadedSplits {
-    /// Training rows with all of their features, for those who look at features: all of them, or else the first ones.
-    pub fn sample(&self) -> Cow<'_, Dataset> {
-        self.train.written_out(SAMPLE_ROWS)
-    }
+    pub(crate) report: LoadReport,
 }
 
 /// Reads all splits and fits the encoders on the training rows. With `by_group` what the rows of a group share is held once,
@@ -43,15 +33,9 @@ impl LoadedSplits {
 ///
 /// # Errors
 /// Everything in [`DataError`], and a split that got no row.
-pub fn load_splits(
-    spec: &SplitSpec,
-    features: &[FeatureSpec],
-    labels: &LabelSpec,
-    group: Option<&str>,
-    truth: Option<&TruthSpec>,
-    by_group: bool,
-) -> Result<LoadedSplits, DataError> {
-    let outcomes = Outcomes::new(labels, group, truth)?;
+pub(crate) fn in_memory(data: &DataSpec, by_group: bool) -> Result<LoadedSplits, DataError> {
+    let DataSpec { split: spec, features, labels, group, truth } = data;
+    let outcomes = Outcomes::new(labels, group.as_deref(), truth.as_ref())?;
     let by_group = by_group && stand_apart(spec, features, &outcomes)?;
     let fitter = EncoderFitter::new(features.to_vec())?;
 
@@ -68,21 +52,12 @@ pub fn load_splits(
         let columns = encoders.required_columns();
         let columns = columns.iter().map(String::as_str).chain(outcomes.columns()).chain(divider.column());
         let columns = unique(columns);
-        let mut append = |encoded: EncodedChunk, outcome: Outcome, parts: Vec<Part>| {
+        for piece in source.pieces(&columns, by_group)? {
+            let piece = piece?;
+            let encoded = encoders.encode_piece(&piece)?;
+            let outcome = outcomes.read_piece(&piece)?;
+            let parts = divider.assign(piece.impressions())?;
             splits.iter_mut().for_each(|split| split.append(&encoded, &outcome, &parts));
-        };
-        if by_group && let Some(segments) = source.segments(&columns)? {
-            for segment in segments {
-                let segment = segment?;
-                let Segment { impressions, groups, group_of, .. } = &segment;
-                let outcome = outcomes.read_beside(impressions, groups, group_of)?;
-                append(encoders.encode_segment(&segment)?, outcome, divider.assign(impressions)?);
-            }
-            continue;
-        }
-        for chunk in source.open(&columns)? {
-            let chunk = chunk?;
-            append(encoders.encode(&chunk)?, outcomes.read(&chunk)?, divider.assign(&chunk)?);
         }
     }
     let [train, valid, test] =

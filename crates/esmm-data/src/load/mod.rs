@@ -4,4 +4,5 @@ pub(crate) mod files;
 pub(crate) mod memory;
 pub(crate) mod report;
 pub(crate) mod rows;
+pub(crate) mod spec;
 mod users;

@@ -11,6 +11,7 @@ use crate::encode::encoder::FittedEncoders;
 use crate::encode::feature::FeatureKind;
 use crate::error::DataError;
 use crate::read::chunk::Chunk;
+use crate::read::pieces::Piece;
 
 /// Where the outcome of an impression stands.
 #[derive(Debug, Clone)]
@@ -52,6 +53,16 @@ impl Outcomes {
             group: self.group.as_ref().map(groups).transpose()?,
             truth: self.truth.as_ref().map(|truth| truth.read(chunk)).transpose()?,
         })
+    }
+
+    /// The outcome of each row of a piece.
+    pub(crate) fn read_piece(&self, piece: &Piece) -> Result<Outcome, DataError> {
+        match piece {
+            Piece::Rows(chunk) => self.read(chunk),
+            Piece::Groups(segment) => {
+                self.read_beside(&segment.impressions, &segment.groups, &segment.group_of)
+            }
+        }
     }
 
     /// The outcome of each impression, where the column of the group may stand beside them, once a group.

@@ -9,4 +9,5 @@ pub mod grouped;
 pub(crate) mod list_format;
 mod newlines;
 pub(crate) mod parquet;
+pub(crate) mod pieces;
 pub(crate) mod source;

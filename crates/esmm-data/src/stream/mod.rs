@@ -9,6 +9,5 @@ pub(crate) mod reading;
 pub(crate) mod rows;
 mod windows;
 
-pub use crate::load::files::{StreamOptions, StreamedSplits, encoded_bytes, stream_splits};
 pub use rows::FileRows;
 pub use windows::WindowSizes;

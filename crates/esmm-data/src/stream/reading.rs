@@ -8,6 +8,7 @@ use crate::outcome::outcomes::Outcomes;
 use crate::read::blocks::Block;
 use crate::read::chunk::Chunk;
 use crate::read::grouped::Segment;
+use crate::read::pieces::Piece;
 use crate::read::source::SourceSpec;
 use crate::split::spec::{Divider, Part};
 
@@ -45,8 +46,20 @@ impl Reading {
         self.outcomes.empty_dataset(&self.encoders, by_group)
     }
 
-    /// As [`kept`](Self::kept), of impressions beside their groups.
-    pub(crate) fn kept_of_segment(
+    /// The rows of a piece that belong to a split and are no orphans, encoded; `None` where there are none.
+    pub(crate) fn kept(
+        &self,
+        source: &ReadSource,
+        part: Part,
+        piece: Piece,
+    ) -> Result<Option<(EncodedChunk, Outcome)>, DataError> {
+        match piece {
+            Piece::Rows(chunk) => self.kept_of_rows(source, part, &chunk),
+            Piece::Groups(segment) => self.kept_of_segment(source, part, *segment),
+        }
+    }
+
+    fn kept_of_segment(
         &self,
         source: &ReadSource,
         part: Part,
@@ -70,8 +83,7 @@ impl Reading {
         Ok(Some((encoded?, outcome?)))
     }
 
-    /// The rows of a chunk that belong to a split and are no orphans, encoded; `None` where there are none.
-    pub(crate) fn kept(
+    fn kept_of_rows(
         &self,
         source: &ReadSource,
         part: Part,

@@ -16,7 +16,7 @@ use crate::error::DataError;
 use crate::outcome::label::LabelSpec;
 use crate::outcome::outcomes::Outcomes;
 use crate::outcome::truth::TruthSpec;
-use crate::read::chunk::Chunk;
+use crate::read::pieces::Piece;
 use crate::read::source::SourceSpec;
 use crate::split::spec::{Divider, Part};
 
@@ -147,18 +147,8 @@ impl FileRows {
         let reading = &self.reading;
         let mut pass = |kept: Option<(EncodedChunk, Outcome)>| kept.is_none_or(|kept| each(&kept.0, &kept.1));
         for source in &reading.sources {
-            if self.by_group
-                && let Some(segments) = source.source.segments(&source.columns)?
-            {
-                for segment in segments {
-                    if !pass(reading.kept_of_segment(source, self.part, segment?)?) {
-                        return Ok(false);
-                    }
-                }
-                continue;
-            }
-            for chunk in source.source.open(&source.columns)? {
-                if !pass(reading.kept(source, self.part, &chunk?)?) {
+            for piece in source.source.pieces(&source.columns, self.by_group)? {
+                if !pass(reading.kept(source, self.part, piece?)?) {
                     return Ok(false);
                 }
             }
@@ -178,13 +168,8 @@ impl FileRows {
             }
             more
         };
-        if self.by_group {
-            let segment = source.source.read_segment(block, &source.columns)?;
-            pass(self.reading.kept_of_segment(source, self.part, segment)?);
-        } else {
-            let each = |chunk: Chunk| Ok(pass(self.reading.kept(source, self.part, &chunk)?));
-            source.source.read_block(block, &source.columns, each)?;
-        }
+        let each = |piece: Piece| Ok(pass(self.reading.kept(source, self.part, piece)?));
+        source.source.block_pieces(block, &source.columns, self.by_group, each)?;
         match !more || rows == expected {
             true => Ok(more),
             false => Err(block.changed()),

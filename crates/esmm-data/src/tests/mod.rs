@@ -19,9 +19,11 @@ use esmm_core::{Pooling, Side};
 use parquet::arrow::ArrowWriter;
 use tempfile::TempDir;
 
-use super::{
-    Chunk, DataError, DenseTransform, EncodedChunk, EncoderFitter, FeatureKind, FeatureSpec, FittedEncoders,
-    SourceSpec, SparseColumn, SparseEncoding,
+use crate::load::files::{StreamOptions, StreamedSplits, in_files};
+use crate::load::memory::{LoadedSplits, in_memory};
+use crate::{
+    Chunk, DataError, DataSpec, DenseTransform, EncodedChunk, EncoderFitter, FeatureKind, FeatureSpec,
+    FittedEncoders, LabelSpec, SourceSpec, SparseColumn, SparseEncoding, SplitSpec, TruthSpec,
 };
 
 /// A folder of data files that disappears with the test.
@@ -96,6 +98,46 @@ fn bag(name: &str, encoding: SparseEncoding, pooling: Pooling, weighted: bool) -
 fn dense(name: &str, transform: DenseTransform, missing: Option<f32>) -> FeatureSpec {
     let kind = FeatureKind::Dense { transform, missing };
     FeatureSpec { name: name.into(), column: name.into(), side: Side::User, kind }
+}
+
+/// The splits in memory.
+fn load_splits(
+    split: &SplitSpec,
+    features: &[FeatureSpec],
+    labels: &LabelSpec,
+    group: Option<&str>,
+    truth: Option<&TruthSpec>,
+    by_group: bool,
+) -> Result<LoadedSplits, DataError> {
+    in_memory(&data_spec(split, features, labels, group, truth), by_group)
+}
+
+/// The splits in their files.
+fn stream_splits(
+    split: &SplitSpec,
+    features: &[FeatureSpec],
+    labels: &LabelSpec,
+    group: Option<&str>,
+    truth: Option<&TruthSpec>,
+    options: StreamOptions,
+) -> Result<StreamedSplits, DataError> {
+    in_files(&data_spec(split, features, labels, group, truth), options)
+}
+
+fn data_spec(
+    split: &SplitSpec,
+    features: &[FeatureSpec],
+    labels: &LabelSpec,
+    group: Option<&str>,
+    truth: Option<&TruthSpec>,
+) -> DataSpec {
+    DataSpec {
+        split: split.clone(),
+        features: features.to_vec(),
+        labels: labels.clone(),
+        group: group.map(str::to_owned),
+        truth: truth.cloned(),
+    }
 }
 
 /// Encoders fitted on all rows of a source.

@@ -5,12 +5,9 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, TimestampMillisecondArray};
 
-use super::{DataError, Folder, dense, single_ids, sparse, vocabulary};
+use super::{DataError, Folder, LoadedSplits, dense, load_splits, single_ids, sparse, vocabulary};
 use crate::stream::{FileRows, WindowSizes};
-use crate::{
-    DenseTransform, FeatureSpec, LabelSpec, LoadedSplits, Orphans, SourceSpec, SplitSpec, Truth, TruthSpec,
-    load_splits,
-};
+use crate::{DenseTransform, FeatureSpec, LabelSpec, Orphans, SourceSpec, SplitSpec, Truth, TruthSpec};
 
 fn labels() -> LabelSpec {
     LabelSpec::new(["click", "conversion"])

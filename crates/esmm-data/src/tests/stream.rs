@@ -9,12 +9,15 @@ use esmm_core::Pooling;
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 
-use super::{DataError, Folder, bag, dense, sparse, vocabulary};
+use super::{
+    DataError, Folder, StreamOptions, StreamedSplits, bag, dense, load_splits, sparse, stream_splits,
+    vocabulary,
+};
 use crate::loader::{BatchLoader, BatchLoaderConfig, Purpose};
-use crate::stream::{FileRows, StreamOptions, StreamedSplits, WindowSizes, stream_splits};
+use crate::stream::{FileRows, WindowSizes};
 use crate::{
     Dataset, DenseTransform, FeatureSpec, FittedEncoders, LabelSpec, Orphans, SourceSpec, SplitRows,
-    SplitSpec, load_splits,
+    SplitSpec,
 };
 
 pub(super) const ROWS: usize = 1000;

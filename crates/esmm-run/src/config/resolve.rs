@@ -1,7 +1,7 @@
 //! From a run file to a configuration without gaps: every default filled in, every contradiction refused.
 
 use esmm_core::{EsmmConfig, FeatureSchema};
-use esmm_data::{LabelSpec, Orphans};
+use esmm_data::{DataSpec, LabelSpec, Orphans};
 
 use super::resolve_data::{feature, reading, split, truth};
 use super::resolve_train::{model, training};
@@ -53,6 +53,17 @@ impl TrainConfig {
         };
         config.validate()?;
         Ok(config)
+    }
+
+    /// What is read for the training.
+    pub fn data_spec(&self) -> DataSpec {
+        DataSpec {
+            split: self.data.clone(),
+            features: self.features.clone(),
+            labels: self.labels.clone(),
+            group: self.group.clone(),
+            truth: self.truth.clone(),
+        }
     }
 
     /// This saved configuration with the epochs, the patience and the records of another one.

@@ -4,8 +4,7 @@ pub mod guard;
 
 use burn::tensor::backend::AutodiffBackend;
 use esmm_core::{Esmm, EsmmBackend, EsmmConfig};
-use esmm_data::stream::{StreamOptions, encoded_bytes, stream_splits};
-use esmm_data::{Dataset, FittedEncoders, LoadReport, SplitRows, load_splits};
+use esmm_data::{Dataset, FittedEncoders, LoadOptions, LoadReport, SplitRows};
 use esmm_run::analysis::RunAnalyzer;
 use esmm_run::config::{ReadingConfig, TrainConfig};
 use esmm_run::evaluation::{HostScores, evaluate};
@@ -46,19 +45,10 @@ impl Experiment {
     /// # Errors
     /// Whatever is wrong with the data, with file and line; a configuration that does not fit it.
     pub fn load(mut config: TrainConfig) -> Result<Self, TrainError> {
-        let streaming = match config.reading.streaming {
-            Some(streaming) => streaming,
-            None => needs_streaming(&config)?,
-        };
-        config.reading.streaming = Some(streaming);
-        if streaming { Self::in_files(config) } else { Self::in_memory(config) }
-    }
-
-    fn in_memory(config: TrainConfig) -> Result<Self, TrainError> {
-        let (group, truth) = (config.group.as_deref(), config.truth.as_ref());
-        let by_group = config.reading.by_group;
-        let loaded = load_splits(&config.data, &config.features, &config.labels, group, truth, by_group)?;
-        if loaded.train.users.is_some() {
+        let ReadingConfig { streaming, memory, shuffle_rows, by_group } = config.reading;
+        let loaded = config.data_spec().load(&LoadOptions { streaming, memory, shuffle_rows, by_group })?;
+        config.reading.streaming = Some(loaded.is_streaming());
+        if loaded.by_group() {
             log::info!("{BY_GROUP}");
         }
         let warnings = warnings(&config, &loaded.encoders, &loaded.report, &loaded.sample());
@@ -66,30 +56,9 @@ impl Experiment {
             model: config.model(loaded.encoders.schema().clone())?,
             encoders: loaded.encoders,
             report: loaded.report,
-            train: loaded.train.into(),
-            valid: loaded.valid.map(SplitRows::from),
-            test: loaded.test.map(SplitRows::from),
-            warnings,
-            config,
-        })
-    }
-
-    fn in_files(config: TrainConfig) -> Result<Self, TrainError> {
-        let (group, truth) = (config.group.as_deref(), config.truth.as_ref());
-        let ReadingConfig { memory, shuffle_rows, by_group, .. } = config.reading;
-        let options = StreamOptions { memory, shuffle_rows, by_group };
-        let loaded = stream_splits(&config.data, &config.features, &config.labels, group, truth, options)?;
-        if loaded.train.by_group() {
-            log::info!("{BY_GROUP}");
-        }
-        let warnings = warnings(&config, &loaded.encoders, &loaded.report, &loaded.sample);
-        Ok(Self {
-            model: config.model(loaded.encoders.schema().clone())?,
-            encoders: loaded.encoders,
-            report: loaded.report,
-            train: loaded.train.into(),
-            valid: loaded.valid.map(SplitRows::from),
-            test: loaded.test.map(SplitRows::from),
+            train: loaded.train,
+            valid: loaded.valid,
+            test: loaded.test,
             warnings,
             config,
         })
@@ -200,23 +169,6 @@ impl Experiment {
         write_json(&run.metrics(), &metrics)?;
         Ok(metrics)
     }
-}
-
-/// Whether the encoded rows would take more memory than they may.
-fn needs_streaming(config: &TrainConfig) -> Result<bool, TrainError> {
-    let (group, truth) = (config.group.as_deref(), config.truth.as_ref());
-    let ReadingConfig { memory, by_group, .. } = config.reading;
-    let bytes = encoded_bytes(&config.data, &config.features, &config.labels, group, truth, by_group)?;
-    if bytes <= memory {
-        return Ok(false);
-    }
-    let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-    log::info!(
-        "the rows would take about {:.0} MiB, more than data.memory = {:.0} MiB: every pass reads their files",
-        mebibytes(bytes),
-        mebibytes(memory)
-    );
-    Ok(true)
 }
 
 /// What the guard rails say, of the training rows or the first of them.

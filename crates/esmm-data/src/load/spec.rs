@@ -1,0 +1,171 @@
+//! The data of a training, and one way to load it.
+
+use std::borrow::Cow;
+
+use super::files::{StreamOptions, encoded_bytes, in_files};
+use super::memory::in_memory;
+use super::report::{LoadReport, SAMPLE_ROWS};
+use super::rows::SplitRows;
+use crate::dataset::Dataset;
+use crate::encode::encoder::FittedEncoders;
+use crate::encode::feature::FeatureSpec;
+use crate::error::DataError;
+use crate::outcome::label::LabelSpec;
+use crate::outcome::truth::TruthSpec;
+use crate::split::spec::SplitSpec;
+
+/// What is read for a training: where the impressions are, how they are split, and which columns mean what.
+///
+/// # Examples
+/// ```no_run
+/// use esmm_data::{
+///     DataSpec, FeatureKind, FeatureSpec, LabelSpec, LoadOptions, SourceSpec, SparseEncoding, SplitSpec,
+/// };
+///
+/// # fn main() -> Result<(), esmm_data::DataError> {
+/// let user = FeatureKind::Sparse {
+///     encoding: SparseEncoding::Vocabulary { min_count: 2 },
+///     bag: None,
+///     weighted: false,
+///     weights_column: None,
+///     shares: None,
+/// };
+/// let data = DataSpec {
+///     split: SplitSpec::Random { source: SourceSpec::new(["impressions/*.parquet"]), valid: 0.1, test: 0.1, seed: 7 },
+///     features: vec![FeatureSpec { name: "user".into(), column: "user_id".into(), side: esmm_core::Side::User, kind: user }],
+///     labels: LabelSpec::new(["click", "conversion"]),
+///     group: None,
+///     truth: None,
+/// };
+/// let loaded = data.load(&LoadOptions::default())?;
+/// println!("{} rows to learn from", loaded.train.rows());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct DataSpec {
+    /// The sources, and which of their rows train, validate and test.
+    pub split: SplitSpec,
+    /// The features, in the order of the model's input.
+    pub features: Vec<FeatureSpec>,
+    /// The stages of the funnel.
+    pub labels: LabelSpec,
+    /// The column whose values are the groups of GAUC.
+    pub group: Option<String>,
+    /// Columns with true rates, of synthetic data.
+    pub truth: Option<TruthSpec>,
+}
+
+/// How rows are held and read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// Whether every pass reads the rows from their files; `None`: when they would take more than `memory`.
+    pub streaming: Option<bool>,
+    /// Bytes that encoded rows may take in memory.
+    pub memory: u64,
+    /// Streaming: rows that are shuffled together at most.
+    pub shuffle_rows: usize,
+    /// Data with groups: whether rows of one group stay together, and what they share is read, encoded and held once.
+    pub by_group: bool,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self { streaming: None, memory: 4 << 30, shuffle_rows: 1_000_000, by_group: true }
+    }
+}
+
+/// Encoders that were fitted on the training rows, and the rows of each split.
+#[derive(Debug, Clone)]
+pub struct LoadedData {
+    /// The encoders.
+    pub encoders: FittedEncoders,
+    /// Training rows, at least one.
+    pub train: SplitRows,
+    /// Validation rows, at least one.
+    pub valid: Option<SplitRows>,
+    /// Test rows, at least one.
+    pub test: Option<SplitRows>,
+    /// What was read. Of rows in files, unknown values were counted in the first 200,000 rows of each split.
+    pub report: LoadReport,
+    /// The first training rows, where the rows stay in their files.
+    first: Option<Dataset>,
+}
+
+impl DataSpec {
+    /// Fits the encoders on the training rows and takes the rows of all splits into memory, or counts them where they stay
+    /// in their files.
+    ///
+    /// # Errors
+    /// Everything in [`DataError`], and a split that got no row. Values in columns that need no fit are looked at when
+    /// they are read: now, or in each pass over the files.
+    pub fn load(&self, options: &LoadOptions) -> Result<LoadedData, DataError> {
+        let streaming = match options.streaming {
+            Some(streaming) => streaming,
+            None => self.is_larger_than(options.memory, options.by_group)?,
+        };
+        if streaming {
+            let LoadOptions { memory, shuffle_rows, by_group, .. } = *options;
+            let loaded = in_files(self, StreamOptions { memory, shuffle_rows, by_group })?;
+            return Ok(LoadedData {
+                encoders: loaded.encoders,
+                train: loaded.train.into(),
+                valid: loaded.valid.map(SplitRows::from),
+                test: loaded.test.map(SplitRows::from),
+                report: loaded.report,
+                first: Some(loaded.sample),
+            });
+        }
+        let loaded = in_memory(self, options.by_group)?;
+        Ok(LoadedData {
+            encoders: loaded.encoders,
+            train: loaded.train.into(),
+            valid: loaded.valid.map(SplitRows::from),
+            test: loaded.test.map(SplitRows::from),
+            report: loaded.report,
+            first: None,
+        })
+    }
+
+    /// Whether the encoded rows would take more than so many bytes.
+    fn is_larger_than(&self, memory: u64, by_group: bool) -> Result<bool, DataError> {
+        let bytes = encoded_bytes(self, by_group)?;
+        if bytes <= memory {
+            return Ok(false);
+        }
+        let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        log::info!(
+            "the rows would take about {:.0} MiB, more than data.memory = {:.0} MiB: every pass reads their files",
+            mebibytes(bytes),
+            mebibytes(memory)
+        );
+        Ok(true)
+    }
+}
+
+impl LoadedData {
+    /// Whether every pass reads the rows from their files.
+    pub fn is_streaming(&self) -> bool {
+        match &self.train {
+            SplitRows::Memory(_) => false,
+            SplitRows::Files(_) => true,
+        }
+    }
+
+    /// Whether rows of one group stay together, and what they share is held once.
+    pub fn by_group(&self) -> bool {
+        match &self.train {
+            SplitRows::Memory(dataset) => dataset.users.is_some(),
+            SplitRows::Files(rows) => rows.by_group(),
+        }
+    }
+
+    /// Training rows with all of their features, for those who look at features: all of them, or else the first ones.
+    pub fn sample(&self) -> Cow<'_, Dataset> {
+        match (&self.train, &self.first) {
+            (_, Some(first)) => Cow::Borrowed(first),
+            (SplitRows::Memory(dataset), None) => dataset.written_out(SAMPLE_ROWS),
+            (SplitRows::Files(_), None) => Cow::Owned(Dataset::default()),
+        }
+    }
+}

@@ -17,8 +17,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use burn::backend::Autodiff;
 use burn_ndarray::{NdArray, NdArrayDevice};
+use esmm_train::DeviceName;
 use esmm_train::config::{RunFile, TrainConfig};
 use esmm_train::data::synthetic::{SyntheticConfig, write_csv};
 use esmm_train::experiment::Experiment;
@@ -84,8 +84,6 @@ fn train(log: &Path, folder: &Path) -> Result<RunDir, Box<dyn std::error::Error>
     let run = RunDir::create(folder, Existing::Refuse)?;
     let text = RUN.replace("log.csv", &log.display().to_string().replace('\\', "/"));
     let experiment = Experiment::load(TrainConfig::resolve(&RunFile::parse(&text, "run.toml", &[])?)?)?;
-    experiment.save(&run)?;
-    let control = TrainingControl::default();
-    experiment.train::<Autodiff<NdArray>>(&run, &NdArrayDevice::default(), &control)?;
+    experiment.run(&run, DeviceName::NdArray, &TrainingControl::default())?;
     Ok(run)
 }

@@ -14,8 +14,7 @@
 //! test ctcvr  AUC 0.727, 95% interval 0.701 to 0.754
 //! ```
 
-use burn::backend::Autodiff;
-use burn_ndarray::{NdArray, NdArrayDevice};
+use esmm_train::DeviceName;
 use esmm_train::config::{RunFile, TrainConfig};
 use esmm_train::data::synthetic::{SyntheticConfig, write_csv};
 use esmm_train::experiment::Experiment;
@@ -63,16 +62,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
 
     let run = RunDir::create(&folder.path().join("run"), Existing::Refuse)?;
-    experiment.save(&run)?;
-    let device = NdArrayDevice::default();
-    let control = TrainingControl::default();
-    let best = match experiment.train::<Autodiff<NdArray>>(&run, &device, &control)? {
-        TrainingEnd::Finished { best, .. } => best,
-        TrainingEnd::Interrupted { step } => return Err(format!("interrupted after step {step}").into()),
-    };
-    println!("kept the weights of epoch {} of 3", best.epoch);
-
-    let metrics = experiment.evaluate::<NdArray>(&run, &device, best, &control.observers)?;
+    let trained = experiment.run(&run, DeviceName::NdArray, &TrainingControl::default())?;
+    match trained.end {
+        TrainingEnd::Finished { best, .. } => println!("kept the weights of epoch {} of 3", best.epoch),
+        TrainingEnd::Interrupted { step } => println!("interrupted after step {step}"),
+    }
+    let metrics = trained.metrics.ok_or("the training was interrupted")?;
     let test = metrics.test.ok_or("there is no test split")?;
     for (task, metrics) in &test.tasks {
         let (auc, interval) = metrics.auc.zip(metrics.auc_ci95).ok_or("the AUC is undefined")?;

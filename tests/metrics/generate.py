@@ -1,4 +1,4 @@
-"""Expected values for tests/metrics.rs, from scikit-learn where it has the metric and from the definition where not.
+"""Expected values for crates/esmm-metrics/tests/scikit_learn.rs, from scikit-learn where it has the metric and from the definition where not.
 
     pip install -r requirements.txt && python generate.py
 

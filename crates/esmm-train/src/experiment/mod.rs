@@ -1,6 +1,7 @@
 //! A configuration with its data: loaded, checked, trained, measured, saved.
 
 pub mod guard;
+mod run;
 
 use burn::tensor::backend::AutodiffBackend;
 use esmm_core::{Esmm, EsmmBackend, EsmmConfig};
@@ -15,6 +16,7 @@ use self::guard::Names;
 use crate::error::TrainError;
 use crate::trainer::{BestWeights, TrainerConfig, TrainingControl, TrainingData, TrainingEnd, train};
 
+pub use self::run::Trained;
 pub use esmm_run::metrics::RunMetrics;
 
 /// What is said where the rows of a group are not separated.

@@ -2,9 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod common;
-
-use common::{Said, Workspace, files};
+use crate::common::{self, Said, Workspace, files};
 use serde_json::Value;
 
 #[test]

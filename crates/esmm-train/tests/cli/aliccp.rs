@@ -2,12 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod common;
-
 #[cfg(unix)]
 use std::{fs::File, io::Write, process::Command, time::Duration};
 
-use common::{Workspace, files};
+use crate::common::{Workspace, files};
 use serde_json::Value;
 
 /// Raw files with many clicks and conversions, so that few rows are enough to train on.

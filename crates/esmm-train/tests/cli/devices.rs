@@ -4,9 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod common;
-
-use common::Workspace;
+use crate::common::{self, Workspace};
 
 #[test]
 fn devices_are_listed() {

@@ -11,18 +11,17 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use burn::tensor::backend::AutodiffBackend;
-use esmm_core::{EsmmBackend, Precision};
+use esmm_core::Precision;
 use esmm_train::checkpoint::Checkpoints;
 use esmm_train::config::{RunFile, TrainConfig};
 use esmm_train::data::synthetic::{SyntheticConfig, write_parquet};
 use esmm_train::experiment::{Experiment, RunMetrics};
 use esmm_train::observe::{Observers, StepRecord, TrainingObserver};
 use esmm_train::run_dir::{Existing, RunDir};
-use esmm_train::trainer::{TrainingControl, TrainingEnd};
-use esmm_train::{DeviceName, OnDevice, TrainError};
+use esmm_train::trainer::TrainingControl;
+use esmm_train::{DeviceName, TrainError};
 
-const RUN_FILE: &str = include_str!("../crates/esmm-train/src/cli/synthetic.toml");
+const RUN_FILE: &str = include_str!("../../crates/esmm-train/src/cli/synthetic.toml");
 
 /// The losses of every step.
 #[derive(Clone, Default)]
@@ -62,20 +61,6 @@ impl<'a> Training<'a> {
     /// Losses and metrics.
     fn on(self, device: DeviceName) -> Result<(Vec<f64>, RunMetrics), TrainError> {
         let losses = self.losses.clone();
-        let metrics = device.run(self)?;
-        let losses = losses.0.lock().unwrap().clone();
-        Ok((losses, metrics))
-    }
-}
-
-impl OnDevice for Training<'_> {
-    type Output = RunMetrics;
-
-    fn run<B>(self, device: B::Device) -> Result<RunMetrics, TrainError>
-    where
-        B: AutodiffBackend + EsmmBackend,
-        B::InnerBackend: EsmmBackend,
-    {
         let text = RUN_FILE.replace("data.parquet", &self.data.display().to_string());
         let precision = format!("train.precision={}", self.precision);
         let set = [
@@ -93,10 +78,9 @@ impl OnDevice for Training<'_> {
         let run = RunDir::create(self.run, self.existing)?;
         let observers = Observers::new(vec![Box::new(self.losses), Box::new(DriverLoss(self.fails_at))]);
         let control = TrainingControl { observers, resume, ..TrainingControl::default() };
-        experiment.save(&run)?;
-        let end = experiment.train::<B>(&run, &device, &control)?;
-        let TrainingEnd::Finished { best, .. } = end else { panic!("{end:?}") };
-        experiment.evaluate::<B::InnerBackend>(&run, &device, best, &control.observers)
+        let trained = experiment.run(&run, device, &control)?;
+        let losses = losses.0.lock().unwrap().clone();
+        Ok((losses, trained.metrics.unwrap()))
     }
 }
 

@@ -2,9 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod common;
-
-use common::{RUN_FILE, Workspace, csv, files};
+use crate::common::{RUN_FILE, Workspace, csv, files};
 
 /// Trains on `data.csv` with `text` and expects an error of exit code `code`.
 fn train_error(data: Option<&str>, run_file: &str, code: i32) -> String {

@@ -2,9 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod common;
-
-use common::{Workspace, csv};
+use crate::common::{Workspace, csv};
 use serde_json::Value;
 
 /// Runs `esmm init` on `data.csv` with some arguments and returns the run file.

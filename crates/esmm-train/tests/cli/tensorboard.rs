@@ -2,12 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod common;
-
 use std::io::Write;
 use std::process::Command;
 
-use common::{RUN_FILE, Workspace, csv, files};
+use crate::common::{RUN_FILE, Workspace, csv, files};
 
 /// Names a Python with the packages of `tests/tensorboard/requirements.txt`.
 const PYTHON: &str = "ESMM_TENSORBOARD_PYTHON";

@@ -2,9 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod common;
-
-use common::Workspace;
+use crate::common::{self, Workspace};
 use serde_json::Value;
 
 fn streamed(workspace: &Workspace) {

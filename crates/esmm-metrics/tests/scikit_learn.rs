@@ -1,6 +1,6 @@
-//! The metrics against scikit-learn and against DeLong's definition; `metrics/generate.py` made the expected values.
+//! The metrics against scikit-learn and against DeLong's definition; `tests/metrics/generate.py` made the expected values.
 
-use esmm_train::metric::{
+use esmm_metrics::{
     EvaluationRows, Evaluator, SplitMetrics, TruthRows, Undefined, auc, calibration, log_loss,
     normalized_entropy,
 };
@@ -40,7 +40,7 @@ fn missing_class(name: &str) -> &'static str {
 
 #[test]
 fn auc_and_its_variance() {
-    let file: Value = from_str(include_str!("metrics/ranking.json")).unwrap();
+    let file: Value = from_str(include_str!("../../../tests/metrics/ranking.json")).unwrap();
     let cases = file["cases"].as_array().unwrap();
     assert_eq!(cases.len(), 11);
     for case in cases {
@@ -66,7 +66,7 @@ fn auc_and_its_variance() {
 
 #[test]
 fn log_loss_entropy_and_calibration() {
-    let file: Value = from_str(include_str!("metrics/log_loss.json")).unwrap();
+    let file: Value = from_str(include_str!("../../../tests/metrics/log_loss.json")).unwrap();
     let cases = file["cases"].as_array().unwrap();
     assert_eq!(cases.len(), 3);
     for case in cases {
@@ -84,7 +84,7 @@ fn log_loss_entropy_and_calibration() {
 
 #[test]
 fn a_million_rows_with_ties() {
-    let file: Value = from_str(include_str!("metrics/million.json")).unwrap();
+    let file: Value = from_str(include_str!("../../../tests/metrics/million.json")).unwrap();
     let expected = |key: &str| file[key].as_f64().unwrap();
     let (mut scores, mut labels) = (Vec::new(), Vec::new());
     let mut state = 20_180_407_u64;
@@ -161,7 +161,7 @@ impl Funnel {
 
 #[test]
 fn a_funnel_of_two_stages() {
-    let file: Value = from_str(include_str!("metrics/funnel.json")).unwrap();
+    let file: Value = from_str(include_str!("../../../tests/metrics/funnel.json")).unwrap();
     let funnel = Funnel::read(&file["rows"]);
     let evaluator = Evaluator::new(&stages(&["viewed", "bought"]), true, true).unwrap();
     let found = funnel.evaluate(evaluator.clone(), 600);
@@ -196,7 +196,7 @@ fn a_funnel_of_two_stages() {
 
 #[test]
 fn batches_leave_no_trace() {
-    let file: Value = from_str(include_str!("metrics/funnel.json")).unwrap();
+    let file: Value = from_str(include_str!("../../../tests/metrics/funnel.json")).unwrap();
     let funnel = Funnel::read(&file["rows"]);
     let evaluate =
         |size| funnel.evaluate(Evaluator::new(&stages(&["click", "conversion"]), true, true).unwrap(), size);
@@ -207,7 +207,7 @@ fn batches_leave_no_trace() {
 
 #[test]
 fn a_split_without_conversions_is_null_with_reasons() {
-    let file: Value = from_str(include_str!("metrics/funnel.json")).unwrap();
+    let file: Value = from_str(include_str!("../../../tests/metrics/funnel.json")).unwrap();
     let mut funnel = Funnel::read(&file["rows"]);
     funnel.depth.iter_mut().for_each(|depth| *depth = (*depth).min(1));
     let evaluator = Evaluator::new(&stages(&["click", "conversion"]), true, true).unwrap();

@@ -2,12 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod common;
-
 use std::path::Path;
 use std::process::Command;
 
-use common::{Workspace, files};
+use crate::common::{self, Workspace, files};
 use serde_json::Value;
 
 fn report(workspace: &Workspace, runs: &[&str], page: &str) -> String {

@@ -4,16 +4,15 @@
 
 use std::path::Path;
 
-use burn::backend::Autodiff;
-use burn_ndarray::NdArray;
+use esmm_train::DeviceName;
 use esmm_train::config::{RunFile, TrainConfig};
 use esmm_train::data::synthetic::{SyntheticConfig, write_parquet};
 use esmm_train::experiment::{Experiment, RunMetrics};
 use esmm_train::run_dir::{Existing, RunDir};
-use esmm_train::trainer::{TrainingControl, TrainingEnd};
+use esmm_train::trainer::TrainingControl;
 
 /// The run file of `esmm train` without one.
-const RUN_FILE: &str = include_str!("../crates/esmm-train/src/cli/synthetic.toml");
+const RUN_FILE: &str = include_str!("../../crates/esmm-train/src/cli/synthetic.toml");
 
 fn train(folder: &Path) -> RunMetrics {
     let data = folder.join("data.parquet");
@@ -23,12 +22,7 @@ fn train(folder: &Path) -> RunMetrics {
     let experiment = Experiment::load(config).unwrap();
     assert!(experiment.warnings().is_empty(), "{:?}", experiment.warnings());
     let run = RunDir::create(&folder.join("run"), Existing::Refuse).unwrap();
-    let control = TrainingControl::default();
-    let device = Default::default();
-    experiment.save(&run).unwrap();
-    let end = experiment.train::<Autodiff<NdArray>>(&run, &device, &control).unwrap();
-    let TrainingEnd::Finished { best, .. } = end else { panic!("{end:?}") };
-    experiment.evaluate::<NdArray>(&run, &device, best, &control.observers).unwrap()
+    experiment.run(&run, DeviceName::NdArray, &TrainingControl::default()).unwrap().metrics.unwrap()
 }
 
 #[test]

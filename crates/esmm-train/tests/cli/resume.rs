@@ -3,13 +3,11 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod common;
-
 use std::fs;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Said, Workspace, files};
+use crate::common::{self, Said, Workspace, files};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 

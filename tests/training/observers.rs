@@ -5,16 +5,15 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use burn::backend::Autodiff;
-use burn_ndarray::NdArray;
+use esmm_train::DeviceName;
 use esmm_train::config::{RunFile, TrainConfig};
 use esmm_train::data::synthetic::{SyntheticConfig, write_parquet};
 use esmm_train::experiment::{Experiment, RunMetrics};
 use esmm_train::observe::{EvaluationRecord, Moment, Observers, StepRecord, TrainingObserver};
 use esmm_train::run_dir::{Existing, RunDir};
-use esmm_train::trainer::{TrainingControl, TrainingEnd};
+use esmm_train::trainer::TrainingControl;
 
-const RUN_FILE: &str = include_str!("../crates/esmm-train/src/cli/synthetic.toml");
+const RUN_FILE: &str = include_str!("../../crates/esmm-train/src/cli/synthetic.toml");
 
 #[derive(Default)]
 struct Seen {
@@ -51,12 +50,9 @@ fn train(folder: &Path, observers: Observers) -> (RunMetrics, Vec<u8>) {
     let config = TrainConfig::resolve(&RunFile::parse(&text, "run.toml", &set).unwrap()).unwrap();
     let experiment = Experiment::load(config).unwrap();
     let run = RunDir::create(&folder.join("run"), Existing::Refuse).unwrap();
-    let (control, device) = (TrainingControl { observers, ..TrainingControl::default() }, Default::default());
-    experiment.save(&run).unwrap();
-    let end = experiment.train::<Autodiff<NdArray>>(&run, &device, &control).unwrap();
-    let TrainingEnd::Finished { best, .. } = end else { panic!("{end:?}") };
-    let metrics = experiment.evaluate::<NdArray>(&run, &device, best, &control.observers).unwrap();
-    (metrics, std::fs::read(run.weights()).unwrap())
+    let control = TrainingControl { observers, ..TrainingControl::default() };
+    let trained = experiment.run(&run, DeviceName::NdArray, &control).unwrap();
+    (trained.metrics.unwrap(), std::fs::read(run.weights()).unwrap())
 }
 
 #[test]

@@ -1,0 +1,14 @@
+//! The `esmm` command, run as a person runs it: one binary, so that the library is linked once.
+
+mod common;
+
+mod aliccp;
+mod bad_input;
+mod commands;
+mod devices;
+mod init;
+mod inspect;
+mod report;
+mod resume;
+mod streaming;
+mod tensorboard;

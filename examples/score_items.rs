@@ -84,6 +84,6 @@ fn train(log: &Path, folder: &Path) -> Result<RunDir, Box<dyn std::error::Error>
     let run = RunDir::create(folder, Existing::Refuse)?;
     let text = RUN.replace("log.csv", &log.display().to_string().replace('\\', "/"));
     let experiment = Experiment::load(TrainConfig::resolve(&RunFile::parse(&text, "run.toml", &[])?)?)?;
-    experiment.run(&run, DeviceName::NdArray, &TrainingControl::default())?;
+    experiment.run(&run, &DeviceName::NdArray.open()?, &TrainingControl::default())?;
     Ok(run)
 }

@@ -62,7 +62,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
 
     let run = RunDir::create(&folder.path().join("run"), Existing::Refuse)?;
-    let trained = experiment.run(&run, DeviceName::NdArray, &TrainingControl::default())?;
+    let trained = experiment.run(&run, &DeviceName::NdArray.open()?, &TrainingControl::default())?;
     match trained.end {
         TrainingEnd::Finished { best, .. } => println!("kept the weights of epoch {} of 3", best.epoch),
         TrainingEnd::Interrupted { step } => println!("interrupted after step {step}"),

@@ -111,7 +111,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "workload   batch  whole    host  beyond kernels   ours  Burn's  products  tables  layers  others  Burn's"
     );
     for workload in &workloads {
-        if let Err(reason) = device.check_model(&workload.config()) {
+        if let Err(reason) = device.open().and_then(|device| device.check_model(&workload.config())) {
             eprintln!("{} is left out: {reason}", workload.name);
             continue;
         }

@@ -113,7 +113,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 // Scoring knows f32 only.
                 let wanted = mode == Mode::Train || options.precision == Precision::F32;
                 if options.mode.is_none_or(|only| only == mode) && wanted {
-                    if let Err(reason) = device.check_model(&workload.config()) {
+                    if let Err(reason) =
+                        device.open().and_then(|device| device.check_model(&workload.config()))
+                    {
                         eprintln!("{} is left out: {reason}", workload.name);
                         continue;
                     }

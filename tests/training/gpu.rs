@@ -78,7 +78,7 @@ impl<'a> Training<'a> {
         let run = RunDir::create(self.run, self.existing)?;
         let observers = Observers::new(vec![Box::new(self.losses), Box::new(DriverLoss(self.fails_at))]);
         let control = TrainingControl { observers, resume, ..TrainingControl::default() };
-        let trained = experiment.run(&run, device, &control)?;
+        let trained = experiment.run(&run, &device.open()?, &control)?;
         let losses = losses.0.lock().unwrap().clone();
         Ok((losses, trained.metrics.unwrap()))
     }

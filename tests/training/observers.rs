@@ -51,7 +51,7 @@ fn train(folder: &Path, observers: Observers) -> (RunMetrics, Vec<u8>) {
     let experiment = Experiment::load(config).unwrap();
     let run = RunDir::create(&folder.join("run"), Existing::Refuse).unwrap();
     let control = TrainingControl { observers, ..TrainingControl::default() };
-    let trained = experiment.run(&run, DeviceName::NdArray, &control).unwrap();
+    let trained = experiment.run(&run, &DeviceName::NdArray.open().unwrap(), &control).unwrap();
     (trained.metrics.unwrap(), std::fs::read(run.weights()).unwrap())
 }
 

@@ -22,7 +22,11 @@ fn train(folder: &Path) -> RunMetrics {
     let experiment = Experiment::load(config).unwrap();
     assert!(experiment.warnings().is_empty(), "{:?}", experiment.warnings());
     let run = RunDir::create(&folder.join("run"), Existing::Refuse).unwrap();
-    experiment.run(&run, DeviceName::NdArray, &TrainingControl::default()).unwrap().metrics.unwrap()
+    experiment
+        .run(&run, &DeviceName::NdArray.open().unwrap(), &TrainingControl::default())
+        .unwrap()
+        .metrics
+        .unwrap()
 }
 
 #[test]

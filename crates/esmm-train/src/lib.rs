@@ -40,7 +40,7 @@ pub use esmm_run::observe::TableNorms;
 pub use esmm_run::{analysis, config, evaluation, history, observe, predictions, run_dir, scorer, wording};
 pub use esmm_tensorboard as tensorboard;
 
-pub use device::{BackendDevices, DeviceInfo, DeviceName, OnDevice};
+pub use device::{BackendDevices, Device, DeviceInfo, DeviceName, OnDevice};
 pub use error::TrainError;
 pub use experiment::guard;
 pub use learner::{EsmmLearner, EsmmLearnerConfig, EsmmLoss, LossOutput, MeasureSwitch, StepCounter};

@@ -1,7 +1,7 @@
 //! `esmm devices`
 
 use esmm_core::Precision;
-use esmm_train::{DeviceInfo, DeviceName};
+use esmm_train::{Device, DeviceInfo, DeviceName};
 
 /// Lists on stdout what `--device` takes here, one a line; why a backend has no device, on its line.
 pub(super) fn run() -> anyhow::Result<()> {
@@ -11,7 +11,7 @@ pub(super) fn run() -> anyhow::Result<()> {
             Err(reason) => line(backend.backend, &format!("none: {reason}")),
         }
     }
-    line("default", &DeviceName::preferred()?.to_string());
+    line("default", &Device::preferred()?.to_string());
     Ok(())
 }
 

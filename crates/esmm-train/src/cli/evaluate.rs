@@ -30,7 +30,7 @@ pub(super) struct EvaluateArgs {
 pub(super) fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
     logging::init();
     let run = RunDir::open(&args.run_dir)?;
-    let device = args.device.name()?;
+    let device = args.device.open()?;
     device.check_model(&run.read_model()?)?;
     let evaluation = device.run(Measure { run: &run, data: &args.data })?;
     if let Some(warning) = guard::check_collapse(evaluation.cvr_spread) {

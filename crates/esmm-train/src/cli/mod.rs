@@ -18,8 +18,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use esmm_run::RunError;
-use esmm_train::TrainError;
 use esmm_train::config::RunFile;
+use esmm_train::{Device, DeviceName, TrainError};
 
 /// Exit code of a command that was interrupted, as of a program that SIGINT ended.
 const INTERRUPTED: u8 = 130;
@@ -68,10 +68,11 @@ struct DeviceArg {
 }
 
 impl DeviceArg {
-    fn name(&self) -> Result<esmm_train::DeviceName, TrainError> {
+    /// The device, found once for the whole command.
+    fn open(&self) -> Result<Device, TrainError> {
         match &self.device {
-            Some(name) => name.parse(),
-            None => esmm_train::DeviceName::preferred(),
+            Some(name) => name.parse::<DeviceName>()?.open(),
+            None => Device::preferred(),
         }
     }
 }

@@ -32,7 +32,7 @@ pub(super) struct PredictArgs {
 pub(super) fn run(args: &PredictArgs) -> anyhow::Result<()> {
     logging::init();
     let run = RunDir::open(&args.run_dir)?;
-    let device = args.device.name()?;
+    let device = args.device.open()?;
     device.check_model(&run.read_model()?)?;
     let rows = device.run(Predict { run: &run, data: &args.data, keep: &args.keep, output: &args.output })?;
     log::info!("{}: {} rows", args.output.display(), table::grouped(rows));

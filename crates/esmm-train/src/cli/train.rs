@@ -61,8 +61,7 @@ pub(super) struct TrainArgs {
 
 pub(super) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
     logging::init();
-    let device = args.device.name()?;
-    device.check()?;
+    let device = args.device.open()?;
     let given = args.configuration(Path::new("data.parquet"))?;
     if let Some(config) = &given {
         device.check_precision(config.train.precision)?;

@@ -1,7 +1,8 @@
 //! What this program and this machine offer, and whether it is enough.
 
-use esmm_core::{EsmmConfig, Precision};
+use esmm_core::Precision;
 
+use super::opened::Device;
 use super::{DeviceName, how};
 use crate::error::TrainError;
 
@@ -27,83 +28,90 @@ pub struct BackendDevices {
     pub devices: Result<Vec<DeviceInfo>, String>,
 }
 
+/// A device that was found, and how Burn calls it.
+#[derive(Debug, Clone)]
+pub(super) struct Found {
+    pub(super) info: DeviceInfo,
+    pub(super) handle: Handle,
+    /// Whether a processor does the work of a GPU.
+    pub(super) is_software: bool,
+}
+
+#[cfg(feature = "wgpu")]
+impl From<super::adapters::Adapter> for Found {
+    fn from(adapter: super::adapters::Adapter) -> Self {
+        Self { info: adapter.info, handle: Handle::Wgpu(adapter.device), is_software: adapter.is_software }
+    }
+}
+
+/// How Burn calls a device of a backend that is compiled in.
+#[derive(Debug, Clone)]
+pub(super) enum Handle {
+    #[cfg(feature = "ndarray")]
+    NdArray,
+    #[cfg(feature = "flex")]
+    Flex,
+    #[cfg(feature = "wgpu")]
+    Wgpu(burn_wgpu::WgpuDevice),
+    #[cfg(feature = "cuda")]
+    Cuda(burn_cuda::CudaDevice),
+}
+
+impl Found {
+    #[cfg(any(feature = "ndarray", feature = "flex", feature = "cuda"))]
+    fn new(info: DeviceInfo, handle: Handle) -> Self {
+        Self { info, handle, is_software: false }
+    }
+}
+
 impl DeviceName {
     /// All backends with the devices that they find.
     pub fn available() -> Vec<BackendDevices> {
         [Self::NdArray, Self::Flex, Self::Wgpu(None), Self::Cuda(0)]
             .map(|name| {
-                let devices = name.siblings().map_err(|error| error.to_string());
+                let found = name.siblings().map_err(|error| error.to_string());
+                let devices = found.map(|found| found.into_iter().map(|found| found.info).collect());
                 BackendDevices { backend: name.backend(), devices }
             })
             .into()
     }
 
-    /// Checks that this device exists, before anything is done for it.
+    /// Finds this device, before anything is done for it.
     ///
     /// # Errors
-    /// A backend that is not compiled in, no adapter, no driver, a number that no device has: with what to do.
-    pub fn check(self) -> Result<DeviceInfo, TrainError> {
-        let mut devices = self.siblings()?;
+    /// A backend that is not compiled in, with the cargo feature that switches it on; no adapter, no driver, a number that
+    /// no device has: with what to do.
+    pub fn open(self) -> Result<Device, TrainError> {
+        let mut found = self.siblings()?;
         let place = match self {
             Self::Wgpu(index) => index.unwrap_or(0),
             Self::Cuda(index) => index,
             Self::NdArray | Self::Flex => 0,
         };
-        if place < devices.len() {
-            return Ok(devices.swap_remove(place));
+        if place < found.len() {
+            return Ok(Device::new(self, found.swap_remove(place)));
         }
         let there: Vec<String> =
-            devices.iter().map(|info| format!("{} = {}", info.name, info.description)).collect();
+            found.iter().map(|Found { info, .. }| format!("{} = {}", info.name, info.description)).collect();
         let there = there.join("; ");
         Err(TrainError::Device(format!("device `{self}` does not exist: this machine has {there}")))
     }
 
-    /// Checks that the tables of a model fit a tensor of this device.
+    /// Checks that this device exists.
     ///
     /// # Errors
-    /// No such device, or tables that are larger than it allows, with what to do.
-    pub fn check_model(self, model: &EsmmConfig) -> Result<(), TrainError> {
-        let info = self.check()?;
-        let rows = model.copies() as u64 * model.schema.num_rows() as u64;
-        let bytes = rows * model.embedding_dim as u64 * size_of::<f32>() as u64;
-        match info.largest_tensor {
-            Some(largest) if bytes > largest => Err(TrainError::Device(format!(
-                "the tables take {} in one tensor ({rows} rows of {}), but `{}`, {}, allows {}: use smaller tables \
-                 (min_count, buckets, model.embedding_dim) or another device",
-                mebibytes(bytes),
-                model.embedding_dim,
-                info.name,
-                info.description,
-                mebibytes(largest)
-            ))),
-            _ => Ok(()),
-        }
-    }
-
-    /// Checks that a training can have its matmuls in this precision here.
-    ///
-    /// # Errors
-    /// No such device, or numbers that it lacks, with those that it has.
-    pub fn check_precision(self, precision: Precision) -> Result<(), TrainError> {
-        let info = self.check()?;
-        if info.precisions.contains(&precision) {
-            return Ok(());
-        }
-        Err(TrainError::Config(format!(
-            "train.precision = {precision}: `{}`, {}, has {}",
-            info.name,
-            info.description,
-            Precision::list(&info.precisions)
-        )))
+    /// As [`open`](Self::open).
+    pub fn check(self) -> Result<DeviceInfo, TrainError> {
+        self.open().map(|device| device.info().clone())
     }
 
     /// The devices of the same backend, in the order of their numbers; one at least.
-    fn siblings(self) -> Result<Vec<DeviceInfo>, TrainError> {
+    fn siblings(self) -> Result<Vec<Found>, TrainError> {
         match self {
             #[cfg(feature = "ndarray")]
-            Self::NdArray => Ok(vec![processor(self)]),
+            Self::NdArray => Ok(vec![Found::new(processor(self), Handle::NdArray)]),
             #[cfg(feature = "flex")]
-            Self::Flex => Ok(vec![processor(self)]),
+            Self::Flex => Ok(vec![Found::new(processor(self), Handle::Flex)]),
             #[cfg(feature = "wgpu")]
             Self::Wgpu(_) => wgpu_devices(),
             #[cfg(feature = "cuda")]
@@ -117,11 +125,6 @@ impl DeviceName {
     }
 }
 
-/// `122.1 MiB`
-fn mebibytes(bytes: u64) -> String {
-    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
-}
-
 #[cfg(any(feature = "ndarray", feature = "flex"))]
 fn processor(name: DeviceName) -> DeviceInfo {
     let description = format!("this processor, {} threads", rayon::current_num_threads());
@@ -129,7 +132,7 @@ fn processor(name: DeviceName) -> DeviceInfo {
 }
 
 #[cfg(feature = "wgpu")]
-fn wgpu_devices() -> Result<Vec<DeviceInfo>, TrainError> {
+fn wgpu_devices() -> Result<Vec<Found>, TrainError> {
     let found = super::failure::caught("wgpu cannot be used", || Ok(super::adapters::adapters()))?;
     if found.is_empty() {
         return Err(TrainError::Device(
@@ -138,16 +141,21 @@ fn wgpu_devices() -> Result<Vec<DeviceInfo>, TrainError> {
                 .into(),
         ));
     }
-    Ok(found.into_iter().map(|adapter| adapter.info).collect())
+    let found = found.into_iter();
+    Ok(found.map(Found::from).collect())
 }
 
 #[cfg(feature = "cuda")]
-fn cuda_devices() -> Result<Vec<DeviceInfo>, TrainError> {
+fn cuda_devices() -> Result<Vec<Found>, TrainError> {
     let count = super::cuda::count()?;
     if count == 0 {
         return Err(TrainError::Device(
             "no CUDA device was found: install the NVIDIA driver, or use another device".into(),
         ));
     }
-    (0..count).map(super::cuda::info).collect()
+    let found = |index| {
+        let handle = Handle::Cuda(burn_cuda::CudaDevice::new(index));
+        Ok(Found::new(super::cuda::info(index)?, handle))
+    };
+    (0..count).map(found).collect()
 }

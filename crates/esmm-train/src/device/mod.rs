@@ -7,11 +7,13 @@ mod available;
 mod cuda;
 #[cfg(any(feature = "wgpu", feature = "cuda", test))]
 mod failure;
+mod opened;
 
 use std::fmt;
 use std::str::FromStr;
 
 pub use available::{BackendDevices, DeviceInfo};
+pub use opened::Device;
 
 use burn::tensor::backend::AutodiffBackend;
 use esmm_core::EsmmBackend;
@@ -59,64 +61,12 @@ impl DeviceName {
         all.into_iter().filter_map(|(name, compiled)| compiled.then_some(name)).collect()
     }
 
-    /// The device for those who do not choose: CUDA, a GPU of wgpu, ndarray, flex, the first that is compiled in and
-    /// found here. A GPU that is imitated in software comes last.
-    ///
-    /// # Errors
-    /// A program without any backend, or whose only backend finds no device.
-    pub fn preferred() -> Result<Self, TrainError> {
-        let compiled = Self::compiled();
-        let has = |device: &Self| compiled.contains(&device.backend());
-        if has(&Self::Cuda(0)) && Self::Cuda(0).check().is_ok() {
-            return Ok(Self::Cuda(0));
-        }
-        if has(&Self::Wgpu(None)) && has_hardware_adapter() {
-            return Ok(Self::Wgpu(None));
-        }
-        let order = [Self::NdArray, Self::Flex, Self::Wgpu(None), Self::Cuda(0)];
-        let first = order.into_iter().find(has);
-        first.ok_or_else(|| {
-            TrainError::Config(format!("this program was built without a backend: {}", how("ndarray")))
-        })
-    }
-
     /// Runs work on this device.
     ///
     /// # Errors
-    /// A backend that is not compiled in, with the cargo feature that switches it on; a device that does not exist or
-    /// fails on the way, in one line; and those of the work.
+    /// As [`open`](Self::open) and [`Device::run`].
     pub fn run<W: OnDevice>(self, work: W) -> Result<W::Output, TrainError> {
-        match self {
-            #[cfg(feature = "ndarray")]
-            Self::NdArray => {
-                on_worker(|| work.run::<burn::backend::Autodiff<burn_ndarray::NdArray>>(Default::default()))
-            }
-            #[cfg(feature = "flex")]
-            Self::Flex => {
-                on_worker(|| work.run::<burn::backend::Autodiff<burn_flex::Flex>>(Default::default()))
-            }
-            #[cfg(feature = "wgpu")]
-            Self::Wgpu(index) => {
-                self.check()?;
-                let device = adapters::adapters().into_iter().nth(index.unwrap_or(0));
-                let device = device.map_or(burn_wgpu::WgpuDevice::DefaultDevice, |adapter| adapter.device);
-                failure::caught(&format!("device `{self}` failed"), || {
-                    work.run::<burn::backend::Autodiff<burn_wgpu::Wgpu>>(device)
-                })
-            }
-            #[cfg(feature = "cuda")]
-            Self::Cuda(index) => {
-                self.check()?;
-                failure::caught(&format!("device `{self}` failed"), || {
-                    work.run::<burn::backend::Autodiff<burn_cuda::Cuda>>(burn_cuda::CudaDevice::new(index))
-                })
-            }
-            #[allow(unreachable_patterns, reason = "with all backends compiled in nothing is left")]
-            other => {
-                let backend = other.backend();
-                Err(TrainError::Config(format!("device `{other}` is not compiled in: {}", how(backend))))
-            }
-        }
+        self.open()?.run(work)
     }
 
     fn backend(self) -> &'static str {
@@ -127,24 +77,6 @@ impl DeviceName {
             Self::Cuda(_) => "cuda",
         }
     }
-}
-
-#[cfg(feature = "wgpu")]
-fn has_hardware_adapter() -> bool {
-    let found = failure::caught("wgpu cannot be used", || Ok(adapters::adapters()));
-    found.is_ok_and(|adapters| adapters.iter().any(|adapter| !adapter.is_software))
-}
-
-#[cfg(not(feature = "wgpu"))]
-fn has_hardware_adapter() -> bool {
-    false
-}
-
-/// Runs the work on a thread of the pool that the kernels of the CPU backends use: it starts each of them itself,
-/// instead of waking another thread and waiting for it.
-#[cfg(any(feature = "ndarray", feature = "flex"))]
-fn on_worker<R: Send>(work: impl FnOnce() -> R + Send) -> R {
-    rayon::scope(|_| work())
 }
 
 fn how(backend: &str) -> String {

@@ -1,4 +1,4 @@
-//! A training from its data to its metrics, on a device by name.
+//! A training from its data to its metrics, on whichever backend.
 
 use burn::tensor::backend::AutodiffBackend;
 use esmm_core::EsmmBackend;
@@ -6,7 +6,7 @@ use esmm_run::metrics::RunMetrics;
 use esmm_run::run_dir::RunDir;
 
 use super::Experiment;
-use crate::device::{DeviceName, OnDevice};
+use crate::device::{Device, OnDevice};
 use crate::error::TrainError;
 use crate::trainer::{TrainingControl, TrainingEnd};
 
@@ -24,14 +24,15 @@ impl Experiment {
     /// measures all splits with the best weights. Compiled once, for all backends.
     ///
     /// # Errors
-    /// A device that does not exist or fails; a resumed training whose data has changed; and those of
+    /// Tables that the device does not hold, a device that fails; a resumed training whose data has changed; and those of
     /// [`train`](Self::train) and [`evaluate`](Self::evaluate).
     pub fn run(
         &self,
         run: &RunDir,
-        device: DeviceName,
+        device: &Device,
         control: &TrainingControl,
     ) -> Result<Trained, TrainError> {
+        device.check_model(&self.model)?;
         if control.resume {
             self.check_saved(run)?;
         } else {

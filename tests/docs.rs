@@ -1,11 +1,10 @@
-//! README, ARCHITECTURE, CONTRIBUTING and the book against the repository: links, anchors, pages, run files.
+//! README, ARCHITECTURE, CONTRIBUTING and the book against the repository: links, anchors, pages.
 
 use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use esmm_train::config::{RunFile, TrainConfig};
-use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
+use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -110,31 +109,5 @@ fn every_page_of_the_book_is_in_its_summary() -> Result<(), Box<dyn Error>> {
         let name = page.file_name().unwrap_or_default().to_string_lossy().into_owned();
         assert!(name == "SUMMARY.md" || listed.contains(&name), "{name} is not in SUMMARY.md");
     }
-    Ok(())
-}
-
-/// Blocks marked `toml` are whole run files, but for the dependencies of a program that uses the library.
-#[test]
-fn every_run_file_in_a_document_is_one() -> Result<(), Box<dyn Error>> {
-    let mut run_files = 0;
-    for document in documents()? {
-        let text = fs::read_to_string(&document)?;
-        let mut in_toml = false;
-        for event in events(&text) {
-            match event {
-                Event::Start(Tag::CodeBlock(CodeBlockKind::Fenced(language))) => {
-                    in_toml = &*language == "toml";
-                }
-                Event::End(TagEnd::CodeBlock) => in_toml = false,
-                Event::Text(block) if in_toml && !block.starts_with("[dependencies]") => {
-                    let file = RunFile::parse(&block, &document.display().to_string(), &[])?;
-                    TrainConfig::resolve(&file)?;
-                    run_files += 1;
-                }
-                _ => {}
-            }
-        }
-    }
-    assert!(run_files >= 4, "only {run_files} run files were found");
     Ok(())
 }

@@ -250,6 +250,30 @@ mod tests {
         }
     }
 
+    /// Blocks marked `toml` are whole run files, but for the dependencies of a program that uses the library.
+    #[test]
+    fn every_run_file_in_a_document_is_one() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let pages = std::fs::read_dir(root.join("docs/src")).unwrap().map(|entry| entry.unwrap().path());
+        let mut run_files = 0;
+        for page in pages.chain([root.join("README.md")]) {
+            if page.extension().is_none_or(|extension| extension != "md") {
+                continue;
+            }
+            let text = std::fs::read_to_string(&page).unwrap();
+            for block in text.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()) {
+                if block.starts_with("[dependencies]") {
+                    continue;
+                }
+                let file = RunFile::parse(block, &page.display().to_string(), &[]);
+                let resolved = file.and_then(|file| TrainConfig::resolve(&file));
+                assert!(resolved.is_ok(), "{resolved:?} in\n{block}");
+                run_files += 1;
+            }
+        }
+        assert!(run_files >= 4, "only {run_files} run files were found");
+    }
+
     #[test]
     fn defaults_are_those_of_the_program() {
         let page = RunFile::reference();

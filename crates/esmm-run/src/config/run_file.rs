@@ -13,6 +13,7 @@ use super::train_config::ReadingConfig;
 /// Only `data` and `features` are needed; everything else has a default.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(description = "A run file of `esmm train`: data, features, model and training.")]
 pub struct RunFile {
     /// Where the impressions are, and how they are split: either `train` with `valid` and `test`, or `path` with
     /// `split`.

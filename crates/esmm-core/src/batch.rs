@@ -155,33 +155,51 @@ impl HostBatch {
 
     /// Uploads the batch.
     pub fn to_device<B: Backend>(&self, device: &B::Device) -> FeatureBatch<B> {
-        let entries = ints(&self.own.entries, device);
+        self.clone().into_device(device)
+    }
+
+    /// Uploads the batch, without a copy of it in host memory on the way.
+    pub fn into_device<B: Backend>(self, device: &B::Device) -> FeatureBatch<B> {
+        let HostBatch { own, groups, touched } = self;
+        let (rows, num_sparse) = (own.rows, own.num_sparse);
+        let own = own.into_device::<B>(device);
         FeatureBatch {
-            rows: self.own.rows,
-            num_sparse: self.own.num_sparse,
-            lookup: match &self.touched {
-                Some(touched) => Lookup::Touched {
-                    touched: ints(touched, device),
-                    slots: entries,
-                    order: self.own.order(device),
-                },
-                None => Lookup::Rows(entries),
+            rows,
+            num_sparse,
+            lookup: match touched {
+                Some(touched) => {
+                    Lookup::Touched { touched: ints(touched, device), slots: own.entries, order: own.order }
+                }
+                None => Lookup::Rows(own.entries),
             },
-            bags: self.own.bags(device),
-            dense: self.own.dense(device),
-            groups: self.groups.as_ref().map(|groups| GroupFeatures {
-                count: groups.part.rows,
-                of_rows: ints(&groups.of_rows, device),
-                rows_by_group: groups.rows_by_group.as_ref().map(|order| order.to_device(device)),
-                num_sparse: groups.part.num_sparse,
-                entries: ints(&groups.part.entries, device),
-                order: groups.part.order(device),
-                bags: groups.part.bags(device),
-                dense: groups.part.dense(device),
-                features: groups.features.clone(),
+            bags: own.bags,
+            dense: own.dense,
+            groups: groups.map(|groups| {
+                let HostGroups { part, of_rows, rows_by_group, features } = *groups;
+                let (count, num_sparse) = (part.rows, part.num_sparse);
+                let part = part.into_device::<B>(device);
+                GroupFeatures {
+                    count,
+                    of_rows: ints(of_rows, device),
+                    rows_by_group: rows_by_group.map(|order| order.into_device(device)),
+                    num_sparse,
+                    entries: part.entries,
+                    order: part.order,
+                    bags: part.bags,
+                    dense: part.dense,
+                    features,
+                }
             }),
         }
     }
+}
+
+/// A [`HostPart`] on a device.
+struct DevicePart<B: Backend> {
+    entries: Tensor<B, 1, Int>,
+    order: Option<SlotOrder<B>>,
+    bags: Option<Bags<B>>,
+    dense: Option<Tensor<B, 2>>,
 }
 
 impl HostPart {
@@ -196,27 +214,29 @@ impl HostPart {
         self.order = touched.map(|touched| Box::new(HostSlotOrder::new(&self.entries, touched)));
     }
 
-    fn order<B: Backend>(&self, device: &B::Device) -> Option<SlotOrder<B>> {
-        self.order.as_ref().map(|order| order.to_device(device))
-    }
-
-    fn bags<B: Backend>(&self, device: &B::Device) -> Option<Bags<B>> {
-        self.bags.as_ref().map(|bags| Bags {
-            segments: ints(&bags.segments, device),
-            weights: Tensor::from_data(TensorData::from(bags.weights.as_slice()), device),
-        })
-    }
-
-    fn dense<B: Backend>(&self, device: &B::Device) -> Option<Tensor<B, 2>> {
-        (self.num_dense > 0).then(|| {
-            let data = TensorData::new(self.dense.clone(), [self.rows, self.num_dense]);
-            Tensor::from_data(data, device)
-        })
+    fn into_device<B: Backend>(self, device: &B::Device) -> DevicePart<B> {
+        let HostPart { rows, num_sparse: _, entries, order, bags, dense, num_dense } = self;
+        DevicePart {
+            entries: ints(entries, device),
+            order: order.map(|order| order.into_device(device)),
+            bags: bags.map(|HostBags { segments, weights }| Bags {
+                segments: ints(segments, device),
+                weights: floats(weights, device),
+            }),
+            // As one row: CUDA uploads short rows one by one.
+            dense: (num_dense > 0).then(|| floats(dense, device).reshape([rows, num_dense])),
+        }
     }
 }
 
-fn ints<B: Backend>(values: &[i32], device: &B::Device) -> Tensor<B, 1, Int> {
-    Tensor::from_data(TensorData::from(values), device)
+fn ints<B: Backend>(values: Vec<i32>, device: &B::Device) -> Tensor<B, 1, Int> {
+    let count = values.len();
+    Tensor::from_data(TensorData::new(values, [count]), device)
+}
+
+fn floats<B: Backend>(values: Vec<f32>, device: &B::Device) -> Tensor<B, 1> {
+    let count = values.len();
+    Tensor::from_data(TensorData::new(values, [count]), device)
 }
 
 impl<B: Backend> FeatureBatch<B> {

@@ -55,9 +55,10 @@ impl HostSlotOrder {
         Self { packed, entries: slots.len(), pieces, slots: num_slots }
     }
 
-    pub(crate) fn to_device<B: Backend>(&self, device: &B::Device) -> SlotOrder<B> {
-        let packed = Tensor::<B, 1, Int>::from_data(TensorData::from(self.packed.as_slice()), device);
-        let Self { entries, pieces, slots, .. } = *self;
+    pub(crate) fn into_device<B: Backend>(self, device: &B::Device) -> SlotOrder<B> {
+        let Self { packed, entries, pieces, slots } = self;
+        let count = packed.len();
+        let packed = Tensor::<B, 1, Int>::from_data(TensorData::new(packed, [count]), device);
         SlotOrder { packed: packed.into_primitive(), entries, pieces, slots }
     }
 }
@@ -71,7 +72,7 @@ impl<B: Backend> SlotOrder<B> {
     /// # Panics
     /// When a slot is not below `num_slots`.
     pub fn new(slots: &[i32], num_slots: usize, device: &B::Device) -> Self {
-        HostSlotOrder::new(slots, num_slots).to_device(device)
+        HostSlotOrder::new(slots, num_slots).into_device(device)
     }
 }
 

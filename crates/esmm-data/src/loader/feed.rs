@@ -1,8 +1,13 @@
-//! The threads that make batches: one for rows in memory; for rows in files one that reads and one that builds.
+//! The threads that make batches: one that orders the rows (for rows in files, one that reads them as well), and as many
+//! builders as the machine has room for.
+//!
+//! Builder `i` of `n` makes the batches `i`, `i + n`, `i + 2n` of a pass, and the training asks the builders in turn: the
+//! order of the batches, and what is in them, does not depend on the number of builders.
 
+use std::num::NonZero;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvError, SyncSender, sync_channel};
 use std::thread;
 
 use esmm_core::{BatchBuilder, HostBatch};
@@ -15,31 +20,78 @@ use crate::load::rows::SplitRows;
 use crate::stream::{FileRows, WindowSizes};
 use crate::{DataError, Dataset};
 
-/// Batches that may wait for the training.
-const READ_AHEAD: usize = 2;
+/// Batches of each builder that may wait for the training.
+const READ_AHEAD: usize = 1;
+/// Builders at most.
+const MOST_BUILDERS: usize = 12;
+/// Bytes that the stamps of all builders may take: each has one of [`STAMP`] bytes for each row of the tables.
+const STAMPS: usize = 1 << 30;
+const STAMP: usize = 4;
 
 /// What a thread sends.
 pub(super) enum Sent {
-    Batch(HostBatch, RowLabels),
+    /// A batch, its labels, and 1 where a row reached a stage.
+    Batch(HostBatch, RowLabels, Vec<f32>),
     /// The pass is cut short.
     Failed(DataError),
     /// All batches of the pass were sent.
     End,
 }
 
+/// The batches of a pass, in their order.
+pub(super) struct Feed {
+    receivers: Vec<Receiver<Sent>>,
+    /// The builder that is asked next.
+    next: usize,
+}
+
+impl Feed {
+    /// Waits for the next batch.
+    ///
+    /// # Errors
+    /// When the threads have ended without a word.
+    pub(super) fn recv(&mut self) -> Result<Sent, RecvError> {
+        let sent = self.receivers[self.next].recv();
+        self.next = (self.next + 1) % self.receivers.len();
+        sent
+    }
+}
+
 /// Starts a pass without its first batches.
-pub(super) fn start(rows: &SplitRows, config: &BatchLoaderConfig, pass: u64, skip: usize) -> Receiver<Sent> {
-    let (sender, receiver) = sync_channel(READ_AHEAD);
-    let feed = Feed { config: config.clone(), builder: BatchBuilder::new(&config.schema), sender };
+pub(super) fn start(rows: &SplitRows, config: &BatchLoaderConfig, pass: u64, skip: usize) -> Feed {
+    start_with(rows, config, pass, skip, num_builders(config))
+}
+
+/// The same with so many builders.
+pub(super) fn start_with(
+    rows: &SplitRows,
+    config: &BatchLoaderConfig,
+    pass: u64,
+    skip: usize,
+    num_builders: usize,
+) -> Feed {
+    let (senders, receivers): (Vec<_>, Vec<_>) = (0..num_builders).map(|_| sync_channel(READ_AHEAD)).unzip();
+    let builders = senders
+        .into_iter()
+        .map(|sender| Builder { builder: BatchBuilder::new(&config.schema), sender })
+        .collect();
+    let work = Work { config: config.clone(), builders, sent: 0 };
     match rows.clone() {
         SplitRows::Memory(dataset) => {
-            thread::spawn(move || feed.all_of(&dataset, pass, skip));
+            thread::spawn(move || work.all_of(&dataset, pass, skip));
         }
         SplitRows::Files(files) => {
-            thread::spawn(move || feed.windows_of(files, pass, skip));
+            thread::spawn(move || work.windows_of(files, pass, skip));
         }
     }
-    receiver
+    Feed { receivers, next: 0 }
+}
+
+/// Three quarters of the processors, fewer where the tables are so large that stamps would fill the memory.
+fn num_builders(config: &BatchLoaderConfig) -> usize {
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    let room = STAMPS / (STAMP * config.schema.num_rows()).max(1);
+    (processors * 3 / 4).min(MOST_BUILDERS).min(room).max(1)
 }
 
 /// What is said when a thread ends without a word, as after a panic, which has said its own.
@@ -47,17 +99,23 @@ pub(super) fn stopped() -> DataError {
     DataError::setting("data", "the thread that makes batches has stopped")
 }
 
-struct Feed {
-    config: BatchLoaderConfig,
+struct Builder {
     builder: BatchBuilder,
     sender: SyncSender<Sent>,
 }
 
-impl Feed {
+struct Work {
+    config: BatchLoaderConfig,
+    builders: Vec<Builder>,
+    /// Batches of this pass that were handed to builders.
+    sent: usize,
+}
+
+impl Work {
     fn all_of(mut self, dataset: &Dataset, pass: u64, skip: usize) {
         let order = self.order(dataset, pass);
         if self.send(dataset, &order, skip).is_continue() {
-            let _ = self.sender.send(Sent::End);
+            self.say(Sent::End);
         }
     }
 
@@ -84,7 +142,7 @@ impl Feed {
                     self.send(&window, &order, std::mem::take(&mut skip))
                 }
                 Err(error) => {
-                    let _ = self.sender.send(Sent::Failed(error));
+                    self.say(Sent::Failed(error));
                     ControlFlow::Break(())
                 }
             };
@@ -93,7 +151,12 @@ impl Feed {
             }
         }
         let end = if reader.join().is_ok() { Sent::End } else { Sent::Failed(stopped()) };
-        let _ = self.sender.send(end);
+        self.say(end);
+    }
+
+    /// Takes the place of the next batch.
+    fn say(&self, word: Sent) {
+        let _ = self.builders[self.sent % self.builders.len()].sender.send(word);
     }
 
     /// The order of some rows; `stream` tells it from others of the same seed. Rows that share their user stay together:
@@ -120,14 +183,56 @@ impl Feed {
         }
     }
 
-    /// Sends rows in batches; breaks when nobody wants them any more.
+    /// Sends rows in batches; breaks when nobody wants them any more. Builders have ended when it returns, so rows that
+    /// were read from files do not outlive their window.
     fn send(&mut self, dataset: &Dataset, order: &[u32], skip: usize) -> ControlFlow<()> {
-        for rows in order.chunks(self.config.batch_size).skip(skip) {
-            let (batch, labels) = dataset.host_batch(rows, &self.config, &mut self.builder);
-            if self.sender.send(Sent::Batch(batch, labels)).is_err() {
-                return ControlFlow::Break(());
+        let Self { config, builders, sent } = self;
+        let count = builders.len();
+        let batches: Vec<&[u32]> = order.chunks(config.batch_size).skip(skip).collect();
+        let (config, batches, first) = (&*config, batches.as_slice(), *sent);
+        let wanted = thread::scope(|scope| {
+            let of_builder = |(index, builder): (usize, &'_ mut Builder)| {
+                // The first batch whose turn is this builder's.
+                let start = (index + count - first % count) % count;
+                let mut own = batches.iter().skip(start).step_by(count);
+                own.all(|rows| builder.send(dataset, rows, config))
+            };
+            if count == 1 {
+                return builders.iter_mut().enumerate().all(of_builder);
             }
-        }
-        ControlFlow::Continue(())
+            let threads: Vec<_> = builders
+                .iter_mut()
+                .enumerate()
+                .map(|builder| scope.spawn(move || of_builder(builder)))
+                .collect();
+            let results: Vec<_> = threads.into_iter().map(thread::ScopedJoinHandle::join).collect();
+            results.into_iter().all(|wanted| matches!(wanted, Ok(true)))
+        });
+        *sent += batches.len();
+        if wanted { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     }
 }
+
+impl Builder {
+    /// Whether the batch was wanted.
+    fn send(&mut self, dataset: &Dataset, rows: &[u32], config: &BatchLoaderConfig) -> bool {
+        let alarm = Alarm(&self.sender);
+        let (batch, labels) = dataset.host_batch(rows, config, &mut self.builder);
+        let reached = labels.reached_cells(config.stages);
+        alarm.0.send(Sent::Batch(batch, labels, reached)).is_ok()
+    }
+}
+
+/// Tells the training when its builder panics: the others would wait for room, and the training for that builder.
+struct Alarm<'a>(&'a SyncSender<Sent>);
+
+impl Drop for Alarm<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let _ = self.0.send(Sent::Failed(stopped()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,6 @@ mod handle;
 mod host_batch;
 
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
 use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
@@ -16,7 +15,7 @@ use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use esmm_core::{FeatureBatch, FeatureSchema};
 
-use self::feed::Sent;
+use self::feed::{Feed, Sent};
 use crate::load::rows::SplitRows;
 use crate::{SparseColumn, Truth, UserGroups};
 
@@ -132,7 +131,7 @@ impl<B: Backend> DataLoader<B, EsmmBatch<B>> for BatchLoader<B> {
     fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<EsmmBatch<B>> + 'a> {
         let (pass, skip) = self.handle.next_pass();
         Box::new(Batches {
-            receiver: feed::start(&self.rows, &self.config, pass, skip),
+            feed: feed::start(&self.rows, &self.config, pass, skip),
             handle: self.handle.clone(),
             stages: self.config.stages,
             device: self.device.clone(),
@@ -161,7 +160,7 @@ impl<B: Backend> DataLoader<B, EsmmBatch<B>> for BatchLoader<B> {
 }
 
 struct Batches<B: Backend> {
-    receiver: Receiver<Sent>,
+    feed: Feed,
     handle: Arc<LoaderHandle>,
     stages: usize,
     device: B::Device,
@@ -175,10 +174,10 @@ impl<B: Backend> Iterator for Batches<B> {
     /// `None` at the end of the pass, and after a failure, which the [`LoaderHandle`] tells.
     fn next(&mut self) -> Option<EsmmBatch<B>> {
         let start = Instant::now();
-        let sent = self.receiver.recv();
+        let sent = self.feed.recv();
         self.handle.add_waiting(start.elapsed());
-        let (host, labels) = match sent {
-            Ok(Sent::Batch(host, labels)) => (host, labels),
+        let (host, labels, reached) = match sent {
+            Ok(Sent::Batch(host, labels, reached)) => (host, labels, reached),
             Ok(Sent::End) => return None,
             Ok(Sent::Failed(error)) => {
                 self.handle.fail(error);
@@ -191,8 +190,8 @@ impl<B: Backend> Iterator for Batches<B> {
         };
         self.done += host.rows();
         Some(EsmmBatch {
-            features: host.to_device(&self.device),
-            reached: labels.reached(self.stages, &self.device),
+            features: host.into_device(&self.device),
+            reached: on_device(reached, self.stages, &self.device),
             labels: Arc::new(labels),
         })
     }
@@ -207,11 +206,19 @@ impl<B: Backend> DataLoaderIterator<EsmmBatch<B>> for Batches<B> {
 impl RowLabels {
     /// 1 where a row reached a stage, 0 where not, `[B, K]`.
     pub fn reached<B: Backend>(&self, stages: usize, device: &B::Device) -> Tensor<B, 2> {
-        let cells = self
-            .depth
-            .iter()
-            .flat_map(|&depth| (0..stages).map(move |stage| f32::from(u8::from(usize::from(depth) > stage))));
-        let data = TensorData::new(cells.collect::<Vec<f32>>(), [self.depth.len(), stages]);
-        Tensor::from_data(data, device)
+        on_device(self.reached_cells(stages), stages, device)
     }
+
+    /// The same in host memory, row by row.
+    fn reached_cells(&self, stages: usize) -> Vec<f32> {
+        let of_row =
+            |&depth: &u8| (0..stages).map(move |stage| f32::from(u8::from(usize::from(depth) > stage)));
+        self.depth.iter().flat_map(of_row).collect()
+    }
+}
+
+/// Cells row by row to `[B, K]`. Uploaded as one row: CUDA uploads short rows one by one.
+fn on_device<B: Backend>(cells: Vec<f32>, stages: usize, device: &B::Device) -> Tensor<B, 2> {
+    let count = cells.len();
+    Tensor::<B, 1>::from_data(TensorData::new(cells, [count]), device).reshape([count / stages, stages])
 }

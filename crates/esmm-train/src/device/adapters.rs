@@ -39,7 +39,8 @@ pub(super) fn adapters() -> Vec<Adapter> {
             let Some(device) = burn_device(kind, place) else { continue };
             let largest_tensor = Some(limits.max_storage_buffer_binding_size.min(limits.max_buffer_size));
             let (name, description) = (DeviceName::Wgpu(Some(adapters.len())), describe(info));
-            let info = DeviceInfo { name, description, largest_tensor, precisions: precisions.clone() };
+            let precisions = precisions.clone();
+            let info = DeviceInfo { name, description, largest_tensor, precisions, pads_rows: false };
             adapters.push(Adapter { device, info, is_software: kind == DeviceType::Cpu });
         }
     }

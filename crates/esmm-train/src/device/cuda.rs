@@ -1,10 +1,13 @@
 //! The devices of CUDA.
 
+use std::path::PathBuf;
+
+use burn::tensor::Tensor;
 use burn_cubecl::cubecl::Runtime;
 use burn_cubecl::cubecl::cuda::{CudaDevice, CudaRuntime};
 use esmm_core::EsmmBackend;
 
-use super::{DeviceInfo, DeviceName, failure};
+use super::{DeviceInfo, DeviceName, failure, kernel_cache, toolkit};
 use crate::error::TrainError;
 
 /// How many devices there are.
@@ -12,16 +15,25 @@ use crate::error::TrainError;
 /// # Errors
 /// No driver.
 pub(super) fn count() -> Result<usize, TrainError> {
+    kernel_cache::keep();
     failure::caught("CUDA cannot be used", || Ok(CudaRuntime::enumerate_all_devices(&()).len()))
 }
 
-/// What is known of a device. Starts it.
+/// What is known of a device. Starts it, and lets it compute something: a driver alone is not enough.
 ///
 /// # Errors
-/// A device that cannot be started.
+/// A device that cannot be started, or cannot compile or run a kernel, with what is missing.
 pub(super) fn info(index: usize) -> Result<DeviceInfo, TrainError> {
     let name = DeviceName::Cuda(index);
-    failure::caught(&format!("device `{name}` cannot be used"), || {
+    kernel_cache::keep();
+    let what = format!("device `{name}` cannot be used");
+    failure::caught(&what, || run_a_kernel(index)).map_err(|error| {
+        let reason = error.to_string();
+        let cuda_path = std::env::var_os("CUDA_PATH").map(PathBuf::from);
+        let missing = toolkit::missing(&reason, cuda_path.as_deref());
+        TrainError::Device(missing.map_or(reason, |missing| format!("{what}: {missing}")))
+    })?;
+    failure::caught(&what, || {
         let device = CudaDevice::new(index);
         let client = CudaRuntime::client(&device);
         let properties = client.properties();
@@ -29,6 +41,16 @@ pub(super) fn info(index: usize) -> Result<DeviceInfo, TrainError> {
         let description = format!("NVIDIA GPU with {processors} multiprocessors (CUDA)");
         let largest_tensor = Some(properties.memory.max_page_size);
         let precisions = <burn_cuda::Cuda>::precisions(&device);
-        Ok(DeviceInfo { name, description, largest_tensor, precisions })
+        Ok(DeviceInfo { name, description, largest_tensor, precisions, pads_rows: true })
     })
+}
+
+/// Has the device add two numbers.
+fn run_a_kernel(index: usize) -> Result<(), TrainError> {
+    let numbers = Tensor::<burn_cuda::Cuda, 1>::from_floats([1.0, 2.0], &CudaDevice::new(index));
+    let found: Vec<f32> = (numbers + 0.5).into_data().iter().collect();
+    if found == [1.5, 2.5] {
+        return Ok(());
+    }
+    Err(TrainError::Device(format!("a kernel that adds 0.5 to 1 and 2 computed {found:?}")))
 }

@@ -12,18 +12,27 @@ const LONGEST: usize = 300;
 /// Panics since the work under way began, the first one first; `None` while no work is under way.
 static SEEN: Mutex<Option<Vec<String>>> = Mutex::new(None);
 
-/// Runs work; a panic in it, or of a thread that it waits for, becomes an error of one line that begins with `what`.
-/// With `RUST_BACKTRACE` set panics are shown as well.
+/// Runs work; a panic in it, or of a thread that it waits for, becomes an error of one line that begins with `what`. So does
+/// a panic that the work did not notice: CubeCL catches those of its device's thread, the kernel never runs, and what is
+/// read afterwards is whatever lay there. With `RUST_BACKTRACE` set panics are shown as well.
 pub(super) fn caught<T>(what: &str, work: impl FnOnce() -> Result<T, TrainError>) -> Result<T, TrainError> {
     static HOOK: Once = Once::new();
     HOOK.call_once(record_panics);
-    seen(|seen| *seen = Some(Vec::new()));
+    let before = seen(|seen| seen.replace(Vec::new()));
     let result = panic::catch_unwind(AssertUnwindSafe(work));
-    let first = seen(|seen| seen.take()).and_then(|seen| seen.into_iter().next());
-    result.unwrap_or_else(|payload| {
-        let reason = first.unwrap_or_else(|| message(payload.as_ref()));
-        Err(TrainError::Device(format!("{what}: {}", one_line(&reason))))
-    })
+    let first = seen(|seen| std::mem::replace(seen, before)).and_then(|seen| seen.into_iter().next());
+    let failed = |reason: &str| Err(TrainError::Device(format!("{what}: {}", one_line(reason))));
+    match (result, first) {
+        (Ok(Err(error @ TrainError::Device(_))), _) => Err(error),
+        (Ok(Ok(_) | Err(_)) | Err(_), Some(first)) => failed(&first),
+        (Ok(result), None) => result,
+        (Err(payload), None) => failed(&message(payload.as_ref())),
+    }
+}
+
+/// The first panic since the work under way began, in one line.
+pub(super) fn first() -> Option<String> {
+    seen(|seen| seen.as_ref().and_then(|seen| seen.first().map(|reason| one_line(reason))))
 }
 
 /// Notes panics while work is under way, and leaves all others to whoever handled them before.
@@ -89,6 +98,20 @@ mod tests {
             assert!(thread.join().is_ok(), "the server is gone");
         };
         assert_eq!(fails(waits), "device `wgpu` failed: out of memory");
+        // Nor does it help when nobody waits for it: CubeCL's device thread.
+        let unnoticed = || drop(std::thread::spawn(|| panic!("no kernel")).join());
+        assert_eq!(fails(unnoticed), "device `wgpu` failed: no kernel");
+        let looked = || {
+            drop(std::thread::spawn(|| panic!("no\nkernel")).join());
+            assert_eq!(first().as_deref(), Some("no kernel"));
+            assert_eq!(
+                caught("inside", || Ok(1)).unwrap(),
+                1,
+                "what came before is not the fault of this work"
+            );
+        };
+        assert_eq!(fails(looked), "device `wgpu` failed: no kernel");
+        assert_eq!(first(), None);
         let error = fails(|| panic!("{}", "word ".repeat(1000)));
         assert!(error.len() < 350 && error.ends_with(" ..."), "{error}");
         assert!(!TrainError::Device(error).is_usage());

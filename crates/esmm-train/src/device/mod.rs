@@ -7,7 +7,11 @@ mod available;
 mod cuda;
 #[cfg(any(feature = "wgpu", feature = "cuda", test))]
 mod failure;
+#[cfg(any(feature = "cuda", test))]
+mod kernel_cache;
 mod opened;
+#[cfg(any(feature = "cuda", test))]
+mod toolkit;
 
 use std::fmt;
 use std::str::FromStr;
@@ -77,6 +81,21 @@ impl DeviceName {
             Self::Cuda(_) => "cuda",
         }
     }
+}
+
+/// Says whether the device under the work of [`DeviceName::run`] still works: where it is a thread of CubeCL that panics,
+/// the work goes on, with whatever lies in memory for results.
+///
+/// # Errors
+/// The first panic since the work began.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+pub(crate) fn still_works() -> Result<(), TrainError> {
+    failure::first().map_or(Ok(()), |reason| Err(TrainError::Device(format!("the device failed: {reason}"))))
+}
+
+#[cfg(not(any(feature = "wgpu", feature = "cuda")))]
+pub(crate) fn still_works() -> Result<(), TrainError> {
+    Ok(())
 }
 
 fn how(backend: &str) -> String {

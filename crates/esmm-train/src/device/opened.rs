@@ -64,11 +64,18 @@ impl Device {
     pub fn check_model(&self, model: &EsmmConfig) -> Result<(), TrainError> {
         let info = self.info();
         let rows = model.copies() as u64 * model.schema.num_rows() as u64;
-        let bytes = rows * model.embedding_dim as u64 * size_of::<f32>() as u64;
+        let row = info.row_bytes(model.embedding_dim);
+        let padded = row / size_of::<f32>() as u64;
+        let padding = if padded == model.embedding_dim as u64 {
+            String::new()
+        } else {
+            format!(", which this device pads to {padded}")
+        };
+        let bytes = rows * row;
         match info.largest_tensor {
             Some(largest) if bytes > largest => Err(TrainError::Device(format!(
-                "the tables take {} in one tensor ({rows} rows of {}), but `{}`, {}, allows {}: use smaller tables \
-                 (min_count, buckets, model.embedding_dim) or another device",
+                "the tables take {} in one tensor ({rows} rows of {}{padding}), but `{}`, {}, allows {}: use smaller \
+                 tables (min_count, buckets, model.embedding_dim) or another device",
                 mebibytes(bytes),
                 model.embedding_dim,
                 info.name,

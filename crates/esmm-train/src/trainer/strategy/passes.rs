@@ -105,6 +105,7 @@ where
             self.measured.set(self.is_recorded(self.state.step + 1));
             let step = self.learner.train_step(batch);
             self.learner.optimizer_step(step.grads);
+            crate::device::still_works()?;
             self.state.step += 1;
             self.state.batches_done += 1;
             self.record(&step.item, epoch);

@@ -1,8 +1,10 @@
 //! Random batches.
 
 use esmm_core::{BatchInput, SparseInput};
+use esmm_train::data::{Dataset, SparseColumn};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
 
 use super::Workload;
 
@@ -50,6 +52,27 @@ pub(crate) fn raw_batches(workload: &Workload, count: usize, seed: u64) -> Vec<R
             .collect(),
     };
     (0..count).map(|_| batch()).collect()
+}
+
+/// Rows of a workload as a training has them in memory, for a [`Feed`](super::Feed).
+pub(crate) fn dataset(workload: &Workload, rows: usize, seed: u64) -> Dataset {
+    let rng = |stream: usize| {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(stream as u64 + 1);
+        rng
+    };
+    let column = |(feature, &size): (usize, &u32)| SparseColumn::Single(ids(&mut rng(feature), size, rows));
+    let small = Workload { tables: Vec::new(), batch: rows, ..workload.clone() };
+    let RawBatch { dense, depth, .. } = raw_batches(&small, 1, seed).remove(0);
+    Dataset {
+        rows,
+        sparse: workload.tables.par_iter().enumerate().map(column).collect(),
+        dense,
+        depth,
+        group: None,
+        truth: None,
+        users: None,
+    }
 }
 
 fn ids(rng: &mut ChaCha8Rng, size: u32, rows: usize) -> Vec<u32> {

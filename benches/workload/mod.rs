@@ -3,9 +3,11 @@
 //! A step starts from columns of raw ids, dense values and labels in host memory, so building the batch counts.
 
 mod data;
+mod feed;
 mod step;
 
 pub(crate) use data::{RawBatch, raw_batches};
+pub(crate) use feed::Feed;
 pub(crate) use step::{Inference, Rows, Training};
 
 use esmm_core::{Activation, EsmmConfig, Feature, FeatureSchema, Side, TowersConfig};

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Tensor, TensorData};
 use burn::train::TrainStep;
-use esmm_core::{BatchBuilder, BatchInput, Esmm, EsmmBackend, EsmmConfig, EsmmError, Lookup, Precision};
+use esmm_core::{
+    BatchBuilder, BatchInput, Esmm, EsmmBackend, EsmmConfig, EsmmError, FeatureBatch, Lookup, Precision,
+};
 use esmm_train::data::loader::{EsmmBatch, RowLabels};
 use esmm_train::optimizer::{SharedOptimizer, TableOptimizerConfig, TableRule, TowerOptimizerConfig};
 use esmm_train::{EsmmLearner, EsmmLearnerConfig, EsmmLoss};
@@ -89,7 +91,8 @@ where
         rows: Rows,
     ) -> Tensor<B::InnerBackend, 1> {
         let host = self.builder.build(input).expect("the batch is valid");
-        let mut features = host.to_device::<B>(&self.device);
+        let batch_rows = host.rows();
+        let mut features = host.into_device::<B>(&self.device);
         if let (Rows::All, Lookup::Touched { touched, slots, order }) = (rows, &mut features.lookup) {
             *slots = touched.clone().select(0, slots.clone());
             *order = None;
@@ -97,9 +100,18 @@ where
         }
         let batch = EsmmBatch {
             features,
-            reached: Tensor::from_data(TensorData::new(reached(depth), [host.rows(), 2]), &self.device),
+            reached: Tensor::<B, 1>::from_data(
+                TensorData::new(reached(depth), [2 * batch_rows]),
+                &self.device,
+            )
+            .reshape([batch_rows, 2]),
             labels: Arc::new(RowLabels::default()),
         };
+        self.step_on_batch(batch)
+    }
+
+    /// From a batch on the device to updated weights.
+    pub(crate) fn step_on_batch(&mut self, batch: EsmmBatch<B>) -> Tensor<B::InnerBackend, 1> {
         let output = self.learner.step(batch);
         // Burn's Learner clones the model as well.
         self.learner = self.learner.clone().optimize(&mut self.optimizer, LEARNING_RATE, output.grads);
@@ -134,8 +146,21 @@ impl<B: EsmmBackend> Inference<B> {
     /// The same from columns.
     pub(crate) fn step_of(&mut self, input: BatchInput<'_>) -> [Vec<f32>; 3] {
         let host = self.builder.build_for_inference(input).expect("the batch is valid");
-        let probs = self.model.forward(&host.to_device(&self.device)).probs();
-        [probs.ctr, probs.cvr, probs.ctcvr]
-            .map(|column| column.into_data().into_vec().expect("probabilities are f32"))
+        self.score(&host.into_device(&self.device))
+    }
+
+    /// From a batch on the device to pCTR, pCVR and pCTCVR in host memory.
+    pub(crate) fn step_on_batch(&mut self, batch: &EsmmBatch<B>) -> [Vec<f32>; 3] {
+        self.score(&batch.features)
+    }
+
+    fn score(&self, batch: &FeatureBatch<B>) -> [Vec<f32>; 3] {
+        let probs = self.model.forward(batch).probs();
+        // Read at once: each reading waits for the device.
+        let columns = Tensor::cat(vec![probs.ctr, probs.cvr, probs.ctcvr], 0);
+        let mut values: Vec<f32> = columns.into_data().into_vec().expect("probabilities are f32");
+        let ctcvr = values.split_off(2 * batch.rows);
+        let cvr = values.split_off(batch.rows);
+        [values, cvr, ctcvr]
     }
 }

@@ -1,0 +1,306 @@
+"""The checks and measurements of benches/gpu.sh: ours and PyTorch's fastest variant in turn, one JSON file at the end."""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+WORKLOADS = ["aliccp", "bigtable", "notebook"]
+BATCHES = [16384, 65536, 4096]
+# What our binary can be told about its matmuls in f32; the first is what it does by itself.
+VARIANTS = ["", "tiles16", "tiles8large", "tiles16large", "cubek"]
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("binaries", type=Path)
+parser.add_argument("--out", type=Path, default=Path("."))
+parser.add_argument("--minutes", type=float, default=4.0)
+parser.add_argument("--plan", default="checks,train,infer,command")
+parser.add_argument("--workloads", default=",".join(WORKLOADS))
+parser.add_argument("--batches", default=",".join(map(str, BATCHES)))
+parser.add_argument("--precisions", default="bf16,tf32", help="beside f32, at the larger batches")
+parser.add_argument("--seconds", type=float, default=0.6)
+args = parser.parse_args()
+START, PLAN = time.monotonic(), args.plan.split(",")
+RESULT = {"card": None, "checks": {}, "ours": [], "torch": [], "ratios": [], "command": {}, "left_out": []}
+
+
+def left():
+    return args.minutes * 60 - (time.monotonic() - START)
+
+
+def save():
+    (args.out / "gpu.json").write_text(json.dumps(RESULT, indent=1))
+
+
+def say(*words):
+    print(f"[{time.monotonic() - START:6.1f} s]", *words, flush=True)
+
+
+def environment():
+    """Where CUDA's compiler library and headers are: the toolkit, or what PyTorch brought."""
+    env = dict(os.environ)
+    roots = [Path(env["CUDA_PATH"])] if "CUDA_PATH" in env else []
+    roots += [Path("/usr/local/cuda"), Path("/opt/cuda"), *sorted(Path("/usr/local").glob("cuda-*"))]
+    root = next((root for root in roots if (root / "include/cuda_runtime.h").exists()), None)
+    libraries = [path for root in roots for path in (root / "lib64", root / "targets/x86_64-linux/lib")]
+    for site in map(Path, sys.path):
+        wheels = site / "nvidia"
+        if wheels.is_dir():
+            libraries += [path.parent for path in wheels.glob("**/libnvrtc.so*")]
+            headers = [path.parents[1] for path in wheels.glob("**/include/cuda_runtime.h")]
+            root = root or next(iter(headers), None)
+    if root:
+        env["CUDA_PATH"] = str(root)
+    found = [str(path) for path in libraries if any(path.glob("libnvrtc.so*"))]
+    env["LD_LIBRARY_PATH"] = ":".join([*found, env.get("LD_LIBRARY_PATH", "")])
+    RESULT["toolkit"] = {"CUDA_PATH": env.get("CUDA_PATH"), "libraries": found}
+    return env
+
+
+ENV = environment()
+
+
+def lines_of(command, limit, **more):
+    """The JSON objects that a command prints; what it says besides goes to the log."""
+    found, env = [], {**ENV, **more}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
+    timer = threading.Timer(limit, process.kill)
+    timer.start()
+    try:
+        for line in process.stdout:
+            if line.startswith("{"):
+                found.append(json.loads(line))
+            elif line.strip() and "Warning" not in line:
+                print("   ", line.rstrip()[:300], flush=True)
+    finally:
+        timer.cancel()
+        process.wait()
+    if process.returncode != 0:
+        RESULT["left_out"].append({"command": [Path(command[0]).name, *command[1:]], "exit": process.returncode})
+        say("exit", process.returncode, "of", Path(command[0]).name, *command[1:])
+    return found
+
+
+def ours(workload, batches, precision="f32", mode="train", variant="", limit=60):
+    command = [
+        str(args.binaries / "backends"),
+        "--workload",
+        workload,
+        "--mode",
+        mode,
+        "--device",
+        "cuda",
+        "--batch",
+        ",".join(map(str, batches)),
+        "--precision",
+        precision,
+        "--seconds",
+        str(args.seconds),
+        "--json",
+    ]
+    found = lines_of(command, min(limit, max(left(), 5)), ESMM_MATMUL=variant)
+    for line in found:
+        line |= {"precision": precision, "variant": variant or "default", "at": round(time.monotonic() - START, 1)}
+        line["rate"] = round(line["batch"] / line["step_ms"]["median"] * 1e3)
+        say(
+            "ours ",
+            workload,
+            line["batch"],
+            precision,
+            mode,
+            variant,
+            f"{line['rate'] / 1e6:.2f} M/s",
+            f"loss {line.get('loss')}, waited {line.get('waited')}",
+        )
+    RESULT["ours"] += found
+    save()
+    return found
+
+
+def threads():
+    """The CPU backend at several numbers of threads: the same bits, more rows a second."""
+    for count in (1, 2, 4, 8, 16):
+        if count > (os.cpu_count() or 1) or left() < 10:
+            continue
+        command = [
+            str(args.binaries / "backends"),
+            "--workload",
+            "aliccp",
+            "--mode",
+            "train",
+            "--device",
+            "ndarray",
+            "--batch",
+            "2048,8192",
+            "--seconds",
+            "1.0",
+            "--json",
+        ]
+        for line in lines_of(command, 40, RAYON_NUM_THREADS=str(count)):
+            line |= {"threads": count}
+            RESULT.setdefault("threads", []).append(line)
+            say(
+                "cpu  ",
+                count,
+                "threads, batch",
+                line["batch"],
+                f"{line['samples_per_s']:.0f} rows/s, loss",
+                line["loss"],
+            )
+    save()
+
+
+def torch_side(plan, limit=90):
+    command = [sys.executable, str(HERE / "torch_gpu.py"), "--plan", ",".join(plan), "--seconds", str(args.seconds)]
+    found = lines_of(command, min(limit, max(left(), 5)))
+    for line in found:
+        rate = line.get("samples_per_s", 0)
+        say(
+            "torch",
+            line["workload"],
+            line["batch"],
+            line["precision"],
+            line["mode"],
+            line["variant"],
+            f"{rate / 1e6:.2f} M/s",
+            line.get("error", ""),
+        )
+    RESULT["torch"] += found
+    save()
+    return found
+
+
+def ratios():
+    """Ours over PyTorch's fastest, for each case that both sides have; ours is the median of its rounds."""
+    best = {}
+    for line in RESULT["torch"]:
+        key = (line["workload"], line["batch"], line["precision"], line["mode"])
+        if line.get("samples_per_s", 0) > best.get(key, {}).get("samples_per_s", 0):
+            best[key] = line
+    for key, other in best.items():
+        rates = [
+            line["rate"]
+            for line in RESULT["ours"]
+            if line["variant"] == "default"
+            and (line["workload"], line["batch"], line["precision"], line["mode"]) == key
+        ]
+        if rates:
+            rate = statistics.median(rates)
+            RESULT["ratios"].append(
+                {
+                    "workload": key[0],
+                    "batch": key[1],
+                    "precision": key[2],
+                    "mode": key[3],
+                    "ours": rate,
+                    "rounds": rates,
+                    "torch": other["samples_per_s"],
+                    "torch_variant": other["variant"],
+                    "ratio": round(rate / other["samples_per_s"], 2),
+                }
+            )
+            say("ratio", *key, RESULT["ratios"][-1]["ratio"])
+
+
+def checks():
+    """The kernel tests on the card: exit code and the last lines."""
+    command = [str(args.binaries / "cube"), "cuda", "--test-threads", "4"]
+    limit = max(min(left() / 3, 120), 30)
+    run = subprocess.run(["timeout", str(limit), *command], capture_output=True, text=True, env=ENV)
+    said = [line[:400] for line in (run.stdout + run.stderr).splitlines() if line.strip()]
+    tail = [line for line in said if line.startswith("test ") or "panicked" in line or "found" in line][-60:]
+    RESULT["checks"] = {"exit": run.returncode, "tail": tail}
+    print("\n".join("    " + line for line in tail), flush=True)
+    words = {0: "passed", 124: f"did not end within {limit:.0f} s"}
+    say("kernel tests:", words.get(run.returncode, f"FAILED ({run.returncode})"))
+    save()
+
+
+def command():
+    """The command on its built-in data: rows a second of each epoch, in a folder of its own."""
+    folder = Path("/tmp/esmm-gpu-run")
+    for name in ("first", "second"):
+        started = time.monotonic()
+        run = subprocess.run(
+            [
+                "timeout",
+                str(max(left(), 10)),
+                str(args.binaries / "esmm"),
+                "train",
+                "--device",
+                "cuda",
+                "--run-dir",
+                str(folder / name),
+                "--set",
+                "train.batch_size=8192",
+            ],
+            capture_output=True,
+            text=True,
+            env=ENV,
+        )
+        RESULT["command"][name] = {
+            "exit": run.returncode,
+            "seconds": round(time.monotonic() - started, 2),
+            "stderr": run.stderr.splitlines()[-30:],
+            "stdout": run.stdout.splitlines()[-15:],
+        }
+        say("esmm train,", name, "run:", RESULT["command"][name]["seconds"], "s, exit", run.returncode)
+    save()
+
+
+def main():
+    card = subprocess.run(
+        ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"],
+        capture_output=True,
+        text=True,
+    )
+    RESULT["card"] = card.stdout.strip()
+    RESULT["processors"] = os.cpu_count()
+    say(RESULT["card"], os.cpu_count(), "processors", RESULT["toolkit"])
+    workloads, batches = args.workloads.split(","), [int(batch) for batch in args.batches.split(",")]
+    if "checks" in PLAN:
+        checks()
+    if "train" in PLAN:
+        for workload in workloads:
+            ours(workload, batches)
+        for workload in workloads:
+            if left() > 45:
+                torch_side([f"{workload}:{batch}:f32:graph:train" for batch in batches])
+                ours(workload, batches)
+            else:
+                RESULT["left_out"].append(f"torch {workload}: no time")
+    if "variants" in PLAN:
+        for variant in VARIANTS[1:]:
+            for workload in workloads:
+                if left() > 20:
+                    ours(workload, batches[:1], variant=variant)
+    if "infer" in PLAN:
+        for workload in workloads:
+            if left() > 25:
+                ours(workload, batches[:2], mode="infer")
+                torch_side([f"{workload}:{batch}:f32:graph:infer" for batch in batches[:2]])
+    if "threads" in PLAN:
+        threads()
+    if "command" in PLAN and left() > 20:
+        command()
+    if "precisions" in PLAN:
+        for precision in args.precisions.split(","):
+            for workload in workloads:
+                if left() > 30:
+                    ours(workload, batches[:2], precision)
+                    torch_side([f"{workload}:{batch}:{precision}:graph:train" for batch in batches[:2]])
+    ratios()
+    save()
+    say("done")
+
+
+try:
+    main()
+finally:
+    save()

@@ -60,7 +60,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("notebook.safetensors");
-    model.state_dict(&config).write_safetensors(&file)?;
+    model.state_dict().write_safetensors(&file)?;
     let written = StateDict::read(&file)?;
     println!("wrote notebook.safetensors, {} entries, among them:", written.entries.len());
     for (name, data) in written.entries.iter().take(4) {

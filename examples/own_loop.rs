@@ -72,12 +72,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let forward = model.forward_train(&batch, DropoutKey { seed: 1, step });
             let losses = loss.forward(&forward.logits, labels);
             let mut grads = losses.total.backward();
+            step += 1;
             // The tables' gradient is a matrix of the touched rows; everything else is Burn as usual.
             if let Some(rows) = forward.touched.take_grads(&mut grads) {
-                tables.register(rows.into_autodiff());
+                tables.step(&model.embeddings, rows, LEARNING_RATE, step);
             }
-            step += 1;
-            tables.step(&model.embeddings, LEARNING_RATE, step);
             let grads = GradientsParams::from_grads(grads, &model);
             model = adam.step(LEARNING_RATE, model, grads);
             for (sum, loss) in sums.iter_mut().zip(losses.tasks.into_data().iter::<f64>()) {

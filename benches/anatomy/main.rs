@@ -25,9 +25,8 @@ mod profile;
 
 use std::time::{Duration, Instant};
 
-use burn::tensor::backend::AutodiffBackend;
 use clap::Parser;
-use esmm_core::{EsmmBackend, Precision};
+use esmm_core::{Precision, TrainBackend};
 use esmm_train::{DeviceName, OnDevice, TrainError};
 use profile::{Kind, Launches, Profile};
 use workload::{Training, Workload, raw_batches};
@@ -165,8 +164,7 @@ impl OnDevice for Steps<'_> {
 
     fn run<B>(self, device: B::Device) -> Result<Option<Times>, TrainError>
     where
-        B: AutodiffBackend + EsmmBackend,
-        B::InnerBackend: EsmmBackend,
+        B: TrainBackend,
     {
         if !B::QUEUES_WORK {
             return Ok(None);

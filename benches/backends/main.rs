@@ -26,10 +26,10 @@ mod workload;
 use std::io::{BufRead, stdin};
 use std::time::{Duration, Instant};
 
-use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::backend::Backend;
 use burn::tensor::{ElementConversion, Tensor};
 use clap::{Parser, ValueEnum};
-use esmm_core::{EsmmBackend, Precision};
+use esmm_core::{Precision, TrainBackend};
 use esmm_train::data::loader::Purpose;
 use esmm_train::{DeviceName, OnDevice, TrainError};
 use serde_json::{Value, json};
@@ -174,8 +174,7 @@ impl OnDevice for Case<'_> {
 
     fn run<B>(self, device: B::Device) -> Result<(), TrainError>
     where
-        B: AutodiffBackend + EsmmBackend,
-        B::InnerBackend: EsmmBackend,
+        B: TrainBackend,
     {
         match self.mode {
             Mode::Train => {

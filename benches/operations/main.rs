@@ -1,4 +1,4 @@
-//! Each operation of `EsmmBackend` alone: the CPU kernel against the reference body, on burn-ndarray.
+//! Each operation alone: the CPU kernel against the definition, on burn-ndarray.
 //!
 //! ```sh
 //! cargo bench --bench operations [-- FILTER]
@@ -14,20 +14,21 @@
 mod workload;
 
 use burn::tensor::ops::FloatTensor;
-use burn::tensor::{Distribution, Int, Tensor, TensorData};
+use burn::tensor::{Distribution, Tensor, TensorData};
 use burn_ndarray::NdArray;
 use divan::Bencher;
 use esmm_core::backend::{
-    BagPlan, InputPlan, LayerInput, LayerSpec, PooledInput, RowRule, RowState, RowUpdate, WeightRule,
-    WeightState, WeightUpdate, reference,
+    FirstLayer, InputBags, Kernels, Layer, LayerSpec, LayerWeights, Norm, Reference, RowUpdate, TableRule,
+    WeightRule, WeightUpdate, WithMoments,
 };
-use esmm_core::{BatchBuilder, DropoutKey, EsmmBackend, Lookup};
+use esmm_core::{BatchBuilder, DropoutKey, EsmmBackend, Indices};
 use workload::{Workload, raw_batches};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 type B = NdArray;
+type Kernel = <B as EsmmBackend>::Kernels;
 
 /// The workloads by name: what divan prints.
 const WORKLOADS: [&str; 3] = ["notebook", "aliccp", "bigtable"];
@@ -51,153 +52,104 @@ fn random<const D: usize>(shape: [usize; D]) -> FloatTensor<B> {
     tensor.into_primitive().tensor()
 }
 
-/// The rows that a batch touches, as a table, and its plan.
-fn pooling(workload: &Workload) -> (FloatTensor<B>, BagPlan<B>, usize) {
+/// The rows that a batch touches, as a table, and its bags.
+fn pooling(workload: &Workload) -> (FloatTensor<B>, InputBags<FloatTensor<B>, Indices<B>>) {
     let raw = raw_batches(workload, 1, 7).remove(0);
     let mut builder = BatchBuilder::new(&workload.schema());
     let host = raw.with_input(|input| builder.build(input)).unwrap_or_else(|error| panic!("{error}"));
     let touched = host.num_touched().unwrap_or_default();
-    let batch = host.to_device::<B>(&Default::default());
-    let (Lookup::Touched { slots, .. } | Lookup::Rows(slots)) = batch.lookup;
-    let plan = BagPlan {
-        tables: 1,
-        rows: batch.rows,
-        num_sparse: batch.num_sparse,
-        slots: slots.into_primitive(),
-        order: None,
-        bags: None,
-        dense: batch.dense.map(|dense| dense.into_primitive().tensor()),
-    };
-    (random([touched, workload.dim]), plan, touched)
+    (random([touched, workload.dim]), host.to_device::<B>(&Default::default()).bags)
 }
 
-#[divan::bench_group]
-mod bag_pool {
-    use super::{B, Bencher, EsmmBackend, WORKLOADS, pooling, workload_of};
-
-    #[divan::bench(args = WORKLOADS)]
-    fn kernel(bencher: Bencher<'_, '_>, name: &str) {
-        let (table, plan, _) = pooling(&workload_of(name));
-        bencher.bench_local(|| B::bag_pool(table.clone(), plan.clone()));
-    }
-
-    #[divan::bench(args = WORKLOADS)]
-    fn reference(bencher: Bencher<'_, '_>, name: &str) {
-        let (table, plan, _) = pooling(&workload_of(name));
-        bencher.bench_local(|| super::reference::bag_pool::<B>(table.clone(), plan.clone()));
-    }
-}
-
-#[divan::bench_group]
-mod bag_pool_backward {
-    use super::{B, Bencher, EsmmBackend, WORKLOADS, pooling, workload_of};
-
-    #[divan::bench(args = WORKLOADS)]
-    fn kernel(bencher: Bencher<'_, '_>, name: &str) {
-        let (table, plan, touched) = pooling(&workload_of(name));
-        let grad = B::bag_pool(table, plan.clone());
-        bencher.bench_local(|| B::bag_pool_backward(grad.clone(), plan.clone(), touched));
-    }
-
-    #[divan::bench(args = WORKLOADS)]
-    fn reference(bencher: Bencher<'_, '_>, name: &str) {
-        let (table, plan, touched) = pooling(&workload_of(name));
-        let grad = B::bag_pool(table, plan.clone());
-        bencher.bench_local(|| super::reference::bag_pool_backward::<B>(grad.clone(), plan.clone(), touched));
-    }
-}
-
-/// The first hidden layer of a workload.
-fn first_layer(workload: &Workload) -> (LayerInput<B>, LayerSpec, FloatTensor<B>) {
+/// The first hidden layer of a workload, on an input that has been pooled.
+fn pooled_layer(workload: &Workload) -> (Layer<FloatTensor<B>>, LayerSpec, FloatTensor<B>) {
     let inputs = workload.tables.len() * workload.dim + workload.dense;
     let outputs = workload.hidden[0];
-    let input = LayerInput {
-        input: random([1, workload.batch, inputs]),
+    let weights = LayerWeights {
         weight: random([2, inputs, outputs]),
         bias: random([2, outputs]),
-        gamma: random([2, outputs]),
-        beta: random([2, outputs]),
-        slope: random([1]),
+        norm: Some(Norm { gamma: random([2, outputs]), beta: random([2, outputs]) }),
+        slope: None,
     };
+    let layer = Layer { input: random([1, workload.batch, inputs]), weights };
     let dropout = DropoutKey { seed: 1, step: 2 }.layer(0, workload.dropout);
-    let activation = workload.activation;
-    let spec = LayerSpec { batch_norm: true, epsilon: 1e-5, activation, dropout, ..LayerSpec::LINEAR };
-    (input, spec, random([2, workload.batch, outputs]))
+    let spec = LayerSpec { epsilon: 1e-5, activation: workload.activation, dropout, ..LayerSpec::LINEAR };
+    (layer, spec, random([2, workload.batch, outputs]))
 }
 
 #[divan::bench_group]
-mod tower_layer {
-    use super::{B, Bencher, EsmmBackend, LayerSpec, WORKLOADS, first_layer, workload_of};
+mod layer {
+    use super::{Bencher, Kernel, Kernels, LayerSpec, Reference, WORKLOADS, pooled_layer, workload_of};
 
-    #[divan::bench(args = WORKLOADS)]
-    fn kernel(bencher: Bencher<'_, '_>, name: &str) {
-        let (input, spec, _) = first_layer(&workload_of(name));
-        bencher.bench_local(|| B::tower_layer(input.clone(), spec));
+    fn run<K: Kernels<super::B>>(bencher: Bencher<'_, '_>, name: &str) {
+        let (layer, spec, _) = pooled_layer(&workload_of(name));
+        bencher.bench_local(|| K::layer(layer.clone(), spec));
     }
 
     #[divan::bench(args = WORKLOADS)]
-    fn product_alone(bencher: Bencher<'_, '_>, name: &str) {
-        let (input, _, _) = first_layer(&workload_of(name));
-        bencher.bench_local(|| B::tower_layer(input.clone(), LayerSpec::LINEAR));
+    fn kernel(bencher: Bencher<'_, '_>, name: &str) {
+        run::<Kernel>(bencher, name);
+    }
+
+    #[divan::bench(args = WORKLOADS)]
+    fn matmul_alone(bencher: Bencher<'_, '_>, name: &str) {
+        let (mut layer, _, _) = pooled_layer(&workload_of(name));
+        layer.weights.norm = None;
+        bencher.bench_local(|| <Kernel as Kernels<super::B>>::layer(layer.clone(), LayerSpec::LINEAR));
     }
 
     #[divan::bench(args = WORKLOADS)]
     fn reference(bencher: Bencher<'_, '_>, name: &str) {
-        let (input, spec, _) = first_layer(&workload_of(name));
-        bencher.bench_local(|| super::reference::tower_layer::<B>(input.clone(), spec));
+        run::<Reference>(bencher, name);
     }
 }
 
 #[divan::bench_group]
-mod tower_layer_backward {
-    use super::{B, Bencher, EsmmBackend, WORKLOADS, first_layer, workload_of};
+mod layer_backward {
+    use super::{Bencher, Kernel, Kernels, Reference, WORKLOADS, pooled_layer, workload_of};
+
+    fn run<K: Kernels<super::B>>(bencher: Bencher<'_, '_>, name: &str) {
+        let (layer, spec, grad) = pooled_layer(&workload_of(name));
+        let saved = K::layer(layer.clone(), spec).saved;
+        bencher.bench_local(|| K::layer_backward(layer.clone(), saved.clone(), grad.clone(), spec));
+    }
 
     #[divan::bench(args = WORKLOADS)]
     fn kernel(bencher: Bencher<'_, '_>, name: &str) {
-        let (input, spec, grad) = first_layer(&workload_of(name));
-        let saved = B::tower_layer(input.clone(), spec).saved;
-        bencher.bench_local(|| B::tower_layer_backward(input.clone(), saved.clone(), grad.clone(), spec));
+        run::<Kernel>(bencher, name);
     }
 
     #[divan::bench(args = WORKLOADS)]
     fn reference(bencher: Bencher<'_, '_>, name: &str) {
-        let (input, spec, grad) = first_layer(&workload_of(name));
-        let saved = B::tower_layer(input.clone(), spec).saved;
-        bencher.bench_local(|| {
-            super::reference::tower_layer_backward::<B>(input.clone(), saved.clone(), grad.clone(), spec)
-        });
+        run::<Reference>(bencher, name);
     }
-}
-
-/// The first layer of a workload on the rows that a batch touches, and the gradient of its output.
-fn pooled_layer_of(workload: &Workload) -> (PooledInput<B>, LayerSpec, FloatTensor<B>) {
-    let (table, own, _) = pooling(workload);
-    let (LayerInput { weight, bias, gamma, beta, slope, .. }, spec, grad) = first_layer(workload);
-    let plan = InputPlan { own, groups: None };
-    (PooledInput { table, plan, weight, bias, gamma, beta, slope }, spec, grad)
 }
 
 #[divan::bench_group]
-mod pooled_layer_both_ways {
-    use super::{B, Bencher, EsmmBackend, WORKLOADS, pooled_layer_of, workload_of};
+mod first_layer_both_ways {
+    use super::{
+        Bencher, FirstLayer, Kernel, Kernels, Reference, WORKLOADS, pooled_layer, pooling, workload_of,
+    };
 
-    #[divan::bench(args = WORKLOADS)]
-    fn kernel(bencher: Bencher<'_, '_>, name: &str) {
-        let (input, spec, grad) = pooled_layer_of(&workload_of(name));
+    fn run<K: Kernels<super::B>>(bencher: Bencher<'_, '_>, name: &str) {
+        let workload = workload_of(name);
+        let (table, bags) = pooling(&workload);
+        let (layer, spec, grad) = pooled_layer(&workload);
+        let layer = FirstLayer { table, bags, weights: layer.weights };
         bencher.bench_local(|| {
-            let saved = B::pooled_layer(input.clone(), spec).saved;
-            B::pooled_layer_backward(input.clone(), saved, grad.clone(), spec)
+            let (output, own) = K::first_layer(layer.clone(), spec);
+            K::first_layer_backward(layer.clone(), output.saved, own, grad.clone(), spec)
         });
     }
 
-    /// The kernels of `bag_pool` and `tower_layer` one after the other: every row is multiplied.
     #[divan::bench(args = WORKLOADS)]
-    fn in_two_operations(bencher: Bencher<'_, '_>, name: &str) {
-        let (input, spec, grad) = pooled_layer_of(&workload_of(name));
-        bencher.bench_local(|| {
-            let saved = super::reference::pooled_layer::<B>(input.clone(), spec).saved;
-            super::reference::pooled_layer_backward::<B>(input.clone(), saved, grad.clone(), spec)
-        });
+    fn kernel(bencher: Bencher<'_, '_>, name: &str) {
+        run::<Kernel>(bencher, name);
+    }
+
+    #[divan::bench(args = WORKLOADS)]
+    fn reference(bencher: Bencher<'_, '_>, name: &str) {
+        run::<Reference>(bencher, name);
     }
 }
 
@@ -210,86 +162,84 @@ fn labelled(rows: usize) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
 
 #[divan::bench_group]
 mod funnel_loss_both_ways {
-    use super::{B, Bencher, EsmmBackend, labelled};
+    use super::{Bencher, Kernel, Kernels, Reference, labelled};
+
+    fn run<K: Kernels<super::B>>(bencher: Bencher<'_, '_>, rows: usize) {
+        let (logits, reached, grad) = labelled(rows);
+        bencher.bench_local(|| {
+            let loss = K::funnel_loss(logits.clone(), reached.clone());
+            (loss, K::funnel_loss_backward(logits.clone(), reached.clone(), grad.clone()))
+        });
+    }
 
     #[divan::bench(args = [2048, 4096])]
     fn kernel(bencher: Bencher<'_, '_>, rows: usize) {
-        let (logits, reached, grad) = labelled(rows);
-        bencher.bench_local(|| {
-            let loss = B::funnel_loss(logits.clone(), reached.clone());
-            (loss, B::funnel_loss_backward(logits.clone(), reached.clone(), grad.clone()))
-        });
+        run::<Kernel>(bencher, rows);
     }
 
     #[divan::bench(args = [2048, 4096])]
     fn reference(bencher: Bencher<'_, '_>, rows: usize) {
-        let (logits, reached, grad) = labelled(rows);
-        bencher.bench_local(|| {
-            let loss = super::reference::funnel_loss::<B>(logits.clone(), reached.clone());
-            let grad =
-                super::reference::funnel_loss_backward::<B>(logits.clone(), reached.clone(), grad.clone());
-            (loss, grad)
-        });
+        run::<Reference>(bencher, rows);
     }
 }
 
 /// A table of a million rows with the moments of Adam, and the rows that change.
-fn updates(dim: usize) -> (RowState<B>, Tensor<B, 1, Int>, FloatTensor<B>, RowUpdate) {
+fn updates(dim: usize) -> (WithMoments<FloatTensor<B>>, Indices<B>, FloatTensor<B>, RowUpdate) {
     let (height, touched) = (1_000_000, 8_000);
     let zeros = || Tensor::<B, 2>::zeros([height, dim], &Default::default()).into_primitive().tensor();
-    let state = RowState { table: random([height, dim]), moments: vec![zeros(), zeros()] };
-    let rows = Tensor::arange(0..touched, &Default::default()) * (height as i64 / touched);
-    let rule = RowRule::LazyAdam { beta_1: 0.9, beta_2: 0.999, epsilon: 1e-8, step: 5 };
-    let update = RowUpdate { rule, learning_rate: 1e-3, l2: 0.0 };
-    (state, rows, random([touched as usize, dim]), update)
+    let state = WithMoments { tensor: random([height, dim]), moments: vec![zeros(), zeros()] };
+    let rows = (0..touched).map(|row| row * (height as u32 / touched)).collect();
+    let rule = TableRule::LazyAdam { beta_1: 0.9, beta_2: 0.999, epsilon: 1e-8 };
+    let update = RowUpdate { rule, step: 5, learning_rate: 1e-3, l2: 0.0 };
+    (state, Indices::new(rows, &Default::default()), random([touched as usize, dim]), update)
 }
 
 #[divan::bench_group]
 mod update_rows {
-    use super::{B, Bencher, EsmmBackend, updates};
+    use super::{Bencher, Kernel, Kernels, Reference, updates};
+
+    fn run<K: Kernels<super::B>>(bencher: Bencher<'_, '_>, dim: usize) {
+        let (state, rows, grads, update) = updates(dim);
+        super::in_place(bencher, state, |old| K::update_rows(old, rows.clone(), grads.clone(), update));
+    }
 
     #[divan::bench(args = [16, 128])]
     fn kernel(bencher: Bencher<'_, '_>, dim: usize) {
-        let (state, rows, grads, update) = updates(dim);
-        super::in_place(bencher, state, |old| {
-            B::update_rows(old, rows.clone().into_primitive(), grads.clone(), update)
-        });
+        run::<Kernel>(bencher, dim);
     }
 
     #[divan::bench(args = [16, 128])]
     fn reference(bencher: Bencher<'_, '_>, dim: usize) {
-        let (state, rows, grads, update) = updates(dim);
-        super::in_place(bencher, state, |old| {
-            super::reference::update_rows::<B>(old, rows.clone().into_primitive(), grads.clone(), update)
-        });
+        run::<Reference>(bencher, dim);
     }
 }
 
 /// The weights of the first layer of `aliccp` with the moments of Adam.
-fn weights() -> (WeightState<B>, FloatTensor<B>, WeightUpdate) {
+fn weights() -> (WithMoments<FloatTensor<B>>, FloatTensor<B>, WeightUpdate) {
     let shape = [2, 414, 360];
     let zeros = || Tensor::<B, 3>::zeros(shape, &Default::default()).into_primitive().tensor();
-    let state = WeightState { weight: random(shape), moments: vec![zeros(), zeros()] };
-    let rule = WeightRule::Adam { beta_1: 0.9, beta_2: 0.999, epsilon: 1e-8, step: 5 };
-    (state, random(shape), WeightUpdate { rule, learning_rate: 1e-3, l2: 0.0, decay: 0.0 })
+    let state = WithMoments { tensor: random(shape), moments: vec![zeros(), zeros()] };
+    let rule = WeightRule::Adam { beta_1: 0.9, beta_2: 0.999, epsilon: 1e-8 };
+    (state, random(shape), WeightUpdate { rule, step: 5, learning_rate: 1e-3, l2: 0.0, decay: 0.0 })
 }
 
 #[divan::bench_group]
 mod update_weights {
-    use super::{B, Bencher, EsmmBackend, weights};
+    use super::{Bencher, Kernel, Kernels, Reference, weights};
+
+    fn run<K: Kernels<super::B>>(bencher: Bencher<'_, '_>) {
+        let (state, grad, update) = weights();
+        super::in_place(bencher, state, |old| K::update_weights(old, grad.clone(), update));
+    }
 
     #[divan::bench]
     fn kernel(bencher: Bencher<'_, '_>) {
-        let (state, grad, update) = weights();
-        super::in_place(bencher, state, |old| B::update_weights(old, grad.clone(), update));
+        run::<Kernel>(bencher);
     }
 
     #[divan::bench]
     fn reference(bencher: Bencher<'_, '_>) {
-        let (state, grad, update) = weights();
-        super::in_place(bencher, state, |old| {
-            super::reference::update_weights::<B>(old, grad.clone(), update)
-        });
+        run::<Reference>(bencher);
     }
 }
 

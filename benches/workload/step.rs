@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Tensor, TensorData};
 use burn::train::TrainStep;
 use esmm_core::{
-    BatchBuilder, BatchInput, Esmm, EsmmBackend, EsmmConfig, EsmmError, FeatureBatch, Lookup, Precision,
+    BatchBuilder, BatchInput, Esmm, EsmmBackend, EsmmConfig, EsmmError, FeatureBatch, Indices, Precision,
+    TrainBackend,
 };
 use esmm_train::data::loader::{EsmmBatch, RowLabels};
 use esmm_train::optimizer::{SharedOptimizer, TableOptimizerConfig, TableRule, TowerOptimizerConfig};
@@ -28,8 +28,7 @@ pub(crate) enum Rows {
 /// A model in training: lazy Adam on the tables, Adam on the towers.
 pub(crate) struct Training<B>
 where
-    B: AutodiffBackend + EsmmBackend,
-    B::InnerBackend: EsmmBackend,
+    B: TrainBackend,
 {
     learner: EsmmLearner<B>,
     optimizer: SharedOptimizer<EsmmLearner<B>, B>,
@@ -39,8 +38,7 @@ where
 
 impl<B> Training<B>
 where
-    B: AutodiffBackend + EsmmBackend,
-    B::InnerBackend: EsmmBackend,
+    B: TrainBackend,
 {
     /// A new model.
     pub(crate) fn new(workload: &Workload, device: B::Device) -> Self {
@@ -59,7 +57,7 @@ where
         Self {
             learner: config.init(model),
             optimizer: SharedOptimizer::new(&towers),
-            builder: BatchBuilder::new(schema),
+            builder: BatchBuilder::for_backend::<B>(schema),
             device,
         }
     }
@@ -93,10 +91,11 @@ where
         let host = self.builder.build(input).expect("the batch is valid");
         let batch_rows = host.rows();
         let mut features = host.into_device::<B>(&self.device);
-        if let (Rows::All, Lookup::Touched { touched, slots, order }) = (rows, &mut features.lookup) {
-            *slots = touched.clone().select(0, slots.clone());
-            *order = None;
-            *touched = Tensor::arange(0..self.learner.model.embeddings.rows() as i64, &self.device);
+        if let (Rows::All, Some(touched)) = (rows, &features.touched) {
+            let slots = features.bags.own.slots.host().iter().map(|&slot| touched.host()[slot as usize]);
+            features.bags.own.slots = Indices::new(slots.collect(), &self.device);
+            let all = 0..self.learner.model.embeddings.rows() as u32;
+            features.touched = Some(Indices::new(all.collect(), &self.device));
         }
         let batch = EsmmBatch {
             features,

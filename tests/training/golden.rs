@@ -6,10 +6,9 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use burn::tensor::Tensor;
-use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::backend::Backend;
 use burn::train::TrainStep;
-use esmm_core::{Activation, EsmmBackend, Lookup, NotebookConfig, NotebookFeature, StateDict};
+use esmm_core::{Activation, Indices, NotebookConfig, NotebookFeature, StateDict, TrainBackend};
 use esmm_train::data::loader::{EsmmBatch, RowLabels};
 use esmm_train::optimizer::{
     GradientNorms, SharedOptimizer, TableOptimizerConfig, TableRule, TowerOptimizerConfig,
@@ -88,10 +87,11 @@ fn batches<B: Backend>(golden: &Value, notebook: &NotebookConfig, device: &B::De
 /// get a gradient of zero, and lazy Adam does to all of them what dense Adam does.
 fn touching_every_row<B: Backend>(mut batch: EsmmBatch<B>, rows: usize) -> EsmmBatch<B> {
     let features = &mut batch.features;
-    if let Lookup::Touched { touched, slots, order } = &mut features.lookup {
-        *slots = touched.clone().select(0, slots.clone());
-        *order = None;
-        *touched = Tensor::arange(0..rows as i64, &slots.device());
+    if let Some(touched) = &features.touched {
+        let device = touched.device().clone();
+        let slots = features.bags.own.slots.host().iter().map(|&slot| touched.host()[slot as usize]);
+        features.bags.own.slots = Indices::new(slots.collect(), &device);
+        features.touched = Some(Indices::new((0..rows as u32).collect(), &device));
     }
     batch
 }
@@ -111,8 +111,7 @@ impl OnDevice for &Case {
 
     fn run<B>(self, device: B::Device) -> Result<Self::Output, TrainError>
     where
-        B: AutodiffBackend + EsmmBackend,
-        B::InnerBackend: EsmmBackend,
+        B: TrainBackend,
     {
         let case = self;
         let golden_values = training();
@@ -139,7 +138,7 @@ impl OnDevice for &Case {
             learner = learner.optimize::<B, _>(&mut optimizer, case.rate, step.grads);
         }
         assert_eq!(learner.steps().get(), 10);
-        Ok((losses, learner.model.state_dict(&config)))
+        Ok((losses, learner.model.state_dict()))
     }
 }
 

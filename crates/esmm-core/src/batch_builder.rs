@@ -2,14 +2,33 @@
 
 use std::sync::Arc;
 
-use crate::backend::SharedFeatures;
-use crate::batch::{HostBags, HostBatch, HostGroups, HostPart};
+use crate::backend::{DeviceFacts, HostIndices, SharedFeatures};
+use crate::batch::{HostBatch, HostGroups, HostPart};
 use crate::batch_input::{BatchInput, SparseInput, expect_len};
 use crate::error::EsmmError;
 use crate::row_numbers::RowNumbers;
 use crate::schema::{FeatureSchema, Pooling, RowRange};
 
 /// Turns columns into checked, de-duplicated batches. Reuses its scratch space, one stamp a table row.
+///
+/// # Examples
+/// ```
+/// use esmm_core::{BatchBuilder, BatchInput, Feature, FeatureSchema, Side, SparseInput};
+///
+/// # fn main() -> Result<(), esmm_core::EsmmError> {
+/// let schema = FeatureSchema::new(vec![Feature::sparse("user", Side::User, 1000)])?;
+/// let mut builder = BatchBuilder::new(&schema);
+/// let users = |ids: &[u32]| {
+///     let sparse = [SparseInput::Single(ids)];
+///     builder.build(BatchInput { rows: ids.len(), sparse: &sparse, dense: &[], groups: None })
+/// };
+/// let [first, second] = [&[17, 4, 17][..], &[1000]].map(users);
+/// assert_eq!(first?.num_touched(), Some(2));
+/// let told = "row 0, feature `user`: id 1000 is out of range, allowed are 0 to 999";
+/// assert!(second.is_err_and(|error| error.to_string() == told));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct BatchBuilder {
     names: Vec<String>,
@@ -20,7 +39,15 @@ pub struct BatchBuilder {
     users: Arc<SharedFeatures>,
     numbers: RowNumbers,
     /// Places of the ids of one column.
-    slots: Vec<i32>,
+    slots: Vec<u32>,
+    /// Whether batches for training are sorted for devices.
+    sorts: bool,
+}
+
+/// Where the entries of a part find their rows, and with bags which bag each belongs to and with what weight.
+struct Entries {
+    slots: Vec<u32>,
+    weighted: Option<(Vec<u32>, Vec<f32>)>,
 }
 
 /// A column, and the entry of it that each row of a part reads: its own, or that of its group.
@@ -48,7 +75,14 @@ impl BatchBuilder {
             users: Arc::new(SharedFeatures::of_users(schema)),
             numbers: RowNumbers::new(schema.num_rows()),
             slots: Vec::new(),
+            sorts: false,
         }
+    }
+
+    /// A builder for batches that kernels of B will train on: where they sum gradients in a
+    /// [`SlotOrder`](crate::SlotOrder), the thread that builds a batch sorts it too.
+    pub fn for_backend<B: DeviceFacts>(schema: &FeatureSchema) -> Self {
+        Self { sorts: B::READS_SLOT_ORDER, ..Self::new(schema) }
     }
 
     /// Checks the columns and numbers the distinct table rows.
@@ -75,7 +109,7 @@ impl BatchBuilder {
     fn collect(
         &mut self,
         input: BatchInput<'_>,
-        mut touched: Option<Vec<i32>>,
+        mut touched: Option<Vec<u32>>,
     ) -> Result<HostBatch, EsmmError> {
         self.check_shape(&input)?;
         self.numbers.start_batch(input.sparse.iter().map(|column| column.ids().len()).sum());
@@ -85,13 +119,14 @@ impl BatchBuilder {
             None => None,
             Some((columns, of_rows)) => Some(Box::new(HostGroups {
                 part: self.part(&columns, &mut touched)?,
-                of_rows: of_rows.iter().map(|&group| group as i32).collect(),
-                rows_by_group: None,
+                of_rows: HostIndices::new(of_rows.to_vec()),
                 features: self.users.clone(),
             })),
         };
-        let mut batch = HostBatch { own, groups, touched };
-        batch.finish();
+        let mut batch = HostBatch { own, groups, touched: touched.map(touched_rows) };
+        if self.sorts {
+            batch.sort();
+        }
         Ok(batch)
     }
 
@@ -121,78 +156,79 @@ impl BatchBuilder {
         (own, None)
     }
 
-    fn part(&mut self, columns: &Columns<'_>, touched: &mut Option<Vec<i32>>) -> Result<HostPart, EsmmError> {
-        let mut part = HostPart {
-            rows: columns.rows,
-            num_sparse: columns.sparse.len(),
-            num_dense: columns.dense.len(),
-            ..HostPart::default()
-        };
+    fn part(&mut self, columns: &Columns<'_>, touched: &mut Option<Vec<u32>>) -> Result<HostPart, EsmmError> {
         let is_bag = |column: &Column<'_, SparseInput<'_>>| matches!(column.values, SparseInput::Bag { .. });
-        if columns.sparse.iter().any(is_bag) {
-            self.place_bags(&mut part, &columns.sparse, touched)?;
+        let mut entries = if columns.sparse.iter().any(is_bag) {
+            self.place_bags(columns.rows, &columns.sparse, touched)?
         } else {
-            self.place_singles(&mut part, &columns.sparse, touched)?;
-        }
-        part.dense.reserve(columns.rows * columns.dense.len());
+            self.place_singles(columns.rows, &columns.sparse, touched)?
+        };
+        entries.avoid_none();
+        let mut dense = Vec::with_capacity(columns.rows * columns.dense.len());
         for row in 0..columns.rows {
             for column in &columns.dense {
                 let entry = column.entry(row);
-                part.dense.push(finite(column.values[entry], entry, &self.dense_names[column.feature])?);
+                dense.push(finite(column.values[entry], entry, &self.dense_names[column.feature])?);
             }
         }
-        Ok(part)
+        let weighted = entries.weighted.map(|(segments, weights)| (HostIndices::new(segments), weights));
+        Ok(HostPart {
+            rows: columns.rows,
+            num_sparse: columns.sparse.len(),
+            entries: HostIndices::new(entries.slots),
+            weighted,
+            dense,
+            num_dense: columns.dense.len(),
+        })
     }
 
     fn place_singles(
         &mut self,
-        part: &mut HostPart,
+        rows: usize,
         columns: &[Column<'_, SparseInput<'_>>],
-        touched: &mut Option<Vec<i32>>,
-    ) -> Result<(), EsmmError> {
-        part.entries.resize(part.rows * columns.len(), 0);
+        touched: &mut Option<Vec<u32>>,
+    ) -> Result<Entries, EsmmError> {
+        let mut slots = vec![0; rows * columns.len()];
         for (place, column) in columns.iter().enumerate() {
             self.find_slots(column, touched)?;
-            let places = part.entries[place..].iter_mut().step_by(columns.len());
+            let places = slots[place..].iter_mut().step_by(columns.len());
             for (row, entry) in places.enumerate() {
                 *entry = self.slots[column.entry(row)];
             }
         }
-        Ok(())
+        Ok(Entries { slots, weighted: None })
     }
 
     fn place_bags(
         &mut self,
-        part: &mut HostPart,
+        rows: usize,
         columns: &[Column<'_, SparseInput<'_>>],
-        touched: &mut Option<Vec<i32>>,
-    ) -> Result<(), EsmmError> {
+        touched: &mut Option<Vec<u32>>,
+    ) -> Result<Entries, EsmmError> {
         // Where the bag of each row and feature begins.
-        let mut starts = Vec::with_capacity(part.rows * columns.len());
+        let mut starts = Vec::with_capacity(rows * columns.len());
         let mut total = 0;
-        let mut bags = HostBags::default();
-        for row in 0..part.rows {
+        let mut segments = Vec::new();
+        for row in 0..rows {
             for column in columns {
                 let len = column.values.range(column.entry(row)).len();
-                bags.segments.extend(std::iter::repeat_n(starts.len() as i32, len));
+                segments.extend(std::iter::repeat_n(starts.len() as u32, len));
                 starts.push(total);
                 total += len;
             }
         }
-        part.entries.resize(total, 0);
-        bags.weights.resize(total, 1.0);
+        let mut slots = vec![0; total];
+        let mut weights = vec![1.0; total];
         for (place, column) in columns.iter().enumerate() {
             self.find_slots(column, touched)?;
-            for row in 0..part.rows {
-                let (range, start) =
-                    (column.values.range(column.entry(row)), starts[row * columns.len() + place]);
-                let weights = &mut bags.weights[start..][..range.len()];
-                self.weigh(column, column.entry(row), weights)?;
-                part.entries[start..][..range.len()].copy_from_slice(&self.slots[range]);
+            for row in 0..rows {
+                let range = column.values.range(column.entry(row));
+                let start = starts[row * columns.len() + place];
+                self.weigh(column, column.entry(row), &mut weights[start..][..range.len()])?;
+                slots[start..][..range.len()].copy_from_slice(&self.slots[range]);
             }
         }
-        part.bags = Some(bags);
-        Ok(())
+        Ok(Entries { slots, weighted: Some((segments, weights)) })
     }
 
     /// The weights of a bag, the sum of a mean divided out.
@@ -219,7 +255,7 @@ impl BatchBuilder {
     fn find_slots(
         &mut self,
         column: &Column<'_, SparseInput<'_>>,
-        touched: &mut Option<Vec<i32>>,
+        touched: &mut Option<Vec<u32>>,
     ) -> Result<(), EsmmError> {
         let (ids, range) = (column.values.ids(), self.ranges[column.feature]);
         if ids.iter().max().is_some_and(|&max| max as usize >= range.len) {
@@ -228,7 +264,7 @@ impl BatchBuilder {
         self.slots.clear();
         match touched {
             Some(touched) => self.numbers.number(range, ids, touched, &mut self.slots),
-            None => self.slots.extend(ids.iter().map(|&id| (range.start + id as usize) as i32)),
+            None => self.slots.extend(ids.iter().map(|&id| (range.start + id as usize) as u32)),
         }
         Ok(())
     }
@@ -262,6 +298,27 @@ impl BatchBuilder {
         }
         Ok(())
     }
+}
+
+impl Entries {
+    /// Not every backend takes tensors without elements: where there is no entry, one reads row 0 with weight 0.
+    fn avoid_none(&mut self) {
+        if self.slots.is_empty() {
+            self.slots.push(0);
+            if let Some((segments, weights)) = &mut self.weighted {
+                segments.push(0);
+                weights.push(0.0);
+            }
+        }
+    }
+}
+
+/// The distinct rows; where there is none, row 0.
+fn touched_rows(mut rows: Vec<u32>) -> HostIndices {
+    if rows.is_empty() {
+        rows.push(0);
+    }
+    HostIndices::new(rows)
 }
 
 impl<T> Column<'_, T> {

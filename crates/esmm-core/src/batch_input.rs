@@ -3,6 +3,17 @@
 use crate::error::EsmmError;
 
 /// The ids of one sparse feature for the rows of a batch. Ids are rows of the feature's own table.
+///
+/// # Examples
+/// ```
+/// use esmm_core::SparseInput;
+///
+/// // One id for each of three rows.
+/// let user = SparseInput::Single(&[17, 4, 17]);
+/// // Two ids in row 0, none in row 1, one in row 2; all of weight 1.
+/// let history = SparseInput::Bag { offsets: &[0, 2, 2, 3], ids: &[5, 8, 5], weights: None };
+/// # let _ = (user, history);
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub enum SparseInput<'a> {
     /// One id a row, `[B]`.
@@ -23,6 +34,27 @@ pub enum SparseInput<'a> {
 /// With groups the columns of [`Side::User`](crate::Side::User) have one entry a group, G in all, and not one a row.
 /// The model then pools these features and multiplies them with the first layer's weights once a group. The result is
 /// the one that the same columns give when they are written out for every row, but for the rounding of sums.
+///
+/// # Examples
+/// ```
+/// use esmm_core::{BatchBuilder, BatchInput, Feature, FeatureSchema, RowGroups, Side, SparseInput};
+///
+/// # fn main() -> Result<(), esmm_core::EsmmError> {
+/// let schema = FeatureSchema::new(vec![
+///     Feature::sparse("user", Side::User, 1000),
+///     Feature::sparse("item", Side::Item, 500),
+/// ])?;
+/// // Four impressions of two users: each user is named once.
+/// let input = BatchInput {
+///     rows: 4,
+///     sparse: &[SparseInput::Single(&[17, 4]), SparseInput::Single(&[3, 9, 9, 1])],
+///     dense: &[],
+///     groups: Some(RowGroups { count: 2, of_rows: &[0, 0, 0, 1] }),
+/// };
+/// assert_eq!(BatchBuilder::new(&schema).build(input)?.num_groups(), Some(2));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct RowGroups<'a> {
     /// Number of groups, G.

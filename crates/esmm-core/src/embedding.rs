@@ -1,16 +1,15 @@
 //! All embedding tables of a model in one tensor, and the rows of it that a batch touches.
 
 use burn::module::Module;
-use burn::tensor::ops::FloatTensor;
-use burn::tensor::{Int, Tensor, TensorData, TensorPrimitive, backend::Backend};
+use burn::tensor::{Tensor, TensorData, TensorPrimitive, backend::Backend};
 use rand_chacha::ChaCha8Rng;
 
-use crate::backend::{EsmmBackend, reference};
-use crate::batch::{FeatureBatch, Lookup};
+use crate::backend::{EsmmBackend, Indices, Kernels};
+use crate::batch::FeatureBatch;
 use crate::init;
 use crate::state::StateTensor;
 
-/// Size and first values of an [`EmbeddingArena`].
+/// Size and initial values of an [`EmbeddingArena`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct EmbeddingArenaConfig {
     /// Rows of all tables together, R. A model without tables keeps one row.
@@ -19,12 +18,12 @@ pub struct EmbeddingArenaConfig {
     pub dim: usize,
     /// 1: the towers share the tables (ESMM). K: each tower has tables of its own (ESMM-NS).
     pub copies: usize,
-    /// Standard deviation of the first values, which are normal around 0.
+    /// Standard deviation of the initial values, which are normal around 0.
     pub init_std: f64,
 }
 
 impl EmbeddingArenaConfig {
-    /// The arena with its first values.
+    /// The arena with its initial values.
     pub fn init<B: Backend>(&self, rng: &mut ChaCha8Rng, device: &B::Device) -> EmbeddingArena<B> {
         let rows = self.rows.max(1) * self.copies;
         let values = init::normal(rng, rows * self.dim, self.init_std);
@@ -50,10 +49,9 @@ pub struct EmbeddingArena<B: Backend> {
 #[derive(Debug, Clone)]
 pub struct TouchedRows<B: Backend> {
     /// Their numbers in the arena, each once, `[T * U]`.
-    pub rows: Tensor<B, 1, Int>,
+    pub rows: Indices<B>,
     /// Their values, `[T * U, D]`. In training the leaf of the graph whose gradient is theirs.
     pub values: Tensor<B, 2>,
-    copies: usize,
 }
 
 impl<B: Backend> EmbeddingArena<B> {
@@ -79,39 +77,19 @@ impl<B: EsmmBackend> EmbeddingArena<B> {
     /// # Panics
     /// When the batch was built for inference: those do not tell which rows are distinct.
     pub fn gather(&self, batch: &FeatureBatch<B>) -> TouchedRows<B> {
-        let Lookup::Touched { touched, .. } = &batch.lookup else {
+        let Some(touched) = &batch.touched else {
             panic!("a batch from `BatchBuilder::build_for_inference` cannot be trained on: use `build`");
         };
-        let stride = self.rows() as i64;
         let rows = match self.copies {
             1 => touched.clone(),
             copies => {
-                let shifted = (0..copies as i64).map(|copy| touched.clone() + copy * stride);
-                Tensor::cat(shifted.collect(), 0)
+                let stride = self.rows() as u32;
+                let of_copy = |copy: u32| touched.host().iter().map(move |row| row + copy * stride);
+                Indices::new((0..copies as u32).flat_map(of_copy).collect(), touched.device())
             }
         };
         let table = self.table.value().into_primitive().tensor();
-        let values = float(B::gather_rows(table, rows.clone().into_primitive()));
-        TouchedRows { rows, values, copies: self.copies }
+        let values = B::Kernels::gather_rows(table, rows.clone());
+        TouchedRows { rows, values: Tensor::from_primitive(TensorPrimitive::Float(values)) }
     }
-}
-
-impl<B: EsmmBackend> TouchedRows<B> {
-    /// Number of copies of all tables, T.
-    pub fn copies(&self) -> usize {
-        self.copies
-    }
-
-    /// The towers' input: the touched rows pooled by bag, and the dense values behind them.
-    ///
-    /// # Shapes
-    /// `[T * U, D]` to `[T, B, F * D + V]`.
-    pub fn pool(&self, batch: &FeatureBatch<B>) -> Tensor<B, 3> {
-        let values = self.values.clone().into_primitive().tensor();
-        float(reference::pool_input::<B>(values, batch.plan(self.copies)))
-    }
-}
-
-fn float<B: Backend, const D: usize>(tensor: FloatTensor<B>) -> Tensor<B, D> {
-    Tensor::from_primitive(TensorPrimitive::Float(tensor))
 }

@@ -1,14 +1,16 @@
 //! The model: features to one logit a stage.
 
+use std::sync::Arc;
+
 use burn::module::{Module, ParamId};
 use burn::tensor::backend::{AutodiffBackend, Backend};
-use burn::tensor::{Int, Tensor, TensorPrimitive};
+use burn::tensor::{Tensor, TensorPrimitive};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::backend::EsmmBackend;
 use crate::backend::random::DropoutKey;
+use crate::backend::{EsmmBackend, Indices, Kernels, TrainBackend};
 use crate::batch::FeatureBatch;
 use crate::embedding::{EmbeddingArena, EmbeddingArenaConfig, TouchedRows};
 use crate::error::EsmmError;
@@ -18,6 +20,30 @@ use crate::schema::FeatureSchema;
 use crate::tower::{Towers, TowersConfig};
 
 /// Everything that fixes a model but its weights.
+///
+/// # Examples
+/// ```
+/// use burn_ndarray::NdArray;
+/// use esmm_core::{Activation, EsmmConfig, Feature, FeatureSchema, Side, TowersConfig};
+///
+/// # fn main() -> Result<(), esmm_core::EsmmError> {
+/// let schema = FeatureSchema::new(vec![Feature::sparse("user", Side::User, 1000)])?;
+/// let towers = TowersConfig {
+///     hidden: vec![64, 32],
+///     activation: Activation::Relu,
+///     batch_norm: true,
+///     dropout: vec![0.1, 0.0],
+/// };
+/// // Impression, click, cart, purchase: three stages.
+/// let config = EsmmConfig { embedding_dim: 8, towers, stages: 3, ..EsmmConfig::new(schema) };
+/// let model = config.init::<NdArray>(&Default::default())?;
+/// assert_eq!(model.embeddings.dim(), 8);
+///
+/// let wrong = EsmmConfig { stages: 1, ..config };
+/// assert!(wrong.validate().is_err_and(|error| error.to_string().contains("at least 2 stages")));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EsmmConfig {
     /// The features.
@@ -30,22 +56,53 @@ pub struct EsmmConfig {
     pub stages: usize,
     /// `true`: the towers read the same tables (ESMM). `false`: each tower has its own (ESMM-NS in the paper).
     pub shared_embeddings: bool,
-    /// Standard deviation of the first embedding values.
+    /// Standard deviation of the initial embedding values.
     pub embedding_init_std: f64,
-    /// Seed of the first values.
+    /// Seed of the initial values.
     pub seed: u64,
 }
 
 /// The entire space multi-task model of arXiv 1804.07931.
+///
+/// # Examples
+/// A step of training; what is done with the gradients is up to the caller.
+/// ```
+/// use burn::backend::Autodiff;
+/// use burn::tensor::Tensor;
+/// use burn_ndarray::NdArray;
+/// use esmm_core::{
+///     BatchInput, DropoutKey, EsmmConfig, Feature, FeatureBatch, FeatureSchema, Side, SparseInput,
+/// };
+///
+/// # fn main() -> Result<(), esmm_core::EsmmError> {
+/// let schema = FeatureSchema::new(vec![Feature::sparse("user", Side::User, 1000)])?;
+/// let device = Default::default();
+/// let model = EsmmConfig::new(schema.clone()).init::<Autodiff<NdArray>>(&device)?;
+/// let sparse = [SparseInput::Single(&[17, 4, 17])];
+/// let input = BatchInput { rows: 3, sparse: &sparse, dense: &[], groups: None };
+/// let batch = FeatureBatch::new(&schema, input, &device)?;
+///
+/// let forward = model.forward_train(&batch, DropoutKey { seed: 1, step: 0 });
+/// // A click and a conversion, a click, an impression alone.
+/// let reached = Tensor::from_floats([[1.0, 1.0], [1.0, 0.0], [0.0, 0.0]], &device);
+/// let mut grads = forward.logits.losses(reached).sum().backward();
+/// // Two rows of the table were touched, and only they have a gradient.
+/// let rows = forward.touched.take_grads(&mut grads).map(|rows| (rows.rows.len(), rows.grads.dims()));
+/// assert_eq!(rows, Some((2, [2, 18])));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Module, Debug)]
 pub struct Esmm<B: Backend> {
     /// All embedding tables.
     pub embeddings: EmbeddingArena<B>,
     /// One tower a stage.
     pub towers: Towers<B>,
+    #[module(skip)]
+    config: Arc<EsmmConfig>,
 }
 
-/// What a training forward gives: the logits, and the leaf whose gradient belongs to the tables.
+/// What forward returns in training: the logits, and the leaf whose gradient belongs to the tables.
 #[derive(Debug, Clone)]
 pub struct TrainForward<B: Backend> {
     /// The logits.
@@ -58,7 +115,7 @@ pub struct TrainForward<B: Backend> {
 #[derive(Debug, Clone)]
 pub struct RowGrads<B: Backend> {
     /// Rows of the arena, each once, `[N]`.
-    pub rows: Tensor<B, 1, Int>,
+    pub rows: Indices<B>,
     /// Their gradients, `[N, D]`.
     pub grads: Tensor<B, 2>,
 }
@@ -111,7 +168,7 @@ impl EsmmConfig {
         self.towers.validate()
     }
 
-    /// The model with its first values, which depend on the configuration alone.
+    /// The model with its initial values, which depend on the configuration alone.
     ///
     /// # Errors
     /// As [`validate`](Self::validate).
@@ -126,7 +183,7 @@ impl EsmmConfig {
             copies: self.copies(),
             init_std: self.embedding_init_std,
         };
-        Ok(Esmm { embeddings: arena.init(&mut rng, device), towers })
+        Ok(Esmm { embeddings: arena.init(&mut rng, device), towers, config: Arc::new(self.clone()) })
     }
 
     /// Copies of every table: 1, or K without shared embeddings.
@@ -136,36 +193,39 @@ impl EsmmConfig {
 }
 
 impl<B: EsmmBackend> Esmm<B> {
-    /// The same model, the products of its hidden layers in a training computed in other numbers: faster where the
-    /// device has units for them. Weights, statistics, gradients and loss stay f32, and so does [`forward`](Self::forward).
+    /// The same model, the matmuls of its hidden layers in a training computed in another precision: faster where the
+    /// device has units for it. Weights, statistics, gradients and loss stay f32, and so does [`forward`](Self::forward).
     ///
     /// # Errors
-    /// Numbers that the device of the model does not have; the message names those that it has.
+    /// A precision that the device of the model does not have; the message names those that it has.
     pub fn with_precision(self, precision: Precision) -> Result<Self, EsmmError> {
-        let Self { embeddings, towers } = self;
-        Ok(Self { embeddings, towers: towers.with_precision(precision)? })
+        let Self { embeddings, towers, config } = self;
+        Ok(Self { embeddings, towers: towers.with_precision(precision)?, config })
     }
 
     /// Logits for inference: running statistics, no dropout, no graph needed.
     pub fn forward(&self, batch: &FeatureBatch<B>) -> FunnelLogits<B> {
         let table = self.embeddings.table.value().into_primitive().tensor();
-        let plan = batch.arena_plan(self.embeddings.copies());
-        let logits = B::infer_pooled_logits(table, plan, self.towers.inference_layers());
+        let bags = batch.arena_bags(self.embeddings.copies());
+        let logits = B::Kernels::infer(table, bags, self.towers.inference_layers());
         FunnelLogits { conditional: Tensor::from_primitive(TensorPrimitive::Float(logits)) }
     }
 }
 
-impl<B: AutodiffBackend + EsmmBackend> Esmm<B> {
+impl<B: TrainBackend> Esmm<B> {
     /// Logits for training: batch statistics, dropout by `key`, and the touched rows as a leaf of the graph.
     pub fn forward_train(&self, batch: &FeatureBatch<B>, key: DropoutKey) -> TrainForward<B> {
         let mut touched = self.embeddings.gather(batch);
         touched.values = touched.values.detach().require_grad();
-        let conditional = match &batch.dense {
+        let conditional = match &batch.bags.own.dense {
             // Without sparse features the touched rows stay out of the graph.
-            Some(dense) if batch.is_dense() => self.towers.forward_train(dense.clone().unsqueeze(), key),
-            _ => {
-                let plan = batch.plan(self.embeddings.copies());
-                self.towers.forward_train_pooled(touched.values.clone(), plan, key)
+            Some(dense) if batch.is_dense() => {
+                let dense = Tensor::<B, 2>::from_primitive(TensorPrimitive::Float(dense.clone()));
+                self.towers.forward_train(dense.unsqueeze(), key)
+            }
+            Some(_) | None => {
+                let bags = batch.touched_bags(self.embeddings.copies());
+                self.towers.forward_train_pooled(touched.values.clone(), bags, key)
             }
         };
         TrainForward { logits: FunnelLogits { conditional }, touched }
@@ -176,18 +236,16 @@ impl<B: AutodiffBackend> TouchedRows<B> {
     /// Takes the gradient of the touched rows out of a backward pass; `None` if they took no part in it.
     pub fn take_grads(&self, grads: &mut B::Gradients) -> Option<RowGrads<B::InnerBackend>> {
         let grads = self.values.grad_remove(grads)?;
-        Some(RowGrads { rows: self.rows.clone().inner(), grads })
-    }
-}
-
-impl<B: Backend> RowGrads<B> {
-    /// The same on the autodiff backend, outside of any graph.
-    pub fn into_autodiff<A: AutodiffBackend<InnerBackend = B>>(self) -> RowGrads<A> {
-        RowGrads { rows: Tensor::from_inner(self.rows), grads: Tensor::from_inner(self.grads) }
+        Some(RowGrads { rows: self.rows.inner(), grads })
     }
 }
 
 impl<B: Backend> Esmm<B> {
+    /// What the model was made from.
+    pub fn config(&self) -> &EsmmConfig {
+        &self.config
+    }
+
     /// Identity of the arena in records and gradient containers.
     pub fn arena_id(&self) -> ParamId {
         self.embeddings.table.id()

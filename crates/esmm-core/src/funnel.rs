@@ -12,9 +12,22 @@
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{Tensor, TensorPrimitive, backend::Backend};
 
-use crate::backend::EsmmBackend;
+use crate::backend::{EsmmBackend, Kernels};
 
 /// What the towers say about a batch: one conditional logit a stage.
+///
+/// # Examples
+/// ```
+/// use burn::tensor::Tensor;
+/// use burn_ndarray::NdArray;
+/// use esmm_core::FunnelLogits;
+///
+/// // One impression: logit 0 of a click, logit ln 3 of a conversion given the click.
+/// let conditional = Tensor::<NdArray, 2>::from_floats([[0.0, 3.0_f32.ln()]], &Default::default());
+/// let probs = FunnelLogits { conditional }.probs();
+/// let ctcvr: f32 = probs.ctcvr.into_scalar();
+/// assert!((ctcvr - 0.5 * 0.75).abs() < 1e-6);
+/// ```
 #[derive(Debug, Clone)]
 pub struct FunnelLogits<B: Backend> {
     /// Column k is the logit of reaching stage k + 1 given stage k, `[B, K]`.
@@ -71,7 +84,7 @@ impl<B: Backend> FunnelLogits<B> {
 impl<B: EsmmBackend> FunnelLogits<B> {
     /// `log P_k` and `log(1 - P_k)` of every stage.
     pub fn reach_logs(&self) -> ReachLogs<B> {
-        let [log_reach, log_not_reach] = B::funnel_logs(self.primitive()).map(float);
+        let [log_reach, log_not_reach] = B::Kernels::funnel_logs(self.primitive()).map(float);
         ReachLogs { log_reach, log_not_reach }
     }
 
@@ -82,7 +95,7 @@ impl<B: EsmmBackend> FunnelLogits<B> {
 
     /// pCTR, pCVR and pCTCVR: the first two stages.
     pub fn probs(&self) -> FunnelProbs<B> {
-        let [ctr, cvr, ctcvr] = B::funnel_probs(self.primitive()).map(float);
+        let [ctr, cvr, ctcvr] = B::Kernels::funnel_probs(self.primitive()).map(float);
         FunnelProbs { ctr, cvr, ctcvr }
     }
 
@@ -97,7 +110,7 @@ impl<B: EsmmBackend> FunnelLogits<B> {
     pub fn losses(&self, reached: Tensor<B, 2>) -> Tensor<B, 1> {
         let (logits, labels) = (self.conditional.dims(), reached.dims());
         assert_eq!(logits, labels, "logits {logits:?} and labels {labels:?} must have one shape");
-        float(B::funnel_loss(self.primitive(), reached.into_primitive().tensor()))
+        float(B::Kernels::funnel_loss(self.primitive(), reached.into_primitive().tensor()))
     }
 
     fn primitive(&self) -> FloatTensor<B> {

@@ -1,4 +1,4 @@
-//! First values, drawn on the host from a portable generator: the same on every backend and machine.
+//! Initial values, drawn on the host from a portable generator: the same on every backend and machine.
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;

@@ -27,13 +27,14 @@ impl EsmmConfig {
     /// # Errors
     /// A configuration out of range, a file that cannot be read, entries that do not fit; the error names the entry.
     pub fn load<B: Backend>(&self, path: &Path, device: &B::Device) -> Result<Esmm<B>, EsmmError> {
-        self.init(device)?.load_state_dict(self, StateDict::read(path)?)
+        self.init(device)?.load_state_dict(StateDict::read(path)?)
     }
 }
 
 impl<B: Backend> Esmm<B> {
     /// The weights under their PyTorch names.
-    pub fn state_dict(&self, config: &EsmmConfig) -> StateDict {
+    pub fn state_dict(&self) -> StateDict {
+        let config = self.config();
         let mut export = Export { dict: StateDict::new("model"), towers: config.stages };
         export.tables(config, &self.embeddings.table.value());
         for (j, layer) in self.towers.layers.iter().enumerate() {
@@ -69,9 +70,10 @@ impl<B: Backend> Esmm<B> {
     /// # Errors
     /// Entries that are missing, left over, or of another shape; the error names the entry. State that is shared with
     /// clones of this model may then be changed in part: throw the model away.
-    pub fn load_state_dict(mut self, config: &EsmmConfig, dict: StateDict) -> Result<Self, EsmmError> {
+    pub fn load_state_dict(mut self, dict: StateDict) -> Result<Self, EsmmError> {
         let device = self.towers.output.bias.val().device();
-        dict.check_names(&dict_names(&self.state_dict(config)))?;
+        dict.check_names(&dict_names(&self.state_dict()))?;
+        let config = &self.config().clone();
         let mut import = Import::<B> { dict, towers: config.stages, device };
         let table = import.tables(config)?;
         self.embeddings.table.update(|_| table);

@@ -1,6 +1,6 @@
 //! ESMM, the entire space multi-task model, as a [Burn](burn) module.
 //!
-//! Two towers on shared embeddings give pCTR and pCVR; the loss is on what every impression has a label for, click
+//! Two towers on shared embeddings predict pCTR and pCVR; the loss is on what every impression has a label for, click
 //! and click-and-conversion, with pCTCVR = pCTR x pCVR (Ma et al., "Entire Space Multi-Task Model", SIGIR'18,
 //! arXiv 1804.07931). This crate is the model alone: no files of data, no training loop, no command line.
 //!
@@ -53,9 +53,9 @@ mod state_dict;
 mod summary;
 mod tower;
 
-pub use backend::EsmmBackend;
 pub use backend::random::DropoutKey;
-pub use batch::{Bags, FeatureBatch, GroupFeatures, HostBatch, Lookup};
+pub use backend::{EsmmBackend, Indices, TableRule, TrainBackend};
+pub use batch::{FeatureBatch, HostBatch};
 pub use batch_builder::BatchBuilder;
 pub use batch_input::{BatchInput, RowGroups, SparseInput};
 pub use embedding::{EmbeddingArena, EmbeddingArenaConfig, TouchedRows};

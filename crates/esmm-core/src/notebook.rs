@@ -20,6 +20,21 @@ pub struct NotebookFeature {
 }
 
 /// The notebook's `ESMM(user_feature_dict, item_feature_dict, emb_dim, hidden_dim, dropouts, output_size, num_task)`.
+///
+/// # Examples
+/// ```
+/// use esmm_core::{NotebookConfig, NotebookFeature};
+///
+/// # fn main() -> Result<(), esmm_core::EsmmError> {
+/// let users = vec![NotebookFeature::new("user_id", 1000, 0), NotebookFeature::new("age", 1, 1)];
+/// let items = vec![NotebookFeature::new("item_id", 500, 2)];
+/// let notebook = NotebookConfig { emb_dim: 16, ..NotebookConfig::new(users, items) };
+/// // Two impressions: user 17 of age 0.3, items 4 and 9.
+/// let batch = notebook.batch(&[17.0, 0.3, 4.0, 17.0, 0.3, 9.0], 3)?;
+/// assert_eq!((batch.rows(), notebook.model()?.embedding_dim), (2, 16));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct NotebookConfig {
     /// The users' features in their order.
@@ -34,7 +49,7 @@ pub struct NotebookConfig {
     pub dropouts: Vec<f64>,
     /// Stages of the funnel.
     pub num_task: usize,
-    /// Seed of the first values.
+    /// Seed of the initial values.
     pub seed: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Numbers in which the products of a training are computed.
+//! The precision in which the matmuls of a training are computed.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,16 +7,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::EsmmError;
 
-/// What the factors of a hidden layer's products are rounded to, in a training.
+/// What the factors of a hidden layer's matmuls are rounded to, in a training.
 ///
 /// Sums are f32 in all of them, and so is all that is kept: weights, what the optimizers remember, statistics of batch
-/// norms, activations between layers, logits and the loss. The product that gives the logits is always f32: its sums
+/// norms, activations between layers, logits and the loss. The matmul to the logits is always f32: its sums
 /// decide about rates near 2e-4 and cost next to nothing. Scoring is always f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// 24 bits, range of f32: as every backend computes, and the same numbers on all of them but for rounding.
+    /// 24 bits, range of f32: as every backend computes, and the same values on all of them but for rounding.
     #[default]
     F32,
     /// 11 bits, range of f32: f32 in memory, rounded by the tensor cores of NVIDIA's GPUs since Ampere.
@@ -24,7 +24,7 @@ pub enum Precision {
     /// 8 bits, range of f32.
     Bf16,
     /// 11 bits, from 6e-8 to 65504. Gradients, which can be smaller, are multiplied by a power of two before they are
-    /// rounded: the one that takes the largest of a layer near the upper end. It is divided out behind the product.
+    /// rounded: the one that takes the largest of a layer near the upper end. It is divided out after the matmul.
     F16,
 }
 

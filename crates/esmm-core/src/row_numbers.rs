@@ -37,8 +37,8 @@ impl RowNumbers {
         &mut self,
         table: RowRange,
         ids: &[u32],
-        touched: &mut Vec<i32>,
-        numbers: &mut Vec<i32>,
+        touched: &mut Vec<u32>,
+        numbers: &mut Vec<u32>,
     ) {
         let stamps = &mut self.stamps[table.start..][..table.len];
         for ids in ids.chunks(AHEAD) {
@@ -53,11 +53,11 @@ impl RowNumbers {
                     if *newest < self.base {
                         *newest = self.next;
                         self.next += 1;
-                        touched.push((table.start + id as usize) as i32);
+                        touched.push((table.start + id as usize) as u32);
                     }
                     stamp = *newest;
                 }
-                numbers.push((stamp - self.base) as i32);
+                numbers.push(stamp - self.base);
             }
         }
     }

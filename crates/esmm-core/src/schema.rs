@@ -26,7 +26,7 @@ pub enum Side {
 pub enum Pooling {
     /// Weighted sum (section 3.2 of arXiv 1804.07931 pools with a sum).
     Sum,
-    /// Weighted sum over the sum of weights. An empty bag gives zeros.
+    /// Weighted sum over the sum of weights. An empty bag is zero.
     Mean,
 }
 
@@ -57,6 +57,17 @@ pub struct DenseFeature {
 }
 
 /// One feature.
+///
+/// # Examples
+/// ```
+/// use esmm_core::{Feature, Pooling, Side};
+///
+/// let item = Feature::sparse("item", Side::Item, 500);
+/// let price = Feature::dense("price", Side::Item);
+/// // Items that a user saw before, on the table of `item`.
+/// let history = Feature::bag("history", Side::User, 0, Pooling::Mean).sharing("item");
+/// assert_eq!([item.name(), price.name(), history.name()], ["item", "price", "history"]);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Feature {
@@ -115,7 +126,26 @@ impl Feature {
 
 /// The features of a model, in the order in which a `state_dict` concatenates them. Always valid.
 ///
-/// Inside the model the sparse features come first and the dense ones behind them, each group in schema order.
+/// Inside the model the sparse features come first and the dense ones after them, each group in schema order.
+///
+/// # Examples
+/// ```
+/// use esmm_core::{Feature, FeatureSchema, Side};
+///
+/// # fn main() -> Result<(), esmm_core::EsmmError> {
+/// let schema = FeatureSchema::new(vec![
+///     Feature::sparse("user", Side::User, 1000),
+///     Feature::sparse("item", Side::Item, 500),
+///     Feature::dense("price", Side::Item),
+/// ])?;
+/// assert_eq!(schema.num_rows(), 1500);
+/// assert_eq!(schema.input_width(16), 2 * 16 + 1);
+///
+/// let twice = FeatureSchema::new(vec![Feature::dense("x", Side::User), Feature::dense("x", Side::Item)]);
+/// assert!(twice.is_err_and(|error| error.to_string().contains("`x` is declared twice")));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<Feature>", into = "Vec<Feature>")]
 pub struct FeatureSchema {

@@ -6,25 +6,15 @@ use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 /// Entries that a piece has at least, where its slot has that many.
 const SHORTEST_PIECE: usize = 32;
 
-/// [`SlotOrder`] in host memory.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct HostSlotOrder {
-    /// Entries by slot, `[N]`; where each piece begins among them, `[P + 1]`; first piece of each slot, `[U + 1]`.
-    packed: Vec<i32>,
-    entries: usize,
-    pieces: usize,
-    slots: usize,
-}
-
 /// The entries of each slot in their order, cut into pieces of bounded length: partial sums of pieces, then the sums
 /// of the pieces of a slot, always in the same order. A slot that half of a batch names (a feature of two values) keeps
 /// no one waiting: P pieces are summed side by side.
 ///
-/// One tensor and so one upload, `[N + P + 1 + U + 1]`.
-#[derive(Debug, Clone)]
-pub struct SlotOrder<B: Backend> {
+/// I is the handle of integers: a `Vec` in host memory, a tensor on a device. One of them, and so one upload.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SlotOrder<I> {
     /// Entries by slot, `[N]`; where each piece begins among them, `[P + 1]`; first piece of each slot, `[U + 1]`.
-    pub packed: IntTensor<B>,
+    pub packed: I,
     /// Entries, N.
     pub entries: usize,
     /// Pieces, P. Each slot has one at least.
@@ -33,9 +23,15 @@ pub struct SlotOrder<B: Backend> {
     pub slots: usize,
 }
 
-impl HostSlotOrder {
-    /// A counting sort. The length of the pieces depends on the batch alone.
-    pub(crate) fn new(slots: &[i32], num_slots: usize) -> Self {
+impl SlotOrder<Vec<i32>> {
+    /// Sorts the entries of a batch by counting. The length of the pieces depends on the batch alone.
+    ///
+    /// # Shapes
+    /// `slots`: slot of each entry, `[N]`, all below `num_slots`.
+    ///
+    /// # Panics
+    /// When a slot is not below `num_slots`.
+    pub fn sorted(slots: &[u32], num_slots: usize) -> Self {
         let (entries, offsets) = sorted(slots, num_slots);
         let counts = || offsets.windows(2).map(|pair| (pair[1] - pair[0]) as usize);
         let length = piece_length(counts().max().unwrap_or(0));
@@ -55,29 +51,17 @@ impl HostSlotOrder {
         Self { packed, entries: slots.len(), pieces, slots: num_slots }
     }
 
-    pub(crate) fn into_device<B: Backend>(self, device: &B::Device) -> SlotOrder<B> {
+    /// Uploads the order.
+    pub fn to_device<B: Backend>(self, device: &B::Device) -> SlotOrder<IntTensor<B>> {
         let Self { packed, entries, pieces, slots } = self;
-        let count = packed.len();
-        let packed = Tensor::<B, 1, Int>::from_data(TensorData::new(packed, [count]), device);
+        let len = packed.len();
+        let packed = Tensor::<B, 1, Int>::from_data(TensorData::new(packed, [len]), device);
         SlotOrder { packed: packed.into_primitive(), entries, pieces, slots }
     }
 }
 
-impl<B: Backend> SlotOrder<B> {
-    /// The order of the entries of a batch.
-    ///
-    /// # Shapes
-    /// `slots`: slot of each entry, `[N]`, all below `num_slots`.
-    ///
-    /// # Panics
-    /// When a slot is not below `num_slots`.
-    pub fn new(slots: &[i32], num_slots: usize, device: &B::Device) -> Self {
-        HostSlotOrder::new(slots, num_slots).into_device(device)
-    }
-}
-
 /// Entries by slot, and where those of each slot begin, `[U + 1]`.
-fn sorted(slots: &[i32], num_slots: usize) -> (Vec<i32>, Vec<i32>) {
+fn sorted(slots: &[u32], num_slots: usize) -> (Vec<i32>, Vec<i32>) {
     let mut offsets = vec![0; num_slots + 1];
     for &slot in slots {
         offsets[slot as usize + 1] += 1;
@@ -107,7 +91,7 @@ fn pieces_of(count: usize, length: usize) -> usize {
 mod tests {
     use super::*;
 
-    fn parts(order: &HostSlotOrder) -> (&[i32], &[i32], &[i32]) {
+    fn parts(order: &SlotOrder<Vec<i32>>) -> (&[i32], &[i32], &[i32]) {
         let (entries, rest) = order.packed.split_at(order.entries);
         let (pieces, slots) = rest.split_at(order.pieces + 1);
         assert_eq!(slots.len(), order.slots + 1);
@@ -116,7 +100,7 @@ mod tests {
 
     #[test]
     fn entries_keep_their_order_within_a_slot() {
-        let order = HostSlotOrder::new(&[2, 0, 2, 2, 0], 4);
+        let order = SlotOrder::sorted(&[2, 0, 2, 2, 0], 4);
         assert_eq!(
             parts(&order),
             ([1, 4, 0, 2, 3].as_slice(), [0, 2, 2, 5, 5].as_slice(), [0, 1, 2, 3, 4].as_slice())
@@ -126,8 +110,8 @@ mod tests {
     /// 5000 entries on slot 1: pieces of 128 (the power of two above the root, 70), so 40 of them; one each for others.
     #[test]
     fn a_slot_that_many_name_is_cut() {
-        let slots: Vec<i32> = (0..5002).map(|entry| i32::from(entry > 0) + i32::from(entry > 5000)).collect();
-        let order = HostSlotOrder::new(&slots, 3);
+        let slots: Vec<u32> = (0..5002).map(|entry| u32::from(entry > 0) + u32::from(entry > 5000)).collect();
+        let order = SlotOrder::sorted(&slots, 3);
         let (entries, pieces, firsts) = parts(&order);
         assert!(entries.iter().copied().eq(0..5002));
         assert_eq!((order.pieces, firsts), (42, [0, 1, 41, 42].as_slice()));

@@ -1,4 +1,4 @@
-//! The parts of a layer of all towers: product and batch norm, their weights stacked.
+//! The parts of a layer of all towers: matmul and batch norm, their weights stacked.
 
 use burn::module::{Module, Param};
 use burn::tensor::ops::FloatTensor;
@@ -6,8 +6,8 @@ use burn::tensor::{Tensor, TensorData, TensorPrimitive, backend::Backend};
 use rand_chacha::ChaCha8Rng;
 
 use crate::backend::{
-    EsmmBackend, InferenceLayer, InputPlan, LayerInput, LayerOutput, LayerSaved, LayerSpec, NormInput,
-    PooledInput, PooledOutput,
+    EsmmBackend, FirstLayer, Indices, InferenceLayer, InputBags, Kernels, Layer, LayerOutput, LayerSpec,
+    LayerWeights, Moments, Norm,
 };
 use crate::init;
 use crate::state::StateTensor;
@@ -18,7 +18,7 @@ pub(crate) enum TowerInput<B: Backend> {
     /// `[1 or K, B, I]`.
     Tensor(Tensor<B, 3>),
     /// Rows of the table, `[T * U, D]`, and how they are pooled.
-    Rows(Tensor<B, 2>, InputPlan<B>),
+    Rows(Tensor<B, 2>, Box<InputBags<FloatTensor<B>, Indices<B>>>),
 }
 
 /// `x * W + b` of all towers.
@@ -48,7 +48,7 @@ impl<B: Backend> TowerInput<B> {
     pub(crate) fn rows(&self) -> usize {
         match self {
             Self::Tensor(input) => input.dims()[1],
-            Self::Rows(_, plan) => plan.own.rows,
+            Self::Rows(_, bags) => bags.own.rows,
         }
     }
 }
@@ -72,32 +72,34 @@ impl<B: Backend> StackedLinear<B> {
 }
 
 impl<B: EsmmBackend> StackedLinear<B> {
+    /// # Panics
+    /// When an input tensor does not fit the weights.
     pub(crate) fn layer(
         &self,
         input: TowerInput<B>,
         norm: Option<&StackedBatchNorm<B>>,
         slope: Option<&Param<Tensor<B, 1>>>,
         spec: LayerSpec,
-    ) -> LayerOutput<B> {
-        let (weight, bias) = (primitive(self.weight.val()), primitive(self.bias.val()));
-        let (gamma, beta) = match norm {
-            Some(norm) => (primitive(norm.gamma.val()), primitive(norm.beta.val())),
-            None => (self.unused(), self.unused()),
+    ) -> LayerOutput<FloatTensor<B>> {
+        let weights = LayerWeights {
+            weight: primitive(self.weight.val()),
+            bias: primitive(self.bias.val()),
+            norm: norm.map(StackedBatchNorm::learned),
+            slope: slope.map(|slope| primitive(slope.val())),
         };
-        let slope = slope.map_or_else(|| self.unused(), |slope| primitive(slope.val()));
         match input {
             TowerInput::Tensor(input) => {
                 let (x, w) = (input.dims(), self.weight.dims());
                 let fits = x[2] == w[1] && (x[0] == 1 || x[0] == w[0]);
                 assert!(fits, "input {x:?} does not fit the weights {w:?}");
-                let input = primitive(input);
-                B::tower_layer(LayerInput { input, weight, bias, gamma, beta, slope }, spec)
+                B::Kernels::layer(Layer { input: primitive(input), weights }, spec)
             }
-            TowerInput::Rows(table, plan) => {
-                let table = primitive(table);
-                let input = PooledInput { table, plan, weight, bias, gamma, beta, slope };
-                let PooledOutput { output, saved } = B::pooled_layer(input, spec);
-                LayerOutput { output, saved: saved.layer }
+            TowerInput::Rows(table, bags) => {
+                let (output, _) = B::Kernels::first_layer(
+                    FirstLayer { table: primitive(table), bags: *bags, weights },
+                    spec,
+                );
+                output
             }
         }
     }
@@ -107,18 +109,15 @@ impl<B: EsmmBackend> StackedLinear<B> {
         norm: Option<&StackedBatchNorm<B>>,
         activation: Activation,
         slope: Option<&Param<Tensor<B, 1>>>,
-    ) -> InferenceLayer<B> {
+    ) -> InferenceLayer<FloatTensor<B>> {
         let bias = primitive(self.bias.val());
         let (scale, shift) = match norm {
             Some(norm) => {
-                let norm = NormInput {
-                    bias,
-                    gamma: primitive(norm.gamma.val()),
-                    beta: primitive(norm.beta.val()),
+                let running = Moments {
                     mean: primitive(norm.running_mean.value()),
                     variance: primitive(norm.running_variance.value()),
                 };
-                let [scale, shift] = B::fold_norm(norm, BATCH_NORM_EPSILON);
+                let [scale, shift] = B::Kernels::fold_norm(bias, norm.learned(), running, BATCH_NORM_EPSILON);
                 (Some(scale), shift)
             }
             None => (None, bias),
@@ -128,13 +127,8 @@ impl<B: EsmmBackend> StackedLinear<B> {
             scale,
             shift,
             activation,
-            slope: slope.map_or_else(|| self.unused(), |slope| primitive(slope.val())),
+            slope: slope.map(|slope| primitive(slope.val())),
         }
-    }
-
-    /// Stands for a tensor that is not read: one that is there anyway, outside of the graph. A new one would be a launch.
-    fn unused(&self) -> FloatTensor<B> {
-        primitive(self.bias.val().detach())
     }
 
     pub(crate) fn device(&self) -> B::Device {
@@ -156,16 +150,19 @@ impl<B: Backend> StackedBatchNorm<B> {
 }
 
 impl<B: EsmmBackend> StackedBatchNorm<B> {
+    fn learned(&self) -> Norm<FloatTensor<B>> {
+        Norm { gamma: primitive(self.gamma.val()), beta: primitive(self.beta.val()) }
+    }
+
     /// Moves the running statistics towards those of a batch of `rows` rows.
-    pub(crate) fn observe(&self, saved: &LayerSaved<B>, rows: usize) {
+    pub(crate) fn move_towards(&self, batch: Moments<FloatTensor<B>>, rows: usize) {
         let unbiased = if rows > 1 { rows as f64 / (rows - 1) as f64 } else { 1.0 };
         let keep = 1.0 - BATCH_NORM_MOMENTUM;
         let moved = |old: Tensor<B, 2>, new: FloatTensor<B>, take: f64| {
-            float(B::blend(primitive(old), new, [keep, take]))
+            float(B::Kernels::blend(primitive(old), new, [keep, take]))
         };
-        self.running_mean.update(|old| moved(old, saved.mean.clone(), BATCH_NORM_MOMENTUM));
-        self.running_variance
-            .update(|old| moved(old, saved.variance.clone(), BATCH_NORM_MOMENTUM * unbiased));
+        self.running_mean.update(|old| moved(old, batch.mean, BATCH_NORM_MOMENTUM));
+        self.running_variance.update(|old| moved(old, batch.variance, BATCH_NORM_MOMENTUM * unbiased));
     }
 }
 

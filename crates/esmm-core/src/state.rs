@@ -14,6 +14,18 @@ use burn::tensor::backend::{AutodiffBackend, Backend};
 ///
 /// Burn's Learner clones the model at every step; a [`Param`] would then never be uniquely owned and each in-place
 /// update of a table would copy the table. Records save the state; optimizers skip it, because it gets no gradient.
+///
+/// # Examples
+/// ```
+/// use burn::tensor::Tensor;
+/// use burn_ndarray::NdArray;
+/// use esmm_core::StateTensor;
+///
+/// let state = StateTensor::<NdArray, 1>::new(Tensor::zeros([2], &Default::default()));
+/// let clone = state.clone();
+/// state.update(|value| value + 1.0);
+/// assert_eq!(clone.value().into_data().to_vec::<f32>().unwrap(), [1.0, 1.0]);
+/// ```
 #[derive(Clone, Debug)]
 pub struct StateTensor<B: Backend, const D: usize> {
     id: ParamId,
@@ -21,7 +33,7 @@ pub struct StateTensor<B: Backend, const D: usize> {
 }
 
 impl<B: Backend, const D: usize> StateTensor<B, D> {
-    /// Takes a first value.
+    /// Takes an initial value.
     pub fn new(value: Tensor<B, D>) -> Self {
         Self::with_id(ParamId::new(), value)
     }

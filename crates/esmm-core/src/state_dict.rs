@@ -11,6 +11,24 @@ use safetensors::{Dtype, SafeTensors, View};
 use crate::error::EsmmError;
 
 /// Named tensors, as PyTorch's `state_dict` has them.
+///
+/// # Examples
+/// ```
+/// use burn_ndarray::NdArray;
+/// use esmm_core::{EsmmConfig, Feature, FeatureSchema, Side};
+///
+/// # fn main() -> Result<(), esmm_core::EsmmError> {
+/// let schema = FeatureSchema::new(vec![Feature::sparse("user", Side::User, 1000)])?;
+/// let config = EsmmConfig::new(schema);
+/// let device = Default::default();
+/// let dict = config.init::<NdArray>(&device)?.state_dict();
+/// assert_eq!(dict.entries["user.weight"].shape.to_vec(), [1000, 18]);
+/// // Into another model of the same shape; a file goes by `EsmmConfig::load` and `write_safetensors`.
+/// let model = EsmmConfig { seed: 7, ..config }.init::<NdArray>(&device)?.load_state_dict(dict)?;
+/// # let _ = model;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct StateDict {
     /// Where they come from, for messages.

@@ -7,6 +7,19 @@ use crate::schema::SparseFeature;
 use crate::tower::Activation;
 
 /// The layers of a model, in the order in which a batch passes them.
+///
+/// # Examples
+/// ```
+/// use esmm_core::{EsmmConfig, Feature, FeatureSchema, ModelSummary, Side};
+///
+/// # fn main() -> Result<(), esmm_core::EsmmError> {
+/// let schema = FeatureSchema::new(vec![Feature::sparse("user", Side::User, 1000)])?;
+/// let summary = ModelSummary::new(&EsmmConfig::new(schema));
+/// println!("{summary}");
+/// assert_eq!(summary.layers[0].parameters, 1000 * 18);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelSummary {
     /// One line a layer.
@@ -26,10 +39,10 @@ pub struct LayerSummary {
     pub parameters: u64,
     /// Values that are saved but not learned (running statistics).
     pub buffers: u64,
-    /// Floating-point operations that a row costs forward in training: 2 for each weight of a product, 2 for each value
+    /// Floating-point operations that a row costs forward in training: 2 for each weight of a matmul, 2 for each value
     /// of an id that is pooled, 4 for each value of a batch norm, 1 of an activation or dropout.
     pub flops: u64,
-    /// Bytes that a row reads for itself: its ids, their rows of the table, its numbers. Weights are read for all rows of
+    /// Bytes that a row reads for itself: its ids, their rows of the table, its reals. Weights are read for all rows of
     /// a batch together and do not count here.
     pub row_bytes: u64,
 }
@@ -40,7 +53,7 @@ impl ModelSummary {
         Self::with_bag_lengths(config, |_| 1.0)
     }
 
-    /// As [`new`](Self::new); `length` gives the mean number of ids of a bag, by the feature's name.
+    /// As [`new`](Self::new); `length` returns the mean number of ids of a bag, by the feature's name.
     pub fn with_bag_lengths(config: &EsmmConfig, length: impl Fn(&str) -> f64) -> Self {
         let mut layers = Vec::new();
         let dim = config.embedding_dim;
@@ -68,8 +81,8 @@ impl ModelSummary {
             let shape = || format!("[{stages}, B, {hidden}]");
             let weights = (stages * (width + 1) * hidden) as u64;
             let width_all = (stages * hidden) as u64;
-            let product = LayerSummary::new(&format!("ctr_hidden_{j}"), "Linear", shape(), weights);
-            layers.push(product.with_flops(2 * width as u64 * width_all));
+            let linear = LayerSummary::new(&format!("ctr_hidden_{j}"), "Linear", shape(), weights);
+            layers.push(linear.with_flops(2 * width as u64 * width_all));
             if config.towers.batch_norm {
                 let mut norm =
                     LayerSummary::new(&format!("ctr_batchnorm_{j}"), "BatchNorm", shape(), 2 * width_all);
@@ -191,7 +204,7 @@ mod tests {
         let tower = (257 + 1) * 128 + 2 * 128 + (128 + 1) * 64 + 2 * 64 + 65;
         assert_eq!(summary.parameters(), tables + 2 * tower);
         assert_eq!(summary.bytes(), 4 * (tables + 2 * (tower + 2 * (128 + 64))));
-        // Two products, batch norms and dropouts a tower; three columns of ids and numbers.
+        // Two matmuls, batch norms and dropouts a tower; three columns of ids and reals.
         let tower_flops = 2 * (257 * 128 + 128 * 64 + 64) + 5 * (128 + 64);
         assert_eq!(summary.flops(), 2 * tower_flops);
         assert_eq!(summary.row_bytes(), 2 * (4 + 4 * 128) + 4);

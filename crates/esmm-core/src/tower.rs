@@ -6,7 +6,9 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::backend::random::DropoutKey;
-use crate::backend::{EsmmBackend, InferenceLayer, InputPlan, LayerSpec};
+use burn::tensor::ops::FloatTensor;
+
+use crate::backend::{EsmmBackend, Indices, InferenceLayer, InputBags, LayerSpec};
 use crate::error::EsmmError;
 use crate::precision::Precision;
 use crate::stacked::{StackedBatchNorm, StackedLinear, TowerInput, float};
@@ -15,10 +17,10 @@ use crate::stacked::{StackedBatchNorm, StackedLinear, TowerInput, float};
 pub(crate) const BATCH_NORM_EPSILON: f64 = 1e-5;
 /// Share of a batch's statistics in the running ones, as in PyTorch.
 pub(crate) const BATCH_NORM_MOMENTUM: f64 = 0.1;
-/// First slope of a PReLU, as in PyTorch.
+/// Initial slope of a PReLU, as in PyTorch.
 pub(crate) const PRELU_SLOPE: f64 = 0.25;
 
-/// The function behind each hidden product.
+/// The function after each hidden matmul.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Activation {
@@ -42,18 +44,18 @@ pub struct TowersConfig {
     pub hidden: Vec<usize>,
     /// The activation of every hidden layer.
     pub activation: Activation,
-    /// Whether hidden layers have a batch norm, between product and activation.
+    /// Whether hidden layers have a batch norm, between matmul and activation.
     pub batch_norm: bool,
     /// One dropout probability a hidden layer, in `[0, 1)`.
     pub dropout: Vec<f64>,
 }
 
-/// Stacked towers: tower k gives the logit of stage k.
+/// Stacked towers: tower k predicts the logit of stage k.
 #[derive(Module, Debug)]
 pub struct Towers<B: Backend> {
     /// The hidden layers.
     pub layers: Vec<TowerLayer<B>>,
-    /// The product that gives the logits, `[K, last, 1]`.
+    /// The matmul to the logits, `[K, last, 1]`.
     pub output: StackedLinear<B>,
     #[module(skip)]
     config: TowersConfig,
@@ -61,10 +63,10 @@ pub struct Towers<B: Backend> {
     precision: Precision,
 }
 
-/// One hidden layer of all towers: product, batch norm, activation, dropout.
+/// One hidden layer of all towers: matmul, batch norm, activation, dropout.
 #[derive(Module, Debug)]
 pub struct TowerLayer<B: Backend> {
-    /// The product.
+    /// The matmul and its bias.
     pub linear: StackedLinear<B>,
     /// The batch norm, if there is one.
     pub norm: Option<StackedBatchNorm<B>>,
@@ -93,7 +95,7 @@ impl TowersConfig {
         Ok(())
     }
 
-    /// `towers` towers that read `input` values, with the first values of PyTorch's `Linear` and `BatchNorm1d`.
+    /// `towers` towers that read `input` values, with the initial values of PyTorch's `Linear` and `BatchNorm1d`.
     pub fn init<B: Backend>(
         &self,
         towers: usize,
@@ -134,21 +136,20 @@ impl<B: EsmmBackend> Towers<B> {
     /// `rows [T * U, D]` to `[B, K]`.
     ///
     /// # Panics
-    /// When the plan gives another width.
+    /// When the bags make another width.
     pub fn forward_train_pooled(
         &self,
         rows: Tensor<B, 2>,
-        plan: InputPlan<B>,
+        bags: InputBags<FloatTensor<B>, Indices<B>>,
         key: DropoutKey,
     ) -> Tensor<B, 2> {
-        self.run(TowerInput::Rows(rows, plan), key)
+        self.run(TowerInput::Rows(rows, Box::new(bags)), key)
     }
 
     fn run(&self, mut input: TowerInput<B>, key: DropoutKey) -> Tensor<B, 2> {
         for (index, layer) in self.layers.iter().enumerate() {
             let dropout = key.layer(index, self.config.dropout[index]);
             let spec = LayerSpec {
-                batch_norm: self.config.batch_norm,
                 epsilon: BATCH_NORM_EPSILON,
                 activation: self.config.activation,
                 dropout,
@@ -160,10 +161,10 @@ impl<B: EsmmBackend> Towers<B> {
         float::<B, 3>(logits).squeeze_dim::<2>(2).transpose()
     }
 
-    /// The same towers, their hidden products in a training computed in other numbers.
+    /// The same towers, their hidden matmuls in a training computed in another precision.
     ///
     /// # Errors
-    /// Numbers that the device of the weights does not have; the message names those that it has.
+    /// A precision that the device of the weights does not have; the message names those that it has.
     pub fn with_precision(mut self, precision: Precision) -> Result<Self, EsmmError> {
         let has = B::precisions(&self.output.device());
         if !has.contains(&precision) {
@@ -173,13 +174,13 @@ impl<B: EsmmBackend> Towers<B> {
         Ok(self)
     }
 
-    /// Numbers of the hidden products in a training.
+    /// Precision of the hidden matmuls in a training.
     pub fn precision(&self) -> Precision {
         self.precision
     }
 
-    /// The layers for [`EsmmBackend::infer_logits`]: running statistics folded to a factor and a shift, no dropout.
-    pub fn inference_layers(&self) -> Vec<InferenceLayer<B>> {
+    /// The layers for [`Kernels::infer`](crate::backend::Kernels::infer): running statistics folded to a factor and a shift, no dropout.
+    pub fn inference_layers(&self) -> Vec<InferenceLayer<FloatTensor<B>>> {
         let output = self.output.inference_layer(None, Activation::None, None);
         let hidden = self.layers.iter().map(|layer| {
             let (norm, slope) = (layer.norm.as_ref(), layer.slope.as_ref());
@@ -198,8 +199,8 @@ impl<B: EsmmBackend> TowerLayer<B> {
     fn forward_train(&self, input: TowerInput<B>, spec: LayerSpec) -> Tensor<B, 3> {
         let rows = input.rows();
         let layer = self.linear.layer(input, self.norm.as_ref(), self.slope.as_ref(), spec);
-        if let Some(norm) = &self.norm {
-            norm.observe(&layer.saved, rows);
+        if let Some((norm, moments)) = self.norm.as_ref().zip(layer.saved.moments) {
+            norm.move_towards(moments, rows);
         }
         float(layer.output)
     }

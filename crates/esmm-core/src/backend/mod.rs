@@ -1,218 +1,96 @@
 //! What this model asks of a Burn backend beyond Burn's own operations.
 //!
-//! [`EsmmBackend`] is a handful of fused operations. Each has a default body made of Burn's operations
-//! ([`mod@reference`]), which is its definition: a kernel that replaces it must compute the same. `cpu/` replaces them
-//! for NdArray and Flex, `cube/` for wgpu and CUDA. `autodiff.rs` gives the differentiated ones a hand-written backward,
-//! which calls the matching `*_backward` operation.
+//! * [`EsmmBackend`] names the [`Kernels`] of a backend: a handful of fused operations. The model is generic over it.
+//! * [`Reference`] is their definition, in Burn's operations; it works on every backend.
+//! * `cpu/` has the kernels of NdArray and Flex, `cube/` those of wgpu and CUDA. [`F32Or`] takes the reference for
+//!   tensors that are not f32; [`Compared`] runs a kernel and its definition side by side.
+//! * `differentiated.rs` wraps the kernels of a backend for `Autodiff<B>`: its backward passes call `*_backward`.
+//!
+//! Operands are structs over the handle of a tensor ([`Layer`], [`FirstLayer`], [`Bags`], ...), so that autodiff, slices
+//! and CubeCL's tensors use the same ones.
+//!
+//! # A backend of your own
+//! ```
+//! use burn::tensor::backend::Backend;
+//! use esmm_core::backend::{DeviceFacts, EsmmBackend, HostAccess, Reference};
+//!
+//! // On a backend `MyBackend` that implements Burn's `Backend`:
+//! // impl DeviceFacts for MyBackend {}
+//! // impl HostAccess for MyBackend {}
+//! // impl EsmmBackend for MyBackend { type Kernels = Reference; }
+//! # fn is_generic<B: Backend>() where Reference: esmm_core::backend::Kernels<B> {}
+//! # is_generic::<burn_ndarray::NdArray>();
+//! ```
+//! Kernels of your own are a type that implements [`Kernels`], and may hand what they do not have to `Reference`.
+#![warn(
+    clippy::wildcard_enum_match_arm,
+    reason = "a new variant of a rule or an activation must not be forgotten"
+)]
 
-mod autodiff;
+mod bags;
+mod compared;
 #[cfg(feature = "cpu-kernels")]
 #[allow(unsafe_code, reason = "gemm's raw pointers, and memory that is not cleared before it is written")]
 mod cpu;
 #[cfg(feature = "cube-kernels")]
 #[allow(unsafe_code, reason = "kernels are launched without CubeCL's checks of every index")]
 mod cube;
+mod differentiated;
+mod fallback;
+mod host;
+mod indices;
+mod kernels;
+mod layer;
 mod operands;
-mod pooled;
 pub mod random;
-pub mod reference;
+mod reference;
+mod rows;
 mod weights;
 
-use burn::tensor::backend::Backend;
-use burn::tensor::ops::{FloatTensor, IntTensor};
+use burn::tensor::backend::{AutodiffBackend, Backend};
 
-use crate::precision::Precision;
-
-pub use operands::{
-    BagPlan, InferenceLayer, LayerGrads, LayerInput, LayerOutput, LayerSaved, LayerSpec, NormInput, RowRule,
-    RowState, RowUpdate,
+pub use bags::{Bags, GroupBags, InputBags, SharedFeatures};
+pub use compared::{Compared, compare_kernels};
+#[cfg(feature = "cpu-kernels")]
+pub use cpu::{Cpu, CpuSaved};
+#[cfg(feature = "cube-kernels")]
+pub use cube::{Cube, CubeSaved};
+pub use differentiated::Differentiated;
+pub use fallback::{F32Or, FallbackSaved};
+pub use host::{DeviceFacts, HostAccess};
+pub use indices::Indices;
+pub use kernels::Kernels;
+pub use layer::{
+    FirstLayer, FirstLayerGrads, InferenceLayer, Layer, LayerOutput, LayerSaved, LayerSpec, LayerWeights,
+    Moments, Norm,
 };
-pub use pooled::{GroupPlan, InputPlan, PooledGrads, PooledInput, PooledOutput, PooledSaved, SharedFeatures};
-pub use weights::{WeightRule, WeightState, WeightUpdate};
+pub use operands::Operands;
+pub use reference::Reference;
+pub use rows::{RowUpdate, TableRule, WithMoments};
+pub use weights::{WeightRule, WeightUpdate};
 
-/// A backend with the operations of this model. Generic code asks for `B: EsmmBackend`; training code for
-/// `B: AutodiffBackend + EsmmBackend` with `B::InnerBackend: EsmmBackend`.
-///
-/// Every method has a default body, so `impl EsmmBackend for MyBackend {}` is enough. The letters of the shapes are
-/// declared in the [crate documentation](crate).
-pub trait EsmmBackend: Backend {
-    /// Whether work is only queued, so that reading a value waits for all of it: a training then reads seldom.
-    const QUEUES_WORK: bool = false;
+pub(crate) use indices::HostIndices;
 
-    /// In which numbers this device can compute the products of a [`LayerSpec`]; f32 is always among them.
-    fn precisions(device: &Self::Device) -> Vec<Precision> {
-        let _ = device;
-        vec![Precision::F32]
-    }
-
-    /// Copies rows of a table. Not differentiable.
-    ///
-    /// # Shapes
-    /// `table [R, D]`, `rows [N]` to `[N, D]`.
-    fn gather_rows(table: FloatTensor<Self>, rows: IntTensor<Self>) -> FloatTensor<Self> {
-        reference::gather_rows::<Self>(table, rows)
-    }
-
-    /// Weighted sums of table rows, bag by bag, with the dense values behind them.
-    ///
-    /// # Shapes
-    /// `table [T * U, D]` to `[T, B, F * D + V]`.
-    fn bag_pool(table: FloatTensor<Self>, plan: BagPlan<Self>) -> FloatTensor<Self> {
-        reference::bag_pool::<Self>(table, plan)
-    }
-
-    /// Gradient of [`bag_pool`](Self::bag_pool) with respect to the rows of the table.
-    ///
-    /// # Shapes
-    /// `grad [T, B, F * D + V]` to `[T * U, D]`, U = `num_rows`.
-    fn bag_pool_backward(grad: FloatTensor<Self>, plan: BagPlan<Self>, num_rows: usize) -> FloatTensor<Self> {
-        reference::bag_pool_backward::<Self>(grad, plan, num_rows)
-    }
-
-    /// A layer of all towers in training: `x * W + b`, batch norm with batch statistics, activation, dropout.
-    fn tower_layer(input: LayerInput<Self>, spec: LayerSpec) -> LayerOutput<Self> {
-        reference::tower_layer::<Self>(input, spec)
-    }
-
-    /// Gradients of [`tower_layer`](Self::tower_layer).
-    ///
-    /// # Shapes
-    /// `grad [K, B, O]`; `saved` as the layer gave it.
-    fn tower_layer_backward(
-        input: LayerInput<Self>,
-        saved: LayerSaved<Self>,
-        grad: FloatTensor<Self>,
-        spec: LayerSpec,
-    ) -> LayerGrads<Self> {
-        reference::tower_layer_backward::<Self>(input, saved, grad, spec)
-    }
-
-    /// [`bag_pool`](Self::bag_pool) and the first [`tower_layer`](Self::tower_layer) in one, with features that groups
-    /// of rows share. A kernel may multiply what many rows have in common once.
-    fn pooled_layer(input: PooledInput<Self>, spec: LayerSpec) -> PooledOutput<Self> {
-        reference::pooled_layer::<Self>(input, spec)
-    }
-
-    /// Gradients of [`pooled_layer`](Self::pooled_layer).
-    ///
-    /// # Shapes
-    /// `grad [K, B, O]`; `saved` as the layer gave it.
-    fn pooled_layer_backward(
-        input: PooledInput<Self>,
-        saved: PooledSaved<Self>,
-        grad: FloatTensor<Self>,
-        spec: LayerSpec,
-    ) -> PooledGrads<Self> {
-        reference::pooled_layer_backward::<Self>(input, saved, grad, spec)
-    }
-
-    /// `old * factors[0] + new * factors[1]`: how running statistics move. Not differentiable.
-    ///
-    /// # Shapes
-    /// Two of one shape to the same.
-    fn blend(old: FloatTensor<Self>, new: FloatTensor<Self>, factors: [f64; 2]) -> FloatTensor<Self> {
-        reference::blend::<Self>(old, new, factors)
-    }
-
-    /// Factor and shift behind `x * W` that stand for a bias and a batch norm: for inference. Not differentiable.
-    ///
-    /// # Shapes
-    /// All `[K, O]`.
-    fn fold_norm(norm: NormInput<Self>, epsilon: f64) -> [FloatTensor<Self>; 2] {
-        reference::fold_norm::<Self>(norm, epsilon)
-    }
-
-    /// All layers of all towers on the pooled table, for inference. Not differentiable.
-    ///
-    /// # Shapes
-    /// `table [T * R, D]` to `[B, K]`.
-    fn infer_logits(
-        table: FloatTensor<Self>,
-        plan: BagPlan<Self>,
-        layers: Vec<InferenceLayer<Self>>,
-    ) -> FloatTensor<Self> {
-        reference::infer_logits::<Self>(table, plan, layers)
-    }
-
-    /// [`infer_logits`](Self::infer_logits) with features that groups of rows share.
-    ///
-    /// # Shapes
-    /// `table [T * R, D]` to `[B, K]`.
-    fn infer_pooled_logits(
-        table: FloatTensor<Self>,
-        plan: InputPlan<Self>,
-        layers: Vec<InferenceLayer<Self>>,
-    ) -> FloatTensor<Self> {
-        reference::infer_pooled_logits::<Self>(table, plan, layers)
-    }
-
-    /// `log P_k` and `log(1 - P_k)` of reaching each stage, in log space as `funnel.rs` says.
-    ///
-    /// # Shapes
-    /// `logits [B, K]` (conditional) to `[B, K]` each.
-    fn funnel_logs(logits: FloatTensor<Self>) -> [FloatTensor<Self>; 2] {
-        reference::funnel_logs::<Self>(logits)
-    }
-
-    /// pCTR, pCVR and pCTCVR: the probabilities of the first two stages and their product.
-    ///
-    /// # Shapes
-    /// `logits [B, K]` (conditional) to `[B]` each.
-    fn funnel_probs(logits: FloatTensor<Self>) -> [FloatTensor<Self>; 3] {
-        reference::funnel_probs::<Self>(logits)
-    }
-
-    /// Mean cross-entropy of reaching each stage, over all impressions: eq. 3 of arXiv 1804.07931, extended to K
-    /// stages, in log space.
-    ///
-    /// # Shapes
-    /// `logits [B, K]` (conditional), `reached [B, K]` (1 where the impression reached the stage) to `[K]`.
-    fn funnel_loss(logits: FloatTensor<Self>, reached: FloatTensor<Self>) -> FloatTensor<Self> {
-        reference::funnel_loss::<Self>(logits, reached)
-    }
-
-    /// Gradient of [`funnel_loss`](Self::funnel_loss) with respect to the logits, in closed form.
-    ///
-    /// # Shapes
-    /// `grad [K]` to `[B, K]`.
-    fn funnel_loss_backward(
-        logits: FloatTensor<Self>,
-        reached: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-    ) -> FloatTensor<Self> {
-        reference::funnel_loss_backward::<Self>(logits, reached, grad)
-    }
-
-    /// Changes the touched rows of a table and of its optimizer state; all others keep their bits.
-    ///
-    /// # Shapes
-    /// `rows [U]` without repetition, `grads [U, D]`.
-    fn update_rows(
-        state: RowState<Self>,
-        rows: IntTensor<Self>,
-        grads: FloatTensor<Self>,
-        update: RowUpdate,
-    ) -> RowState<Self> {
-        reference::update_rows::<Self>(state, rows, grads, update)
-    }
-
-    /// Shows the values of a tensor, row by row: where they lie, if that is host memory, or else a copy of them.
-    fn with_values(tensor: FloatTensor<Self>, look: &mut dyn FnMut(&[f32])) {
-        reference::with_values::<Self>(tensor, look);
-    }
-
-    /// Replaces the values of a tensor, row by row: where they lie, if that is host memory and has no other owner.
-    /// `fill` must write all of them; what it finds there is not defined.
-    fn fill_values(tensor: FloatTensor<Self>, fill: &mut dyn FnMut(&mut [f32])) -> FloatTensor<Self> {
-        reference::fill_values::<Self>(tensor, fill)
-    }
-
-    /// Changes a weight of any shape and its optimizer state.
-    fn update_weights(
-        state: WeightState<Self>,
-        grad: FloatTensor<Self>,
-        update: WeightUpdate,
-    ) -> WeightState<Self> {
-        reference::update_weights::<Self>(state, grad, update)
-    }
+/// A backend with kernels for this model. Code that scores asks for `B: EsmmBackend`, code that trains for
+/// [`B: TrainBackend`](TrainBackend).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no kernels for this model",
+    label = "this is no `EsmmBackend`",
+    note = "a backend gets its kernels by a cargo feature of `esmm-core`, which `esmm-train` hands on: `ndarray`, `flex`, `wgpu` or `cuda`",
+    note = "any other backend can use the definitions: `impl EsmmBackend for MyBackend {{ type Kernels = esmm_core::backend::Reference; }}`"
+)]
+pub trait EsmmBackend: Backend + DeviceFacts + HostAccess {
+    /// The kernels that run on its tensors.
+    type Kernels: Kernels<Self>;
 }
+
+/// A backend that trains the model: `Autodiff<B>` of an [`EsmmBackend`] B. Implemented for all of them.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot train this model",
+    label = "this is no `TrainBackend`",
+    note = "training needs `burn::backend::Autodiff<B>` around a backend with kernels",
+    note = "a backend gets its kernels by a cargo feature of `esmm-core`, which `esmm-train` hands on: `ndarray`, `flex`, `wgpu` or `cuda`"
+)]
+pub trait TrainBackend: AutodiffBackend<InnerBackend: EsmmBackend> + EsmmBackend {}
+
+impl<B> TrainBackend for B where B: AutodiffBackend<InnerBackend: EsmmBackend> + EsmmBackend {}

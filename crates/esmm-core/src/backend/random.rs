@@ -13,6 +13,15 @@ pub struct Dropout {
 }
 
 /// What dropout depends on besides the layer: the seed of the training and the number of its step.
+///
+/// # Examples
+/// ```
+/// use esmm_core::DropoutKey;
+///
+/// let mask = |step| DropoutKey { seed: 7, step }.layer(0, 0.5).map(|dropout| dropout.mask(64));
+/// assert_eq!(mask(3), mask(3));
+/// assert_ne!(mask(3), mask(4));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DropoutKey {
     /// Seed of the training.

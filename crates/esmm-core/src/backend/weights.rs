@@ -1,9 +1,6 @@
 //! How the weights of the towers change: every value of a tensor, by its gradient.
 
-use burn::tensor::backend::Backend;
-use burn::tensor::ops::FloatTensor;
-
-/// How a weight changes.
+/// A rule of the towers' optimizer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum WeightRule {
     /// `v = momentum * v + g`, `w -= lr * v`; without momentum `w -= lr * g`.
@@ -19,16 +16,16 @@ pub enum WeightRule {
         beta_2: f64,
         /// Added to the root of the corrected second moment.
         epsilon: f64,
-        /// Number of this step, from 1.
-        step: u64,
     },
 }
 
-/// An update of a weight: rule, learning rate and penalties.
+/// A step of a weight rule, with its penalties.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct WeightUpdate {
     /// The rule.
     pub rule: WeightRule,
+    /// Number of this step, from 1.
+    pub step: u64,
     /// Learning rate of this step.
     pub learning_rate: f64,
     /// `g += l2 * w`.
@@ -37,17 +34,15 @@ pub struct WeightUpdate {
     pub decay: f64,
 }
 
-/// A weight of any shape with its optimizer state.
-#[derive(Debug, Clone)]
-pub struct WeightState<B: Backend> {
-    /// The weight.
-    pub weight: FloatTensor<B>,
-    /// What the rule keeps, in the shape of the weight: nothing, the velocity, or the two moments of Adam.
-    pub moments: Vec<FloatTensor<B>>,
-}
-
 impl WeightRule {
-    /// Number of tensors that the rule keeps.
+    /// An example of every rule, SGD with momentum and without.
+    pub const ALL: [Self; 3] = [
+        Self::Sgd { momentum: 0.0 },
+        Self::Sgd { momentum: 0.8 },
+        Self::Adam { beta_1: 0.9, beta_2: 0.99, epsilon: 1e-3 },
+    ];
+
+    /// Number of tensors that the rule keeps, each in the shape of the weight.
     pub fn num_moments(&self) -> usize {
         match *self {
             Self::Sgd { momentum } => usize::from(momentum != 0.0),

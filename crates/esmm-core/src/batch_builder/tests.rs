@@ -20,11 +20,11 @@ fn build(user: &[u32], weights: Option<&[f32]>, price: &[f32]) -> Result<HostBat
 #[test]
 fn rows_are_numbered_once_and_means_divided() {
     let batch = build(&[4, 4], Some(&[1.0, 3.0]), &[0.5, 1.5]).unwrap();
-    assert_eq!(batch.touched.unwrap(), [4, 8, 6]);
-    assert_eq!(batch.own.entries, [0, 1, 2, 2, 0, 2]);
-    let bags = batch.own.bags.unwrap();
-    assert_eq!(bags.segments, [0, 1, 1, 2, 3, 5]);
-    assert_eq!(bags.weights, [1.0, 0.25, 0.75, 1.0, 1.0, 1.0]);
+    assert_eq!(*batch.touched.unwrap().values, [4, 8, 6]);
+    assert_eq!(*batch.own.entries.values, [0, 1, 2, 2, 0, 2]);
+    let (segments, weights) = batch.own.weighted.unwrap();
+    assert_eq!(*segments.values, [0, 1, 1, 2, 3, 5]);
+    assert_eq!(weights, [1.0, 0.25, 0.75, 1.0, 1.0, 1.0]);
     assert_eq!(batch.own.dense, [0.5, 1.5]);
 }
 
@@ -37,8 +37,8 @@ fn batches_for_inference_name_their_rows() {
     ];
     let input = BatchInput { rows: 2, sparse: &sparse, dense: &[&[0.5, 1.5]], groups: None };
     let batch = BatchBuilder::new(&schema()).build_for_inference(input).unwrap();
-    assert_eq!((batch.num_touched(), batch.own.entries), (None, vec![4, 8, 6, 6, 4, 6]));
-    assert_eq!(batch.own.bags.unwrap().weights, [1.0, 0.5, 0.5, 1.0, 1.0, 1.0]);
+    assert_eq!((batch.num_touched(), batch.own.entries.values.to_vec()), (None, vec![4, 8, 6, 6, 4, 6]));
+    assert_eq!(batch.own.weighted.unwrap().1, [1.0, 0.5, 0.5, 1.0, 1.0, 1.0]);
 }
 
 #[test]
@@ -48,7 +48,8 @@ fn a_builder_forgets_the_batch_before() {
     for user in [3, 4, 3] {
         let sparse = [SparseInput::Single(&[user])];
         let batch = builder.build(BatchInput { rows: 1, sparse: &sparse, dense: &[], groups: None }).unwrap();
-        assert_eq!((batch.touched.unwrap(), batch.own.entries), (vec![user as i32], vec![0]));
+        assert_eq!(*batch.touched.unwrap().values, [user]);
+        assert_eq!(*batch.own.entries.values, [0]);
     }
 }
 

@@ -58,23 +58,27 @@ impl Feed {
 }
 
 /// Starts a pass without its first batches.
-pub(super) fn start(rows: &SplitRows, config: &BatchLoaderConfig, pass: u64, skip: usize) -> Feed {
-    start_with(rows, config, pass, skip, num_builders(config))
+pub(super) fn start(
+    rows: &SplitRows,
+    config: &BatchLoaderConfig,
+    builder: BatchBuilder,
+    pass: u64,
+    skip: usize,
+) -> Feed {
+    start_with(rows, config, &builder, pass, skip, num_builders(config))
 }
 
-/// The same with so many builders.
+/// The same with so many copies of the builder.
 pub(super) fn start_with(
     rows: &SplitRows,
     config: &BatchLoaderConfig,
+    builder: &BatchBuilder,
     pass: u64,
     skip: usize,
     num_builders: usize,
 ) -> Feed {
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..num_builders).map(|_| sync_channel(READ_AHEAD)).unzip();
-    let builders = senders
-        .into_iter()
-        .map(|sender| Builder { builder: BatchBuilder::new(&config.schema), sender })
-        .collect();
+    let builders = senders.into_iter().map(|sender| Builder { builder: builder.clone(), sender }).collect();
     let work = Work { config: config.clone(), builders, sent: 0 };
     match rows.clone() {
         SplitRows::Memory(dataset) => {

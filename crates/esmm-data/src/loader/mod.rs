@@ -13,7 +13,8 @@ use std::time::Instant;
 use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
-use esmm_core::{FeatureBatch, FeatureSchema};
+use esmm_core::backend::DeviceFacts;
+use esmm_core::{BatchBuilder, FeatureBatch, FeatureSchema};
 
 use self::feed::{Feed, Sent};
 use crate::load::rows::SplitRows;
@@ -110,7 +111,7 @@ pub struct BatchLoader<B: Backend> {
 
 impl BatchLoaderConfig {
     /// A loader at its first pass.
-    pub fn init<B: Backend>(self, rows: impl Into<SplitRows>, device: &B::Device) -> BatchLoader<B> {
+    pub fn init<B: DeviceFacts>(self, rows: impl Into<SplitRows>, device: &B::Device) -> BatchLoader<B> {
         BatchLoader { rows: rows.into(), config: self, handle: Arc::default(), device: device.clone() }
     }
 }
@@ -127,11 +128,17 @@ impl<B: Backend> BatchLoader<B> {
     }
 }
 
-impl<B: Backend> DataLoader<B, EsmmBatch<B>> for BatchLoader<B> {
+impl<B: DeviceFacts> BatchLoader<B> {
+    fn builder(&self) -> BatchBuilder {
+        BatchBuilder::for_backend::<B>(&self.config.schema)
+    }
+}
+
+impl<B: DeviceFacts> DataLoader<B, EsmmBatch<B>> for BatchLoader<B> {
     fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<EsmmBatch<B>> + 'a> {
         let (pass, skip) = self.handle.next_pass();
         Box::new(Batches {
-            feed: feed::start(&self.rows, &self.config, pass, skip),
+            feed: feed::start(&self.rows, &self.config, self.builder(), pass, skip),
             handle: self.handle.clone(),
             stages: self.config.stages,
             device: self.device.clone(),

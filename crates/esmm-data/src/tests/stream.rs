@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, StringArray, UInt32Array};
 use burn::data::dataloader::DataLoader;
+use burn::tensor::{Tensor, TensorPrimitive};
 use burn_ndarray::NdArray;
 use esmm_core::Pooling;
 use parquet::arrow::ArrowWriter;
@@ -214,7 +215,9 @@ pub(super) fn batches_of(
     let loader: BatchLoader<NdArray> = config.init(rows.clone(), &Default::default());
     loader.handle().go_on(pass, skip);
     let found = loader.iter().map(|batch| {
-        batch.features.dense.unwrap().into_data().iter::<f32>().map(|row| row as u64).collect::<Vec<u64>>()
+        let dense = TensorPrimitive::Float(batch.features.bags.own.dense.unwrap());
+        let dense = Tensor::<NdArray, 2>::from_primitive(dense);
+        dense.into_data().iter::<f32>().map(|row| row as u64).collect::<Vec<u64>>()
     });
     let found = found.collect();
     loader.handle().check().unwrap();

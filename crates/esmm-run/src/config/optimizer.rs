@@ -3,37 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The rule of the tables.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "optimizer", rename_all = "snake_case")]
-pub enum TableRule {
-    /// Stochastic gradient descent.
-    Sgd,
-    /// One accumulator a row, as FBGEMM's `EXACT_ROWWISE_ADAGRAD`.
-    Adagrad {
-        /// Added to the root of the accumulator.
-        epsilon: f64,
-    },
-    /// Adam on touched rows, as `torch.optim.SparseAdam`.
-    LazyAdam {
-        /// Decay of the first moment.
-        beta_1: f64,
-        /// Decay of the second moment.
-        beta_2: f64,
-        /// Added to the root of the second moment.
-        epsilon: f64,
-    },
-    /// Adam on touched rows with one second moment a row, as FBGEMM's `PARTIAL_ROWWISE_ADAM`: two tables of memory
-    /// where lazy Adam takes three.
-    RowWiseAdam {
-        /// Decay of the first moment.
-        beta_1: f64,
-        /// Decay of the second moment.
-        beta_2: f64,
-        /// Added to the root of the second moment.
-        epsilon: f64,
-    },
-}
+pub use esmm_core::TableRule;
 
 /// The optimizer of the tables.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

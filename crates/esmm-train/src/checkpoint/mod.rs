@@ -23,8 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use burn::module::ParamId;
 use burn::optim::Optimizer;
 use burn::record::{BinBytesRecorder, FullPrecisionSettings, Recorder};
-use burn::tensor::backend::AutodiffBackend;
-use esmm_core::EsmmBackend;
+use esmm_core::TrainBackend;
 use serde::{Deserialize, Serialize};
 
 use self::folder::Folder;
@@ -96,8 +95,7 @@ impl Checkpoints {
         state: &TrainingState,
     ) -> Result<(), TrainError>
     where
-        B: AutodiffBackend + EsmmBackend,
-        B::InnerBackend: EsmmBackend,
+        B: TrainBackend,
     {
         let mut whole = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
         if whole.as_ref().is_some_and(|(_, saved)| saved == state) {
@@ -128,8 +126,7 @@ impl Checkpoints {
         device: &B::Device,
     ) -> Result<Option<(Learner<B>, TrainingState)>, TrainError>
     where
-        B: AutodiffBackend + EsmmBackend,
-        B::InnerBackend: EsmmBackend,
+        B: TrainBackend,
     {
         let mut reasons = Vec::new();
         for path in self.folder.newest_first() {
@@ -159,8 +156,7 @@ fn write<B>(
     state: &TrainingState,
 ) -> Result<(), TrainError>
 where
-    B: AutodiffBackend + EsmmBackend,
-    B::InnerBackend: EsmmBackend,
+    B: TrainBackend,
 {
     let refused = |path: PathBuf| {
         move |error: std::io::Error| TrainError::file(&path, format!("cannot be written: {error}"))
@@ -189,8 +185,7 @@ fn read<B>(
     device: &B::Device,
 ) -> Result<(Learner<B>, TrainingState), TrainError>
 where
-    B: AutodiffBackend + EsmmBackend,
-    B::InnerBackend: EsmmBackend,
+    B: TrainBackend,
 {
     let contents = Manifest::read(folder)?;
     let (path, sum) = contents.file(folder, OPTIMIZER_FILE)?;

@@ -7,10 +7,11 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
-use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{Tensor, TensorPrimitive};
-use esmm_core::EsmmBackend;
+use esmm_core::TrainBackend;
+use esmm_core::backend::HostAccess;
 
 use super::summed::{FileSum, Summed, unreadable};
 
@@ -77,8 +78,7 @@ fn header(entries: &[Entry]) -> Vec<u8> {
 /// A disk that refuses.
 pub(super) fn write<B, M: Module<B>>(path: &Path, module: &M) -> io::Result<FileSum>
 where
-    B: AutodiffBackend,
-    B::InnerBackend: EsmmBackend,
+    B: TrainBackend,
 {
     let mut file = Summed::create(path)?;
     file.write_all(&header(&entries(module)))?;
@@ -109,8 +109,7 @@ impl Writer {
 
 impl<B> ModuleVisitor<B> for Writer
 where
-    B: AutodiffBackend,
-    B::InnerBackend: EsmmBackend,
+    B: TrainBackend,
 {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
         if self.result.is_ok() {
@@ -127,8 +126,7 @@ where
 /// be changed in part.
 pub(super) fn read<B, M: Module<B>>(path: &Path, sum: &FileSum, module: M) -> Result<M, String>
 where
-    B: AutodiffBackend,
-    B::InnerBackend: EsmmBackend,
+    B: TrainBackend,
 {
     let mut file = Summed::open(path, sum)?;
     let expected = header(&entries(&module));
@@ -165,8 +163,7 @@ impl Reader {
 
 impl<B> ModuleMapper<B> for Reader
 where
-    B: AutodiffBackend,
-    B::InnerBackend: EsmmBackend,
+    B: TrainBackend,
 {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
         let (id, tensor, mapper) = param.consume();

@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
-use burn::tensor::backend::AutodiffBackend;
-use esmm_core::EsmmBackend;
+use esmm_core::TrainBackend;
 use esmm_train::evaluation::Evaluation;
 use esmm_train::guard;
 use esmm_train::run_dir::RunDir;
@@ -54,8 +53,7 @@ impl OnDevice for Measure<'_> {
 
     fn run<B>(self, device: B::Device) -> Result<Evaluation, TrainError>
     where
-        B: AutodiffBackend + EsmmBackend,
-        B::InnerBackend: EsmmBackend,
+        B: TrainBackend,
     {
         let scorer = Scorer::<B::InnerBackend>::open(self.run, &device)?;
         Ok(scorer.evaluate(&scorer.source(self.data))?)

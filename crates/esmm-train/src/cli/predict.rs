@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use burn::tensor::backend::AutodiffBackend;
-use esmm_core::EsmmBackend;
+use esmm_core::TrainBackend;
 use esmm_train::predictions::{PredictionWriter, with_columns};
 use esmm_train::run_dir::RunDir;
 use esmm_train::scorer::Scorer;
@@ -51,8 +50,7 @@ impl OnDevice for Predict<'_> {
 
     fn run<B>(self, device: B::Device) -> Result<u64, TrainError>
     where
-        B: AutodiffBackend + EsmmBackend,
-        B::InnerBackend: EsmmBackend,
+        B: TrainBackend,
     {
         let mut scorer = Scorer::<B::InnerBackend>::open(self.run, &device)?;
         let mut columns = scorer.required_columns();

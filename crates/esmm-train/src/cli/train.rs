@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
-use burn::tensor::backend::AutodiffBackend;
 use burn::train::Interrupter;
-use esmm_core::{EsmmBackend, ModelSummary, Precision};
+use esmm_core::{ModelSummary, Precision, TrainBackend};
 use esmm_train::checkpoint::Checkpoints;
 use esmm_train::config::{RunFile, TrainConfig};
 use esmm_train::data::synthetic::{SyntheticConfig, write_parquet};
@@ -132,8 +131,7 @@ impl OnDevice for TrainAndMeasure<'_> {
 
     fn run<B>(self, device: B::Device) -> Result<Self::Output, TrainError>
     where
-        B: AutodiffBackend + EsmmBackend,
-        B::InnerBackend: EsmmBackend,
+        B: TrainBackend,
     {
         let end = self.experiment.train::<B>(self.run, &device, self.control)?;
         let metrics = match end {

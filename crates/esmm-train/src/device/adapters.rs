@@ -47,7 +47,7 @@ pub(super) fn adapters() -> Vec<Adapter> {
     adapters
 }
 
-/// What [`EsmmBackend::precisions`](esmm_core::EsmmBackend::precisions) will say of a device on this adapter.
+/// What [`DeviceFacts::precisions`](esmm_core::backend::DeviceFacts::precisions) will say of a device on this adapter.
 fn precisions(features: Features) -> Vec<Precision> {
     let f16 = features.contains(Features::SHADER_F16).then_some(Precision::F16);
     [Precision::F32].into_iter().chain(f16).collect()

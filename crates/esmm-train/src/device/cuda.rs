@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use burn::tensor::Tensor;
 use burn_cubecl::cubecl::Runtime;
 use burn_cubecl::cubecl::cuda::{CudaDevice, CudaRuntime};
-use esmm_core::EsmmBackend;
+use esmm_core::backend::DeviceFacts;
 
 use super::{DeviceInfo, DeviceName, failure, kernel_cache, toolkit};
 use crate::error::TrainError;

@@ -19,8 +19,7 @@ use std::str::FromStr;
 pub use available::{BackendDevices, DeviceInfo};
 pub use opened::Device;
 
-use burn::tensor::backend::AutodiffBackend;
-use esmm_core::EsmmBackend;
+use esmm_core::TrainBackend;
 
 use crate::error::TrainError;
 
@@ -49,8 +48,7 @@ pub trait OnDevice: Send {
     /// Those of the work.
     fn run<B>(self, device: B::Device) -> Result<Self::Output, TrainError>
     where
-        B: AutodiffBackend + EsmmBackend,
-        B::InnerBackend: EsmmBackend;
+        B: TrainBackend;
 }
 
 impl DeviceName {
@@ -159,8 +157,7 @@ mod tests {
             type Output = ();
             fn run<B>(self, _: B::Device) -> Result<(), TrainError>
             where
-                B: AutodiffBackend + EsmmBackend,
-                B::InnerBackend: EsmmBackend,
+                B: TrainBackend,
             {
                 Ok(())
             }

@@ -3,8 +3,7 @@
 pub mod guard;
 mod run;
 
-use burn::tensor::backend::AutodiffBackend;
-use esmm_core::{Esmm, EsmmBackend, EsmmConfig};
+use esmm_core::{Esmm, EsmmBackend, EsmmConfig, TrainBackend};
 use esmm_data::{Dataset, FittedEncoders, LoadOptions, LoadReport, SplitRows};
 use esmm_run::analysis::RunAnalyzer;
 use esmm_run::config::{ReadingConfig, TrainConfig};
@@ -116,8 +115,7 @@ impl Experiment {
         control: &TrainingControl,
     ) -> Result<TrainingEnd, TrainError>
     where
-        B: AutodiffBackend + EsmmBackend,
-        B::InnerBackend: EsmmBackend,
+        B: TrainBackend,
     {
         let data = TrainingData { train: self.train.clone(), valid: self.valid.clone() };
         train::<B>(&TrainerConfig::of(&self.config, &self.model), &data, run, device, control)

@@ -1,7 +1,6 @@
 //! A training from its data to its metrics, on whichever backend.
 
-use burn::tensor::backend::AutodiffBackend;
-use esmm_core::EsmmBackend;
+use esmm_core::TrainBackend;
 use esmm_run::metrics::RunMetrics;
 use esmm_run::run_dir::RunDir;
 
@@ -53,8 +52,7 @@ impl OnDevice for TrainAndMeasure<'_> {
 
     fn run<B>(self, device: B::Device) -> Result<Trained, TrainError>
     where
-        B: AutodiffBackend + EsmmBackend,
-        B::InnerBackend: EsmmBackend,
+        B: TrainBackend,
     {
         let end = self.experiment.train::<B>(self.run, &device, self.control)?;
         let metrics = match &end {

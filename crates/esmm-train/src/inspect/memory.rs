@@ -6,7 +6,7 @@ use esmm_core::EsmmConfig;
 use esmm_run::config::TrainConfig;
 use serde::Serialize;
 
-use crate::optimizer::{TableRule, TowerOptimizerConfig};
+use crate::optimizer::TowerOptimizerConfig;
 use crate::trainer::EVALUATION_BATCH;
 
 /// Bytes of a value.
@@ -88,12 +88,8 @@ impl Sizes<'_> {
     }
 
     fn row_state_values(&self) -> u64 {
-        match self.config.train.tables.rule {
-            TableRule::Sgd => 0,
-            TableRule::Adagrad { .. } => self.table_rows(),
-            TableRule::LazyAdam { .. } => 2 * self.table_values(),
-            TableRule::RowWiseAdam { .. } => self.table_values() + self.table_rows(),
-        }
+        let widths = self.config.train.tables.rule.widths(self.model.embedding_dim);
+        self.table_rows() * widths.iter().sum::<usize>() as u64
     }
 
     fn tower_values(&self) -> u64 {

@@ -1,6 +1,7 @@
 //! The model with its loss and table optimizer: what Burn's Learner trains.
 
 mod burn_metrics;
+mod handover;
 mod loss;
 mod output;
 
@@ -11,10 +12,11 @@ use burn::module::{AutodiffModule, Module};
 use burn::optim::{GradientsParams, Optimizer};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
-use esmm_core::{DropoutKey, Esmm, EsmmBackend};
+use esmm_core::{DropoutKey, Esmm, EsmmBackend, RowGrads, TrainBackend};
 use esmm_data::loader::EsmmBatch;
 use esmm_run::evaluation::{HostScores, ScoreBatch};
 
+use self::handover::Handover;
 use crate::optimizer::{GradientNorms, TableOptimizer, TableOptimizerConfig, clip_global_norm};
 
 pub use burn_metrics::{ExactAuc, StepLoss};
@@ -49,6 +51,8 @@ pub struct EsmmLearner<B: Backend> {
     steps: StepCounter,
     #[module(skip)]
     measured: MeasureSwitch,
+    #[module(skip)]
+    rows: Handover,
 }
 
 /// Steps done, shared by all clones of a learner.
@@ -88,8 +92,14 @@ impl EsmmLearnerConfig {
     /// Wraps a model.
     pub fn init<B: Backend>(self, model: Esmm<B>) -> EsmmLearner<B> {
         let tables = TableOptimizer::new(&self.tables, &model.embeddings);
-        let (steps, measured) = (StepCounter::default(), MeasureSwitch::default());
-        EsmmLearner { model, tables, config: self, steps, measured }
+        EsmmLearner {
+            model,
+            tables,
+            config: self,
+            steps: StepCounter::default(),
+            measured: MeasureSwitch::default(),
+            rows: Handover::default(),
+        }
     }
 }
 
@@ -105,11 +115,7 @@ impl<B: Backend> EsmmLearner<B> {
     }
 }
 
-impl<B> TrainStep for EsmmLearner<B>
-where
-    B: AutodiffBackend + EsmmBackend,
-    B::InnerBackend: EsmmBackend,
-{
+impl<B: TrainBackend> TrainStep for EsmmLearner<B> {
     type Input = EsmmBatch<B>;
     type Output = TrainStepOutput<B::InnerBackend>;
 
@@ -126,9 +132,9 @@ where
             rows = clip_global_norm::<B, _>(self, &mut grads, rows, norms, max_norm);
         }
         if let Some(rows) = rows {
-            self.tables.register(rows.into_autodiff());
+            self.rows.put(rows);
         }
-        let (rows, touched) = (batch.features.rows, forward.touched.rows.dims()[0]);
+        let (rows, touched) = (batch.features.rows, forward.touched.rows.len());
         let (total, tasks) = (loss.total.inner(), loss.tasks.inner());
         let item = TrainStepOutput { total, tasks, rows, touched, norms };
         TrainOutput { grads, item }
@@ -142,7 +148,9 @@ where
         Self: AutodiffModule<A>,
     {
         let step = self.steps.get() + 1;
-        self.tables.step(&self.model.embeddings, lr, step);
+        if let Some(rows) = self.rows.take::<RowGrads<B::InnerBackend>>() {
+            self.tables.step(&self.model.embeddings, rows, lr, step);
+        }
         self.steps.set(step);
         optim.step(lr, self, grads)
     }

@@ -6,10 +6,10 @@ use burn::module::AutodiffModule;
 use burn::optim::adaptor::OptimizerAdaptor;
 use burn::optim::{GradientsParams, MultiGradientsParams, Optimizer, SimpleOptimizer};
 use burn::record::Record;
-use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorPrimitive};
-use esmm_core::EsmmBackend;
-use esmm_core::backend::{WeightRule, WeightState, WeightUpdate};
+use esmm_core::backend::{Kernels, WeightRule, WeightUpdate, WithMoments};
+use esmm_core::{EsmmBackend, TrainBackend};
 use esmm_run::config::TowerOptimizerConfig;
 
 /// The rule of a [`TowerOptimizerConfig`], for one tensor at a time.
@@ -34,7 +34,7 @@ impl TowerRule {
     }
 
     fn update(&self, learning_rate: f64, step: u64) -> WeightUpdate {
-        let adam = |beta_1, beta_2, epsilon| WeightRule::Adam { beta_1, beta_2, epsilon, step };
+        let adam = |beta_1, beta_2, epsilon| WeightRule::Adam { beta_1, beta_2, epsilon };
         let (rule, l2, decay) = match self.config {
             TowerOptimizerConfig::Adam { beta_1, beta_2, epsilon, weight_decay } => {
                 (adam(beta_1, beta_2, epsilon), weight_decay, 0.0)
@@ -46,7 +46,7 @@ impl TowerRule {
                 (WeightRule::Sgd { momentum }, weight_decay, 0.0)
             }
         };
-        WeightUpdate { rule, learning_rate, l2, decay }
+        WeightUpdate { rule, step, learning_rate, l2, decay }
     }
 }
 
@@ -64,13 +64,11 @@ impl<B: EsmmBackend> SimpleOptimizer<B> for TowerRule {
         let update = self.update(lr, steps as u64);
         let moments =
             state.map_or_else(|| vec![tensor.zeros_like(); update.rule.num_moments()], |state| state.moments);
-        let state = WeightState::<B> {
-            weight: primitive(tensor),
-            moments: moments.into_iter().map(primitive).collect(),
-        };
-        let state = B::update_weights(state, primitive(grad), update);
+        let state =
+            WithMoments { tensor: primitive(tensor), moments: moments.into_iter().map(primitive).collect() };
+        let state = B::Kernels::update_weights(state, primitive(grad), update);
         let moments = state.moments.into_iter().map(float).collect();
-        (float(state.weight), Some(TowerRuleState { steps, moments }))
+        (float(state.tensor), Some(TowerRuleState { steps, moments }))
     }
 
     fn to_device<const D: usize>(state: Self::State<D>, device: &B::Device) -> Self::State<D> {
@@ -94,14 +92,12 @@ type Adaptor<M, B> = OptimizerAdaptor<TowerRule, M, B>;
 pub struct SharedOptimizer<M, B>(Arc<Mutex<Adaptor<M, B>>>)
 where
     M: AutodiffModule<B>,
-    B: AutodiffBackend,
-    B::InnerBackend: EsmmBackend;
+    B: TrainBackend;
 
 impl<M, B> SharedOptimizer<M, B>
 where
     M: AutodiffModule<B>,
-    B: AutodiffBackend,
-    B::InnerBackend: EsmmBackend,
+    B: TrainBackend,
 {
     /// Builds the optimizer.
     pub fn new(config: &TowerOptimizerConfig) -> Self {
@@ -116,8 +112,7 @@ where
 impl<M, B> Optimizer<M, B> for SharedOptimizer<M, B>
 where
     M: AutodiffModule<B>,
-    B: AutodiffBackend,
-    B::InnerBackend: EsmmBackend,
+    B: TrainBackend,
 {
     type Record = <Adaptor<M, B> as Optimizer<M, B>>::Record;
 

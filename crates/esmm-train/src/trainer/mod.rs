@@ -7,9 +7,8 @@ pub mod strategy;
 
 use std::sync::Arc;
 
-use burn::tensor::backend::AutodiffBackend;
 use burn::train::{Learner, SupervisedTraining, TrainingStrategy};
-use esmm_core::EsmmBackend;
+use esmm_core::TrainBackend;
 use esmm_data::loader::{BatchLoader, Purpose};
 use esmm_data::{Dataset, SplitRows};
 use esmm_run::run_dir::RunDir;
@@ -43,8 +42,7 @@ pub fn train<B>(
     control: &TrainingControl,
 ) -> Result<TrainingEnd, TrainError>
 where
-    B: AutodiffBackend + EsmmBackend,
-    B::InnerBackend: EsmmBackend,
+    B: TrainBackend,
 {
     let train_loader: BatchLoader<B> = config
         .loader(config.batch_size, Purpose::Training { seed: config.seed })

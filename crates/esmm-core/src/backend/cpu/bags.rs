@@ -7,31 +7,18 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::work::{AHEAD, ROWS, prefetch, written};
+use crate::backend::Bags;
 
 /// Entries that make a task of the backward pass worth its start.
 const ENTRIES: usize = 1024;
 
-/// The bags of a batch: see [`BagPlan`](crate::backend::BagPlan).
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Bags<'a> {
-    /// Copies of the table.
-    pub(super) tables: usize,
-    /// Rows of the batch.
-    pub(super) rows: usize,
-    /// Sparse features.
-    pub(super) num_sparse: usize,
-    /// Table row of each entry.
-    pub(super) slots: &'a [u32],
-    /// Bag of each entry, never falling, and its weight.
-    pub(super) bags: Option<(&'a [u32], &'a [f32])>,
-    /// Dense values of each row.
-    pub(super) dense: &'a [f32],
-}
+/// Bags in host memory.
+pub(super) type HostBags<'a> = Bags<&'a [f32], &'a [u32]>;
 
-impl Bags<'_> {
+impl HostBags<'_> {
     /// Dense values in a row.
     fn num_dense(&self) -> usize {
-        self.dense.len() / self.rows.max(1)
+        self.dense.map_or(0, <[f32]>::len) / self.rows.max(1)
     }
 
     /// Width of a pooled row.
@@ -68,7 +55,7 @@ impl Bags<'_> {
         out: &mut [MaybeUninit<f32>],
     ) {
         let (width, sparse, num_dense) = (self.width(dim), self.num_sparse * dim, self.num_dense());
-        match self.bags {
+        match self.weighted {
             None => {
                 let slots = &self.slots[rows.start * self.num_sparse..rows.end * self.num_sparse];
                 let mut ahead = slots.iter().skip(AHEAD);
@@ -87,8 +74,8 @@ impl Bags<'_> {
                 sum_bags(self, table, dim, (segments, weights), entries, rows.start, fill_zero(out));
             }
         }
-        if num_dense > 0 {
-            let dense = self.dense[rows.start * num_dense..rows.end * num_dense].chunks_exact(num_dense);
+        if let Some(dense) = self.dense {
+            let dense = dense[rows.start * num_dense..rows.end * num_dense].chunks_exact(num_dense);
             for (dense, out) in dense.zip(out.chunks_exact_mut(width)) {
                 out[sparse..].write_copy_of_slice(dense);
             }
@@ -136,7 +123,7 @@ impl Bags<'_> {
 /// Adds the weighted rows of `entries` to their bags; `out` begins with the row of the first entry's chunk.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi2+fma", "x86_64+avx2+bmi2+fma"))]
 fn sum_bags(
-    bags: &Bags<'_>,
+    bags: &HostBags<'_>,
     table: &[f32],
     dim: usize,
     (segments, weights): (&[u32], &[f32]),
@@ -159,7 +146,7 @@ fn sum_bags(
 /// Adds the weighted gradients of the entries of some slots to `out`, the rows of these slots.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi2+fma", "x86_64+avx2+bmi2+fma"))]
 fn sum_entries(
-    bags: &Bags<'_>,
+    bags: &HostBags<'_>,
     grad: &[f32],
     dim: usize,
     slots: Range<usize>,
@@ -170,7 +157,7 @@ fn sum_entries(
     for (slot, out) in slots.zip(out.chunks_exact_mut(dim)) {
         for &entry in sorted.of(slot) {
             let entry = entry as usize;
-            let (bag, weight) = match bags.bags {
+            let (bag, weight) = match bags.weighted {
                 None => (entry, 1.0),
                 Some((segments, weights)) => (segments[entry] as usize, weights[entry]),
             };

@@ -1,11 +1,11 @@
-//! What follows the product in a layer, on a few rows of one tower: batch norm, activation, dropout.
+//! What follows the matmul in a layer, on a few rows of one tower: batch norm, activation, dropout.
 
 use std::mem::MaybeUninit;
 
 use multiversion::multiversion;
 
 use super::dropout::DropoutRow;
-use crate::backend::LayerSpec;
+use crate::backend::{LayerSpec, LayerWeights, Moments};
 use crate::tower::Activation;
 
 /// The constants of one tower's block.
@@ -29,24 +29,28 @@ pub(super) struct BlockSums {
     pub(super) grad: Vec<f32>,
     /// Of the same times `x - mean`.
     pub(super) centred: Vec<f32>,
-    /// Of the gradient behind the activation times `min(z, 0)`: that of a PReLU's slope.
+    /// Of the gradient after the activation times `min(z, 0)`: that of a PReLU's slope.
     pub(super) slope: Vec<f32>,
 }
 
-/// Factor and terms of the gradient with respect to the product: `scale * (grad - mean - centred * (x - mean of x))`.
+/// Factor and terms of the gradient with respect to the matmul: `scale * (grad - mean - centred * (x - mean of x))`.
 #[derive(Debug, Clone)]
 pub(super) struct Correction {
     mean: Vec<f32>,
     centred: Vec<f32>,
 }
 
-/// The slope below zero of an activation.
-pub(super) fn slope_of(activation: Activation, learned: f32) -> f32 {
-    match activation {
-        Activation::None => 1.0,
-        Activation::Relu => 0.0,
-        Activation::LeakyRelu { negative_slope } => negative_slope as f32,
-        Activation::Prelu => learned,
+/// The slope below zero of an activation in a tower; `learned` holds those of a PReLU.
+///
+/// # Panics
+/// A PReLU without slopes.
+pub(super) fn slope_of(activation: Activation, learned: Option<&[f32]>, tower: usize) -> f32 {
+    match (activation, learned) {
+        (Activation::None, _) => 1.0,
+        (Activation::Relu, _) => 0.0,
+        (Activation::LeakyRelu { negative_slope }, _) => negative_slope as f32,
+        (Activation::Prelu, Some(learned)) => learned[tower],
+        (Activation::Prelu, None) => panic!("a PReLU without a slope"),
     }
 }
 
@@ -56,20 +60,22 @@ impl Block {
         spec: LayerSpec,
         tower: usize,
         width: usize,
-        [mean, variance, gamma, beta]: [&[f32]; 4],
-        slope: &[f32],
+        moments: Option<Moments<&[f32]>>,
+        weights: &LayerWeights<&[f32]>,
     ) -> Self {
-        let slope = slope_of(spec.activation, slope.get(tower).copied().unwrap_or(0.0));
-        if !spec.batch_norm {
+        let slope = slope_of(spec.activation, weights.slope, tower);
+        let Some((moments, norm)) = moments.zip(weights.norm) else {
             let (zeros, ones) = (vec![0.0; width], vec![1.0; width]);
             let inverse_std = ones.clone();
             return Self { spec, width, mean: zeros.clone(), scale: ones, shift: zeros, slope, inverse_std };
-        }
+        };
         let own = |all: &[f32]| all[tower * width..][..width].to_vec();
-        let inverse_std: Vec<f32> =
-            own(variance).iter().map(|variance| (variance + spec.epsilon as f32).sqrt().recip()).collect();
-        let scale = own(gamma).iter().zip(&inverse_std).map(|(gamma, inverse)| gamma * inverse).collect();
-        Self { spec, width, mean: own(mean), scale, shift: own(beta), slope, inverse_std }
+        let roots = own(moments.variance).into_iter().map(|variance| (variance + spec.epsilon as f32).sqrt());
+        let inverse_std: Vec<f32> = roots.map(f32::recip).collect();
+        let scale =
+            own(norm.gamma).iter().zip(&inverse_std).map(|(gamma, inverse)| gamma * inverse).collect();
+        let (mean, shift) = (own(moments.mean), own(norm.beta));
+        Self { spec, width, mean, scale, shift, slope, inverse_std }
     }
 
     #[inline(always)]
@@ -134,18 +140,19 @@ impl Block {
         for h in 0..width {
             let centred = hidden[h] - mean[h];
             let z = centred * scale[h] + shift[h];
-            let behind = grad[h] * factor(h);
-            let before = if z > 0.0 { behind } else { behind * self.slope };
+            let after = grad[h] * factor(h);
+            let before = if z > 0.0 { after } else { after * self.slope };
             grad[h] = before;
             sum[h] += before;
             centred_sum[h] += before * centred;
             if learns_slope {
-                slope_sum[h] += behind * z.min(0.0);
+                // Not `min`, which takes NaN for 0.
+                slope_sum[h] += after * if z > 0.0 { 0.0 } else { z };
             }
         }
     }
 
-    /// Gradients of gamma and beta, and what the gradient of the product needs, out of the sums over all rows.
+    /// Gradients of gamma and beta, and what the gradient of the matmul needs, out of the sums over all rows.
     pub(super) fn correction(&self, sums: &BlockSums, rows: usize) -> (Correction, Vec<f32>) {
         let columns = sums.centred.iter().zip(&self.inverse_std);
         let gamma_grad: Vec<f32> = columns.map(|(sum, inverse)| sum * inverse).collect();
@@ -181,7 +188,7 @@ pub(super) fn backward(block: &Block, hidden: &[f32], first: usize, grad: &mut [
     block.backward_rows(hidden, first, grad)
 }
 
-/// Turns the gradient before the activation into that of the product, in place, through the statistics too.
+/// Turns the gradient before the activation into that of the matmul, in place, through the statistics too.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi2+fma", "x86_64+avx2+bmi2+fma"))]
 pub(super) fn correct(block: &Block, correction: &Correction, hidden: &[f32], grad: &mut [f32]) {
     block.correct_rows(correction, hidden, grad);

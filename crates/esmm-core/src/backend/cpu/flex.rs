@@ -1,16 +1,12 @@
 //! Slices of burn-flex's tensors.
 
-use burn::tensor::ops::{FloatTensor, IntTensor};
-use burn::tensor::{DType, TensorData};
+use burn::tensor::TensorData;
+use burn::tensor::ops::FloatTensor;
 use burn_flex::{Flex, FlexTensor};
 
-use super::tensor::{HostBackend, index};
-use super::{ops, ops_pooled};
-use crate::backend::{
-    BagPlan, InferenceLayer, InputPlan, LayerGrads, LayerInput, LayerOutput, LayerSaved, LayerSpec,
-    NormInput, PooledGrads, PooledInput, PooledOutput, PooledSaved, RowState, RowUpdate, WeightState,
-    WeightUpdate,
-};
+use super::Cpu;
+use super::tensor::HostBackend;
+use crate::backend::{Compared, DeviceFacts, EsmmBackend, F32Or, HostAccess};
 
 impl HostBackend for Flex {
     fn contiguous(tensor: FlexTensor) -> FlexTensor {
@@ -28,16 +24,20 @@ impl HostBackend for Flex {
     fn tensor(values: Vec<f32>, shape: &[usize]) -> FlexTensor {
         FlexTensor::from_data(TensorData::new(values, shape.to_vec()))
     }
+}
 
-    fn indices(tensor: FlexTensor) -> Vec<u32> {
-        let tensor = tensor.to_contiguous();
-        match tensor.dtype() {
-            DType::I32 => tensor.storage::<i32>().iter().copied().map(index).collect(),
-            DType::I64 => tensor.storage::<i64>().iter().copied().map(index).collect(),
-            DType::U32 => tensor.storage::<u32>().to_vec(),
-            other => panic!("row numbers cannot be {other:?}"),
-        }
+impl DeviceFacts for Flex {}
+
+impl HostAccess for Flex {
+    fn with_values(tensor: FloatTensor<Self>, look: &mut dyn FnMut(&[f32])) {
+        super::tensor::with_values::<Self>(tensor, look);
+    }
+
+    fn fill_values(tensor: FloatTensor<Self>, fill: &mut dyn FnMut(&mut [f32])) -> FloatTensor<Self> {
+        super::tensor::fill_values::<Self>(tensor, fill)
     }
 }
 
-run_on_cpu_kernels!(Flex);
+impl EsmmBackend for Flex {
+    type Kernels = Compared<F32Or<Cpu>>;
+}

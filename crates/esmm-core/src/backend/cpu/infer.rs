@@ -1,35 +1,31 @@
-//! The way from table to logits for inference: a few rows go through all layers while they are in the cache.
+//! From table to logits for inference: a few rows go through all layers while they are in the cache.
 
 use std::mem::MaybeUninit;
 
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::bags::Bags;
+use super::bags::HostBags;
 use super::block::slope_of;
-use super::product::{Matrix, product};
+use super::matmul::{Matrix, matmul};
 use super::shared::{Addend, add_to_rows};
 use super::work::{ROWS, chunk_rows, written};
-use crate::tower::Activation;
+use crate::backend::InferenceLayer;
 
-/// A layer: see [`InferenceLayer`](crate::backend::InferenceLayer).
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Layer<'a> {
+/// A layer in host memory, and its widths.
+#[derive(Debug, Clone)]
+pub(super) struct HostInferenceLayer<'a> {
     pub(super) inputs: usize,
     pub(super) outputs: usize,
-    pub(super) weight: &'a [f32],
-    pub(super) scale: Option<&'a [f32]>,
-    pub(super) shift: &'a [f32],
-    pub(super) activation: Activation,
-    pub(super) slope: &'a [f32],
+    pub(super) layer: InferenceLayer<&'a [f32]>,
 }
 
-/// Logits `[B, K]` of `towers` towers; rows add `addends` to the product of the first layer.
+/// Logits `[B, K]` of `towers` towers; rows add `addends` to the matmul of the first layer.
 pub(super) fn logits(
     table: &[f32],
     dim: usize,
-    bags: &Bags<'_>,
-    layers: &[Layer<'_>],
+    bags: &HostBags<'_>,
+    layers: &[HostInferenceLayer<'_>],
     addends: &[Addend<'_>],
     towers: usize,
 ) -> Vec<f32> {
@@ -79,7 +75,7 @@ impl Scratch {
 fn run_tower<'b>(
     input: &[f32],
     rows: usize,
-    layers: &[Layer<'_>],
+    layers: &[HostInferenceLayer<'_>],
     addends: &[(&[f32], &[u32])],
     tower: usize,
     [mut from, mut to]: [&'b mut Vec<MaybeUninit<f32>>; 2],
@@ -89,7 +85,7 @@ fn run_tower<'b>(
         let input = match index {
             0 => input,
             // SAFETY: the layer before wrote `len` elements into this buffer.
-            _ => unsafe { from[..len].assume_init_ref() },
+            1.. => unsafe { from[..len].assume_init_ref() },
         };
         len = rows * layer.outputs;
         let addends = if index == 0 { addends } else { &[] };
@@ -100,7 +96,7 @@ fn run_tower<'b>(
     unsafe { from[..len].assume_init_ref() }
 }
 
-impl Layer<'_> {
+impl HostInferenceLayer<'_> {
     /// Writes every element of `out`.
     fn run(
         &self,
@@ -111,17 +107,17 @@ impl Layer<'_> {
         out: &mut [MaybeUninit<f32>],
     ) {
         let len = self.inputs * self.outputs;
-        let weight = Matrix::new(&self.weight[tower * len..][..len], self.inputs, self.outputs);
-        product(Matrix::new(input, rows, self.inputs), weight, out);
-        // SAFETY: `product` wrote every element.
+        let weight = Matrix::new(&self.layer.weight[tower * len..][..len], self.inputs, self.outputs);
+        matmul(Matrix::new(input, rows, self.inputs), weight, out);
+        // SAFETY: `matmul` wrote every element.
         let out = unsafe { out.assume_init_mut() };
         if !addends.is_empty() {
             add_to_rows(out, &vec![0.0; self.outputs], addends);
         }
         let own = |all: &'_ [f32]| -> Vec<f32> { all[tower * self.outputs..][..self.outputs].to_vec() };
-        let scale = self.scale.map_or_else(|| vec![1.0; self.outputs], own);
-        let shift = own(self.shift);
-        let slope = slope_of(self.activation, self.slope.get(tower).copied().unwrap_or(0.0));
+        let scale = self.layer.scale.map_or_else(|| vec![1.0; self.outputs], own);
+        let shift = own(self.layer.shift);
+        let slope = slope_of(self.layer.activation, self.layer.slope, tower);
         activate_rows(out, &scale, &shift, slope);
     }
 }

@@ -5,15 +5,15 @@ use std::mem::MaybeUninit;
 use rayon::prelude::*;
 
 use super::block::{self, Block};
-use super::moments::{self, Moments};
-use super::product::{Matrix, product};
+use super::matmul::{Matrix, matmul};
+use super::moments::{self, ChunkMoments};
 use super::shared::{Addend, add_to_rows};
 use super::work::{chunk_rows, pieces, written};
-use crate::backend::LayerSpec;
+use crate::backend::{LayerSpec, LayerWeights, Moments};
 
-/// A layer: see [`LayerInput`](crate::backend::LayerInput).
+/// A layer: see [`Layer`](crate::backend::Layer).
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Layer<'a> {
+pub(super) struct HostLayer<'a> {
     pub(super) spec: LayerSpec,
     /// Towers, K.
     pub(super) towers: usize,
@@ -26,77 +26,71 @@ pub(super) struct Layer<'a> {
     /// Width of the output, O.
     pub(super) outputs: usize,
     pub(super) input: &'a [f32],
-    pub(super) weight: &'a [f32],
-    pub(super) bias: &'a [f32],
-    pub(super) gamma: &'a [f32],
-    pub(super) beta: &'a [f32],
-    pub(super) slope: &'a [f32],
-    /// What rows add to their product.
+    pub(super) weights: LayerWeights<&'a [f32]>,
+    /// What rows add to their matmul.
     pub(super) addends: &'a [Addend<'a>],
 }
 
-/// What the forward pass gives.
+/// What forward returns.
 pub(super) struct LayerResult {
     pub(super) hidden: Vec<f32>,
-    pub(super) mean: Vec<f32>,
-    pub(super) variance: Vec<f32>,
+    pub(super) moments: Option<Moments<Vec<f32>>>,
     /// `None` when it is `hidden`.
     pub(super) output: Option<Vec<f32>>,
 }
 
-impl<'a> Layer<'a> {
+impl<'a> HostLayer<'a> {
     pub(super) fn forward(&self) -> LayerResult {
-        let (hidden, chunks) = self.products();
-        let (mean, variance) = self.join(&chunks);
-        let output = (!self.spec.is_linear()).then(|| self.blocks_forward(&hidden, &mean, &variance));
-        LayerResult { hidden, mean, variance, output }
+        let (hidden, chunks) = self.matmuls();
+        let moments = self.weights.norm.is_some().then(|| self.join(&chunks));
+        let is_linear = self.spec.is_linear(&self.weights);
+        let slices = moments.as_ref().map(|moments| moments.as_ref().map(Vec::as_slice));
+        let output = (!is_linear).then(|| self.blocks_forward(&hidden, slices));
+        LayerResult { hidden, moments, output }
     }
 
     /// `x * W + b`, and its moments by tower and chunk, taken while the chunk is in the cache.
-    fn products(&self) -> (Vec<f32>, Vec<Vec<Moments>>) {
+    fn matmuls(&self) -> (Vec<f32>, Vec<Vec<ChunkMoments>>) {
         let fill = |out: &mut [MaybeUninit<f32>]| {
             let tasks = pieces(out, self.towers, self.outputs).into_par_iter().enumerate();
             let chunks = tasks.map(|(tower, chunks)| {
                 let chunks = chunks.into_par_iter().enumerate();
-                let chunks = chunks.map(|(chunk, out)| self.product_chunk(tower, chunk, out));
+                let chunks = chunks.map(|(chunk, out)| self.matmul_chunk(tower, chunk, out));
                 chunks.collect::<Vec<_>>().into_iter().flatten().collect()
             });
             chunks.collect()
         };
-        // SAFETY: the pieces are all of `out`, and `product_chunk` writes all of each.
+        // SAFETY: the pieces are all of `out`, and `matmul_chunk` writes all of each.
         unsafe { written(self.towers * self.rows * self.outputs, fill) }
     }
 
     /// Writes every element of `out`. No moments without batch norm.
-    fn product_chunk(&self, tower: usize, chunk: usize, out: &mut [MaybeUninit<f32>]) -> Option<Moments> {
-        product(self.input_chunk(tower, chunk), self.tower_weight(tower), out);
-        // SAFETY: `product` wrote every element.
+    fn matmul_chunk(&self, tower: usize, chunk: usize, out: &mut [MaybeUninit<f32>]) -> Option<ChunkMoments> {
+        matmul(self.input_chunk(tower, chunk), self.tower_weight(tower), out);
+        // SAFETY: `matmul` wrote every element.
         let out = unsafe { out.assume_init_mut() };
-        let bias = &self.bias[tower * self.outputs..][..self.outputs];
+        let bias = &self.weights.bias[tower * self.outputs..][..self.outputs];
         let rows = chunk_rows(chunk, self.rows);
         let addends = self.addends.iter().map(|addend| addend.of(tower, self.towers, rows.clone()));
         add_to_rows(out, bias, &addends.collect::<Vec<_>>());
-        self.spec.batch_norm.then(|| moments::of_columns(out, self.outputs))
+        self.weights.norm.is_some().then(|| moments::of_columns(out, self.outputs))
     }
 
-    fn join(&self, chunks: &[Vec<Moments>]) -> (Vec<f32>, Vec<f32>) {
-        if !self.spec.batch_norm {
-            return (vec![0.0], vec![0.0]);
-        }
-        let zeros = vec![0.0; self.towers * self.outputs];
-        let (mut mean, mut variance) = (zeros.clone(), zeros);
+    fn join(&self, chunks: &[Vec<ChunkMoments>]) -> Moments<Vec<f32>> {
+        let mut mean = vec![0.0; self.towers * self.outputs];
+        let mut variance = mean.clone();
         let towers = mean.chunks_exact_mut(self.outputs).zip(variance.chunks_exact_mut(self.outputs));
         for (chunks, (mean, variance)) in chunks.iter().zip(towers) {
-            Moments::join(chunks, mean, variance);
+            ChunkMoments::join(chunks, mean, variance);
         }
-        (mean, variance)
+        Moments { mean, variance }
     }
 
-    fn blocks_forward(&self, hidden: &[f32], mean: &[f32], variance: &[f32]) -> Vec<f32> {
+    fn blocks_forward(&self, hidden: &[f32], moments: Option<Moments<&[f32]>>) -> Vec<f32> {
         let fill = |out: &mut [MaybeUninit<f32>]| {
             let tasks = pieces(out, self.towers, self.outputs).into_par_iter().enumerate();
             tasks.for_each(|(tower, chunks)| {
-                let block = self.block(tower, mean, variance);
+                let block = self.block(tower, moments);
                 chunks.into_par_iter().enumerate().for_each(|(chunk, out)| {
                     let first = self.first(tower, chunk);
                     block::forward(&block, &hidden[first..][..out.len()], first, out);
@@ -107,8 +101,8 @@ impl<'a> Layer<'a> {
         unsafe { written(hidden.len(), fill) }.0
     }
 
-    pub(super) fn block(&self, tower: usize, mean: &[f32], variance: &[f32]) -> Block {
-        Block::new(self.spec, tower, self.outputs, [mean, variance, self.gamma, self.beta], self.slope)
+    pub(super) fn block(&self, tower: usize, moments: Option<Moments<&[f32]>>) -> Block {
+        Block::new(self.spec, tower, self.outputs, moments, &self.weights)
     }
 
     /// Place in `[K, B, O]` of the first element of a chunk.
@@ -132,6 +126,6 @@ impl<'a> Layer<'a> {
 
     pub(super) fn tower_weight(&self, tower: usize) -> Matrix<'a> {
         let len = self.inputs * self.outputs;
-        Matrix::new(&self.weight[tower * len..][..len], self.inputs, self.outputs)
+        Matrix::new(&self.weights.weight[tower * len..][..len], self.inputs, self.outputs)
     }
 }

@@ -5,33 +5,16 @@ use std::mem::MaybeUninit;
 use rayon::prelude::*;
 
 use super::block::{self, Block, BlockSums, Correction};
-use super::layer::Layer;
-use super::product::{Matrix, add_product, product};
+use super::layer::HostLayer;
+use super::matmul::{Matrix, add_matmul, matmul};
 use super::work::{chunk_rows, pieces, written};
+use crate::backend::{Layer, LayerSaved, LayerWeights, Norm};
 use crate::tower::Activation;
 
 /// Rows of a weight's gradient in one task.
 const WEIGHT_ROWS: usize = 128;
 
-/// What the forward pass left behind.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Saved<'a> {
-    pub(super) hidden: &'a [f32],
-    pub(super) mean: &'a [f32],
-    pub(super) variance: &'a [f32],
-}
-
-/// Gradients of a [`Layer`]. Those that do not exist hold a single zero.
-pub(super) struct LayerGradients {
-    pub(super) input: Vec<f32>,
-    pub(super) weight: Vec<f32>,
-    pub(super) bias: Vec<f32>,
-    pub(super) gamma: Vec<f32>,
-    pub(super) beta: Vec<f32>,
-    pub(super) slope: Vec<f32>,
-}
-
-/// A tower on its way back.
+/// A tower in its backward pass.
 struct Tower {
     block: Block,
     correction: Correction,
@@ -39,33 +22,33 @@ struct Tower {
     sums: BlockSums,
 }
 
-impl Layer<'_> {
+impl HostLayer<'_> {
     /// The gradients; `grad` is overwritten.
-    pub(super) fn backward(&self, saved: Saved<'_>, grad: &mut [f32]) -> LayerGradients {
+    pub(super) fn backward(&self, saved: &LayerSaved<&[f32]>, grad: &mut [f32]) -> Layer<Vec<f32>> {
         let towers = self.blocks_backward(saved, grad);
         let input = self.input_grad(saved, &towers, grad);
         let weight = self.weight_grad(grad);
         let all = |part: fn(&Tower) -> &[f32]| towers.iter().flat_map(part).copied().collect::<Vec<f32>>();
-        let zero = || vec![0.0];
+        let sums = all(|tower| &tower.sums.grad);
         // A batch norm takes any bias out again: its gradient is 0, of which sums would leave rounding errors.
-        let (bias, gamma, beta) = if self.spec.batch_norm {
-            let beta = all(|tower| &tower.sums.grad);
-            (vec![0.0; beta.len()], all(|tower| &tower.gamma_grad), beta)
+        let (bias, norm) = if self.weights.norm.is_some() {
+            let gamma = all(|tower| &tower.gamma_grad);
+            (vec![0.0; sums.len()], Some(Norm { gamma, beta: sums }))
         } else {
-            (all(|tower| &tower.sums.grad), zero(), zero())
+            (sums, None)
         };
         let slope = match self.spec.activation {
-            Activation::Prelu => towers.iter().map(|tower| tower.sums.slope.iter().sum()).collect(),
-            _ => zero(),
+            Activation::Prelu => Some(towers.iter().map(|tower| tower.sums.slope.iter().sum()).collect()),
+            Activation::None | Activation::Relu | Activation::LeakyRelu { .. } => None,
         };
-        LayerGradients { input, weight, bias, gamma, beta, slope }
+        Layer { input, weights: LayerWeights { weight, bias, norm, slope } }
     }
 
     /// Takes the gradient back through dropout and activation, and sums what the batch norm needs.
-    fn blocks_backward(&self, saved: Saved<'_>, grad: &mut [f32]) -> Vec<Tower> {
+    fn blocks_backward(&self, saved: &LayerSaved<&[f32]>, grad: &mut [f32]) -> Vec<Tower> {
         let tasks = pieces(grad, self.towers, self.outputs).into_par_iter().enumerate();
         let towers = tasks.map(|(tower, chunks)| {
-            let block = self.block(tower, saved.mean, saved.variance);
+            let block = self.block(tower, saved.moments);
             let chunks = chunks.into_par_iter().enumerate().map(|(chunk, grad)| {
                 let first = self.first(tower, chunk);
                 block::backward(&block, &saved.hidden[first..][..grad.len()], first, grad)
@@ -77,8 +60,8 @@ impl Layer<'_> {
         towers.collect()
     }
 
-    /// Finishes the gradient of the product, chunk by chunk, and takes it through the weights at once.
-    fn input_grad(&self, saved: Saved<'_>, towers: &[Tower], grad: &mut [f32]) -> Vec<f32> {
+    /// Finishes the gradient of the matmul, chunk by chunk, and takes it through the weights at once.
+    fn input_grad(&self, saved: &LayerSaved<&[f32]>, towers: &[Tower], grad: &mut [f32]) -> Vec<f32> {
         let fill = |out: &mut [MaybeUninit<f32>]| {
             let members = self.towers / self.groups;
             let mut grads = pieces(grad, self.towers, self.outputs).into_iter();
@@ -97,20 +80,27 @@ impl Layer<'_> {
                     let grad = Matrix::new(grad, chunk_rows(chunk, self.rows).len(), self.outputs);
                     let weight = self.tower_weight(tower).transposed();
                     if member == 0 {
-                        product(grad, weight, out);
+                        matmul(grad, weight, out);
                     } else {
-                        // SAFETY: the product of the first member wrote every element.
-                        add_product(grad, weight, unsafe { out.assume_init_mut() });
+                        // SAFETY: the matmul of the first member wrote every element.
+                        add_matmul(grad, weight, unsafe { out.assume_init_mut() });
                     }
                 }
             });
         };
-        // SAFETY: the pieces are all of `out`, and the product of the first tower of each writes all of it.
+        // SAFETY: the pieces are all of `out`, and the matmul of the first tower of each writes all of it.
         unsafe { written(self.groups * self.rows * self.inputs, fill) }.0
     }
 
-    fn finish_chunk(&self, saved: Saved<'_>, tower: &Tower, index: usize, chunk: usize, grad: &mut [f32]) {
-        if self.spec.batch_norm {
+    fn finish_chunk(
+        &self,
+        saved: &LayerSaved<&[f32]>,
+        tower: &Tower,
+        index: usize,
+        chunk: usize,
+        grad: &mut [f32],
+    ) {
+        if self.weights.norm.is_some() {
             let hidden = &saved.hidden[self.first(index, chunk)..][..grad.len()];
             block::correct(&tower.block, &tower.correction, hidden, grad);
         }
@@ -126,11 +116,11 @@ impl Layer<'_> {
                 parts.for_each(|(part, out)| {
                     let start = part * WEIGHT_ROWS;
                     let columns = start..self.inputs.min(start + WEIGHT_ROWS);
-                    product(self.tower_input(tower).columns(columns).transposed(), grad, out);
+                    matmul(self.tower_input(tower).columns(columns).transposed(), grad, out);
                 });
             });
         };
-        // SAFETY: the parts are all of `out`, and `product` writes all of each.
+        // SAFETY: the parts are all of `out`, and `matmul` writes all of each.
         unsafe { written(self.towers * len, fill) }.0
     }
 }

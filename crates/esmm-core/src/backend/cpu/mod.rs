@@ -1,150 +1,182 @@
 //! Kernels on slices, for the backends whose tensors lie in host memory.
 //!
-//! * `tensor.rs`, `ndarray.rs`, `flex.rs`: from tensors to slices and back; `ops.rs`, `ops_pooled.rs`: the operations
-//!   on tensors.
-//! * `bags.rs`, `layer.rs`, `layer_backward.rs`, `pooled.rs`, `infer.rs`, `funnel.rs`, `rows.rs`, `weights.rs`: the
+//! * `tensor.rs`, `ndarray.rs`, `flex.rs`: from tensors to slices and back; `ops.rs`: what surrounds the layers.
+//! * `bags.rs`, `first_layer.rs`, `layer.rs`, `layer_backward.rs`, `infer.rs`, `funnel.rs`, `rows.rs`, `weights.rs`: the
 //!   kernels.
 //! * `parts.rs`, `shared.rs`: what many rows of a batch have in common, multiplied once.
-//! * `block.rs`, `moments.rs`, `dropout.rs`, `product.rs`: their inner loops; `work.rs`: how work and memory are cut.
+//! * `block.rs`, `moments.rs`, `dropout.rs`, `matmul.rs`: their inner loops; `work.rs`: how work and memory are cut.
 //!
 //! Work is cut into tasks by the shapes alone and partial sums are joined in a fixed order: results do not depend on
-//! the number of threads. Products go through the `gemm` crate; the loops are plain Rust that the compiler vectorizes
-//! once for each instruction set, chosen when the program runs ([`mod@multiversion`]). A tensor that is not f32 goes to the
-//! [reference](super::reference).
-
-/// Implements [`EsmmBackend`](super::EsmmBackend) for a [`HostBackend`](tensor::HostBackend) with the kernels.
-macro_rules! run_on_cpu_kernels {
-    ($backend:ty) => {
-        impl crate::backend::EsmmBackend for $backend {
-            fn gather_rows(table: FloatTensor<Self>, rows: IntTensor<Self>) -> FloatTensor<Self> {
-                ops::gather_rows::<Self>(table, rows)
-            }
-
-            fn bag_pool(table: FloatTensor<Self>, plan: BagPlan<Self>) -> FloatTensor<Self> {
-                ops::bag_pool::<Self>(table, plan)
-            }
-
-            fn bag_pool_backward(
-                grad: FloatTensor<Self>,
-                plan: BagPlan<Self>,
-                num_rows: usize,
-            ) -> FloatTensor<Self> {
-                ops::bag_pool_backward::<Self>(grad, plan, num_rows)
-            }
-
-            fn tower_layer(input: LayerInput<Self>, spec: LayerSpec) -> LayerOutput<Self> {
-                ops::tower_layer::<Self>(input, spec)
-            }
-
-            fn tower_layer_backward(
-                input: LayerInput<Self>,
-                saved: LayerSaved<Self>,
-                grad: FloatTensor<Self>,
-                spec: LayerSpec,
-            ) -> LayerGrads<Self> {
-                ops::tower_layer_backward::<Self>(input, saved, grad, spec)
-            }
-
-            fn pooled_layer(input: PooledInput<Self>, spec: LayerSpec) -> PooledOutput<Self> {
-                ops_pooled::pooled_layer::<Self>(input, spec)
-            }
-
-            fn pooled_layer_backward(
-                input: PooledInput<Self>,
-                saved: PooledSaved<Self>,
-                grad: FloatTensor<Self>,
-                spec: LayerSpec,
-            ) -> PooledGrads<Self> {
-                ops_pooled::pooled_layer_backward::<Self>(input, saved, grad, spec)
-            }
-
-            fn fold_norm(norm: NormInput<Self>, epsilon: f64) -> [FloatTensor<Self>; 2] {
-                ops::fold_norm::<Self>(norm, epsilon)
-            }
-
-            fn infer_logits(
-                table: FloatTensor<Self>,
-                plan: BagPlan<Self>,
-                layers: Vec<InferenceLayer<Self>>,
-            ) -> FloatTensor<Self> {
-                ops::infer_logits::<Self>(table, plan, layers)
-            }
-
-            fn infer_pooled_logits(
-                table: FloatTensor<Self>,
-                plan: InputPlan<Self>,
-                layers: Vec<InferenceLayer<Self>>,
-            ) -> FloatTensor<Self> {
-                ops_pooled::infer_pooled_logits::<Self>(table, plan, layers)
-            }
-
-            fn funnel_logs(logits: FloatTensor<Self>) -> [FloatTensor<Self>; 2] {
-                ops::funnel_logs::<Self>(logits)
-            }
-
-            fn funnel_probs(logits: FloatTensor<Self>) -> [FloatTensor<Self>; 3] {
-                ops::funnel_probs::<Self>(logits)
-            }
-
-            fn funnel_loss(logits: FloatTensor<Self>, reached: FloatTensor<Self>) -> FloatTensor<Self> {
-                ops::funnel_loss::<Self>(logits, reached)
-            }
-
-            fn funnel_loss_backward(
-                logits: FloatTensor<Self>,
-                reached: FloatTensor<Self>,
-                grad: FloatTensor<Self>,
-            ) -> FloatTensor<Self> {
-                ops::funnel_loss_backward::<Self>(logits, reached, grad)
-            }
-
-            fn update_rows(
-                state: RowState<Self>,
-                rows: IntTensor<Self>,
-                grads: FloatTensor<Self>,
-                update: RowUpdate,
-            ) -> RowState<Self> {
-                ops::update_rows::<Self>(state, rows, grads, update)
-            }
-
-            fn with_values(tensor: FloatTensor<Self>, look: &mut dyn FnMut(&[f32])) {
-                ops::with_values::<Self>(tensor, look);
-            }
-
-            fn fill_values(tensor: FloatTensor<Self>, fill: &mut dyn FnMut(&mut [f32])) -> FloatTensor<Self> {
-                ops::fill_values::<Self>(tensor, fill)
-            }
-
-            fn update_weights(
-                state: WeightState<Self>,
-                grad: FloatTensor<Self>,
-                update: WeightUpdate,
-            ) -> WeightState<Self> {
-                ops::update_weights::<Self>(state, grad, update)
-            }
-        }
-    };
-}
+//! the number of threads. Matmuls go through the `gemm` crate; the loops are plain Rust that the compiler vectorizes
+//! once for each instruction set, chosen when the program runs ([`mod@multiversion`]).
 
 mod bags;
 mod block;
 mod dropout;
+mod first_layer;
 #[cfg(feature = "flex")]
 mod flex;
 mod funnel;
 mod infer;
 mod layer;
 mod layer_backward;
+mod matmul;
 mod moments;
 #[cfg(feature = "ndarray")]
 mod ndarray;
 mod ops;
-mod ops_pooled;
 mod parts;
-mod pooled;
-mod product;
 mod rows;
 mod shared;
 mod tensor;
 mod weights;
 mod work;
+
+use std::sync::Arc;
+
+use burn::tensor::ops::FloatTensor;
+
+use self::bags::HostBags;
+use self::first_layer::PooledParts;
+use self::tensor::{Host, HostBackend};
+use super::{
+    FirstLayer, FirstLayerGrads, Indices, InferenceLayer, InputBags, Kernels, Layer, LayerOutput, LayerSaved,
+    LayerSpec, Moments, Norm, Reference, RowUpdate, WeightUpdate, WithMoments,
+};
+
+/// The kernels for tensors in host memory: NdArray's and Flex's, in f32.
+#[derive(Debug)]
+pub struct Cpu;
+
+/// What the first layer keeps on a CPU: which features many rows have in common, and the pooled input in parts.
+#[derive(Debug, Clone)]
+pub struct CpuSaved(Arc<PooledParts>);
+
+#[allow(private_bounds, reason = "which backends lie in host memory is decided in this folder")]
+impl<B: HostBackend> Kernels<B> for Cpu {
+    type Saved = CpuSaved;
+
+    fn gather_rows(table: FloatTensor<B>, rows: Indices<B>) -> FloatTensor<B> {
+        let table = Host::<B>::new(table);
+        let (count, dim) = (rows.len(), table.dim(1));
+        let slots = rows.host();
+        let bags = HostBags { tables: 1, rows: count, num_sparse: 1, slots, weighted: None, dense: None };
+        B::tensor(bags.pool(table.values(), dim), &[count, dim])
+    }
+
+    fn first_layer(
+        layer: FirstLayer<FloatTensor<B>, Indices<B>>,
+        spec: LayerSpec,
+    ) -> (LayerOutput<FloatTensor<B>>, Self::Saved) {
+        let (output, pooled) = ops::first_layer::<B>(layer, spec);
+        (output, CpuSaved(Arc::new(pooled)))
+    }
+
+    fn first_layer_backward(
+        layer: FirstLayer<FloatTensor<B>, Indices<B>>,
+        saved: LayerSaved<FloatTensor<B>>,
+        own: Self::Saved,
+        grad: FloatTensor<B>,
+        spec: LayerSpec,
+    ) -> FirstLayerGrads<FloatTensor<B>> {
+        ops::first_layer_backward::<B>(layer, saved, &own.0, grad, spec)
+    }
+
+    fn layer(layer: Layer<FloatTensor<B>>, spec: LayerSpec) -> LayerOutput<FloatTensor<B>> {
+        ops::layer::<B>(layer, spec)
+    }
+
+    fn layer_backward(
+        layer: Layer<FloatTensor<B>>,
+        saved: LayerSaved<FloatTensor<B>>,
+        grad: FloatTensor<B>,
+        spec: LayerSpec,
+    ) -> Layer<FloatTensor<B>> {
+        ops::layer_backward::<B>(layer, saved, grad, spec)
+    }
+
+    fn blend(old: FloatTensor<B>, new: FloatTensor<B>, factors: [f64; 2]) -> FloatTensor<B> {
+        <Reference as Kernels<B>>::blend(old, new, factors)
+    }
+
+    fn fold_norm(
+        bias: FloatTensor<B>,
+        norm: Norm<FloatTensor<B>>,
+        running: Moments<FloatTensor<B>>,
+        epsilon: f64,
+    ) -> [FloatTensor<B>; 2] {
+        let bias = Host::<B>::new(bias);
+        let (norm, running) = (norm.map(Host::<B>::new), running.map(Host::<B>::new));
+        let roots = running.variance.values().iter().map(|variance| (variance + epsilon as f32).sqrt());
+        let scale = norm.gamma.values().iter().zip(roots).map(|(gamma, root)| gamma / root);
+        let scale: Vec<f32> = scale.collect();
+        let centred = bias.values().iter().zip(running.mean.values()).map(|(bias, mean)| bias - mean);
+        let scaled = centred.zip(&scale).map(|(x, scale)| x * scale);
+        let shift: Vec<f32> = scaled.zip(norm.beta.values()).map(|(x, beta)| x + beta).collect();
+        [scale, shift].map(|values| B::tensor(values, &bias.shape))
+    }
+
+    fn infer(
+        table: FloatTensor<B>,
+        bags: InputBags<FloatTensor<B>, Indices<B>>,
+        layers: Vec<InferenceLayer<FloatTensor<B>>>,
+    ) -> FloatTensor<B> {
+        ops::infer::<B>(table, bags, layers)
+    }
+
+    fn funnel_logs(logits: FloatTensor<B>) -> [FloatTensor<B>; 2] {
+        let logits = Host::<B>::new(logits);
+        funnel::logs(logits.values(), logits.dim(1)).map(|logs| B::tensor(logs, &logits.shape))
+    }
+
+    fn funnel_probs(logits: FloatTensor<B>) -> [FloatTensor<B>; 3] {
+        let logits = Host::<B>::new(logits);
+        funnel::probs(logits.values(), logits.dim(1)).map(|probs| B::tensor(probs, &logits.shape[..1]))
+    }
+
+    fn funnel_loss(logits: FloatTensor<B>, reached: FloatTensor<B>) -> FloatTensor<B> {
+        let (logits, reached) = (Host::<B>::new(logits), Host::<B>::new(reached));
+        let stages = logits.dim(1);
+        B::tensor(funnel::loss(logits.values(), reached.values(), stages), &[stages])
+    }
+
+    fn funnel_loss_backward(
+        logits: FloatTensor<B>,
+        reached: FloatTensor<B>,
+        grad: FloatTensor<B>,
+    ) -> FloatTensor<B> {
+        let [logits, reached, grad] = [logits, reached, grad].map(Host::<B>::new);
+        let out = funnel::loss_backward(logits.values(), reached.values(), grad.values());
+        B::tensor(out, &logits.shape)
+    }
+
+    fn update_rows(
+        table: WithMoments<FloatTensor<B>>,
+        rows: Indices<B>,
+        grads: FloatTensor<B>,
+        update: RowUpdate,
+    ) -> WithMoments<FloatTensor<B>> {
+        let grads = Host::<B>::new(grads);
+        let mut state = table.map(Host::<B>::new);
+        let widths: Vec<usize> =
+            std::iter::once(&state.tensor).chain(&state.moments).map(|table| table.dim(1)).collect();
+        let tables = std::iter::once(&mut state.tensor).chain(&mut state.moments);
+        rows::update(tables.map(Host::values_mut).collect(), &widths, rows.host(), grads.values(), &update);
+        state.map(Host::into_tensor)
+    }
+
+    fn update_weights(
+        weight: WithMoments<FloatTensor<B>>,
+        grad: FloatTensor<B>,
+        update: WeightUpdate,
+    ) -> WithMoments<FloatTensor<B>> {
+        let grad = Host::<B>::new(grad);
+        let WithMoments { tensor, mut moments } = weight.map(Host::<B>::new);
+        let slices = moments.iter_mut().map(Host::values_mut).collect();
+        let next = weights::update(tensor.values(), grad.values(), slices, &update);
+        WithMoments {
+            tensor: B::tensor(next, &tensor.shape),
+            moments: moments.into_iter().map(Host::into_tensor).collect(),
+        }
+    }
+}

@@ -4,14 +4,14 @@ use multiversion::multiversion;
 
 /// Moments of the columns of a few rows.
 #[derive(Debug, Clone)]
-pub(super) struct Moments {
+pub(super) struct ChunkMoments {
     rows: usize,
     mean: Vec<f32>,
     /// Sum of squared distances from the mean.
     squares: Vec<f32>,
 }
 
-impl Moments {
+impl ChunkMoments {
     /// Mean and biased variance of the rows of all chunks together, joined in order, in f64.
     pub(super) fn join(chunks: &[Self], mean: &mut [f32], variance: &mut [f32]) {
         for (column, (mean_out, variance_out)) in mean.iter_mut().zip(variance).enumerate() {
@@ -31,7 +31,7 @@ impl Moments {
 
 /// Moments of `[rows, width]`, in two passes over values that lie in the cache.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi2+fma", "x86_64+avx2+bmi2+fma"))]
-pub(super) fn of_columns(values: &[f32], width: usize) -> Moments {
+pub(super) fn of_columns(values: &[f32], width: usize) -> ChunkMoments {
     let rows = values.len() / width;
     let (mut mean, mut squares) = (vec![0.0; width], vec![0.0; width]);
     for row in values.chunks_exact(width) {
@@ -48,5 +48,5 @@ pub(super) fn of_columns(values: &[f32], width: usize) -> Moments {
             *sum += distance * distance;
         }
     }
-    Moments { rows, mean, squares }
+    ChunkMoments { rows, mean, squares }
 }

@@ -1,17 +1,14 @@
 //! Slices of burn-ndarray's tensors.
 
-use burn::tensor::ops::{FloatTensor, IntTensor};
+use burn::tensor::ops::FloatTensor;
 use burn::tensor::{TensorData, TensorMetadata};
 use burn_ndarray::{NdArray, NdArrayTensor};
 
-use super::tensor::{HostBackend, index};
-use super::{ops, ops_pooled};
-use crate::backend::{
-    BagPlan, InferenceLayer, InputPlan, LayerGrads, LayerInput, LayerOutput, LayerSaved, LayerSpec,
-    NormInput, PooledGrads, PooledInput, PooledOutput, PooledSaved, RowState, RowUpdate, WeightState,
-    WeightUpdate,
-};
+use super::Cpu;
+use super::tensor::HostBackend;
+use crate::backend::{Compared, DeviceFacts, EsmmBackend, F32Or, HostAccess};
 
+#[allow(clippy::wildcard_enum_match_arm, reason = "types of elements are Burn's")]
 impl HostBackend for NdArray {
     fn contiguous(tensor: NdArrayTensor) -> NdArrayTensor {
         match tensor {
@@ -42,18 +39,20 @@ impl HostBackend for NdArray {
     fn tensor(values: Vec<f32>, shape: &[usize]) -> NdArrayTensor {
         NdArrayTensor::from_data(TensorData::new(values, shape.to_vec()))
     }
+}
 
-    fn indices(tensor: NdArrayTensor) -> Vec<u32> {
-        match tensor {
-            NdArrayTensor::I64(storage) => match storage.view().to_slice() {
-                Some(numbers) => numbers.iter().copied().map(index).collect(),
-                None => storage.view().iter().copied().map(index).collect(),
-            },
-            NdArrayTensor::I32(storage) => storage.view().iter().copied().map(index).collect(),
-            NdArrayTensor::U32(storage) => storage.view().iter().copied().collect(),
-            other => panic!("row numbers cannot be {:?}", other.dtype()),
-        }
+impl DeviceFacts for NdArray {}
+
+impl HostAccess for NdArray {
+    fn with_values(tensor: FloatTensor<Self>, look: &mut dyn FnMut(&[f32])) {
+        super::tensor::with_values::<Self>(tensor, look);
+    }
+
+    fn fill_values(tensor: FloatTensor<Self>, fill: &mut dyn FnMut(&mut [f32])) -> FloatTensor<Self> {
+        super::tensor::fill_values::<Self>(tensor, fill)
     }
 }
 
-run_on_cpu_kernels!(NdArray);
+impl EsmmBackend for NdArray {
+    type Kernels = Compared<F32Or<Cpu>>;
+}

@@ -1,18 +1,20 @@
 //! The towers' input, cut into what rows have of their own and what many of them have in common.
 //!
 //! `x * W` is a sum over the features: `x_1 W_1 + x_2 W_2 + ...`. Where the rows of a batch hold only R different
-//! values of a part, R products and one addition a row do what B products do. That is so for features of groups, and
+//! values of a part, R matmul rows and one addition a row do what B rows do. That is so for features of groups, and
 //! for *narrow* features: single ids that lie among few rows of the table.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::bags::Bags;
+use super::bags::HostBags;
 use crate::backend::SharedFeatures;
 
-/// The input of a batch in parts.
-pub(super) struct Parts<'a> {
-    own: OwnBags<'a>,
+/// How the input of a batch is cut. What forward finds is kept for backward.
+#[derive(Debug)]
+pub(super) struct Parts {
+    /// The bags of rows without those of narrow features; `None` where there are no such features.
+    rest: Option<Rest>,
     /// Columns of the input that the own bags and dense values fill, in their order.
     pub(super) own_columns: Vec<Range<usize>>,
     /// Narrow features.
@@ -22,6 +24,7 @@ pub(super) struct Parts<'a> {
 }
 
 /// A feature whose ids lie among few rows of the table.
+#[derive(Debug)]
 pub(super) struct Narrow {
     /// Its columns of the input.
     pub(super) columns: Range<usize>,
@@ -31,27 +34,23 @@ pub(super) struct Narrow {
     pub(super) of_rows: Vec<u32>,
 }
 
-/// The bags of rows without those of narrow features.
-struct OwnBags<'a> {
-    all: Bags<'a>,
-    rest: Option<Rest>,
-}
-
+/// Bags without those of narrow features.
+#[derive(Debug)]
 struct Rest {
     num_sparse: usize,
     slots: Vec<u32>,
-    bags: Option<(Vec<u32>, Vec<f32>)>,
+    weighted: Option<(Vec<u32>, Vec<f32>)>,
 }
 
-impl<'a> Parts<'a> {
+impl Parts {
     /// Cuts the input of `own` and, with groups, of the features that they share.
-    pub(super) fn new(own: Bags<'a>, groups: Option<&SharedFeatures>, dim: usize) -> Self {
+    pub(super) fn new(own: &HostBags<'_>, groups: Option<&SharedFeatures>, dim: usize) -> Self {
         let all_own = || SharedFeatures {
             sparse: vec![false; own.num_sparse],
             dense: vec![false; own.width(dim) - own.num_sparse * dim],
         };
         let features = groups.map_or_else(|| Cow::Owned(all_own()), Cow::Borrowed);
-        let ranges = narrow_ranges(&own, dim);
+        let ranges = narrow_ranges(own, dim);
         // Where the bag of each own feature stands in the model, before narrow ones are taken out.
         let is_own = features.sparse.iter().enumerate().filter(|(_, is_shared)| !**is_shared);
         let places: Vec<usize> = is_own.map(|(place, _)| place).collect();
@@ -60,49 +59,44 @@ impl<'a> Parts<'a> {
             rest.sparse[*place] = true;
         }
         let own_columns = rest.columns(false, dim);
-        let (rest, of_rows) = take_out(&own, &ranges);
+        let (rest, of_rows) = take_out(own, &ranges);
         let narrow = places.iter().zip(ranges).filter_map(|(place, rows)| Some((place * dim, rows?)));
         let narrow = narrow.zip(of_rows).map(|((start, rows), of_rows)| {
             let rows = rows.start as usize..rows.end as usize;
             Narrow { columns: start..start + dim, rows, of_rows }
         });
-        Self {
-            own: OwnBags { all: own, rest },
-            own_columns,
-            narrow: narrow.collect(),
-            group_columns: features.columns(true, dim),
-        }
+        Self { rest, own_columns, narrow: narrow.collect(), group_columns: features.columns(true, dim) }
     }
 
-    /// The bags that rows have of their own.
-    pub(super) fn own(&self) -> Bags<'_> {
-        match &self.own.rest {
-            None => self.own.all,
-            Some(rest) => Bags {
+    /// The bags that rows have of their own; `all` are those that were cut.
+    pub(super) fn own<'a>(&'a self, all: &HostBags<'a>) -> HostBags<'a> {
+        match &self.rest {
+            None => *all,
+            Some(rest) => HostBags {
                 num_sparse: rest.num_sparse,
                 slots: &rest.slots,
-                bags: rest.bags.as_ref().map(|(segments, weights)| (&segments[..], &weights[..])),
-                ..self.own.all
+                weighted: rest.weighted.as_ref().map(|(segments, weights)| (&segments[..], &weights[..])),
+                ..*all
             },
         }
     }
 }
 
-/// Most rows of a narrow feature: their products should stay in the cache.
+/// Most rows of a narrow feature: their matmuls should stay in the cache.
 const NARROW: usize = 1024;
 
-/// Whether R products and an addition a row are less work than B products. An addition costs about as much as three
-/// columns of a product, and small products are slower than large ones.
+/// Whether R rows of a matmul and an addition a row are less work than B rows. An addition costs about as much as three
+/// columns of a matmul, and small matmuls are slower than large ones.
 fn pays(rows: usize, batch: usize, dim: usize) -> bool {
     rows <= NARROW && 3 * (rows * dim + 3 * batch) <= 2 * batch * dim
 }
 
 /// For each feature the rows of the table that its ids lie among, if it is narrow.
-fn narrow_ranges(bags: &Bags<'_>, dim: usize) -> Vec<Option<Range<u32>>> {
+fn narrow_ranges(bags: &HostBags<'_>, dim: usize) -> Vec<Option<Range<u32>>> {
     let features = bags.num_sparse;
     let (mut low, mut high) = (vec![u32::MAX; features], vec![0; features]);
     let mut singles = vec![0; features];
-    match bags.bags {
+    match bags.weighted {
         None => {
             for slots in bags.slots.chunks_exact(features.max(1)) {
                 for ((low, high), &slot) in low.iter_mut().zip(&mut high).zip(slots) {
@@ -129,21 +123,21 @@ fn narrow_ranges(bags: &Bags<'_>, dim: usize) -> Vec<Option<Range<u32>>> {
     };
     let mut ranges: Vec<_> = (0..features).map(range).collect();
     // Something must be left to multiply.
-    if bags.dense.is_empty() && ranges.iter().all(Option::is_some) {
+    if bags.dense.is_none() && ranges.iter().all(Option::is_some) {
         ranges[features - 1] = None;
     }
     ranges
 }
 
 /// The bags without narrow features, if there are any, and the row that each row of the batch reads of each of them.
-fn take_out(bags: &Bags<'_>, ranges: &[Option<Range<u32>>]) -> (Option<Rest>, Vec<Vec<u32>>) {
+fn take_out(bags: &HostBags<'_>, ranges: &[Option<Range<u32>>]) -> (Option<Rest>, Vec<Vec<u32>>) {
     let narrow = ranges.iter().flatten().count();
     if narrow == 0 {
         return (None, Vec::new());
     }
     let features = ranges.len();
     let others: Vec<usize> = (0..features).filter(|&feature| ranges[feature].is_none()).collect();
-    let Some((segments, weights)) = bags.bags else {
+    let Some((segments, weights)) = bags.weighted else {
         let of_rows = ranges.iter().enumerate().filter_map(|(feature, range)| {
             let start = range.as_ref()?.start;
             Some(bags.slots[feature..].iter().step_by(features).map(|slot| slot - start).collect())
@@ -152,7 +146,7 @@ fn take_out(bags: &Bags<'_>, ranges: &[Option<Range<u32>>]) -> (Option<Rest>, Ve
         for row in bags.slots.chunks_exact(features) {
             slots.extend(others.iter().map(|&feature| row[feature]));
         }
-        return (Some(Rest { num_sparse: others.len(), slots, bags: None }), of_rows.collect());
+        return (Some(Rest { num_sparse: others.len(), slots, weighted: None }), of_rows.collect());
     };
     // Place of each feature among the narrow ones, or among the others.
     let (mut narrows, mut rests) = (0.., 0..);
@@ -173,8 +167,8 @@ fn take_out(bags: &Bags<'_>, ranges: &[Option<Range<u32>>]) -> (Option<Rest>, Ve
             }
         }
     }
-    let bags = Some((rest_segments, rest_weights));
-    (Some(Rest { num_sparse: others.len(), slots, bags }), of_rows)
+    let weighted = Some((rest_segments, rest_weights));
+    (Some(Rest { num_sparse: others.len(), slots, weighted }), of_rows)
 }
 
 #[cfg(test)]
@@ -192,14 +186,15 @@ mod tests {
     #[test]
     fn narrow_features_are_taken_out() {
         let slots = slots();
-        let bags = Bags { tables: 1, rows: ROWS, num_sparse: 3, slots: &slots, bags: None, dense: &[] };
-        let parts = Parts::new(bags, None, DIM);
+        let bags =
+            HostBags { tables: 1, rows: ROWS, num_sparse: 3, slots: &slots, weighted: None, dense: None };
+        let parts = Parts::new(&bags, None, DIM);
         assert_eq!(parts.own_columns, std::slice::from_ref(&(16..32)));
         let narrow: Vec<_> = parts.narrow.iter().map(|narrow| (&narrow.columns, &narrow.rows)).collect();
         assert_eq!(narrow, [(&(0..16), &(7..11)), (&(32..48), &(20..23))]);
         assert!(parts.narrow[0].of_rows.iter().copied().eq((0..100).map(|row| row % 4)));
-        assert_eq!(parts.own().num_sparse, 1);
-        assert!(parts.own().slots.iter().copied().eq((0..100).map(|row| row * 10)));
+        assert_eq!(parts.own(&bags).num_sparse, 1);
+        assert!(parts.own(&bags).slots.iter().copied().eq((0..100).map(|row| row * 10)));
     }
 
     #[test]
@@ -208,32 +203,33 @@ mod tests {
         let segments: Vec<u32> = (0..slots.len() as u32).collect();
         let mut weights = vec![1.0; slots.len()];
         weights[6] = 0.5;
-        let mut with_bags = Bags {
+        let mut with_bags = HostBags {
             tables: 1,
             rows: ROWS,
             num_sparse: 3,
             slots: &slots,
-            bags: Some((&segments, &weights)),
-            dense: &[],
+            weighted: Some((&segments, &weights)),
+            dense: None,
         };
-        let parts = Parts::new(with_bags, None, DIM);
+        let parts = Parts::new(&with_bags, None, DIM);
         assert_eq!(parts.own_columns, std::slice::from_ref(&(0..32)));
-        let own = parts.own();
+        let own = parts.own(&with_bags);
         assert_eq!((own.num_sparse, &own.slots[..4]), (2, &[7, 0, 8, 10][..]));
-        let (segments, weights) = own.bags.unwrap_or_default();
+        let (segments, weights) = own.weighted.unwrap_or_default();
         assert_eq!((&segments[..4], &weights[..5]), (&[0, 1, 2, 3][..], &[1.0, 1.0, 1.0, 1.0, 0.5][..]));
         // The last row has no id of feature 2.
         let short: Vec<u32> = (0..slots.len() as u32 - 1).collect();
         let ones = vec![1.0; short.len()];
-        with_bags.bags = Some((&short, &ones));
+        with_bags.weighted = Some((&short, &ones));
         with_bags.slots = &slots[..short.len()];
-        assert_eq!(Parts::new(with_bags, None, DIM).own_columns, std::slice::from_ref(&(16..48)));
+        assert_eq!(Parts::new(&with_bags, None, DIM).own_columns, std::slice::from_ref(&(16..48)));
     }
 
     #[test]
     fn something_is_left() {
         let slots = vec![3; ROWS];
-        let bags = Bags { tables: 1, rows: ROWS, num_sparse: 1, slots: &slots, bags: None, dense: &[] };
-        assert!(Parts::new(bags, None, DIM).narrow.is_empty());
+        let bags =
+            HostBags { tables: 1, rows: ROWS, num_sparse: 1, slots: &slots, weighted: None, dense: None };
+        assert!(Parts::new(&bags, None, DIM).narrow.is_empty());
     }
 }

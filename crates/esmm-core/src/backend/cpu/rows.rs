@@ -6,7 +6,8 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::work::{AHEAD, prefetch};
-use crate::backend::{RowRule, RowUpdate};
+use crate::backend::rows::bias_correction;
+use crate::backend::{RowUpdate, TableRule};
 
 /// Touched rows that make a task worth its start.
 const ROWS: usize = 512;
@@ -24,6 +25,9 @@ struct Band<'a> {
 ///
 /// Tasks own bands of consecutive table rows, so no two write to the same row, and each row changes by itself: the
 /// bands do not show in the result.
+///
+/// # Panics
+/// When the rule keeps other moments.
 pub(super) fn update(
     tables: Vec<&mut [f32]>,
     widths: &[usize],
@@ -32,6 +36,8 @@ pub(super) fn update(
     update: &RowUpdate,
 ) {
     let dim = widths[0];
+    let expected: Vec<usize> = std::iter::once(dim).chain(update.rule.widths(dim)).collect();
+    assert_eq!(widths, expected, "widths of a table and of what {:?} keeps", update.rule);
     let height = tables[0].len() / dim;
     let step = Step::new(update);
     let bands = bands(tables, widths, &boundaries(rows, height));
@@ -77,81 +83,75 @@ fn bands<'a>(tables: Vec<&'a mut [f32]>, widths: &[usize], ends: &[usize]) -> Ve
 /// A [`RowUpdate`] in f32, with what all rows have in common worked out.
 #[derive(Debug, Clone, Copy)]
 enum Step {
-    Sgd {
-        rate: f32,
-        l2: f32,
-    },
-    Adagrad {
-        rate: f32,
-        l2: f32,
-        epsilon: f32,
-    },
-    /// `rate` with the bias corrections; `take_1` and `take_2` are 1 - beta.
-    Adam {
-        rate: f32,
-        l2: f32,
-        epsilon: f32,
-        take_1: f32,
-        take_2: f32,
-    },
+    Sgd { rate: f32, l2: f32 },
+    Adagrad { rate: f32, l2: f32, epsilon: f32 },
+    LazyAdam(Adam),
+    RowWiseAdam(Adam),
+}
+
+/// Constants of Adam: `rate` with the bias corrections; `take_1` and `take_2` are 1 - beta.
+#[derive(Debug, Clone, Copy)]
+struct Adam {
+    rate: f32,
+    l2: f32,
+    epsilon: f32,
+    take_1: f32,
+    take_2: f32,
 }
 
 impl Step {
     fn new(update: &RowUpdate) -> Self {
         let (rate, l2) = (update.learning_rate as f32, update.l2 as f32);
+        let adam = |beta_1: f64, beta_2: f64, epsilon: f64| Adam {
+            rate: (update.learning_rate * bias_correction(beta_1, beta_2, update.step)) as f32,
+            l2,
+            epsilon: epsilon as f32,
+            take_1: (1.0 - beta_1) as f32,
+            take_2: (1.0 - beta_2) as f32,
+        };
         match update.rule {
-            RowRule::Sgd => Self::Sgd { rate, l2 },
-            RowRule::RowWiseAdagrad { epsilon } => Self::Adagrad { rate, l2, epsilon: epsilon as f32 },
-            RowRule::LazyAdam { beta_1, beta_2, epsilon, step }
-            | RowRule::RowWiseAdam { beta_1, beta_2, epsilon, step } => {
-                let steps = step as f64;
-                let correction = (1.0 - beta_2.powf(steps)).sqrt() / (1.0 - beta_1.powf(steps));
-                Self::Adam {
-                    rate: (update.learning_rate * correction) as f32,
-                    l2,
-                    epsilon: epsilon as f32,
-                    take_1: (1.0 - beta_1) as f32,
-                    take_2: (1.0 - beta_2) as f32,
-                }
+            TableRule::Sgd => Self::Sgd { rate, l2 },
+            TableRule::Adagrad { epsilon } => Self::Adagrad { rate, l2, epsilon: epsilon as f32 },
+            TableRule::LazyAdam { beta_1, beta_2, epsilon } => Self::LazyAdam(adam(beta_1, beta_2, epsilon)),
+            TableRule::RowWiseAdam { beta_1, beta_2, epsilon } => {
+                Self::RowWiseAdam(adam(beta_1, beta_2, epsilon))
             }
         }
     }
 
-    /// Changes one row.
+    /// Changes one row. `tables` were counted by [`update`].
     #[inline(always)]
     fn apply(self, tables: &mut [&mut [f32]], widths: &[usize], row: usize, grad: &[f32]) {
         let dim = grad.len();
-        match (self, tables) {
-            (Self::Sgd { rate, l2 }, [table, ..]) => {
-                for (w, g) in table[row * dim..][..dim].iter_mut().zip(grad) {
+        let Some((table, moments)) = tables.split_first_mut() else { return };
+        let weights = &mut table[row * dim..][..dim];
+        match self {
+            Self::Sgd { rate, l2 } => {
+                for (w, g) in weights.iter_mut().zip(grad) {
                     *w -= rate * (g + l2 * *w);
                 }
             }
-            (Self::Adagrad { rate, l2, epsilon }, [table, sums, ..]) => {
-                let weights = &mut table[row * dim..][..dim];
-                let squares = weights.iter().zip(grad).map(|(w, g)| (g + l2 * w) * (g + l2 * w)).sum::<f32>();
-                let sum = &mut sums[row * widths[1]];
+            Self::Adagrad { rate, l2, epsilon } => {
+                let squares = sum_of_squares(weights, grad, l2);
+                let sum = &mut moments[0][row * widths[1]];
                 *sum += squares / dim as f32;
                 let rate = rate / (sum.sqrt() + epsilon);
                 for (w, g) in weights.iter_mut().zip(grad) {
                     *w -= rate * (g + l2 * *w);
                 }
             }
-            (Self::Adam { rate, l2, epsilon, take_1, take_2 }, [table, first, second, ..])
-                if widths[2] != dim =>
-            {
-                let weights = &mut table[row * dim..][..dim];
-                let squares = weights.iter().zip(grad).map(|(w, g)| (g + l2 * w) * (g + l2 * w)).sum::<f32>();
-                let second = &mut second[row * widths[2]];
+            Self::RowWiseAdam(Adam { rate, l2, epsilon, take_1, take_2 }) => {
+                let squares = sum_of_squares(weights, grad, l2);
+                let second = &mut moments[1][row * widths[2]];
                 *second += (squares / dim as f32 - *second) * take_2;
                 let rate = rate / (second.sqrt() + epsilon);
-                for ((w, g), m) in weights.iter_mut().zip(grad).zip(&mut first[row * dim..][..dim]) {
+                for ((w, g), m) in weights.iter_mut().zip(grad).zip(&mut moments[0][row * dim..][..dim]) {
                     *m += (g + l2 * *w - *m) * take_1;
                     *w -= *m * rate;
                 }
             }
-            (Self::Adam { rate, l2, epsilon, take_1, take_2 }, [table, first, second, ..]) => {
-                let weights = &mut table[row * dim..][..dim];
+            Self::LazyAdam(Adam { rate, l2, epsilon, take_1, take_2 }) => {
+                let [first, second, ..] = moments else { return };
                 let moments = first[row * dim..][..dim].iter_mut().zip(&mut second[row * dim..][..dim]);
                 for ((w, g), (m, v)) in weights.iter_mut().zip(grad).zip(moments) {
                     let g = g + l2 * *w;
@@ -160,7 +160,11 @@ impl Step {
                     *w -= *m * rate / (v.sqrt() + epsilon);
                 }
             }
-            (step, tables) => panic!("{step:?} found {} tables", tables.len()),
         }
     }
+}
+
+#[inline(always)]
+fn sum_of_squares(weights: &[f32], grad: &[f32], l2: f32) -> f32 {
+    weights.iter().zip(grad).map(|(w, g)| (g + l2 * w) * (g + l2 * w)).sum()
 }

@@ -7,7 +7,7 @@ use std::ops::Range;
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::product::{Matrix, add_product, product};
+use super::matmul::{Matrix, add_matmul, matmul};
 use super::work::{chunk_rows, pieces, written};
 
 /// Columns of a gradient that are summed together: their sums stay in the cache.
@@ -36,10 +36,10 @@ pub(super) struct WeightRows<'a> {
     first: usize,
 }
 
-/// The products of a part, `[K, R, O]`, and who reads them.
+/// The matmuls of a part, `[K, R, O]`, and who reads them.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Addend<'a> {
-    pub(super) products: &'a [f32],
+    pub(super) matmuls: &'a [f32],
     pub(super) of_rows: &'a [u32],
 }
 
@@ -65,21 +65,21 @@ impl Shared<'_> {
         self.weight.of(tower, self.width(), outputs)
     }
 
-    /// The products of all towers, `[K, R, O]`.
-    pub(super) fn products(&self, towers: usize, outputs: usize) -> Vec<f32> {
+    /// The matmuls of all towers, `[K, R, O]`.
+    pub(super) fn matmuls(&self, towers: usize, outputs: usize) -> Vec<f32> {
         let fill = |out: &mut [MaybeUninit<f32>]| {
             pieces(out, towers, outputs).into_par_iter().enumerate().for_each(|(tower, chunks)| {
                 chunks.into_par_iter().enumerate().for_each(|(chunk, out)| {
                     let rows = self.values_of(tower).rows(chunk_rows(chunk, self.rows));
-                    product(rows, self.weight_of(tower, outputs), out);
+                    matmul(rows, self.weight_of(tower, outputs), out);
                 });
             });
         };
-        // SAFETY: the pieces are all of `out`, and `product` writes all of each.
+        // SAFETY: the pieces are all of `out`, and `matmul` writes all of each.
         unsafe { written(towers * self.rows * outputs, fill) }.0
     }
 
-    /// Gradients out of `sums [K, R, O]`, the gradients of the products.
+    /// Gradients out of `sums [K, R, O]`, the gradients of the matmuls.
     pub(super) fn backward(&self, sums: &[f32], towers: usize, outputs: usize) -> SharedGrads {
         let width = self.width();
         let sums_of = |tower: usize| {
@@ -87,10 +87,10 @@ impl Shared<'_> {
         };
         let fill = |out: &mut [MaybeUninit<f32>]| {
             out.par_chunks_mut(width * outputs).enumerate().for_each(|(tower, out)| {
-                product(self.values_of(tower).transposed(), sums_of(tower), out);
+                matmul(self.values_of(tower).transposed(), sums_of(tower), out);
             });
         };
-        // SAFETY: the chunks are all of `out`, and `product` writes all of each.
+        // SAFETY: the chunks are all of `out`, and `matmul` writes all of each.
         let weight = unsafe { written(towers * width * outputs, fill) }.0;
         let copies = self.values.len();
         let fill = |out: &mut [MaybeUninit<f32>]| {
@@ -101,16 +101,16 @@ impl Shared<'_> {
                         let grad = sums_of(tower).rows(chunk_rows(chunk, self.rows));
                         let weight = self.weight_of(tower, outputs).transposed();
                         if tower == members.start {
-                            product(grad, weight, out);
+                            matmul(grad, weight, out);
                         } else {
-                            // SAFETY: the product of the first member wrote every element.
-                            add_product(grad, weight, unsafe { out.assume_init_mut() });
+                            // SAFETY: the matmul of the first member wrote every element.
+                            add_matmul(grad, weight, unsafe { out.assume_init_mut() });
                         }
                     }
                 });
             });
         };
-        // SAFETY: the pieces are all of `out`, and the product of the first tower of each writes all of it.
+        // SAFETY: the pieces are all of `out`, and the matmul of the first tower of each writes all of it.
         let values = unsafe { written(copies * self.rows * width, fill) }.0;
         SharedGrads { weight, values }
     }
@@ -119,12 +119,12 @@ impl Shared<'_> {
 impl<'a> Addend<'a> {
     /// What rows `rows` of the batch add in tower `tower`.
     pub(super) fn of(self, tower: usize, towers: usize, rows: Range<usize>) -> (&'a [f32], &'a [u32]) {
-        let len = self.products.len() / towers;
-        (&self.products[tower * len..][..len], &self.of_rows[rows])
+        let len = self.matmuls.len() / towers;
+        (&self.matmuls[tower * len..][..len], &self.of_rows[rows])
     }
 }
 
-/// Adds `bias` and, of every part, the product of the row that it reads to each row.
+/// Adds `bias` and, of every part, the matmul of the row that it reads to each row.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi2+fma", "x86_64+avx2+bmi2+fma"))]
 pub(super) fn add_to_rows(rows: &mut [f32], bias: &[f32], parts: &[(&[f32], &[u32])]) {
     let width = bias.len();
@@ -150,11 +150,11 @@ pub(super) fn add_to_rows(rows: &mut [f32], bias: &[f32], parts: &[(&[f32], &[u3
 }
 
 #[inline(always)]
-fn read<'a>((products, of_rows): (&'a [f32], &[u32]), row: usize, width: usize) -> &'a [f32] {
-    &products[of_rows[row] as usize * width..][..width]
+fn read<'a>((matmuls, of_rows): (&'a [f32], &[u32]), row: usize, width: usize) -> &'a [f32] {
+    &matmuls[of_rows[row] as usize * width..][..width]
 }
 
-/// For every part the gradients of its products, `[K, R, O]`: those of the rows that read them, summed in the order of
+/// For every part the gradients of its matmuls, `[K, R, O]`: those of the rows that read them, summed in the order of
 /// the batch. `grad [K, B, O]`.
 pub(super) fn sum_by_rows(
     grad: &[f32],
@@ -232,7 +232,7 @@ pub(super) fn pick_rows<'a>(
     Cow::Owned(picked)
 }
 
-/// The way back of [`pick_rows`]: writes the rows of `part [K, W, O]` to their places in `all [K, I, O]`.
+/// The inverse of [`pick_rows`]: writes the rows of `part [K, W, O]` to their places in `all [K, I, O]`.
 pub(super) fn put_rows(
     all: &mut [f32],
     part: &[f32],

@@ -1,8 +1,10 @@
 //! Tensors in host memory as slices.
 
 use burn::tensor::backend::Backend;
-use burn::tensor::ops::{FloatTensor, IntTensor};
+use burn::tensor::ops::FloatTensor;
 use burn::tensor::{DType, TensorMetadata};
+
+use crate::backend::host::{copied_values, uploaded_values};
 
 /// A backend whose tensors are slices in host memory.
 pub(super) trait HostBackend: Backend {
@@ -17,12 +19,6 @@ pub(super) trait HostBackend: Backend {
 
     /// A tensor that owns these values.
     fn tensor(values: Vec<f32>, shape: &[usize]) -> FloatTensor<Self>;
-
-    /// The numbers of a tensor of indices.
-    ///
-    /// # Panics
-    /// When one is negative.
-    fn indices(tensor: IntTensor<Self>) -> Vec<u32>;
 }
 
 /// A contiguous f32 tensor: its values and its shape.
@@ -46,20 +42,33 @@ impl<B: HostBackend> Host<B> {
         B::values_mut(&mut self.tensor)
     }
 
+    /// Size of a dimension.
+    pub(super) fn dim(&self, index: usize) -> usize {
+        self.shape[index]
+    }
+
     pub(super) fn into_tensor(self) -> FloatTensor<B> {
         self.tensor
     }
 }
 
-/// Whether the kernels take these tensors.
-pub(super) fn all_f32<B: Backend>(tensors: &[&FloatTensor<B>]) -> bool {
-    tensors.iter().all(|tensor| tensor.dtype() == DType::F32)
+/// [`HostAccess::with_values`](crate::backend::HostAccess::with_values), without a copy where the values are f32.
+pub(super) fn with_values<B: HostBackend>(tensor: FloatTensor<B>, look: &mut dyn FnMut(&[f32])) {
+    match tensor.dtype() == DType::F32 {
+        true => look(Host::<B>::new(tensor).values()),
+        false => copied_values::<B>(tensor, look),
+    }
 }
 
-/// A row number out of an integer of any width.
-pub(super) fn index<I>(number: I) -> u32
-where
-    I: TryInto<u32> + Copy + std::fmt::Debug,
-{
-    number.try_into().unwrap_or_else(|_| panic!("{number:?} is no row number"))
+/// [`HostAccess::fill_values`](crate::backend::HostAccess::fill_values), in place where the values are f32.
+pub(super) fn fill_values<B: HostBackend>(
+    tensor: FloatTensor<B>,
+    fill: &mut dyn FnMut(&mut [f32]),
+) -> FloatTensor<B> {
+    if tensor.dtype() != DType::F32 {
+        return uploaded_values::<B>(tensor, fill);
+    }
+    let mut host = Host::<B>::new(tensor);
+    fill(host.values_mut());
+    host.into_tensor()
 }

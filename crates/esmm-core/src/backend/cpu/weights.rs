@@ -23,6 +23,8 @@ pub(super) fn update(
 ) -> Vec<f32> {
     let step = Step::new(update);
     assert_eq!(weight.len(), grad.len(), "values of a weight and of its gradient");
+    let (found, kept) = (moments.len(), update.rule.num_moments());
+    assert_eq!(found, kept, "{:?} found {found} moments instead of {kept}", update.rule);
     let fill = |out: &mut [MaybeUninit<f32>]| {
         let values = out.par_chunks_mut(VALUES).zip(weight.par_chunks(VALUES)).zip(grad.par_chunks(VALUES));
         let mut moments = moments.into_iter().map(|moment| moment.par_chunks_mut(VALUES));
@@ -61,9 +63,10 @@ impl Step {
         let (rate, keep) = (update.learning_rate, 1.0 - update.learning_rate * update.decay);
         let (rate, beta_1, beta_2, epsilon) = match update.rule {
             WeightRule::Sgd { momentum } => (rate, momentum, 0.0, 0.0),
-            WeightRule::Adam { beta_1, beta_2, epsilon, step } => {
-                let root = (1.0 - beta_2.powf(step as f64)).sqrt();
-                (rate * root / (1.0 - beta_1.powf(step as f64)), beta_1, beta_2, epsilon * root)
+            WeightRule::Adam { beta_1, beta_2, epsilon } => {
+                let steps = update.step as f64;
+                let root = (1.0 - beta_2.powf(steps)).sqrt();
+                (rate * root / (1.0 - beta_1.powf(steps)), beta_1, beta_2, epsilon * root)
             }
         };
         Self {

@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 
 /// Rows of a batch in one task: their activations stay in a core's cache, and packing the weights anew for each task
-/// costs little beside its product. Part of the order of summation, so it does not follow the machine.
+/// costs little beside its matmul. Part of the order of summation, so it does not follow the machine.
 pub(super) const ROWS: usize = 512;
 
 /// A vector of `len` values, all written by `fill`; its memory is not cleared first.

@@ -4,33 +4,15 @@ use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::{self, prelude::*, std::FastDivmod};
 use burn_cubecl::tensor::CubeTensor;
 
-use super::tensor::{OnCube, Rows, address, array, grid, vector_size};
-use crate::backend::BagPlan;
+use super::tensor::{OnCube, Rows, address, array, grid, ints, vector_size};
+use crate::backend::{Bags, Indices};
 
-/// A [`BagPlan`] of some cube backend, without that backend.
-pub(super) struct Plan<R: CubeRuntime> {
-    pub(super) tables: usize,
-    pub(super) rows: usize,
-    pub(super) num_sparse: usize,
-    pub(super) slots: CubeTensor<R>,
-    pub(super) bags: Option<(CubeTensor<R>, CubeTensor<R>)>,
-    pub(super) dense: Option<Rows<R>>,
-}
+/// Bags on a device.
+pub(super) type CubeBags<R> = Bags<CubeTensor<R>, CubeTensor<R>>;
 
-impl<R: CubeRuntime> Plan<R> {
-    pub(super) fn new<B: OnCube<R>>(plan: BagPlan<B>) -> Self {
-        let BagPlan { tables, rows, num_sparse, slots, bags, dense, .. } = plan;
-        let dense = dense.map(Rows::new);
-        Self { tables, rows, num_sparse, slots, bags, dense }
-    }
-
-    pub(super) fn num_dense(&self) -> usize {
-        self.dense.as_ref().map_or(0, |dense| dense.width)
-    }
-
-    fn entries(&self) -> usize {
-        self.slots.meta.shape()[0]
-    }
+/// The bags with their numbers on the device.
+pub(super) fn on_device<R: CubeRuntime, B: OnCube<R>>(bags: Bags<CubeTensor<R>, Indices<B>>) -> CubeBags<R> {
+    bags.map(|tensor| tensor, |indices| ints(&indices))
 }
 
 /// `table [R, D]`, `rows [N]` to `[N, D]`.
@@ -79,21 +61,22 @@ fn gather_kernel<N: Size>(
 }
 
 /// `table [T * U, D]` to `[T, B, F * D + V]`: a unit for each vector of the output.
-pub(super) fn bag_pool<R: CubeRuntime>(table: CubeTensor<R>, plan: Plan<R>) -> CubeTensor<R> {
+pub(super) fn bag_pool<R: CubeRuntime>(table: CubeTensor<R>, plan: CubeBags<R>) -> CubeTensor<R> {
     let table = Rows::new(table);
-    let (dim, num_dense) = (table.width, plan.num_dense());
+    let dense = plan.dense.clone().map(Rows::new);
+    let (dim, num_dense) = (table.width, dense.as_ref().map_or(0, |dense| dense.width));
     let width = plan.num_sparse * dim + num_dense;
     let out = Rows::empty(&table.tensor, [plan.tables, plan.rows, width]);
-    let dense_stride = plan.dense.as_ref().map_or(0, |dense| dense.stride);
+    let dense_stride = dense.as_ref().map_or(0, |dense| dense.stride);
     let vector = vector_size(&[dim, table.stride, num_dense, dense_stride, out.stride]);
     let units = plan.tables * plan.rows * width / vector;
     let client = table.tensor.client.clone();
     let (cubes, cube_dim) = grid(&client, units);
-    let (segments, weights) = match &plan.bags {
+    let (segments, weights) = match &plan.weighted {
         Some((segments, weights)) => (segments, weights),
         None => (&plan.slots, &table.tensor),
     };
-    let dense = plan.dense.as_ref().map_or(&table.tensor, |dense| &dense.tensor);
+    let dense = dense.as_ref().map_or(&table.tensor, |dense| &dense.tensor);
     // SAFETY: slots are rows of the table and segments are bags of the batch, as the batch was built; units beyond the
     // last element do nothing.
     unsafe {
@@ -118,9 +101,9 @@ pub(super) fn bag_pool<R: CubeRuntime>(table: CubeTensor<R>, plan: Plan<R>) -> C
             table.stride / vector,
             dense_stride / vector,
             out.stride / vector,
-            plan.entries(),
+            plan.slots.meta.shape()[0],
             units,
-            plan.bags.is_some(),
+            plan.weighted.is_some(),
         );
     }
     out.tensor

@@ -1,28 +1,29 @@
-//! The way back through pooling: sums of the entries of each slot.
+//! Pooling, backward: sums of the entries of each slot.
 
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::{self, prelude::*, std::FastDivmod};
 use burn_cubecl::tensor::CubeTensor;
 
-use super::bags::Plan;
-use super::tensor::{OnCube, Rows, address, array, grid, vector_size};
+use super::bags::CubeBags;
+use super::tensor::{Rows, address, array, grid, vector_size};
 use crate::slot_order::SlotOrder;
 
 /// `grad [T, B, F * D + V]` to `[T * U, D]`: sums of pieces of a slot's entries, then sums of pieces. No atomics, and the
 /// same order of additions every time.
-pub(super) fn bag_pool_backward<R: CubeRuntime, B: OnCube<R>>(
+pub(super) fn bag_pool_backward<R: CubeRuntime>(
     grad: CubeTensor<R>,
-    plan: Plan<R>,
-    order: SlotOrder<B>,
+    plan: CubeBags<R>,
+    order: SlotOrder<CubeTensor<R>>,
 ) -> CubeTensor<R> {
     let grad = Rows::new(grad);
-    let dim = (grad.width - plan.num_dense()) / plan.num_sparse;
+    let num_dense = plan.dense.as_ref().map_or(0, |dense| dense.meta.shape()[1]);
+    let dim = (grad.width - num_dense) / plan.num_sparse;
     let sums = Rows::empty(&grad.tensor, [plan.tables * order.pieces, dim]);
     let vector = vector_size(&[dim, grad.stride, sums.stride]);
     let units = plan.tables * order.pieces * dim / vector;
     let client = grad.tensor.client.clone();
     let (cubes, cube_dim) = grid(&client, units);
-    let (segments, weights) = match &plan.bags {
+    let (segments, weights) = match &plan.weighted {
         Some((segments, weights)) => (segments, weights),
         None => (&plan.slots, &grad.tensor),
     };
@@ -49,7 +50,7 @@ pub(super) fn bag_pool_backward<R: CubeRuntime, B: OnCube<R>>(
             sums.stride / vector,
             order.entries,
             units,
-            plan.bags.is_some(),
+            plan.weighted.is_some(),
         );
     }
     if order.pieces == order.slots { sums.tensor } else { join_pieces(sums, &order, plan.tables) }
@@ -96,9 +97,9 @@ fn sum_pieces_kernel<N: Size>(
 }
 
 /// `sums [T * P, D]` to `[T * U, D]`.
-fn join_pieces<R: CubeRuntime, B: OnCube<R>>(
+fn join_pieces<R: CubeRuntime>(
     sums: Rows<R>,
-    order: &SlotOrder<B>,
+    order: &SlotOrder<CubeTensor<R>>,
     tables: usize,
 ) -> CubeTensor<R> {
     let out = Rows::empty(&sums.tensor, [tables * order.slots, sums.width]);

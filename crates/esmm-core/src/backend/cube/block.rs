@@ -1,4 +1,4 @@
-//! What follows a product in a layer, element by element: batch norm, activation, dropout.
+//! What follows a matmul in a layer, element by element: batch norm, activation, dropout.
 
 use burn_cubecl::cubecl::{self, prelude::*};
 
@@ -26,9 +26,8 @@ pub(super) enum Curve {
 }
 
 impl Steps {
-    pub(super) fn new(spec: &LayerSpec) -> Self {
-        let curve = Curve::new(spec.activation);
-        Self { batch_norm: spec.batch_norm, curve, dropout: spec.dropout.is_some() }
+    pub(super) fn new(spec: &LayerSpec, batch_norm: bool) -> Self {
+        Self { batch_norm, curve: Curve::new(spec.activation), dropout: spec.dropout.is_some() }
     }
 }
 
@@ -47,7 +46,7 @@ impl Curve {
 pub(super) fn leak(activation: Activation) -> f32 {
     match activation {
         Activation::LeakyRelu { negative_slope } => negative_slope as f32,
-        _ => 0.0,
+        Activation::None | Activation::Relu | Activation::Prelu => 0.0,
     }
 }
 
@@ -57,16 +56,17 @@ pub(super) fn slope_of(slopes: &Array<f32>, tower: usize, leak: f32, #[comptime]
     if comptime!(curve == Curve::Prelu) { slopes[tower] } else { leak }
 }
 
-/// The activation function.
+/// The activation function. By comparisons: `max` of CUDA and WGSL turns NaN into the other operand, and a training that
+/// has diverged would look healthy.
 #[cube]
 pub(super) fn activate<N: Size>(x: Vector<f32, N>, slope: f32, #[comptime] curve: Curve) -> Vector<f32, N> {
     let zero = Vector::<f32, N>::new(0.0f32);
     if comptime!(curve == Curve::Identity) {
         x
     } else if comptime!(curve == Curve::Relu) {
-        max(x, zero)
+        select_many(x.less_equal(zero), zero, x)
     } else {
-        max(x, zero) + min(x, zero) * Vector::new(slope)
+        select_many(x.less_equal(zero), x * Vector::new(slope), x)
     }
 }
 
@@ -88,7 +88,7 @@ pub(super) fn activate_backward<N: Size>(
     }
 }
 
-/// `(standard, x)`: the product in units of its standard deviation, and after scale and shift; both the product itself
+/// `(standard, x)`: the matmul in units of its standard deviation, and after scale and shift; both the matmul itself
 /// without batch norm. `moments` holds mean, 1 / standard deviation, scale and shift, `[4, K, O]`; `column` is the place
 /// in `[K, O]`, `columns` their number.
 #[cube]
@@ -107,7 +107,7 @@ pub(super) fn normalize<N: Size>(
     }
 }
 
-/// Values, or gradients of them, behind the dropout; `first` is the number of the first element.
+/// Values, or gradients of them, after the dropout; `first` is the number of the first element.
 #[cube]
 pub(super) fn drop_some<N: Size>(
     values: Vector<f32, N>,

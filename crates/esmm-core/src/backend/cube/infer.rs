@@ -1,47 +1,37 @@
-//! The way from table to logits, for inference.
+//! From the first matmul to the logits, for inference.
 
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::{self, prelude::*, std::FastDivmod};
 use burn_cubecl::tensor::CubeTensor;
 
-use super::bags::{Plan, bag_pool};
 use super::block::{Curve, activate, leak, slope_of};
 use super::product::product;
 use super::tensor::{OnCube, Rows, address, array, grid, plain};
 use crate::backend::InferenceLayer;
 
-/// See [`EsmmBackend::infer_logits`](crate::EsmmBackend::infer_logits).
-pub(super) fn infer_logits<R: CubeRuntime, B: OnCube<R>>(
-    table: CubeTensor<R>,
-    plan: Plan<R>,
-    layers: Vec<InferenceLayer<B>>,
-) -> CubeTensor<R> {
-    apply_layers::<R, B, _>(bag_pool(table, plan), layers, product)
-}
-
-/// All layers on what the first one reads, to `[B, K]`; `first_product` takes that and the weight to `[K, B, O]`.
+/// All layers on what the first one reads, to `[B, K]`; `first_matmul` takes that and the weight to `[K, B, O]`.
 ///
 /// # Panics
 /// Without a layer.
 pub(super) fn apply_layers<R: CubeRuntime, B: OnCube<R>, I>(
     input: I,
-    layers: Vec<InferenceLayer<B>>,
-    first_product: impl FnOnce(I, CubeTensor<R>) -> CubeTensor<R>,
+    layers: Vec<InferenceLayer<CubeTensor<R>>>,
+    first_matmul: impl FnOnce(I, CubeTensor<R>) -> CubeTensor<R>,
 ) -> CubeTensor<R> {
     let mut layers = layers.into_iter();
     let Some(first) = layers.next() else { panic!("towers without a layer") };
-    let hidden = apply::<R, B>(first_product(input, first.weight.clone()), first);
-    let logits =
-        layers.fold(hidden, |hidden, layer| apply::<R, B>(product(hidden, layer.weight.clone()), layer));
+    let hidden = apply(first_matmul(input, first.weight.clone()), first);
+    let logits = layers.fold(hidden, |hidden, layer| apply(product(hidden, layer.weight.clone()), layer));
     let shape = logits.meta.shape();
     let [towers, rows] = [shape[0], shape[1]];
     B::float_swap_dims(B::float_reshape(logits, [towers, rows].into()), 0, 1)
 }
 
-/// The rest of a layer, on its product `[K, B, O]`.
-fn apply<R: CubeRuntime, B: OnCube<R>>(product: CubeTensor<R>, layer: InferenceLayer<B>) -> CubeTensor<R> {
+/// The rest of a layer, on its matmul `[K, B, O]`.
+fn apply<R: CubeRuntime>(product: CubeTensor<R>, layer: InferenceLayer<CubeTensor<R>>) -> CubeTensor<R> {
     let product = Rows::new(product);
-    let (shift, slope) = (plain(layer.shift), plain(layer.slope));
+    let shift = plain(layer.shift);
+    let slope = layer.slope.map(plain);
     let scale = layer.scale.map(plain);
     let vector = product.vector();
     let units = product.tensor.meta.num_elements() / vector;
@@ -57,7 +47,7 @@ fn apply<R: CubeRuntime, B: OnCube<R>>(product: CubeTensor<R>, layer: InferenceL
             product.array(),
             array(scale.as_ref().unwrap_or(&shift)),
             array(&shift),
-            array(&slope),
+            array(slope.as_ref().unwrap_or(&shift)),
             product.width / vector,
             product.tensor.meta.shape()[1],
             product.width / vector,

@@ -1,4 +1,4 @@
-//! A layer of all towers in training: the product, then two passes over it.
+//! A layer of all towers in training: the matmul, then two passes over it.
 
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::{self, prelude::*, std::FastDivmod};
@@ -9,59 +9,74 @@ use super::dropout::{DropoutBits, bits};
 use super::logits::{is_logits, logits};
 use super::moments::moments;
 use super::product::{Product, layer_product};
-use super::tensor::{OnCube, Rows, address, array, grid, plain, vector_size};
-use crate::backend::{LayerInput, LayerOutput, LayerSaved, LayerSpec};
+use super::tensor::{Rows, address, array, grid, plain, vector_size};
+use crate::backend::{Layer, LayerOutput, LayerSaved, LayerSpec, LayerWeights, Moments, Norm};
 
-/// What a layer knows of its outputs: as in [`LayerInput`].
+/// The weights of a layer but for those of the matmul, or their gradients: as in [`LayerWeights`].
 pub(super) struct Columns<R: CubeRuntime> {
     pub(super) bias: CubeTensor<R>,
-    pub(super) gamma: CubeTensor<R>,
-    pub(super) beta: CubeTensor<R>,
-    pub(super) slope: CubeTensor<R>,
+    pub(super) norm: Option<Norm<CubeTensor<R>>>,
+    pub(super) slope: Option<CubeTensor<R>>,
 }
 
-/// See [`EsmmBackend::tower_layer`](crate::EsmmBackend::tower_layer).
-pub(super) fn tower_layer<R: CubeRuntime, B: OnCube<R>>(
-    input: LayerInput<B>,
-    spec: LayerSpec,
-) -> LayerOutput<B> {
-    if is_logits::<R, B>(&input, &spec) {
-        return logits::<R, B>(input);
+impl<R: CubeRuntime> Columns<R> {
+    /// The weights of the matmul, and the others.
+    pub(super) fn split(weights: LayerWeights<CubeTensor<R>>) -> (CubeTensor<R>, Self) {
+        let LayerWeights { weight, bias, norm, slope } = weights;
+        (weight, Self { bias, norm, slope })
     }
-    let LayerInput { input, weight, bias, gamma, beta, slope } = input;
-    let bias = plain(bias);
-    let product = layer_product(input, weight, Some(&bias), spec.precision);
-    behind_product(product, Columns { bias, gamma, beta, slope }, spec)
+
+    /// The inverse of [`split`](Self::split).
+    pub(super) fn with_weight(self, weight: CubeTensor<R>) -> LayerWeights<CubeTensor<R>> {
+        let Self { bias, norm, slope } = self;
+        LayerWeights { weight, bias, norm, slope }
+    }
 }
 
-/// The rest of a layer, on its product `[K, B, O]`.
-pub(super) fn behind_product<R: CubeRuntime, B: OnCube<R>>(
+/// See [`Kernels::layer`](crate::backend::Kernels::layer).
+pub(super) fn layer<R: CubeRuntime>(
+    layer: Layer<CubeTensor<R>>,
+    spec: LayerSpec,
+) -> LayerOutput<CubeTensor<R>> {
+    if is_logits(&layer, &spec) {
+        return logits(layer);
+    }
+    let is_linear = spec.is_linear(&layer.weights);
+    let (weight, mut columns) = Columns::split(layer.weights);
+    columns.bias = plain(columns.bias);
+    let product = layer_product(layer.input, weight, Some(&columns.bias), spec.precision);
+    after_matmul(product, columns, spec, is_linear)
+}
+
+/// The rest of a layer, on its matmul `[K, B, O]`.
+pub(super) fn after_matmul<R: CubeRuntime>(
     product: Product<R>,
     columns: Columns<R>,
     spec: LayerSpec,
-) -> LayerOutput<B> {
+    is_linear: bool,
+) -> LayerOutput<CubeTensor<R>> {
     let biased = product.biased;
     let product = Rows::new(product.tensor);
-    let Columns { bias, gamma, beta, slope } = columns;
-    let [bias, gamma, beta, slope] = [bias, gamma, beta, slope].map(plain);
-    if spec.is_linear() {
+    let bias = plain(columns.bias);
+    if is_linear {
         if !biased {
             add_bias(&product, &bias);
         }
-        let saved = LayerSaved { hidden: product.tensor.clone(), mean: bias.clone(), variance: bias };
+        let saved = LayerSaved { hidden: product.tensor.clone(), moments: None };
         return LayerOutput { output: product.tensor, saved };
     }
-    let (moments, mean, variance) = if spec.batch_norm {
-        let moments = moments(&product, (!biased).then_some(&bias), &gamma, &beta, spec.epsilon as f32);
-        (moments.packed, moments.mean, moments.variance)
-    } else {
-        (bias.clone(), bias.clone(), bias.clone())
-    };
-    let output = finish(&product, (!biased).then_some(&bias), &moments, &slope, spec);
-    LayerOutput { output, saved: LayerSaved { hidden: product.tensor, mean, variance } }
+    let missing = (!biased).then_some(&bias);
+    let norm = columns.norm.map(|norm| norm.map(plain));
+    let found = norm.map(|norm| moments(&product, missing, &norm.gamma, &norm.beta, spec.epsilon as f32));
+    let steps = Steps::new(&spec, found.is_some());
+    let slope = columns.slope.map(plain);
+    let packed = found.as_ref().map_or(&bias, |found| &found.packed);
+    let output = finish(&product, missing, packed, slope.as_ref().unwrap_or(&bias), spec, steps);
+    let moments = found.map(|found| Moments { mean: found.mean, variance: found.variance });
+    LayerOutput { output, saved: LayerSaved { hidden: product.tensor, moments } }
 }
 
-/// Adds the bias to the product, in place.
+/// Adds the bias to the matmul, in place.
 fn add_bias<R: CubeRuntime>(product: &Rows<R>, bias: &CubeTensor<R>) {
     let rows = product.tensor.meta.shape()[1];
     let vector = product.vector();
@@ -110,6 +125,7 @@ fn finish<R: CubeRuntime>(
     moments: &CubeTensor<R>,
     slope: &CubeTensor<R>,
     spec: LayerSpec,
+    steps: Steps,
 ) -> CubeTensor<R> {
     let shape = product.tensor.meta.shape();
     let [towers, rows] = [shape[0], shape[1]];
@@ -140,7 +156,7 @@ fn finish<R: CubeRuntime>(
             leak(spec.activation),
             units,
             bias.is_some(),
-            Steps::new(&spec),
+            steps,
         );
     }
     out.tensor

@@ -1,4 +1,4 @@
-//! The way back through a layer of all towers: sums over the rows, the gradient of the product, two products.
+//! A layer of all towers, backward: sums over the rows, the gradient of the matmul, two matmuls.
 
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::{self, prelude::*, std::FastDivmod};
@@ -12,9 +12,9 @@ use super::moments::packed;
 use super::product::layer_product_backward;
 use super::sums::{Sums, sums};
 use super::tensor::{OnCube, Rows, address, array, grid, plain, vector_size, zero};
-use crate::backend::{LayerGrads, LayerInput, LayerSaved, LayerSpec};
+use crate::backend::{Layer, LayerSaved, LayerSpec, Norm};
 
-/// What both passes of the way back read.
+/// What both passes of backward read.
 pub(super) struct Saved<R: CubeRuntime> {
     pub(super) grad: Rows<R>,
     pub(super) hidden: Rows<R>,
@@ -22,6 +22,7 @@ pub(super) struct Saved<R: CubeRuntime> {
     pub(super) moments: CubeTensor<R>,
     pub(super) slope: CubeTensor<R>,
     pub(super) spec: LayerSpec,
+    pub(super) steps: Steps,
 }
 
 impl<R: CubeRuntime> Saved<R> {
@@ -37,63 +38,71 @@ impl<R: CubeRuntime> Saved<R> {
     }
 }
 
-/// See [`EsmmBackend::tower_layer_backward`](crate::EsmmBackend::tower_layer_backward).
-pub(super) fn tower_layer_backward<R: CubeRuntime, B: OnCube<R>>(
-    input: LayerInput<B>,
-    saved: LayerSaved<B>,
+/// See [`Kernels::layer_backward`](crate::backend::Kernels::layer_backward).
+pub(super) fn layer_backward<R: CubeRuntime, B: OnCube<R>>(
+    layer: Layer<CubeTensor<R>>,
+    saved: LayerSaved<CubeTensor<R>>,
     grad: CubeTensor<R>,
     spec: LayerSpec,
-) -> LayerGrads<B> {
-    if is_logits::<R, B>(&input, &spec) {
-        return logits_backward::<R, B>(input, grad);
+) -> Layer<CubeTensor<R>> {
+    if is_logits(&layer, &spec) {
+        return logits_backward(layer, grad);
     }
-    let LayerInput { input, weight, bias, gamma, beta, slope } = input;
-    let shared = input.meta.shape()[0] != weight.meta.shape()[0];
-    let columns = Columns { bias, gamma, beta, slope };
-    let (hidden, columns) = behind_product_backward::<R, B>(columns, saved, grad, spec, shared);
-    let [input, weight] = layer_product_backward::<R, B>(input, weight, hidden, spec.precision);
-    let Columns { bias, gamma, beta, slope } = columns;
-    LayerGrads { input, weight, bias, gamma, beta, slope }
+    let is_linear = spec.is_linear(&layer.weights);
+    let (weight, columns) = Columns::split(layer.weights);
+    let shared = layer.input.meta.shape()[0] != weight.meta.shape()[0];
+    let (hidden, columns) = after_matmul_backward::<R, B>(columns, saved, grad, spec, is_linear, shared);
+    let [input, weight] = layer_product_backward::<R, B>(layer.input, weight, hidden, spec.precision);
+    Layer { input, weights: columns.with_weight(weight) }
 }
 
-/// Gradients of the product and of what belongs to its columns. The first is `[K, B, O]`, or with the towers side by side
+/// Gradients of the matmul and of what belongs to its columns. The first is `[K, B, O]`, or with the towers side by side
 /// `[B, K * O]`.
-pub(super) fn behind_product_backward<R: CubeRuntime, B: OnCube<R>>(
+pub(super) fn after_matmul_backward<R: CubeRuntime, B: OnCube<R>>(
     columns: Columns<R>,
-    saved: LayerSaved<B>,
+    saved: LayerSaved<CubeTensor<R>>,
     grad: CubeTensor<R>,
     spec: LayerSpec,
+    is_linear: bool,
     side_by_side: bool,
 ) -> (CubeTensor<R>, Columns<R>) {
-    let [gamma, beta, slope] = [columns.gamma, columns.beta, columns.slope].map(plain);
-    let moments = if spec.batch_norm {
-        packed(&plain(saved.mean), &plain(saved.variance), &gamma, &beta, spec.epsilon as f32)
-    } else {
-        slope.clone()
+    let LayerSaved { hidden, moments } = saved;
+    let norm = columns.norm.map(|norm| norm.map(plain)).zip(moments.map(|moments| moments.map(plain)));
+    let packed = norm.as_ref().map(|(norm, moments)| {
+        packed(&moments.mean, &moments.variance, &norm.gamma, &norm.beta, spec.epsilon as f32)
+    });
+    let steps = Steps::new(&spec, packed.is_some());
+    let bias = plain(columns.bias);
+    let saved = Saved {
+        grad: Rows::new(grad),
+        hidden: Rows::new(hidden),
+        moments: packed.unwrap_or_else(|| bias.clone()),
+        slope: columns.slope.map_or(bias, plain),
+        spec,
+        steps,
     };
-    let saved = Saved { grad: Rows::new(grad), hidden: Rows::new(saved.hidden), moments, slope, spec };
     let Sums { grad: sum, scaled, slope } = sums::<R, B>(&saved);
-    let hidden = hidden_grad(&saved, &sum, &scaled, side_by_side);
+    let hidden = match is_linear && !side_by_side {
+        true => saved.grad.tensor.clone(),
+        false => hidden_grad(&saved, &sum, &scaled, side_by_side),
+    };
     let [towers, _, outputs] = saved.dims();
     // The mean takes a bias away again, so in front of a batch norm its gradient is 0.
-    let (bias, gamma, beta) = if spec.batch_norm {
-        (zero(&sum, [towers, outputs]), scaled, sum)
+    let (bias, norm) = if steps.batch_norm {
+        (zero(&sum, [towers, outputs]), Some(Norm { gamma: scaled, beta: sum }))
     } else {
-        (sum.clone(), sum.clone(), sum)
+        (sum, None)
     };
-    (hidden, Columns { bias, gamma, beta, slope })
+    (hidden, Columns { bias, norm, slope })
 }
 
-/// Gradient of the product: `[K, B, O]`, or with the towers side by side `[B, K * O]`.
+/// Gradient of the matmul: `[K, B, O]`, or with the towers side by side `[B, K * O]`.
 fn hidden_grad<R: CubeRuntime>(
     saved: &Saved<R>,
     sum: &CubeTensor<R>,
     scaled: &CubeTensor<R>,
     side_by_side: bool,
 ) -> CubeTensor<R> {
-    if saved.spec.is_linear() && !side_by_side {
-        return saved.grad.tensor.clone();
-    }
     let [towers, rows, outputs] = saved.dims();
     let like = &saved.grad.tensor;
     let out = if side_by_side {
@@ -132,7 +141,7 @@ fn hidden_grad<R: CubeRuntime>(
             (rows as f32).recip(),
             leak(saved.spec.activation),
             units,
-            Steps::new(&saved.spec),
+            saved.steps,
         );
     }
     out.tensor

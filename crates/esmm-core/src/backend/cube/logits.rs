@@ -6,8 +6,8 @@ use burn_cubecl::cubecl::{self, prelude::*};
 use burn_cubecl::tensor::CubeTensor;
 
 use super::moments::{Chunks, LANES, LINES, add_lines, join_grid};
-use super::tensor::{OnCube, Rows, address, array, empty_plain, plain, vector_size};
-use crate::backend::{LayerGrads, LayerInput, LayerOutput, LayerSaved, LayerSpec};
+use super::tensor::{Rows, address, array, empty_plain, plain, vector_size};
+use crate::backend::{Layer, LayerOutput, LayerSaved, LayerSpec, LayerWeights};
 use crate::precision::Precision;
 
 /// Units that share a row of a dot product.
@@ -16,13 +16,16 @@ const SHARING: u32 = 8;
 const ROWS: u32 = 32;
 
 /// Whether a layer is one of these: one output a tower, from an input of its own, computed in f32.
-pub(super) fn is_logits<R: CubeRuntime, B: OnCube<R>>(input: &LayerInput<B>, spec: &LayerSpec) -> bool {
-    let (shape, weight) = (input.input.meta.shape(), input.weight.meta.shape());
-    spec.is_linear() && spec.precision == Precision::F32 && weight[2] == 1 && shape[0] == weight[0]
+pub(super) fn is_logits<R: CubeRuntime>(layer: &Layer<CubeTensor<R>>, spec: &LayerSpec) -> bool {
+    let (shape, weight) = (layer.input.meta.shape(), layer.weights.weight.meta.shape());
+    spec.is_linear(&layer.weights)
+        && spec.precision == Precision::F32
+        && weight[2] == 1
+        && shape[0] == weight[0]
 }
 
 /// What both directions read.
-struct Layer<R: CubeRuntime> {
+struct Read<R: CubeRuntime> {
     input: Rows<R>,
     /// `[K, I]`.
     weight: CubeTensor<R>,
@@ -30,7 +33,7 @@ struct Layer<R: CubeRuntime> {
     rows: usize,
 }
 
-impl<R: CubeRuntime> Layer<R> {
+impl<R: CubeRuntime> Read<R> {
     fn new(input: CubeTensor<R>, weight: CubeTensor<R>) -> Self {
         let shape = input.meta.shape();
         let [towers, rows] = [shape[0], shape[1]];
@@ -39,9 +42,9 @@ impl<R: CubeRuntime> Layer<R> {
 }
 
 /// `[K, B, 1]`.
-pub(super) fn logits<R: CubeRuntime, B: OnCube<R>>(input: LayerInput<B>) -> LayerOutput<B> {
-    let bias = plain(input.bias);
-    let layer = Layer::new(input.input, input.weight);
+pub(super) fn logits<R: CubeRuntime>(layer: Layer<CubeTensor<R>>) -> LayerOutput<CubeTensor<R>> {
+    let bias = plain(layer.weights.bias);
+    let layer = Read::new(layer.input, layer.weights.weight);
     let out = empty_plain(&layer.input.tensor, [layer.towers, layer.rows, 1]);
     let vector = layer.input.vector();
     let cubes = CubeCount::Static((layer.rows as u32).div_ceil(ROWS), layer.towers as u32, 1);
@@ -62,7 +65,7 @@ pub(super) fn logits<R: CubeRuntime, B: OnCube<R>>(input: LayerInput<B>) -> Laye
             layer.input.stride / vector,
         );
     }
-    let saved = LayerSaved { hidden: out.clone(), mean: bias.clone(), variance: bias };
+    let saved = LayerSaved { hidden: out.clone(), moments: None };
     LayerOutput { output: out, saved }
 }
 
@@ -110,14 +113,13 @@ fn logits_kernel<N: Size>(
 }
 
 /// Gradients from that of the logits, `[K, B, 1]` at any strides.
-pub(super) fn logits_backward<R: CubeRuntime, B: OnCube<R>>(
-    input: LayerInput<B>,
+pub(super) fn logits_backward<R: CubeRuntime>(
+    layer: Layer<CubeTensor<R>>,
     grad: CubeTensor<R>,
-) -> LayerGrads<B> {
-    // Gradients of what the layer does not have are anything.
-    let LayerInput { input, weight, gamma, beta, slope, .. } = input;
+) -> Layer<CubeTensor<R>> {
+    let Layer { input, weights: LayerWeights { weight, .. } } = layer;
     let shape = weight.meta.shape().clone();
-    let layer = Layer::new(input, weight);
+    let layer = Read::new(input, weight);
     let (towers, width) = (layer.towers, layer.input.width);
     let out = Rows::empty(&layer.input.tensor, [towers, layer.rows, width]);
     let chunks = Chunks::new(layer.rows);
@@ -166,7 +168,8 @@ pub(super) fn logits_backward<R: CubeRuntime, B: OnCube<R>>(
             columns,
         );
     }
-    LayerGrads { input: out.tensor, weight: of_weight, bias: of_bias, gamma, beta, slope }
+    let weights = LayerWeights { weight: of_weight, bias: of_bias, norm: None, slope: None };
+    Layer { input: out.tensor, weights }
 }
 
 /// A unit a vector of the input and of its gradient, and sums over a chunk of rows: `[K, I]` of the weight, then `[K]` of

@@ -153,7 +153,10 @@ fn chunk_moments_kernel<N: Size>(
         let place = chunk * all_columns + tower * columns + column;
         let mean = sums[unit] / count;
         partial[place] = pivot + mean;
-        partial[second + place] = max(squares[unit] - sums[unit] * mean, Vector::<f32, N>::new(0.0f32));
+        let deviations = squares[unit] - sums[unit] * mean;
+        // By a comparison: `max` of CUDA and WGSL turns NaN into 0.
+        let zero = Vector::<f32, N>::new(0.0f32);
+        partial[second + place] = select_many(deviations.less_than(zero), zero, deviations);
     }
 }
 

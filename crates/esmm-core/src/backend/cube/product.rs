@@ -20,7 +20,7 @@ use super::tiles::{Factor, Sizes, Tile, fits, matmul};
 use super::weight_grad::weight_grad;
 use crate::precision::Precision;
 
-/// See [`EsmmBackend::precisions`](crate::EsmmBackend::precisions).
+/// See [`DeviceFacts::precisions`](crate::backend::DeviceFacts::precisions).
 pub(super) fn precisions<R: CubeRuntime>(client: &ComputeClient<R>) -> Vec<Precision> {
     let features = &client.properties().features;
     let storage = |kind| StorageType::from(ElemType::Float(kind));

@@ -5,38 +5,68 @@ use burn_cubecl::cubecl::{self, prelude::*, std::FastDivmod};
 use burn_cubecl::tensor::CubeTensor;
 
 use super::tensor::{Rows, address, array, grid, owned, vector_size};
-use crate::backend::{RowRule, RowUpdate};
+use crate::backend::rows::bias_correction;
+use crate::backend::{RowUpdate, TableRule, WithMoments};
 
 /// Units that sum the squares of one row.
 const LANES: u32 = 32;
 /// Rows that one cube changes.
 const ROWS_A_CUBE: u32 = 8;
 
-/// Changes the rows `rows` of `tables` (table, then moments) by `grads [U, D]`.
+/// Changes the rows `rows` of a table and its moments by `grads [U, D]`.
 pub(super) fn update_rows<R: CubeRuntime>(
-    tables: Vec<CubeTensor<R>>,
+    state: WithMoments<CubeTensor<R>>,
     rows: CubeTensor<R>,
     grads: CubeTensor<R>,
     update: RowUpdate,
-) -> Vec<CubeTensor<R>> {
-    let tables: Vec<_> = tables.into_iter().map(owned).collect();
+) -> WithMoments<CubeTensor<R>> {
+    let state = state.map(owned);
     let grads = Rows::new(grads);
     let (rate, l2) = (update.learning_rate as f32, update.l2 as f32);
-    match (update.rule, tables.as_slice()) {
-        (RowRule::Sgd, [table]) => sgd(table, &rows, &grads, rate, l2),
-        (RowRule::RowWiseAdagrad { epsilon }, [table, sums]) => {
-            adagrad(table, sums, &rows, &grads, [rate, l2, epsilon as f32]);
+    match update.rule {
+        TableRule::Sgd => {
+            let [table] = exactly(&state, &update);
+            sgd(table, &rows, &grads, rate, l2);
         }
-        (RowRule::LazyAdam { beta_1, beta_2, epsilon, step }, [table, first, second]) => {
-            let steps = step as f64;
-            let correction = (1.0 - beta_2.powf(steps)).sqrt() / (1.0 - beta_1.powf(steps));
-            let rate = (update.learning_rate * correction) as f32;
+        TableRule::Adagrad { epsilon } => {
+            let [table, sums] = exactly(&state, &update);
+            let rates = RowWise { rate, l2, epsilon: epsilon as f32, take_1: 1.0, take_2: 1.0 };
+            row_wise([table, table, sums], &rows, &grads, rates, false);
+        }
+        TableRule::LazyAdam { beta_1, beta_2, epsilon } => {
+            let [table, first, second] = exactly(&state, &update);
+            let rate = (update.learning_rate * bias_correction(beta_1, beta_2, update.step)) as f32;
             let take = [(1.0 - beta_1) as f32, (1.0 - beta_2) as f32];
             adam([table, first, second], &rows, &grads, [rate, l2, epsilon as f32], take);
         }
-        (rule, tables) => panic!("{rule:?} found {} tables", tables.len()),
+        TableRule::RowWiseAdam { beta_1, beta_2, epsilon } => {
+            let [table, first, second] = exactly(&state, &update);
+            let rates = RowWise {
+                rate: (update.learning_rate * bias_correction(beta_1, beta_2, update.step)) as f32,
+                l2,
+                epsilon: epsilon as f32,
+                take_1: (1.0 - beta_1) as f32,
+                take_2: (1.0 - beta_2) as f32,
+            };
+            row_wise([table, first, second], &rows, &grads, rates, true);
+        }
     }
-    tables.into_iter().map(|table| table.tensor).collect()
+    state.map(|table| table.tensor)
+}
+
+/// The table and its moments.
+///
+/// # Panics
+/// When the rule keeps another number of moments.
+fn exactly<'a, R: CubeRuntime, const N: usize>(
+    state: &'a WithMoments<Rows<R>>,
+    update: &RowUpdate,
+) -> [&'a Rows<R>; N] {
+    let tables: Vec<&Rows<R>> = std::iter::once(&state.tensor).chain(&state.moments).collect();
+    let found = state.moments.len();
+    tables
+        .try_into()
+        .unwrap_or_else(|_| panic!("{:?} found {found} moments instead of {}", update.rule, N - 1))
 }
 
 fn sgd<R: CubeRuntime>(table: &Rows<R>, rows: &CubeTensor<R>, grads: &Rows<R>, rate: f32, l2: f32) {
@@ -163,55 +193,80 @@ fn adam_kernel<N: Size>(
     table[place] = weight - mean * Vector::new(rate) / (square.sqrt() + Vector::new(epsilon));
 }
 
-fn adagrad<R: CubeRuntime>(
-    table: &Rows<R>,
-    sums: &Rows<R>,
+/// Constants of a rule with one accumulator a row.
+#[derive(Debug, Clone, Copy)]
+struct RowWise {
+    /// Learning rate, with the bias correction of Adam.
+    rate: f32,
+    l2: f32,
+    epsilon: f32,
+    /// Share of a gradient in the first moment.
+    take_1: f32,
+    /// Share of the mean square in the second moment.
+    take_2: f32,
+}
+
+/// Rules with one accumulator a row: `tables` are the table, its first moment (for Adagrad, which reads none, the table
+/// again) and the accumulators.
+fn row_wise<R: CubeRuntime>(
+    [table, first, sums]: [&Rows<R>; 3],
     rows: &CubeTensor<R>,
     grads: &Rows<R>,
-    [rate, l2, epsilon]: [f32; 3],
+    rates: RowWise,
+    is_adam: bool,
 ) {
     let count = rows.meta.shape()[0];
     let cubes = (count as u32).div_ceil(ROWS_A_CUBE);
     // Two dimensions: devices take 65535 cubes in each.
     let wide = cubes.min(32768);
-    // SAFETY: as for `sgd_kernel`; `sums` has one number a row.
+    // SAFETY: as for `sgd_kernel`; `sums` has one number a row, `first` the shape of the table.
     unsafe {
-        adagrad_kernel::launch_unchecked(
+        row_wise_kernel::launch_unchecked(
             &table.tensor.client,
             CubeCount::Static(wide, cubes.div_ceil(wide), 1),
             CubeDim::new_2d(LANES, ROWS_A_CUBE),
-            address(&[&table.tensor, &sums.tensor, &grads.tensor]),
+            address(&[&table.tensor, &first.tensor, &sums.tensor, &grads.tensor]),
             table.array(),
+            first.array(),
             sums.array(),
             array(rows),
             grads.array(),
             table.width,
             table.stride,
+            first.stride,
             sums.stride,
             grads.stride,
-            rate,
-            l2,
-            epsilon,
+            rates.rate,
+            rates.l2,
+            rates.epsilon,
+            rates.take_1,
+            rates.take_2,
             count,
+            is_adam,
         );
     }
 }
 
 /// A row of units for each row of the table: they share the sum of its squares, which is always added in one order.
 #[cube(launch_unchecked, address_type = "dynamic")]
-fn adagrad_kernel(
+fn row_wise_kernel(
     table: &mut Array<f32>,
+    first: &mut Array<f32>,
     sums: &mut Array<f32>,
     rows: &Array<i32>,
     grads: &Array<f32>,
     width: usize,
     table_stride: usize,
+    first_stride: usize,
     sums_stride: usize,
     grads_stride: usize,
     rate: f32,
     l2: f32,
     epsilon: f32,
+    take_1: f32,
+    take_2: f32,
     count: usize,
+    #[comptime] is_adam: bool,
 ) {
     let mut squares = SharedMemory::<f32>::new((LANES * ROWS_A_CUBE) as usize);
     let lane = UNIT_POS_X as usize;
@@ -240,9 +295,12 @@ fn adagrad_kernel(
         sync_cube();
     }
     if exists {
-        // One unit reads and writes the sum of a row; the others take it from shared memory.
+        // One unit reads and writes the accumulator of a row; the others take it from shared memory.
         if lane == 0 {
-            let total = sums[table_row * sums_stride] + squares[shared] / f32::cast_from(width);
+            let old = sums[table_row * sums_stride];
+            let mean_square = squares[shared] / f32::cast_from(width);
+            let total =
+                if comptime!(is_adam) { old + (mean_square - old) * take_2 } else { old + mean_square };
             sums[table_row * sums_stride] = total;
             squares[shared] = total;
         }
@@ -253,7 +311,16 @@ fn adagrad_kernel(
         for column in range_stepped(lane, width, lanes) {
             let place = table_row * table_stride + column;
             let weight = table[place];
-            table[place] = weight - row_rate * (grads[row * grads_stride + column] + l2 * weight);
+            let grad = grads[row * grads_stride + column] + l2 * weight;
+            if comptime!(is_adam) {
+                let first_place = table_row * first_stride + column;
+                let old = first[first_place];
+                let mean = old + (grad - old) * take_1;
+                first[first_place] = mean;
+                table[place] = weight - row_rate * mean;
+            } else {
+                table[place] = weight - row_rate * grad;
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Sums over the rows of a batch on the way back: the gradients of what a column has in common.
+//! Sums over the rows of a batch in backward: the gradients of what a column has in common.
 
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::{self, prelude::*};
@@ -12,17 +12,17 @@ use super::tensor::{OnCube, Rows, address, array, empty_plain};
 
 /// Sums over the rows of a batch.
 pub(super) struct Sums<R: CubeRuntime> {
-    /// Of the gradient behind dropout and activation, `[K, O]`.
+    /// Of the gradient after dropout and activation, `[K, O]`.
     pub(super) grad: CubeTensor<R>,
     /// Of the same times the standardized product, `[K, O]`; without batch norm anything.
     pub(super) scaled: CubeTensor<R>,
-    /// Gradient of the slope of a PReLU, `[K]`, else anything.
-    pub(super) slope: CubeTensor<R>,
+    /// Gradient of the slope of a PReLU, `[K]`.
+    pub(super) slope: Option<CubeTensor<R>>,
 }
 
 pub(super) fn sums<R: CubeRuntime, B: OnCube<R>>(saved: &Saved<R>) -> Sums<R> {
     let [towers, rows, outputs] = saved.dims();
-    let (chunks, steps) = (Chunks::new(rows), Steps::new(&saved.spec));
+    let (chunks, steps) = (Chunks::new(rows), saved.steps);
     let like = &saved.grad.tensor;
     let partial = empty_plain(like, [3, chunks.count, towers, outputs]);
     let vector = saved.vector(outputs);
@@ -58,9 +58,9 @@ pub(super) fn sums<R: CubeRuntime, B: OnCube<R>>(saved: &Saved<R>) -> Sums<R> {
     let slope = match steps.curve {
         Curve::Prelu => {
             let [slopes, _] = join_from(&partial, 2, chunks.count, shape, false);
-            B::float_reshape(B::float_sum_dim(slopes, 1), [towers].into())
+            Some(B::float_reshape(B::float_sum_dim(slopes, 1), [towers].into()))
         }
-        _ => grad.clone(),
+        Curve::Identity | Curve::Relu | Curve::Leaky => None,
     };
     Sums { grad, scaled, slope }
 }
@@ -168,7 +168,7 @@ fn chunk_sums_kernel<N: Size>(
                 scaled += grad * standard;
             }
             if comptime!(steps.curve == Curve::Prelu) {
-                below += kept * min(x, zero);
+                below += kept * select_many(x.greater_than(zero), zero, x);
             }
         }
     }
@@ -210,7 +210,7 @@ fn join<R: CubeRuntime, const D: usize>(
     join_from(partial, 0, chunks, shape, two)
 }
 
-/// Sums of the chunks of one kind, and, if `two`, of the kind behind it; else the first ones twice.
+/// Sums of the chunks of one kind, and, if `two`, of the kind after it; else the first ones twice.
 fn join_from<R: CubeRuntime, const D: usize>(
     partial: &CubeTensor<R>,
     kind: usize,

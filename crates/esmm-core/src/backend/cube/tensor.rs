@@ -1,7 +1,7 @@
 //! From tensors to what a kernel is launched with.
 
 use burn::tensor::backend::Backend;
-use burn::tensor::{DType, Shape};
+use burn::tensor::{DType, IntDType, Shape};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::calculate_cube_count_elemwise;
 use burn_cubecl::cubecl::prelude::{AddressType, ArrayArg, ComputeClient, CubeCount, CubeDim};
@@ -9,6 +9,9 @@ use burn_cubecl::cubecl::zspace::{Strides, metadata::Metadata};
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::{empty_device_dtype, zeros_client};
 use burn_cubecl::tensor::CubeTensor;
+
+use crate::backend::Indices;
+use crate::slot_order::SlotOrder;
 
 /// A backend whose tensors are those of a CubeCL runtime.
 pub(super) trait OnCube<R: CubeRuntime>:
@@ -132,9 +135,22 @@ pub(super) fn address<R: CubeRuntime>(tensors: &[&CubeTensor<R>]) -> AddressType
     types.max().unwrap_or_default()
 }
 
-/// Whether all of these are f32: kernels know no other real numbers.
-pub(super) fn all_f32<'a, R: CubeRuntime>(tensors: impl IntoIterator<Item = &'a CubeTensor<R>>) -> bool {
-    tensors.into_iter().all(|tensor| tensor.dtype == DType::F32)
+/// Numbers of rows on the device; kernels read i32.
+pub(super) fn ints<R: CubeRuntime, B: OnCube<R>>(indices: &Indices<B>) -> CubeTensor<R> {
+    as_i32::<R, B>(indices.tensor())
+}
+
+/// The entries by slot on the device.
+pub(super) fn order<R: CubeRuntime, B: OnCube<R>>(
+    indices: &Indices<B>,
+    num_slots: usize,
+) -> SlotOrder<CubeTensor<R>> {
+    let SlotOrder { packed, entries, pieces, slots } = indices.order(num_slots);
+    SlotOrder { packed: as_i32::<R, B>(packed), entries, pieces, slots }
+}
+
+fn as_i32<R: CubeRuntime, B: OnCube<R>>(tensor: CubeTensor<R>) -> CubeTensor<R> {
+    if tensor.dtype == DType::I32 { tensor } else { B::int_cast(tensor, IntDType::I32) }
 }
 
 fn last<R: CubeRuntime>(tensor: &CubeTensor<R>) -> usize {

@@ -7,7 +7,7 @@ use burn_cubecl::cubecl::{self, prelude::*};
 use burn_cubecl::tensor::CubeTensor;
 
 use super::tensor::{address, array, empty_like, owned, plain, vector_size};
-use crate::backend::{WeightRule, WeightUpdate};
+use crate::backend::{WeightRule, WeightUpdate, WithMoments};
 
 /// Units of a cube.
 const UNITS: u32 = 256;
@@ -41,35 +41,37 @@ struct Rates {
 
 /// A weight with its moments, and its gradient, all of one shape.
 pub(super) struct Updated<R: CubeRuntime> {
-    pub(super) weight: CubeTensor<R>,
-    pub(super) moments: Vec<CubeTensor<R>>,
+    pub(super) state: WithMoments<CubeTensor<R>>,
     pub(super) grad: CubeTensor<R>,
 }
 
 /// Weight and moments, all of one shape, changed by `grad`.
+///
+/// # Panics
+/// When the rule keeps another number of moments.
 pub(super) fn update_weights<R: CubeRuntime>(
-    state: Vec<CubeTensor<R>>,
+    state: WithMoments<CubeTensor<R>>,
     grad: CubeTensor<R>,
     update: WeightUpdate,
-) -> Vec<CubeTensor<R>> {
-    let mut state = state.into_iter();
-    let Some(weight) = state.next() else { panic!("an update without a weight") };
-    let updated = update_all(vec![Updated { weight, moments: state.collect(), grad }], update);
-    updated.into_iter().flatten().collect()
+) -> WithMoments<CubeTensor<R>> {
+    match update_all(vec![Updated { state, grad }], update).pop() {
+        Some(updated) => updated,
+        None => panic!("an update lost its weight"),
+    }
 }
 
 /// Weights with their moments, each changed by its gradient: one launch for as many as a kernel of the device can bind.
 pub(super) fn update_all<R: CubeRuntime>(
     updated: Vec<Updated<R>>,
     update: WeightUpdate,
-) -> Vec<Vec<CubeTensor<R>>> {
+) -> Vec<WithMoments<CubeTensor<R>>> {
     let wanted = update.rule.num_moments();
     let prepared: Vec<Vec<CubeTensor<R>>> = updated
         .into_iter()
-        .map(|Updated { weight, moments, grad }| {
+        .map(|Updated { state: WithMoments { tensor, moments }, grad }| {
             let found = moments.len();
-            assert!(found == wanted, "{:?} found {found} moments", update.rule);
-            let weight = plain(weight);
+            assert_eq!(found, wanted, "{:?} found {found} moments instead of {wanted}", update.rule);
+            let weight = plain(tensor);
             let out = empty_like(&weight);
             let moments = moments.into_iter().map(|moment| plain(owned(moment).tensor));
             [weight, plain(grad), out].into_iter().chain(moments).collect()
@@ -81,7 +83,11 @@ pub(super) fn update_all<R: CubeRuntime>(
     let at_once = (bindings.saturating_sub(1) / (READ + 1 + wanted)).max(1);
     prepared.chunks(at_once).for_each(|tensors| launch(&client, tensors, update));
     // The weight and its gradient have been read.
-    prepared.into_iter().map(|tensors| tensors.into_iter().skip(READ).collect()).collect()
+    let written = prepared.into_iter().filter_map(|tensors| {
+        let mut written = tensors.into_iter().skip(READ);
+        Some(WithMoments { tensor: written.next()?, moments: written.collect() })
+    });
+    written.collect()
 }
 
 /// Tensors of each weight: the weight, its gradient, the new weight, the moments; their elements one after the other.
@@ -125,9 +131,10 @@ fn rates<R: CubeRuntime>(update: WeightUpdate) -> (Rule, RatesLaunch<R>) {
             let rate = update.learning_rate as f32;
             (rule, RatesLaunch::new(rate, l2, kept, momentum as f32, 1.0, 0.0, 0.0, 0.0))
         }
-        WeightRule::Adam { beta_1, beta_2, epsilon, step } => {
-            let root = (1.0 - beta_2.powf(step as f64)).sqrt();
-            let rate = update.learning_rate * root / (1.0 - beta_1.powf(step as f64));
+        WeightRule::Adam { beta_1, beta_2, epsilon } => {
+            let steps = update.step as f64;
+            let root = (1.0 - beta_2.powf(steps)).sqrt();
+            let rate = update.learning_rate * root / (1.0 - beta_1.powf(steps));
             let [beta_1, take_1] = [beta_1, 1.0 - beta_1].map(|beta| beta as f32);
             let [beta_2, take_2] = [beta_2, 1.0 - beta_2].map(|beta| beta as f32);
             let epsilon = (epsilon * root) as f32;

@@ -1,65 +1,126 @@
-//! Pooling of embeddings, forward and backward.
+//! Pooling of table rows, forward and backward.
 
 use burn::tensor::backend::Backend;
-use burn::tensor::ops::{FloatTensor, IntTensor};
-use burn::tensor::{IndexingUpdateOp, Tensor};
+use burn::tensor::ops::FloatTensor;
+use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 
 use super::{float, ints, primitive};
-use crate::backend::BagPlan;
+use crate::backend::{Bags, GroupBags, Indices, InputBags};
 
-/// See [`EsmmBackend::gather_rows`](crate::EsmmBackend::gather_rows).
-pub fn gather_rows<B: Backend>(table: FloatTensor<B>, rows: IntTensor<B>) -> FloatTensor<B> {
-    primitive(float::<B, 2>(table).select(0, ints(rows)))
+pub(super) fn gather_rows<B: Backend>(table: FloatTensor<B>, rows: &Indices<B>) -> FloatTensor<B> {
+    primitive(float::<B, 2>(table).select(0, ints(rows.tensor())))
 }
 
-/// See [`EsmmBackend::bag_pool`](crate::EsmmBackend::bag_pool).
-pub fn bag_pool<B: Backend>(table: FloatTensor<B>, plan: BagPlan<B>) -> FloatTensor<B> {
-    let table = float::<B, 2>(table);
-    let ([all, dim], tables, rows) = (table.dims(), plan.tables, plan.rows);
+/// The towers' input: every row with the bags of its group, columns in the order of the model.
+///
+/// # Shapes
+/// `table [T * U, D]` to `[T, B, F * D + V]`.
+pub(super) fn pool_input<B: Backend>(
+    table: Tensor<B, 2>,
+    bags: InputBags<FloatTensor<B>, Indices<B>>,
+) -> Tensor<B, 3> {
+    let InputBags { own, groups } = bags;
+    let Some(GroupBags { bags, of_rows, features }) = groups else { return pool(table, own) };
+    let dim = table.dims()[1];
+    let own = pool(table.clone(), own);
+    let shared = pool(table, bags).select(1, ints(of_rows.tensor()));
+    // Column `i` of the input is column `places[i]` of the own columns followed by the shared ones.
+    let columns = features.columns(false, dim).into_iter().chain(features.columns(true, dim)).flatten();
+    let mut places: Vec<(usize, usize)> =
+        columns.enumerate().map(|(place, column)| (column, place)).collect();
+    places.sort_unstable();
+    let places: Vec<usize> = places.into_iter().map(|(_, place)| place).collect();
+    let places = numbers(&places, &own);
+    Tensor::cat(vec![own, shared], 2).select(2, places)
+}
+
+/// Gradient of [`pool_input`] with respect to the rows of the table.
+///
+/// # Shapes
+/// `grad [T, B, F * D + V]` to `[T * U, D]`, U = `num_rows`.
+pub(super) fn pool_input_backward<B: Backend>(
+    grad: Tensor<B, 3>,
+    bags: InputBags<FloatTensor<B>, Indices<B>>,
+    num_rows: usize,
+    dim: usize,
+) -> Tensor<B, 2> {
+    let InputBags { own, groups } = bags;
+    let Some(GroupBags { bags, of_rows, features }) = groups else {
+        return pool_backward(grad, own, num_rows, dim);
+    };
+    let of = |shared: bool| {
+        let columns: Vec<usize> = features.columns(shared, dim).into_iter().flatten().collect();
+        grad.clone().select(2, numbers(&columns, &grad))
+    };
+    let (own_grad, row_grad) = (of(false), of(true));
+    let [tables, _, width] = row_grad.dims();
+    let zeros = Tensor::zeros([tables, bags.rows, width], (&row_grad.device(), row_grad.dtype()));
+    let group_grad = zeros.select_assign(1, ints(of_rows.tensor()), row_grad, IndexingUpdateOp::Add);
+    pool_backward(own_grad, own, num_rows, dim) + pool_backward(group_grad, bags, num_rows, dim)
+}
+
+/// Weighted sums of table rows, bag by bag, with the dense values after them.
+///
+/// # Shapes
+/// `table [T * U, D]` to `[T, B, F * D + V]`.
+fn pool<B: Backend>(table: Tensor<B, 2>, bags: Bags<FloatTensor<B>, Indices<B>>) -> Tensor<B, 3> {
+    let [all, dim] = table.dims();
+    let (tables, rows) = (bags.tables, bags.rows);
     let table = table.reshape([tables, all / tables, dim]);
-    let dense = plan.dense.map(|dense| {
+    let dense = bags.dense.map(|dense| {
         let dense = float::<B, 2>(dense);
         let width = dense.dims()[1];
         dense.unsqueeze::<3>().expand([tables, rows, width])
     });
-    if let (0, Some(dense)) = (plan.num_sparse, &dense) {
-        return primitive(dense.clone());
+    if let (0, Some(dense)) = (bags.num_sparse, &dense) {
+        return dense.clone();
     }
-    let entries = table.select(1, ints(plan.slots));
-    let bags = match plan.bags {
+    let entries = table.select(1, ints(bags.slots.tensor()));
+    let sums = match bags.weighted {
         None => entries,
         Some((segments, weights)) => {
             let weighted = entries * float::<B, 1>(weights).unsqueeze::<2>().unsqueeze_dim(2);
-            let empty = Tensor::zeros([tables, plan.rows * plan.num_sparse, dim], &weighted.device());
-            empty.select_assign(1, ints(segments), weighted, IndexingUpdateOp::Add)
+            let empty =
+                Tensor::zeros([tables, rows * bags.num_sparse, dim], (&weighted.device(), weighted.dtype()));
+            empty.select_assign(1, ints(segments.tensor()), weighted, IndexingUpdateOp::Add)
         }
     };
-    let pooled = bags.reshape([tables, plan.rows, plan.num_sparse * dim]);
-    primitive(match dense {
+    let pooled = sums.reshape([tables, rows, bags.num_sparse * dim]);
+    match dense {
         None => pooled,
         Some(dense) => Tensor::cat(vec![pooled, dense], 2),
-    })
+    }
 }
 
-/// See [`EsmmBackend::bag_pool_backward`](crate::EsmmBackend::bag_pool_backward).
-pub fn bag_pool_backward<B: Backend>(
-    grad: FloatTensor<B>,
-    plan: BagPlan<B>,
+/// Gradient of [`pool`] with respect to the rows of the table.
+///
+/// # Shapes
+/// `grad [T, B, F * D + V]` to `[T * U, D]`, U = `num_rows`.
+fn pool_backward<B: Backend>(
+    grad: Tensor<B, 3>,
+    bags: Bags<FloatTensor<B>, Indices<B>>,
     num_rows: usize,
-) -> FloatTensor<B> {
-    let grad = float::<B, 3>(grad);
-    let [tables, rows, width] = grad.dims();
-    let width = width - plan.dense.map_or(0, |dense| float::<B, 2>(dense).dims()[1]);
-    let grad = grad.slice([0..tables, 0..rows, 0..width]);
-    let dim = width / plan.num_sparse;
-    let bags = grad.reshape([tables, rows * plan.num_sparse, dim]);
-    let entries = match plan.bags {
-        None => bags,
+    dim: usize,
+) -> Tensor<B, 2> {
+    let [tables, rows, _] = grad.dims();
+    let zeros = Tensor::zeros([tables, num_rows, dim], (&grad.device(), grad.dtype()));
+    if bags.num_sparse == 0 {
+        return zeros.reshape([tables * num_rows, dim]);
+    }
+    let grad = grad.slice([0..tables, 0..rows, 0..bags.num_sparse * dim]);
+    let sums = grad.reshape([tables, rows * bags.num_sparse, dim]);
+    let entries = match bags.weighted {
+        None => sums,
         Some((segments, weights)) => {
-            bags.select(1, ints(segments)) * float::<B, 1>(weights).unsqueeze::<2>().unsqueeze_dim(2)
+            let weights = float::<B, 1>(weights).unsqueeze::<2>().unsqueeze_dim(2);
+            sums.select(1, ints(segments.tensor())) * weights
         }
     };
-    let zeros = Tensor::zeros([tables, num_rows, dim], &entries.device());
-    let sums = zeros.select_assign(1, ints(plan.slots), entries, IndexingUpdateOp::Add);
-    primitive(sums.reshape([tables * num_rows, dim]))
+    let sums = zeros.select_assign(1, ints(bags.slots.tensor()), entries, IndexingUpdateOp::Add);
+    sums.reshape([tables * num_rows, dim])
+}
+
+fn numbers<B: Backend, const D: usize>(values: &[usize], like: &Tensor<B, D>) -> Tensor<B, 1, Int> {
+    let values: Vec<i32> = values.iter().map(|&value| value as i32).collect();
+    Tensor::from_data(TensorData::from(values.as_slice()), &like.device())
 }

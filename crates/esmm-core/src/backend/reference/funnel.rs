@@ -6,8 +6,7 @@ use burn::tensor::ops::FloatTensor;
 
 use super::{float, primitive};
 
-/// See [`EsmmBackend::funnel_loss`](crate::EsmmBackend::funnel_loss).
-pub fn funnel_loss<B: Backend>(logits: FloatTensor<B>, reached: FloatTensor<B>) -> FloatTensor<B> {
+pub(super) fn loss<B: Backend>(logits: FloatTensor<B>, reached: FloatTensor<B>) -> FloatTensor<B> {
     let reached = float::<B, 2>(reached);
     let logs = crate::funnel::reach_logs(float::<B, 2>(logits));
     let missed = reached.clone().neg() + 1.0;
@@ -15,14 +14,12 @@ pub fn funnel_loss<B: Backend>(logits: FloatTensor<B>, reached: FloatTensor<B>) 
     primitive(losses.squeeze_dim::<1>(0))
 }
 
-/// See [`EsmmBackend::funnel_logs`](crate::EsmmBackend::funnel_logs).
-pub fn funnel_logs<B: Backend>(logits: FloatTensor<B>) -> [FloatTensor<B>; 2] {
+pub(super) fn logs<B: Backend>(logits: FloatTensor<B>) -> [FloatTensor<B>; 2] {
     let logs = crate::funnel::reach_logs(float::<B, 2>(logits));
     [primitive(logs.log_reach), primitive(logs.log_not_reach)]
 }
 
-/// See [`EsmmBackend::funnel_probs`](crate::EsmmBackend::funnel_probs).
-pub fn funnel_probs<B: Backend>(logits: FloatTensor<B>) -> [FloatTensor<B>; 3] {
+pub(super) fn probs<B: Backend>(logits: FloatTensor<B>) -> [FloatTensor<B>; 3] {
     let logits = float::<B, 2>(logits);
     let rows = logits.dims()[0];
     let log = |stage: usize| {
@@ -33,8 +30,7 @@ pub fn funnel_probs<B: Backend>(logits: FloatTensor<B>) -> [FloatTensor<B>; 3] {
     [ctr.clone().exp(), cvr.clone().exp(), (ctr + cvr).exp()].map(primitive)
 }
 
-/// See [`EsmmBackend::funnel_loss_backward`](crate::EsmmBackend::funnel_loss_backward).
-pub fn funnel_loss_backward<B: Backend>(
+pub(super) fn loss_backward<B: Backend>(
     logits: FloatTensor<B>,
     reached: FloatTensor<B>,
     grad: FloatTensor<B>,

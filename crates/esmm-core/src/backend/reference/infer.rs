@@ -1,37 +1,30 @@
-//! The way from table to logits, for inference.
+//! From table to logits, for inference.
 
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
 
+use super::bags::pool_input;
 use super::block::activate;
-use super::linear::stacked_product;
-use super::{bag_pool, float, primitive};
-use crate::backend::{BagPlan, InferenceLayer};
+use super::linear::stacked_matmul;
+use super::{float, primitive};
+use crate::backend::{Indices, InferenceLayer, InputBags};
 
-/// See [`EsmmBackend::infer_logits`](crate::EsmmBackend::infer_logits).
-pub fn infer_logits<B: Backend>(
+pub(super) fn infer<B: Backend>(
     table: FloatTensor<B>,
-    plan: BagPlan<B>,
-    layers: Vec<InferenceLayer<B>>,
+    bags: InputBags<FloatTensor<B>, Indices<B>>,
+    layers: Vec<InferenceLayer<FloatTensor<B>>>,
 ) -> FloatTensor<B> {
-    apply_layers::<B>(bag_pool::<B>(table, plan), layers)
-}
-
-/// All layers on the pooled input, `[1 or K, B, I]` to `[B, K]`.
-pub(super) fn apply_layers<B: Backend>(
-    input: FloatTensor<B>,
-    layers: Vec<InferenceLayer<B>>,
-) -> FloatTensor<B> {
-    let logits = layers.into_iter().fold(float::<B, 3>(input), apply);
+    let logits = layers.into_iter().fold(pool_input::<B>(float(table), bags), apply);
     primitive(logits.squeeze_dim::<2>(2).transpose())
 }
 
-fn apply<B: Backend>(input: Tensor<B, 3>, layer: InferenceLayer<B>) -> Tensor<B, 3> {
-    let product = stacked_product(input, float(layer.weight));
+fn apply<B: Backend>(input: Tensor<B, 3>, layer: InferenceLayer<FloatTensor<B>>) -> Tensor<B, 3> {
+    let hidden = stacked_matmul(input, float(layer.weight));
     let scaled = match layer.scale {
-        Some(scale) => product * float::<B, 2>(scale).unsqueeze_dim(1),
-        None => product,
+        Some(scale) => hidden * float::<B, 2>(scale).unsqueeze_dim(1),
+        None => hidden,
     };
-    activate(scaled + float::<B, 2>(layer.shift).unsqueeze_dim(1), float(layer.slope), layer.activation)
+    let shifted = scaled + float::<B, 2>(layer.shift).unsqueeze_dim(1);
+    activate(shifted, layer.slope.map(float), layer.activation)
 }

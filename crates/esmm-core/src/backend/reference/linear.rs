@@ -1,4 +1,4 @@
-//! Products of all towers, forward and backward.
+//! Matmuls of all towers, forward and backward.
 
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
@@ -7,20 +7,20 @@ use burn::tensor::backend::Backend;
 ///
 /// # Shapes
 /// `input [1 or K, B, I]`, `weight [K, I, O]` to `[K, B, O]`.
-pub fn stacked_product<B: Backend>(input: Tensor<B, 3>, weight: Tensor<B, 3>) -> Tensor<B, 3> {
+pub(super) fn stacked_matmul<B: Backend>(input: Tensor<B, 3>, weight: Tensor<B, 3>) -> Tensor<B, 3> {
     let [towers, inputs, outputs] = weight.dims();
     if input.dims()[0] == towers {
         return input.matmul(weight);
     }
-    // All towers read the same input: one product with their weights side by side.
+    // All towers read the same input: one matmul with their weights side by side.
     let rows = input.dims()[1];
     let side_by_side = weight.swap_dims(0, 1).reshape([inputs, towers * outputs]);
-    let product = input.squeeze_dim::<2>(0).matmul(side_by_side);
-    product.reshape([rows, towers, outputs]).swap_dims(0, 1)
+    let outputs_of_all = input.squeeze_dim::<2>(0).matmul(side_by_side);
+    outputs_of_all.reshape([rows, towers, outputs]).swap_dims(0, 1)
 }
 
-/// Gradients of [`stacked_product`] with respect to input and weight.
-pub fn stacked_product_backward<B: Backend>(
+/// Gradients of [`stacked_matmul`] with respect to input and weight.
+pub(super) fn stacked_matmul_backward<B: Backend>(
     input: Tensor<B, 3>,
     weight: Tensor<B, 3>,
     grad: Tensor<B, 3>,

@@ -1,39 +1,133 @@
-//! The operations of [`EsmmBackend`](super::EsmmBackend) in terms of Burn's own: their definition, on every backend.
+//! The operations in terms of Burn's own: their definition, on every backend.
 
 mod bags;
 mod block;
+mod first_layer;
 mod funnel;
 mod infer;
 mod layer;
 mod linear;
-mod pooled;
 mod rows;
-mod values;
 mod weights;
 
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
 use burn::tensor::{Int, Tensor, TensorPrimitive};
 
-pub use bags::{bag_pool, bag_pool_backward, gather_rows};
-pub use block::{activate, blend, fold_norm};
-pub use funnel::{funnel_logs, funnel_loss, funnel_loss_backward, funnel_probs};
-pub use infer::infer_logits;
-pub use layer::{tower_layer, tower_layer_backward};
-pub use linear::{stacked_product, stacked_product_backward};
-pub use pooled::{infer_pooled_logits, pool_input, pool_input_backward, pooled_layer, pooled_layer_backward};
-pub use rows::update_rows;
-pub use values::{fill_values, with_values};
-pub use weights::update_weights;
+use super::{
+    FirstLayer, FirstLayerGrads, Indices, InferenceLayer, InputBags, Kernels, Layer, LayerOutput, LayerSaved,
+    LayerSpec, Moments, Norm, RowUpdate, WeightUpdate, WithMoments,
+};
 
-fn float<B: Backend, const D: usize>(tensor: FloatTensor<B>) -> Tensor<B, D> {
+/// The definition of every operation, in Burn's operations. Works on every backend; kernels must compute the same.
+#[derive(Debug)]
+pub struct Reference;
+
+impl<B: Backend> Kernels<B> for Reference {
+    /// The pooled input.
+    type Saved = FloatTensor<B>;
+
+    fn gather_rows(table: FloatTensor<B>, rows: Indices<B>) -> FloatTensor<B> {
+        bags::gather_rows::<B>(table, &rows)
+    }
+
+    fn first_layer(
+        layer: FirstLayer<FloatTensor<B>, Indices<B>>,
+        spec: LayerSpec,
+    ) -> (LayerOutput<FloatTensor<B>>, Self::Saved) {
+        first_layer::forward::<B>(layer, spec)
+    }
+
+    fn first_layer_backward(
+        layer: FirstLayer<FloatTensor<B>, Indices<B>>,
+        saved: LayerSaved<FloatTensor<B>>,
+        own: Self::Saved,
+        grad: FloatTensor<B>,
+        spec: LayerSpec,
+    ) -> FirstLayerGrads<FloatTensor<B>> {
+        first_layer::backward::<B>(layer, saved, own, grad, spec)
+    }
+
+    fn layer(layer: Layer<FloatTensor<B>>, spec: LayerSpec) -> LayerOutput<FloatTensor<B>> {
+        layer::forward::<B>(layer, spec)
+    }
+
+    fn layer_backward(
+        layer: Layer<FloatTensor<B>>,
+        saved: LayerSaved<FloatTensor<B>>,
+        grad: FloatTensor<B>,
+        spec: LayerSpec,
+    ) -> Layer<FloatTensor<B>> {
+        layer::backward::<B>(layer, saved, grad, spec)
+    }
+
+    fn blend(old: FloatTensor<B>, new: FloatTensor<B>, factors: [f64; 2]) -> FloatTensor<B> {
+        block::blend::<B>(old, new, factors)
+    }
+
+    fn fold_norm(
+        bias: FloatTensor<B>,
+        norm: Norm<FloatTensor<B>>,
+        running: Moments<FloatTensor<B>>,
+        epsilon: f64,
+    ) -> [FloatTensor<B>; 2] {
+        block::fold_norm::<B>(bias, norm, running, epsilon)
+    }
+
+    fn infer(
+        table: FloatTensor<B>,
+        bags: InputBags<FloatTensor<B>, Indices<B>>,
+        layers: Vec<InferenceLayer<FloatTensor<B>>>,
+    ) -> FloatTensor<B> {
+        infer::infer::<B>(table, bags, layers)
+    }
+
+    fn funnel_logs(logits: FloatTensor<B>) -> [FloatTensor<B>; 2] {
+        funnel::logs::<B>(logits)
+    }
+
+    fn funnel_probs(logits: FloatTensor<B>) -> [FloatTensor<B>; 3] {
+        funnel::probs::<B>(logits)
+    }
+
+    fn funnel_loss(logits: FloatTensor<B>, reached: FloatTensor<B>) -> FloatTensor<B> {
+        funnel::loss::<B>(logits, reached)
+    }
+
+    fn funnel_loss_backward(
+        logits: FloatTensor<B>,
+        reached: FloatTensor<B>,
+        grad: FloatTensor<B>,
+    ) -> FloatTensor<B> {
+        funnel::loss_backward::<B>(logits, reached, grad)
+    }
+
+    fn update_rows(
+        table: WithMoments<FloatTensor<B>>,
+        rows: Indices<B>,
+        grads: FloatTensor<B>,
+        update: RowUpdate,
+    ) -> WithMoments<FloatTensor<B>> {
+        rows::update::<B>(table, &rows, grads, update)
+    }
+
+    fn update_weights(
+        weight: WithMoments<FloatTensor<B>>,
+        grad: FloatTensor<B>,
+        update: WeightUpdate,
+    ) -> WithMoments<FloatTensor<B>> {
+        weights::update::<B>(weight, grad, update)
+    }
+}
+
+pub(super) fn float<B: Backend, const D: usize>(tensor: FloatTensor<B>) -> Tensor<B, D> {
     Tensor::from_primitive(TensorPrimitive::Float(tensor))
+}
+
+pub(super) fn primitive<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> FloatTensor<B> {
+    tensor.into_primitive().tensor()
 }
 
 fn ints<B: Backend>(tensor: IntTensor<B>) -> Tensor<B, 1, Int> {
     Tensor::from_primitive(tensor)
-}
-
-fn primitive<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> FloatTensor<B> {
-    tensor.into_primitive().tensor()
 }

@@ -1,3 +1,4 @@
+use esmm_core::BatchBuilder;
 use std::sync::Arc;
 
 use esmm_core::{Feature, FeatureSchema, HostBatch, Side};
@@ -32,7 +33,7 @@ fn rows(count: u32, largest_item: u32) -> SplitRows {
 
 /// The batches until the word that is none, and whether that was the end.
 fn pass(rows: &SplitRows, skip: usize, builders: usize) -> (Vec<(HostBatch, RowLabels)>, bool) {
-    let mut feed = start_with(rows, &config(50), 1, skip, builders);
+    let mut feed = start_with(rows, &config(50), &BatchBuilder::new(&config(50).schema), 1, skip, builders);
     let mut batches = Vec::new();
     loop {
         match feed.recv() {
@@ -67,7 +68,8 @@ fn a_builder_that_panics_ends_the_pass() {
 #[test]
 fn a_pass_that_nobody_wants_any_more_ends() {
     for builders in [1, 3] {
-        let mut feed = start_with(&rows(1000, 6), &config(50), 0, 0, builders);
+        let mut feed =
+            start_with(&rows(1000, 6), &config(50), &BatchBuilder::new(&config(50).schema), 0, 0, builders);
         assert!(matches!(feed.recv(), Ok(Sent::Batch(..))));
     }
 }

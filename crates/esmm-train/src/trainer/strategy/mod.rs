@@ -12,12 +12,11 @@ mod validation;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use burn::tensor::backend::AutodiffBackend;
 use burn::train::{
     Learner, LearningComponentsMarker, SupervisedLearningStrategy, SupervisedTrainingEventProcessor,
     TrainLoader, TrainingComponents, ValidLoader,
 };
-use esmm_core::EsmmBackend;
+use esmm_core::TrainBackend;
 use esmm_data::loader::LoaderHandle;
 use esmm_run::evaluation::EvaluationPlan;
 use esmm_run::observe::Observers;
@@ -38,8 +37,7 @@ pub type Components<B> =
 /// See the [module](self).
 pub struct EsmmStrategy<B>
 where
-    B: AutodiffBackend + EsmmBackend,
-    B::InnerBackend: EsmmBackend,
+    B: TrainBackend,
 {
     parts: StrategyParts<B>,
     plan: EvaluationPlan,
@@ -52,8 +50,7 @@ where
 /// What a strategy is made of besides configuration and data.
 pub struct StrategyParts<B>
 where
-    B: AutodiffBackend + EsmmBackend,
-    B::InnerBackend: EsmmBackend,
+    B: TrainBackend,
 {
     /// What is trained, and how.
     pub config: TrainerConfig,
@@ -71,8 +68,7 @@ where
 
 impl<B> EsmmStrategy<B>
 where
-    B: AutodiffBackend + EsmmBackend,
-    B::InnerBackend: EsmmBackend,
+    B: TrainBackend,
 {
     /// A strategy that goes on from `first`.
     pub fn new(parts: StrategyParts<B>, data: &TrainingData, run: &RunDir, first: TrainingState) -> Self {
@@ -93,8 +89,7 @@ where
 
 impl<B> SupervisedLearningStrategy<Components<B>> for EsmmStrategy<B>
 where
-    B: AutodiffBackend + EsmmBackend,
-    B::InnerBackend: EsmmBackend,
+    B: TrainBackend,
 {
     fn fit(
         &self,

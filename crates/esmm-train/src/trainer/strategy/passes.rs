@@ -4,12 +4,11 @@ use std::time::Instant;
 
 use burn::data::dataloader::Progress;
 use burn::tensor::Tensor;
-use burn::tensor::backend::AutodiffBackend;
 use burn::train::{
     EventProcessorTraining, Interrupter, Learner, LearnerEvent, SupervisedTrainingEventProcessor,
     TrainLoader, TrainingItem, ValidLoader,
 };
-use esmm_core::EsmmBackend;
+use esmm_core::TrainBackend;
 use esmm_run::BestWeights;
 use esmm_run::observe::StepRecord;
 
@@ -25,8 +24,7 @@ use crate::trainer::config::{TrainerConfig, TrainingEnd};
 /// The passes of a training over its rows, and what they work with.
 pub(super) struct Passes<'a, B>
 where
-    B: AutodiffBackend + EsmmBackend,
-    B::InnerBackend: EsmmBackend,
+    B: TrainBackend,
 {
     pub(super) strategy: &'a EsmmStrategy<B>,
     pub(super) learner: Learner<Components<B>>,
@@ -52,8 +50,7 @@ enum PassEnd {
 
 impl<B> Passes<'_, B>
 where
-    B: AutodiffBackend + EsmmBackend,
-    B::InnerBackend: EsmmBackend,
+    B: TrainBackend,
 {
     pub(super) fn run(
         &mut self,

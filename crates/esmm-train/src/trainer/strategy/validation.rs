@@ -1,9 +1,8 @@
 //! What is measured and kept while a training runs: exact metrics of the validation split, and the best weights.
 
 use burn::module::AutodiffModule;
-use burn::tensor::backend::AutodiffBackend;
 use burn::train::{EventProcessorTraining, LearnerEvent, TrainingItem, ValidLoader};
-use esmm_core::EsmmBackend;
+use esmm_core::TrainBackend;
 use esmm_metrics::{Goal, MetricError, SplitMetrics};
 use esmm_run::observe::{EvaluationRecord, Moment, TableNorms};
 use esmm_run::run_dir::sync_folder;
@@ -16,8 +15,7 @@ use crate::learner::InferenceOutput;
 
 impl<B> Passes<'_, B>
 where
-    B: AutodiffBackend + EsmmBackend,
-    B::InnerBackend: EsmmBackend,
+    B: TrainBackend,
 {
     /// Measures the validation split, and keeps the weights when they are the best so far.
     pub(super) fn validate(
@@ -97,7 +95,7 @@ where
     /// Saves the weights as the best ones, durably: the next checkpoint will say that they are there.
     fn save_weights(&self) -> Result<(), TrainError> {
         let path = &self.strategy.weights;
-        let dict = self.learner.model().model.state_dict(&self.config().model);
+        let dict = self.learner.model().model.state_dict();
         dict.write_safetensors(path)?;
         let folder = path.parent().unwrap_or(path);
         sync_folder(folder).map_err(|error| TrainError::file(folder, format!("cannot be synced: {error}")))

@@ -1,0 +1,161 @@
+//! The first layer on rows of the table, in parts: see `parts.rs`.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::bags::HostBags;
+use super::layer::{HostLayer, LayerResult};
+use super::parts::Parts;
+use super::shared::{Addend, Shared, WeightRows, pick_rows, put_rows, sum_by_rows};
+use crate::backend::{FirstLayerGrads, GroupBags, LayerSaved, LayerWeights};
+
+/// Groups in host memory.
+pub(super) type HostGroups<'a> = GroupBags<&'a [f32], &'a [u32]>;
+
+/// The first layer: see [`FirstLayer`](crate::backend::FirstLayer).
+pub(super) struct HostFirstLayer<'a> {
+    /// The layer, with all columns and without an input.
+    pub(super) layer: HostLayer<'a>,
+    /// `[T * U, D]`.
+    pub(super) table: &'a [f32],
+    /// Width of a row of the table, D.
+    pub(super) dim: usize,
+    /// What rows have of their own.
+    pub(super) own: HostBags<'a>,
+    /// What groups share.
+    pub(super) groups: Option<HostGroups<'a>>,
+}
+
+/// What forward keeps for backward: how the input was cut, and its pooled parts.
+#[derive(Debug)]
+pub(super) struct PooledParts {
+    parts: Parts,
+    /// `[T, B, ..]`.
+    own: Vec<f32>,
+    /// `[T, G, ..]`; empty without groups.
+    groups: Vec<f32>,
+}
+
+impl HostFirstLayer<'_> {
+    /// Cuts the input and pools its parts.
+    pub(super) fn pool(&self) -> PooledParts {
+        let features = self.groups.as_ref().map(|groups| groups.features.as_ref());
+        let parts = Parts::new(&self.own, features, self.dim);
+        let groups = self.groups.as_ref().map(|groups| groups.bags.pool(self.table, self.dim));
+        let own = parts.own(&self.own).pool(self.table, self.dim);
+        PooledParts { parts, own, groups: groups.unwrap_or_default() }
+    }
+
+    pub(super) fn forward(&self, pooled: &PooledParts) -> LayerResult {
+        let weight = self.own_weight(pooled);
+        let shared = self.shared(pooled);
+        let matmuls = matmuls(&shared, self.layer.towers, self.layer.outputs);
+        self.own_layer(pooled, &weight, &addends(&shared, &matmuls)).forward()
+    }
+
+    /// The gradients; `grad` is overwritten.
+    pub(super) fn backward(
+        &self,
+        pooled: &PooledParts,
+        saved: &LayerSaved<&[f32]>,
+        grad: &mut [f32],
+    ) -> FirstLayerGrads<Vec<f32>> {
+        let (towers, outputs) = (self.layer.towers, self.layer.outputs);
+        let weight = self.own_weight(pooled);
+        let own_grads = self.own_layer(pooled, &weight, &[]).backward(saved, grad);
+        let own = pooled.parts.own(&self.own);
+        let num_rows = self.table.len() / (own.tables * self.dim);
+        let mut table = own.pool_backward(&own_grads.input, num_rows, self.dim);
+        let shared = self.shared(pooled);
+        if shared.is_empty() {
+            return FirstLayerGrads { table, weights: own_grads.weights };
+        }
+        let sums = sum_by_rows(grad, &shared, towers, outputs);
+        let grads = shared.par_iter().zip(sums).map(|(part, sums)| part.backward(&sums, towers, outputs));
+        let grads: Vec<_> = grads.collect();
+        let mut weight = vec![0.0; self.layer.weights.weight.len()];
+        put_rows(&mut weight, &own_grads.weights.weight, towers, outputs, &pooled.parts.own_columns);
+        for (part, grads) in shared.iter().zip(&grads) {
+            put_rows(&mut weight, &grads.weight, towers, outputs, part.columns);
+        }
+        for (narrow, grads) in pooled.parts.narrow.iter().zip(&grads) {
+            let (start, len) = (narrow.rows.start * self.dim, narrow.rows.len() * self.dim);
+            let copies = table.chunks_exact_mut(num_rows * self.dim).zip(grads.values.chunks_exact(len));
+            for (table, grads) in copies {
+                table[start..][..len].iter_mut().zip(grads).for_each(|(to, grad)| *to += grad);
+            }
+        }
+        if let (Some(groups), Some(grads)) = (&self.groups, grads.last()) {
+            groups.bags.add_backward(&grads.values, self.dim, &mut table);
+        }
+        FirstLayerGrads { table, weights: LayerWeights { weight, ..own_grads.weights } }
+    }
+
+    fn own_weight(&self, pooled: &PooledParts) -> Cow<'_, [f32]> {
+        let HostLayer { weights, towers, outputs, .. } = self.layer;
+        pick_rows(weights.weight, towers, outputs, &pooled.parts.own_columns)
+    }
+
+    /// The layer on what rows have of their own.
+    fn own_layer<'b>(
+        &'b self,
+        pooled: &'b PooledParts,
+        weight: &'b [f32],
+        addends: &'b [Addend<'b>],
+    ) -> HostLayer<'b> {
+        let inputs = weight.len() / (self.layer.towers * self.layer.outputs);
+        let weights = LayerWeights { weight, ..self.layer.weights };
+        HostLayer { input: &pooled.own, inputs, weights, addends, ..self.layer }
+    }
+
+    fn shared<'b>(&'b self, pooled: &'b PooledParts) -> Vec<Shared<'b>> {
+        let HostLayer { weights, towers, outputs, .. } = self.layer;
+        let groups = self.groups.as_ref().map(|groups| (groups, pooled.groups.as_slice()));
+        let tables = self.own.tables;
+        shared_parts(&pooled.parts, (self.table, self.dim, tables), groups, |columns| {
+            WeightRows::pick(weights.weight, towers, outputs, columns)
+        })
+    }
+}
+
+/// Narrow features, then the groups. `table` comes with its width and the number of its copies.
+pub(super) fn shared_parts<'b>(
+    parts: &'b Parts,
+    (table, dim, tables): (&'b [f32], usize, usize),
+    groups: Option<(&'b HostGroups<'_>, &'b [f32])>,
+    weight_of: impl Fn(&[Range<usize>]) -> WeightRows<'b>,
+) -> Vec<Shared<'b>> {
+    let copies = || table.chunks_exact(table.len() / tables);
+    let mut shared: Vec<_> = parts
+        .narrow
+        .iter()
+        .map(|narrow| Shared {
+            rows: narrow.rows.len(),
+            values: copies().map(|table| &table[narrow.rows.start * dim..narrow.rows.end * dim]).collect(),
+            weight: weight_of(std::slice::from_ref(&narrow.columns)),
+            columns: std::slice::from_ref(&narrow.columns),
+            of_rows: &narrow.of_rows,
+        })
+        .collect();
+    shared.extend(groups.map(|(groups, pooled)| Shared {
+        rows: groups.bags.rows,
+        values: pooled.chunks_exact(groups.bags.rows * groups.bags.width(dim)).collect(),
+        weight: weight_of(&parts.group_columns),
+        columns: &parts.group_columns,
+        of_rows: groups.of_rows,
+    }));
+    shared
+}
+
+/// The matmuls of every part.
+pub(super) fn matmuls(shared: &[Shared<'_>], towers: usize, outputs: usize) -> Vec<Vec<f32>> {
+    shared.par_iter().map(|part| part.matmuls(towers, outputs)).collect()
+}
+
+/// What rows add of every part.
+pub(super) fn addends<'b>(shared: &[Shared<'b>], matmuls: &'b [Vec<f32>]) -> Vec<Addend<'b>> {
+    let parts = shared.iter().zip(matmuls);
+    parts.map(|(part, matmuls)| Addend { matmuls, of_rows: part.of_rows }).collect()
+}

@@ -1,0 +1,265 @@
+//! The kernels of a backend under autodiff: hand-written backward passes, each of which calls a `*_backward`.
+
+use std::marker::PhantomData;
+
+use burn::backend::Autodiff;
+use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::ops::FloatTensor;
+
+use super::{
+    DeviceFacts, EsmmBackend, FirstLayer, FirstLayerGrads, HostAccess, Indices, InferenceLayer, InputBags,
+    Kernels, Layer, LayerOutput, LayerSaved, LayerSpec, LayerWeights, Moments, Norm, RowUpdate, WeightUpdate,
+    WithMoments,
+};
+use crate::precision::Precision;
+
+/// The kernels K of a backend B, differentiable on `Autodiff<B>`. What has no backward is no part of a graph, and
+/// neither are the backward functions: gradients of gradients do not exist.
+#[derive(Debug)]
+pub struct Differentiated<K>(PhantomData<K>);
+
+impl<B: EsmmBackend, C: CheckpointStrategy> EsmmBackend for Autodiff<B, C> {
+    type Kernels = Differentiated<B::Kernels>;
+}
+
+impl<B: EsmmBackend, C: CheckpointStrategy> DeviceFacts for Autodiff<B, C> {
+    const QUEUES_WORK: bool = B::QUEUES_WORK;
+    const READS_SLOT_ORDER: bool = B::READS_SLOT_ORDER;
+
+    fn precisions(device: &Self::Device) -> Vec<Precision> {
+        B::precisions(device)
+    }
+}
+
+impl<B: EsmmBackend, C: CheckpointStrategy> HostAccess for Autodiff<B, C> {
+    fn with_values(tensor: FloatTensor<Self>, look: &mut dyn FnMut(&[f32])) {
+        B::with_values(tensor.primitive, look);
+    }
+
+    fn fill_values(tensor: FloatTensor<Self>, fill: &mut dyn FnMut(&mut [f32])) -> FloatTensor<Self> {
+        Self::from_inner(B::fill_values(tensor.primitive, fill))
+    }
+}
+
+/// The tensor of the inner backend.
+fn inner<B: Backend, C: CheckpointStrategy>(tensor: FloatTensor<Autodiff<B, C>>) -> FloatTensor<B> {
+    tensor.primitive
+}
+
+/// A tensor outside of any graph.
+fn outside<B: Backend, C: CheckpointStrategy>(tensor: FloatTensor<B>) -> FloatTensor<Autodiff<B, C>> {
+    Autodiff::<B, C>::from_inner(tensor)
+}
+
+fn indices<B: Backend, C: CheckpointStrategy>(indices: Indices<Autodiff<B, C>>) -> Indices<B> {
+    indices.same()
+}
+
+impl<B: Backend, C: CheckpointStrategy, K: Kernels<B>> Kernels<Autodiff<B, C>> for Differentiated<K> {
+    type Saved = K::Saved;
+
+    fn gather_rows(
+        table: FloatTensor<Autodiff<B, C>>,
+        rows: Indices<Autodiff<B, C>>,
+    ) -> FloatTensor<Autodiff<B, C>> {
+        outside::<B, C>(K::gather_rows(table.primitive, indices(rows)))
+    }
+
+    fn first_layer(
+        layer: FirstLayer<FloatTensor<Autodiff<B, C>>, Indices<Autodiff<B, C>>>,
+        spec: LayerSpec,
+    ) -> (LayerOutput<FloatTensor<Autodiff<B, C>>>, Self::Saved) {
+        let nodes = nodes(&layer.table, &layer.weights).map(|tensor| tensor.node.clone());
+        let layer = layer.map(inner::<B, C>, indices::<B, C>);
+        let (LayerOutput { output, saved }, own) = K::first_layer(layer.clone(), spec);
+        let outer_saved = saved.clone().map(outside::<B, C>);
+        let output = match FirstLayerOp::<K>(PhantomData).prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((layer, saved, own.clone(), spec), output),
+            OpsKind::UnTracked(prep) => prep.finish(output),
+        };
+        (LayerOutput { output, saved: outer_saved }, own)
+    }
+
+    fn first_layer_backward(
+        layer: FirstLayer<FloatTensor<Autodiff<B, C>>, Indices<Autodiff<B, C>>>,
+        saved: LayerSaved<FloatTensor<Autodiff<B, C>>>,
+        own: Self::Saved,
+        grad: FloatTensor<Autodiff<B, C>>,
+        spec: LayerSpec,
+    ) -> FirstLayerGrads<FloatTensor<Autodiff<B, C>>> {
+        let (layer, saved) = (layer.map(inner::<B, C>, indices::<B, C>), saved.map(inner::<B, C>));
+        K::first_layer_backward(layer, saved, own, grad.primitive, spec).map(outside::<B, C>)
+    }
+
+    fn layer(
+        layer: Layer<FloatTensor<Autodiff<B, C>>>,
+        spec: LayerSpec,
+    ) -> LayerOutput<FloatTensor<Autodiff<B, C>>> {
+        let nodes = nodes(&layer.input, &layer.weights).map(|tensor| tensor.node.clone());
+        let layer = layer.map(inner::<B, C>);
+        let LayerOutput { output, saved } = K::layer(layer.clone(), spec);
+        let outer_saved = saved.clone().map(outside::<B, C>);
+        let output = match LayerOp::<K>(PhantomData).prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((layer, saved, spec), output),
+            OpsKind::UnTracked(prep) => prep.finish(output),
+        };
+        LayerOutput { output, saved: outer_saved }
+    }
+
+    fn layer_backward(
+        layer: Layer<FloatTensor<Autodiff<B, C>>>,
+        saved: LayerSaved<FloatTensor<Autodiff<B, C>>>,
+        grad: FloatTensor<Autodiff<B, C>>,
+        spec: LayerSpec,
+    ) -> Layer<FloatTensor<Autodiff<B, C>>> {
+        let (layer, saved) = (layer.map(inner::<B, C>), saved.map(inner::<B, C>));
+        K::layer_backward(layer, saved, grad.primitive, spec).map(outside::<B, C>)
+    }
+
+    fn blend(
+        old: FloatTensor<Autodiff<B, C>>,
+        new: FloatTensor<Autodiff<B, C>>,
+        factors: [f64; 2],
+    ) -> FloatTensor<Autodiff<B, C>> {
+        outside::<B, C>(K::blend(old.primitive, new.primitive, factors))
+    }
+
+    fn fold_norm(
+        bias: FloatTensor<Autodiff<B, C>>,
+        norm: Norm<FloatTensor<Autodiff<B, C>>>,
+        running: Moments<FloatTensor<Autodiff<B, C>>>,
+        epsilon: f64,
+    ) -> [FloatTensor<Autodiff<B, C>>; 2] {
+        let (norm, running) = (norm.map(inner::<B, C>), running.map(inner::<B, C>));
+        K::fold_norm(bias.primitive, norm, running, epsilon).map(outside::<B, C>)
+    }
+
+    fn infer(
+        table: FloatTensor<Autodiff<B, C>>,
+        bags: InputBags<FloatTensor<Autodiff<B, C>>, Indices<Autodiff<B, C>>>,
+        layers: Vec<InferenceLayer<FloatTensor<Autodiff<B, C>>>>,
+    ) -> FloatTensor<Autodiff<B, C>> {
+        let bags = bags.map(inner::<B, C>, indices::<B, C>);
+        let layers = layers.into_iter().map(|layer| layer.map(inner::<B, C>)).collect();
+        outside::<B, C>(K::infer(table.primitive, bags, layers))
+    }
+
+    fn funnel_logs(logits: FloatTensor<Autodiff<B, C>>) -> [FloatTensor<Autodiff<B, C>>; 2] {
+        K::funnel_logs(logits.primitive).map(outside::<B, C>)
+    }
+
+    fn funnel_probs(logits: FloatTensor<Autodiff<B, C>>) -> [FloatTensor<Autodiff<B, C>>; 3] {
+        K::funnel_probs(logits.primitive).map(outside::<B, C>)
+    }
+
+    fn funnel_loss(
+        logits: FloatTensor<Autodiff<B, C>>,
+        reached: FloatTensor<Autodiff<B, C>>,
+    ) -> FloatTensor<Autodiff<B, C>> {
+        let (node, logits, reached) = (logits.node, logits.primitive, reached.primitive);
+        match FunnelLossOp::<K>(PhantomData).prepare::<C>([node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                let output = K::funnel_loss(logits.clone(), reached.clone());
+                prep.finish((logits, reached), output)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(K::funnel_loss(logits, reached)),
+        }
+    }
+
+    fn funnel_loss_backward(
+        logits: FloatTensor<Autodiff<B, C>>,
+        reached: FloatTensor<Autodiff<B, C>>,
+        grad: FloatTensor<Autodiff<B, C>>,
+    ) -> FloatTensor<Autodiff<B, C>> {
+        outside::<B, C>(K::funnel_loss_backward(logits.primitive, reached.primitive, grad.primitive))
+    }
+
+    fn update_rows(
+        table: WithMoments<FloatTensor<Autodiff<B, C>>>,
+        rows: Indices<Autodiff<B, C>>,
+        grads: FloatTensor<Autodiff<B, C>>,
+        update: RowUpdate,
+    ) -> WithMoments<FloatTensor<Autodiff<B, C>>> {
+        let table = table.map(inner::<B, C>);
+        K::update_rows(table, indices(rows), grads.primitive, update).map(outside::<B, C>)
+    }
+
+    fn update_weights(
+        weight: WithMoments<FloatTensor<Autodiff<B, C>>>,
+        grad: FloatTensor<Autodiff<B, C>>,
+        update: WeightUpdate,
+    ) -> WithMoments<FloatTensor<Autodiff<B, C>>> {
+        K::update_weights(weight.map(inner::<B, C>), grad.primitive, update).map(outside::<B, C>)
+    }
+}
+
+/// The parents of a layer: its input (or table), then its weights. For a weight that it does not have, the bias stands
+/// in; [`gradients`] has none for it.
+fn nodes<'a, T>(input: &'a T, weights: &'a LayerWeights<T>) -> [&'a T; 6] {
+    let LayerWeights { weight, bias, norm, slope } = weights.as_ref();
+    let gamma = norm.as_ref().map_or(bias, |norm| norm.gamma);
+    let beta = norm.as_ref().map_or(bias, |norm| norm.beta);
+    [input, weight, bias, gamma, beta, slope.unwrap_or(bias)]
+}
+
+/// The gradients in the order of [`nodes`].
+fn gradients<T>(input: T, weights: LayerWeights<T>) -> [Option<T>; 6] {
+    let LayerWeights { weight, bias, norm, slope } = weights;
+    let (gamma, beta) = norm.map(|norm| (norm.gamma, norm.beta)).unzip();
+    [Some(input), Some(weight), Some(bias), gamma, beta, slope]
+}
+
+#[derive(Debug)]
+struct FirstLayerOp<K>(PhantomData<K>);
+
+impl<B: Backend, K: Kernels<B>> Backward<B, 6> for FirstLayerOp<K> {
+    type State = (FirstLayer<FloatTensor<B>, Indices<B>>, LayerSaved<FloatTensor<B>>, K::Saved, LayerSpec);
+
+    fn backward(self, ops: Ops<Self::State, 6>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        let (layer, saved, own, spec) = ops.state;
+        let found = K::first_layer_backward(layer, saved, own, grad, spec);
+        for (node, part) in ops.parents.into_iter().zip(gradients(found.table, found.weights)) {
+            if let (Some(node), Some(part)) = (node, part) {
+                grads.register::<B>(node.id, part);
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct LayerOp<K>(PhantomData<K>);
+
+impl<B: Backend, K: Kernels<B>> Backward<B, 6> for LayerOp<K> {
+    type State = (Layer<FloatTensor<B>>, LayerSaved<FloatTensor<B>>, LayerSpec);
+
+    fn backward(self, ops: Ops<Self::State, 6>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        let (layer, saved, spec) = ops.state;
+        let found = K::layer_backward(layer, saved, grad, spec);
+        for (node, part) in ops.parents.into_iter().zip(gradients(found.input, found.weights)) {
+            if let (Some(node), Some(part)) = (node, part) {
+                grads.register::<B>(node.id, part);
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct FunnelLossOp<K>(PhantomData<K>);
+
+impl<B: Backend, K: Kernels<B>> Backward<B, 1> for FunnelLossOp<K> {
+    type State = (FloatTensor<B>, FloatTensor<B>);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        let [logits_node] = ops.parents;
+        let (logits, reached) = ops.state;
+        if let Some(node) = logits_node {
+            grads.register::<B>(node.id, K::funnel_loss_backward(logits, reached, grad));
+        }
+    }
+}

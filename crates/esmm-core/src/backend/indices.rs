@@ -1,0 +1,120 @@
+//! Row numbers of a batch: in host memory, and on a device once something there reads them.
+
+use std::sync::{Arc, OnceLock};
+
+use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::ops::IntTensor;
+use burn::tensor::{Int, Tensor, TensorData};
+
+use crate::slot_order::SlotOrder;
+
+/// Row numbers in host memory, with the sorted order that gradients are summed in, where somebody made it already.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct HostIndices {
+    pub(crate) values: Arc<Vec<u32>>,
+    pub(crate) order: Option<Arc<SlotOrder<Vec<i32>>>>,
+}
+
+/// Row numbers, `[N]`. Kernels for host memory read them where the batch was built; they are uploaded when a device
+/// first asks for them, and once. Clones share them.
+#[derive(Debug, Clone)]
+pub struct Indices<B: Backend> {
+    host: HostIndices,
+    device: B::Device,
+    tensor: Arc<OnceLock<IntTensor<B>>>,
+    order: Arc<OnceLock<SlotOrder<IntTensor<B>>>>,
+}
+
+impl HostIndices {
+    pub(crate) fn new(values: Vec<u32>) -> Self {
+        Self { values: Arc::new(values), order: None }
+    }
+
+    /// Sorts the entries by slot, for devices that sum gradients in this order.
+    pub(crate) fn sort(&mut self, num_slots: usize) {
+        self.order = Some(Arc::new(SlotOrder::sorted(&self.values, num_slots)));
+    }
+
+    pub(crate) fn to_device<B: Backend>(&self, device: &B::Device) -> Indices<B> {
+        Indices::from_host(self.clone(), device.clone())
+    }
+}
+
+impl<B: Backend> Indices<B> {
+    /// Takes row numbers.
+    pub fn new(values: Vec<u32>, device: &B::Device) -> Self {
+        HostIndices::new(values).to_device(device)
+    }
+
+    fn from_host(host: HostIndices, device: B::Device) -> Self {
+        Self { host, device, tensor: Arc::default(), order: Arc::default() }
+    }
+
+    /// Number of entries, N.
+    pub fn len(&self) -> usize {
+        self.host.values.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.host.values.is_empty()
+    }
+
+    /// The numbers in host memory.
+    pub fn host(&self) -> &[u32] {
+        &self.host.values
+    }
+
+    /// The device that they are for.
+    pub fn device(&self) -> &B::Device {
+        &self.device
+    }
+
+    /// The numbers as a tensor, in the backend's type of integers; uploaded by the first call.
+    pub fn tensor(&self) -> IntTensor<B> {
+        let upload = || {
+            let values: Vec<i32> = self.host().iter().map(|&value| value as i32).collect();
+            let len = values.len();
+            let data = TensorData::new(values, [len]);
+            Tensor::<B, 1, Int>::from_data(data, &self.device).into_primitive()
+        };
+        self.tensor.get_or_init(upload).clone()
+    }
+
+    /// The entries sorted by slot, on the device; sorted by the first call, unless the batch was
+    /// ([`BatchBuilder::for_backend`](crate::BatchBuilder::for_backend)).
+    ///
+    /// # Panics
+    /// When an entry is not below `num_slots`, or an earlier call named another number.
+    pub fn order(&self, num_slots: usize) -> SlotOrder<IntTensor<B>> {
+        let order = self.order.get_or_init(|| {
+            let made = self.host.order.clone().filter(|order| order.slots == num_slots);
+            let order = made.unwrap_or_else(|| Arc::new(SlotOrder::sorted(self.host(), num_slots)));
+            order.as_ref().clone().to_device::<B>(&self.device)
+        });
+        assert_eq!(order.slots, num_slots, "slots of an order that was made before");
+        order.clone()
+    }
+}
+
+impl<B: Backend> Indices<B> {
+    /// The same for another backend with the same tensors of integers and devices, as autodiff and its inner backend.
+    pub(crate) fn same<A>(self) -> Indices<A>
+    where
+        A: Backend<Device = B::Device, IntTensorPrimitive = IntTensor<B>>,
+    {
+        let Self { host, device, tensor, order } = self;
+        Indices { host, device, tensor, order }
+    }
+}
+
+impl<B: AutodiffBackend> Indices<B> {
+    /// The same for the inner backend; what was uploaded stays so.
+    pub fn inner(&self) -> Indices<B::InnerBackend> {
+        let uploaded = Indices::<B::InnerBackend>::from_host(self.host.clone(), self.device.clone());
+        if let Some(tensor) = self.tensor.get() {
+            let _ = uploaded.tensor.set(B::int_inner(tensor.clone()));
+        }
+        uploaded
+    }
+}

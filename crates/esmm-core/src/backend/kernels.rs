@@ -1,0 +1,143 @@
+//! The operations of the model, as a set that a backend names.
+
+use std::fmt::Debug;
+
+use burn::tensor::backend::Backend;
+use burn::tensor::ops::FloatTensor;
+
+use super::{
+    FirstLayer, FirstLayerGrads, Indices, InferenceLayer, InputBags, Layer, LayerOutput, LayerSaved,
+    LayerSpec, Moments, Norm, RowUpdate, WeightUpdate, WithMoments,
+};
+
+/// The operations of the model on the tensors of a backend. [`Reference`](super::Reference) defines them.
+///
+/// Functions without a `*_backward` are not differentiable. The letters of the shapes are declared in the
+/// [crate documentation](crate).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no set of kernels for `{B}`",
+    note = "`esmm_core::backend::Reference` works on every backend"
+)]
+pub trait Kernels<B: Backend>: Debug + Send + Sync + 'static {
+    /// What the first layer keeps for its own backward, besides what every layer keeps.
+    type Saved: Clone + Debug + Send + 'static;
+
+    /// Copies rows of a table.
+    ///
+    /// # Shapes
+    /// `table [R, D]`, `rows [N]` to `[N, D]`.
+    fn gather_rows(table: FloatTensor<B>, rows: Indices<B>) -> FloatTensor<B>;
+
+    /// The first layer of all towers in training: rows of the table are pooled by bag, dense values follow, and then
+    /// all that a [`layer`](Self::layer) does. What many rows of the batch have in common may be multiplied once.
+    fn first_layer(
+        layer: FirstLayer<FloatTensor<B>, Indices<B>>,
+        spec: LayerSpec,
+    ) -> (LayerOutput<FloatTensor<B>>, Self::Saved);
+
+    /// Gradients of [`first_layer`](Self::first_layer).
+    ///
+    /// # Shapes
+    /// `grad [K, B, O]`; `saved` and `own` as the layer returned them.
+    fn first_layer_backward(
+        layer: FirstLayer<FloatTensor<B>, Indices<B>>,
+        saved: LayerSaved<FloatTensor<B>>,
+        own: Self::Saved,
+        grad: FloatTensor<B>,
+        spec: LayerSpec,
+    ) -> FirstLayerGrads<FloatTensor<B>>;
+
+    /// A layer of all towers in training: `x * W + b`, batch norm with the statistics of the batch, activation, dropout.
+    fn layer(layer: Layer<FloatTensor<B>>, spec: LayerSpec) -> LayerOutput<FloatTensor<B>>;
+
+    /// Gradients of [`layer`](Self::layer).
+    ///
+    /// # Shapes
+    /// `grad [K, B, O]`; `saved` as the layer returned it.
+    fn layer_backward(
+        layer: Layer<FloatTensor<B>>,
+        saved: LayerSaved<FloatTensor<B>>,
+        grad: FloatTensor<B>,
+        spec: LayerSpec,
+    ) -> Layer<FloatTensor<B>>;
+
+    /// `old * factors[0] + new * factors[1]`: how running statistics move.
+    ///
+    /// # Shapes
+    /// Two of one shape to the same.
+    fn blend(old: FloatTensor<B>, new: FloatTensor<B>, factors: [f64; 2]) -> FloatTensor<B>;
+
+    /// Factor and shift after `x * W` that stand for a bias and a batch norm with running statistics: for inference.
+    ///
+    /// # Shapes
+    /// All `[K, O]`.
+    fn fold_norm(
+        bias: FloatTensor<B>,
+        norm: Norm<FloatTensor<B>>,
+        running: Moments<FloatTensor<B>>,
+        epsilon: f64,
+    ) -> [FloatTensor<B>; 2];
+
+    /// From the table through all layers of all towers to the logits, for inference.
+    ///
+    /// # Shapes
+    /// `table [T * R, D]` to `[B, K]`.
+    fn infer(
+        table: FloatTensor<B>,
+        bags: InputBags<FloatTensor<B>, Indices<B>>,
+        layers: Vec<InferenceLayer<FloatTensor<B>>>,
+    ) -> FloatTensor<B>;
+
+    /// `log P_k` and `log(1 - P_k)` of reaching each stage, in log space as `funnel.rs` says.
+    ///
+    /// # Shapes
+    /// `logits [B, K]` (conditional) to `[B, K]` each.
+    fn funnel_logs(logits: FloatTensor<B>) -> [FloatTensor<B>; 2];
+
+    /// pCTR, pCVR and pCTCVR: the probabilities of the first two stages and their product.
+    ///
+    /// # Shapes
+    /// `logits [B, K]` (conditional) to `[B]` each.
+    fn funnel_probs(logits: FloatTensor<B>) -> [FloatTensor<B>; 3];
+
+    /// Mean cross-entropy of reaching each stage, over all impressions: eq. 3 of arXiv 1804.07931, extended to K
+    /// stages, in log space.
+    ///
+    /// # Shapes
+    /// `logits [B, K]` (conditional), `reached [B, K]` (1 where the impression reached the stage) to `[K]`.
+    fn funnel_loss(logits: FloatTensor<B>, reached: FloatTensor<B>) -> FloatTensor<B>;
+
+    /// Gradient of [`funnel_loss`](Self::funnel_loss) with respect to the logits, in closed form.
+    ///
+    /// # Shapes
+    /// `grad [K]` to `[B, K]`.
+    fn funnel_loss_backward(
+        logits: FloatTensor<B>,
+        reached: FloatTensor<B>,
+        grad: FloatTensor<B>,
+    ) -> FloatTensor<B>;
+
+    /// Changes the touched rows of a table and of its moments; all others keep their bits.
+    ///
+    /// # Shapes
+    /// `rows [U]` without repetition, `grads [U, D]`.
+    ///
+    /// # Panics
+    /// When the rule keeps another number of moments.
+    fn update_rows(
+        table: WithMoments<FloatTensor<B>>,
+        rows: Indices<B>,
+        grads: FloatTensor<B>,
+        update: RowUpdate,
+    ) -> WithMoments<FloatTensor<B>>;
+
+    /// Changes a weight of any shape and its moments.
+    ///
+    /// # Panics
+    /// When the rule keeps another number of moments.
+    fn update_weights(
+        weight: WithMoments<FloatTensor<B>>,
+        grad: FloatTensor<B>,
+        update: WeightUpdate,
+    ) -> WithMoments<FloatTensor<B>>;
+}

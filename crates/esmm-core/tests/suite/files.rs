@@ -1,0 +1,124 @@
+//! Files that are no weights are told in one line, and a failed write costs nothing.
+
+use std::fs;
+use std::path::Path;
+
+use crate::common::model::{config, user_price_item};
+use crate::common::{Plain, golden, golden_json, notebook, one_line};
+use esmm_core::StateDict;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// Why a file cannot be read: one line, behind its path.
+fn unreadable(path: &Path) -> String {
+    let text = one_line(StateDict::read(path).unwrap_err());
+    let reason = text.strip_prefix(&format!("{}: ", path.display()));
+    reason.unwrap_or_else(|| panic!("{text} names no file")).to_owned()
+}
+
+#[test]
+fn a_truncated_file_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for file in ["notebook.pt", "notebook.safetensors"] {
+        let bytes = fs::read(golden(file)).unwrap();
+        let path = folder.path().join(file);
+        for len in [0, 1, 7, 8, 9, 100, bytes.len() / 2, bytes.len() - 100, bytes.len() - 1] {
+            fs::write(&path, &bytes[..len]).unwrap();
+            let reason = unreadable(&path);
+            let kind = if file.ends_with("pt") {
+                "is no PyTorch state dict: "
+            } else {
+                "is no whole safetensors file: "
+            };
+            assert!(reason.starts_with(kind) && reason.len() > kind.len(), "{len} bytes: {reason}");
+        }
+    }
+}
+
+#[test]
+fn random_bytes_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut rng = ChaCha8Rng::seed_from_u64(71);
+    for name in ["noise.pt", "noise.pth", "noise.safetensors"] {
+        for len in [0, 1, 8, 64, 1000, 50_000] {
+            let path = folder.path().join(name);
+            let bytes: Vec<u8> = (0..len).map(|_| rng.random()).collect();
+            fs::write(&path, bytes).unwrap();
+            unreadable(&path);
+        }
+    }
+}
+
+/// A flipped byte may hit a weight, and then the file is fine; where it is not, that is one line and no panic.
+#[test]
+fn flipped_bytes_do_not_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut rng = ChaCha8Rng::seed_from_u64(72);
+    for file in ["notebook.pt", "notebook.safetensors"] {
+        let (bytes, path) = (fs::read(golden(file)).unwrap(), folder.path().join(file));
+        for round in 0..40 {
+            let mut bytes = bytes.clone();
+            // Headers are at the start of both and at the end of a `.pt`.
+            let range = if round % 2 == 0 { 0..3000 } else { bytes.len() - 3000..bytes.len() };
+            for _ in 0..8 {
+                bytes[rng.random_range(range.clone())] = rng.random();
+            }
+            fs::write(&path, bytes).unwrap();
+            let config = notebook(&golden_json("notebook.json")["config"]).model().unwrap();
+            if let Err(error) = config.load::<Plain>(&path, &Default::default()) {
+                one_line(error);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_type_that_no_weight_has_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("half.safetensors");
+    let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F16, vec![2, 1], &[0; 4]).unwrap();
+    safetensors::serialize_to_file([("user.weight", view)], None, &path).unwrap();
+    assert_eq!(unreadable(&path), "entry `user.weight` is F16 [2, 1], expected F32, F64 or I64");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("nowhere/weights.safetensors");
+    assert_eq!(unreadable(&path), "cannot be read: No such file or directory (os error 2)");
+    assert!(unreadable(&path.with_extension("pt")).contains("No such file or directory"));
+    let config = config(user_price_item());
+    let dict = config.init::<Plain>(&Default::default()).unwrap().state_dict();
+    let text = one_line(dict.write_safetensors(&path).unwrap_err());
+    let begin = format!("{}: cannot be written: ", path.display());
+    assert!(text.starts_with(&begin) && text.contains("No such file or directory"), "{text}");
+}
+
+#[test]
+fn a_failed_write_leaves_the_old_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, temporary) = (folder.path().join("w.safetensors"), folder.path().join("w.safetensors.tmp"));
+    let config = config(user_price_item());
+    let dict = config.init::<Plain>(&Default::default()).unwrap().state_dict();
+    dict.write_safetensors(&path).unwrap();
+    assert!(!temporary.exists());
+    let before = fs::read(&path).unwrap();
+
+    fs::create_dir(&temporary).unwrap();
+    let text = one_line(dict.write_safetensors(&path).unwrap_err());
+    assert!(text.contains("w.safetensors: cannot be written: "), "{text}");
+    assert_eq!(fs::read(&path).unwrap(), before);
+    fs::remove_dir(&temporary).unwrap();
+
+    // Renaming fails: a folder of that name is in the way, and keeps what it holds.
+    let folder_path = folder.path().join("folder.safetensors");
+    fs::create_dir(&folder_path).unwrap();
+    fs::write(folder_path.join("kept"), "kept").unwrap();
+    let text = one_line(dict.write_safetensors(&folder_path).unwrap_err());
+    assert!(text.contains("folder.safetensors: cannot be written: "), "{text}");
+    assert_eq!(fs::read(folder_path.join("kept")).unwrap(), b"kept");
+    let mut left: Vec<_> =
+        fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["folder.safetensors", "w.safetensors"], "a temporary file is left");
+}

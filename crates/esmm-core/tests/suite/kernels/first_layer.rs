@@ -1,0 +1,357 @@
+//! The first layer: pooling of table rows, features of groups, and a layer.
+
+use std::sync::Arc;
+
+use burn::tensor::backend::Backend;
+use burn::tensor::ops::FloatTensor;
+use burn::tensor::{DType, Tensor, TensorMetadata};
+use esmm_core::backend::{
+    Bags, FirstLayer, GroupBags, InputBags, Kernels, LayerSpec, LayerWeights, Reference, SharedFeatures,
+};
+use esmm_core::{Activation, EsmmBackend, Indices};
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::layer::weights;
+use super::{Expected, batch_rows, blocks, moved_saved, near, near_first_layer, near_saved, on_all_backends};
+use crate::common::{flat, ints, primitive, random, tensor};
+
+on_all_backends!(gathering, pooling, popular_rows, layers, other_types);
+
+/// What the bags of a case are like. Half of the features of the first two are single ids among few rows of the table,
+/// so that kernels which look for such features find some.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Entries {
+    /// One id of weight 1 in every bag.
+    Single,
+    /// Bags of up to three weighted ids, some of them empty.
+    Bags,
+    /// All entries on one row of the table.
+    OneRow,
+    /// The same in weighted bags.
+    OneRowInBags,
+    /// No id at all: one entry of weight 0.
+    Empty,
+}
+
+impl Entries {
+    pub(super) const ALL: [Self; 5] =
+        [Self::Single, Self::Bags, Self::OneRow, Self::OneRowInBags, Self::Empty];
+
+    fn are_weighted(self) -> bool {
+        match self {
+            Self::Single | Self::OneRow => false,
+            Self::Bags | Self::OneRowInBags | Self::Empty => true,
+        }
+    }
+}
+
+/// Bags in host memory.
+#[derive(Debug, Clone)]
+struct BagsCase {
+    tables: usize,
+    rows: usize,
+    num_sparse: usize,
+    num_dense: usize,
+    slots: Vec<usize>,
+    weighted: Option<(Vec<usize>, Vec<f64>)>,
+    seed: u64,
+}
+
+/// A table, its bags, and a layer.
+#[derive(Debug, Clone)]
+pub(super) struct FirstLayerCase {
+    name: String,
+    repeats: bool,
+    tables: usize,
+    table_rows: usize,
+    dim: usize,
+    own: BagsCase,
+    groups: Option<(BagsCase, Vec<usize>, Arc<SharedFeatures>)>,
+    towers: usize,
+    inputs: usize,
+    outputs: usize,
+    batch_norm: bool,
+    spec: LayerSpec,
+    seed: u64,
+}
+
+impl BagsCase {
+    fn new(
+        rng: &mut ChaCha8Rng,
+        [tables, table_rows]: [usize; 2],
+        [rows, num_sparse, num_dense]: [usize; 3],
+        entries: Entries,
+    ) -> Self {
+        let repeats = matches!(entries, Entries::OneRow | Entries::OneRowInBags);
+        let features: Vec<_> = (0..num_sparse)
+            .map(|_| {
+                let is_narrow = rng.random();
+                let start = rng.random_range(0..table_rows);
+                let end = table_rows.min(start + rng.random_range(1..9));
+                match (repeats, is_narrow) {
+                    (true, _) => (false, table_rows - 1..table_rows),
+                    (false, true) => (true, start..end),
+                    (false, false) => (false, 0..table_rows),
+                }
+            })
+            .collect();
+        let (mut slots, mut segments, mut weights) = (Vec::new(), Vec::new(), Vec::new());
+        for bag in 0..rows * num_sparse {
+            let (is_narrow, range) = &features[bag % num_sparse];
+            let is_single = *is_narrow || !entries.are_weighted();
+            let count =
+                match entries {
+                    Entries::Empty => 0,
+                    Entries::Single | Entries::Bags | Entries::OneRow | Entries::OneRowInBags => {
+                        if is_single { 1 } else { rng.random_range(0..4) }
+                    }
+                };
+            for _ in 0..count {
+                slots.push(rng.random_range(range.clone()));
+                segments.push(bag);
+                weights.push(if is_single { 1.0 } else { rng.random_range(-1.0..1.0) });
+            }
+        }
+        if slots.is_empty() {
+            (slots, segments, weights) = (vec![0], vec![0], vec![0.0]);
+        }
+        let weighted = entries.are_weighted().then_some((segments, weights));
+        Self { tables, rows, num_sparse, num_dense, slots, weighted, seed: rng.random::<u32>().into() }
+    }
+
+    fn bags<B: Backend>(&self) -> Bags<FloatTensor<B>, Indices<B>> {
+        let weighted = self.weighted.as_ref().map(|(segments, weights)| {
+            (ints::<B>(segments), primitive(tensor::<B, 1>(weights, [weights.len()])))
+        });
+        let dense = || random::<B, 2>(self.seed, [self.rows, self.num_dense]);
+        Bags {
+            tables: self.tables,
+            rows: self.rows,
+            num_sparse: self.num_sparse,
+            slots: ints::<B>(&self.slots),
+            weighted,
+            dense: (self.num_dense > 0).then(dense),
+        }
+    }
+}
+
+impl FirstLayerCase {
+    /// A case with these entries; groups and rows keep a feature each where there are groups.
+    pub(super) fn new(rng: &mut ChaCha8Rng, rows: usize, entries: Entries, with_groups: bool) -> Self {
+        let towers = rng.random_range(1..4);
+        let tables = if rng.random() { 1 } else { towers };
+        let (table_rows, dim) = (rng.random_range(1..900), rng.random_range(1..40));
+        let num_sparse = rng.random_range(if with_groups { 2..6 } else { 1..6 });
+        let mut sparse = vec![false; num_sparse];
+        let mut dense = vec![false; rng.random_range(0..3)];
+        let inputs = sparse.len() * dim + dense.len();
+        let shared = if with_groups { rng.random_range(1..num_sparse) } else { 0 };
+        sparse[..shared].fill(true);
+        sparse.shuffle(rng);
+        if with_groups {
+            dense.iter_mut().for_each(|shared| *shared = rng.random());
+        }
+        let shared_dense = dense.iter().filter(|shared| **shared).count();
+        let own_sizes = [rows, num_sparse - shared, dense.len() - shared_dense];
+        let own = BagsCase::new(rng, [tables, table_rows], own_sizes, entries);
+        let groups = with_groups.then(|| {
+            let count = rng.random_range(1..=rows.div_ceil(3));
+            let of_rows = (0..rows).map(|_| rng.random_range(0..count)).collect();
+            let sizes = [count, shared, shared_dense];
+            let other = if rng.random() { Entries::Single } else { Entries::Bags };
+            let features = Arc::new(SharedFeatures { sparse, dense });
+            (BagsCase::new(rng, [tables, table_rows], sizes, other), of_rows, features)
+        });
+        Self {
+            name: format!("{rows} rows, {entries:?}, groups {with_groups}"),
+            repeats: matches!(entries, Entries::OneRow | Entries::OneRowInBags),
+            tables,
+            table_rows,
+            dim,
+            own,
+            groups,
+            towers,
+            inputs,
+            outputs: rng.random_range(1..150),
+            batch_norm: false,
+            spec: LayerSpec::LINEAR,
+            seed: rng.random::<u32>().into(),
+        }
+    }
+
+    pub(super) fn table<B: Backend>(&self) -> FloatTensor<B> {
+        random::<B, 2>(self.seed + 7, [self.tables * self.table_rows, self.dim])
+    }
+
+    pub(super) fn bags<B: Backend>(&self) -> InputBags<FloatTensor<B>, Indices<B>> {
+        let groups = self.groups.as_ref().map(|(bags, of_rows, features)| GroupBags {
+            bags: bags.bags::<B>(),
+            of_rows: ints::<B>(of_rows),
+            features: features.clone(),
+        });
+        InputBags { own: self.own.bags::<B>(), groups }
+    }
+
+    /// Towers, rows, width of the input.
+    pub(super) fn sizes(&self) -> [usize; 3] {
+        [self.towers, self.own.rows, self.inputs]
+    }
+
+    pub(super) fn operands<B: Backend>(&self) -> FirstLayer<FloatTensor<B>, Indices<B>> {
+        let shape = [self.towers, self.inputs, self.outputs];
+        let weights = weights::<B>(self.seed, shape, self.batch_norm, self.spec.activation);
+        FirstLayer { table: self.table::<B>(), bags: self.bags::<B>(), weights }
+    }
+
+    pub(super) fn grad<B: Backend>(&self, outputs: usize) -> FloatTensor<B> {
+        random::<B, 3>(self.seed + 6, [self.towers, self.own.rows, outputs])
+    }
+
+    pub(super) fn spec(&self) -> LayerSpec {
+        self.spec
+    }
+
+    /// Whether nothing but cancellation may be left of gradients.
+    fn floor(&self) -> f64 {
+        // Where every entry reads one row its gradient is one sum of all of theirs.
+        let cancels = self.repeats || self.batch_norm && self.own.rows <= 3;
+        if cancels { 1.0 } else { 0.01 }
+    }
+
+    fn check<B: EsmmBackend>(
+        &self,
+        on_b: &FirstLayer<FloatTensor<B>, Indices<B>>,
+        on_expected: &FirstLayer<FloatTensor<Expected>, Indices<Expected>>,
+        outputs: usize,
+    ) {
+        let what = |name: &str| {
+            let shape = (self.tables, self.table_rows, self.dim, self.towers, self.inputs, outputs);
+            format!(
+                "{name}, T, U, D, K, I, O {shape:?}, {}, batch norm {}, {:?}",
+                self.name, self.batch_norm, self.spec
+            )
+        };
+        let (found, own) = B::Kernels::first_layer(on_b.clone(), self.spec);
+        let (expected, expected_own) =
+            <Reference as Kernels<Expected>>::first_layer(on_expected.clone(), self.spec);
+        assert_eq!(found.output.shape(), expected.output.shape(), "{}", what("shape"));
+        near::<B>(&what("output"), &found.output, &expected.output);
+        near_saved::<B>(&what, &found.saved, &expected.saved);
+        // Both backward passes from the same point: near a kink of the activation rounding decides the slope.
+        let saved = moved_saved::<B>(&expected.saved);
+        let grad = self.grad::<B>(outputs);
+        let found = B::Kernels::first_layer_backward(on_b.clone(), saved, own, grad, self.spec);
+        let expected = <Reference as Kernels<Expected>>::first_layer_backward(
+            on_expected.clone(),
+            expected.saved,
+            expected_own,
+            self.grad::<Expected>(outputs),
+            self.spec,
+        );
+        near_first_layer::<B>(&what, self.floor(), &found, &expected);
+    }
+}
+
+/// The identity `[K, I, I]` without a bias: the layer returns its pooled input.
+fn identity<B: Backend>(towers: usize, width: usize) -> LayerWeights<FloatTensor<B>> {
+    let eye = (0..towers * width * width).map(|index| f64::from(index / width % width == index % width));
+    LayerWeights {
+        weight: primitive(tensor::<B, 3>(&eye.collect::<Vec<_>>(), [towers, width, width])),
+        bias: primitive(Tensor::<B, 2>::zeros([towers, width], &Default::default())),
+        norm: None,
+        slope: None,
+    }
+}
+
+/// Rows of the table, to the bit.
+fn gathering<B: EsmmBackend>() {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    for dim in [1, 7, 18, 32] {
+        let (height, count) = (rng.random_range(1..500), rng.random_range(1..700));
+        let rows: Vec<usize> = (0..count).map(|_| rng.random_range(0..height)).collect();
+        let seed = rng.random::<u32>().into();
+        let found = B::Kernels::gather_rows(random::<B, 2>(seed, [height, dim]), ints::<B>(&rows));
+        let table = random::<Expected, 2>(seed, [height, dim]);
+        let expected = <Reference as Kernels<Expected>>::gather_rows(table, ints::<Expected>(&rows));
+        assert_eq!(flat::<B>(&found), flat::<Expected>(&expected));
+    }
+}
+
+/// Pooling alone, and its backward: the weights are the identity.
+fn pooling<B: EsmmBackend>() {
+    let mut rng = ChaCha8Rng::seed_from_u64(8);
+    for entries in Entries::ALL {
+        for (index, &rows) in batch_rows::<B>().iter().enumerate() {
+            let case = FirstLayerCase::new(&mut rng, rows, entries, index % 3 == 2);
+            let [towers, _, width] = case.sizes();
+            let on_b = FirstLayer { weights: identity::<B>(towers, width), ..case.operands::<B>() };
+            let on_expected =
+                FirstLayer { weights: identity::<Expected>(towers, width), ..case.operands::<Expected>() };
+            case.check::<B>(&on_b, &on_expected, width);
+        }
+    }
+}
+
+/// A slot with more entries than a piece of a device's sum holds: 5000 need 40 pieces.
+fn popular_rows<B: EsmmBackend>() {
+    let mut rng = ChaCha8Rng::seed_from_u64(7);
+    for entries in [Entries::Single, Entries::Bags] {
+        let mut case = FirstLayerCase::new(&mut rng, 5000, entries, false);
+        (case.outputs, case.dim) = (4, 4);
+        case.inputs = case.own.num_sparse * 4 + case.own.num_dense;
+        let last = case.table_rows - 1;
+        case.own.slots.iter_mut().step_by(2).for_each(|slot| *slot = last);
+        case.check::<B>(&case.operands::<B>(), &case.operands::<Expected>(), 4);
+    }
+}
+
+/// Every kind of block on every kind of entries, with groups and without.
+fn layers<B: EsmmBackend>() {
+    let mut rng = ChaCha8Rng::seed_from_u64(11);
+    let rows = batch_rows::<B>();
+    let mut entries = Entries::ALL.into_iter().cycle();
+    for (index, (activation, batch_norm, dropout)) in blocks().into_iter().enumerate() {
+        for with_groups in [false, true] {
+            // A batch norm over rows that are all alike divides their rounding by the root of epsilon.
+            let entries = match entries.next().unwrap() {
+                Entries::OneRow | Entries::OneRowInBags | Entries::Empty if batch_norm => Entries::Bags,
+                entries => entries,
+            };
+            let rows = rows[(2 * index + usize::from(with_groups)) % rows.len()];
+            let mut case = FirstLayerCase::new(&mut rng, rows, entries, with_groups);
+            case.batch_norm = batch_norm;
+            case.spec = LayerSpec { epsilon: 1e-5, activation, dropout, ..LayerSpec::LINEAR };
+            case.check::<B>(&case.operands::<B>(), &case.operands::<Expected>(), case.outputs);
+        }
+    }
+}
+
+/// Tensors that are not f32 go to the definition.
+fn other_types<B: EsmmBackend>() {
+    let dtype = if B::QUEUES_WORK { DType::F16 } else { DType::F64 };
+    if !B::supports_dtype(&Default::default(), dtype) {
+        eprintln!("this device has no {dtype:?}: the fallback was not run");
+        return;
+    }
+    let case = FirstLayerCase::new(&mut ChaCha8Rng::seed_from_u64(9), 5, Entries::Bags, false);
+    let as_other = |tensor: FloatTensor<B>| B::float_cast(tensor, dtype.into());
+    let rows = ints::<B>(&case.own.slots);
+    let found = B::Kernels::gather_rows(as_other(case.table::<B>()), rows);
+    assert_eq!(found.dtype(), dtype);
+    let rows = ints::<Expected>(&case.own.slots);
+    let expected = <Reference as Kernels<Expected>>::gather_rows(case.table::<Expected>(), rows);
+    // f16 keeps 11 bits.
+    let (found, expected) = (flat::<B>(&found), flat::<Expected>(&expected));
+    crate::common::assert_near("other type", &found, &expected, 1e-3, 0.0);
+    if dtype == DType::F64 {
+        let operands = case.operands::<B>().map(as_other, |indices| indices);
+        let (output, own) = B::Kernels::first_layer(operands.clone(), case.spec);
+        assert_eq!(output.output.dtype(), dtype);
+        let grad = as_other(case.grad::<B>(case.outputs));
+        let found = B::Kernels::first_layer_backward(operands, output.saved, own, grad, case.spec);
+        assert_eq!(found.table.dtype(), dtype);
+        assert_eq!(case.spec.activation, Activation::None);
+    }
+}

@@ -1,0 +1,221 @@
+//! A layer of all towers.
+
+use burn::tensor::backend::Backend;
+use burn::tensor::ops::FloatTensor;
+use burn::tensor::{bf16, f16};
+use esmm_core::backend::{Kernels, Layer, LayerSpec, LayerWeights, Norm, Reference};
+use esmm_core::{Activation, EsmmBackend, Precision};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::{
+    Expected, batch_rows, blocks, moved_saved, near, near_above, near_saved, near_weights, on_all_backends,
+    tolerance,
+};
+use crate::common::{assert_near, flat, float, primitive, random, tensor, uniform};
+
+on_all_backends!(layers, wide_layers, logit_layers, same_bits_twice, precisions);
+
+/// A random layer; its input is one of all towers, or one for each.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LayerCase {
+    pub(super) own_input: bool,
+    pub(super) towers: usize,
+    pub(super) rows: usize,
+    pub(super) inputs: usize,
+    pub(super) outputs: usize,
+    pub(super) batch_norm: bool,
+    pub(super) spec: LayerSpec,
+    pub(super) seed: u64,
+}
+
+impl LayerCase {
+    pub(super) fn operands<B: Backend>(&self) -> Layer<FloatTensor<B>> {
+        let Self { towers, rows, inputs, seed, .. } = *self;
+        Layer {
+            input: random::<B, 3>(seed, [if self.own_input { towers } else { 1 }, rows, inputs]),
+            weights: weights::<B>(
+                seed,
+                [towers, inputs, self.outputs],
+                self.batch_norm,
+                self.spec.activation,
+            ),
+        }
+    }
+
+    pub(super) fn grad<B: Backend>(&self) -> FloatTensor<B> {
+        random::<B, 3>(self.seed + 6, [self.towers, self.rows, self.outputs])
+    }
+
+    /// The kernels of B against the definition.
+    fn check<B: EsmmBackend>(&self) {
+        let what = |name: &str| format!("{name}, {self:?}");
+        let found = B::Kernels::layer(self.operands::<B>(), self.spec);
+        let expected = <Reference as Kernels<Expected>>::layer(self.operands::<Expected>(), self.spec);
+        near::<B>(&what("output"), &found.output, &expected.output);
+        near_saved::<B>(&what, &found.saved, &expected.saved);
+        // Both backward passes from the same point: near a kink of the activation rounding decides the slope.
+        let saved = moved_saved::<B>(&expected.saved);
+        let found = B::Kernels::layer_backward(self.operands::<B>(), saved, self.grad::<B>(), self.spec);
+        let expected = <Reference as Kernels<Expected>>::layer_backward(
+            self.operands::<Expected>(),
+            expected.saved,
+            self.grad::<Expected>(),
+            self.spec,
+        );
+        let floor = if self.rows == 2 { 1.0 } else { 0.01 };
+        near_above::<B>(floor, &what("input"), &found.input, &expected.input);
+        near_weights::<B>(&what, floor, &found.weights, &expected.weights);
+    }
+}
+
+/// Random weights `[K, I, O]`.
+pub(super) fn weights<B: Backend>(
+    seed: u64,
+    [towers, inputs, outputs]: [usize; 3],
+    batch_norm: bool,
+    activation: Activation,
+) -> LayerWeights<FloatTensor<B>> {
+    let columns = |seed| random::<B, 2>(seed, [towers, outputs]);
+    LayerWeights {
+        weight: random::<B, 3>(seed + 1, [towers, inputs, outputs]),
+        bias: columns(seed + 2),
+        norm: batch_norm.then(|| Norm { gamma: columns(seed + 3), beta: columns(seed + 4) }),
+        slope: (activation == Activation::Prelu).then(|| random::<B, 1>(seed + 5, [towers])),
+    }
+}
+
+/// Cases of every kind of block.
+pub(super) fn cases(rows: &[usize]) -> Vec<LayerCase> {
+    let mut rng = ChaCha8Rng::seed_from_u64(2);
+    let mut cases = Vec::new();
+    let blocks = blocks();
+    // Two rounds: rows and blocks meet in other pairs.
+    for (index, &(activation, batch_norm, dropout)) in blocks.iter().chain(&blocks).enumerate() {
+        cases.push(LayerCase {
+            own_input: index % 3 == 0,
+            towers: rng.random_range(1..4),
+            rows: rows[index % rows.len()],
+            inputs: rng.random_range(1..150),
+            outputs: [1, 24, 6, 33, 140][index % 5],
+            batch_norm,
+            spec: LayerSpec { epsilon: 1e-5, activation, dropout, ..LayerSpec::LINEAR },
+            seed: rng.random::<u32>().into(),
+        });
+    }
+    cases
+}
+
+fn layers<B: EsmmBackend>() {
+    for case in cases(batch_rows::<B>()) {
+        case.check::<B>();
+    }
+}
+
+/// A plain layer of these sizes.
+fn case(own_input: bool, rows: usize, inputs: usize, outputs: usize, batch_norm: bool) -> LayerCase {
+    let spec = LayerSpec { epsilon: 1e-5, ..LayerSpec::LINEAR };
+    LayerCase { own_input, towers: 2, rows, inputs, outputs, batch_norm, spec, seed: 7 }
+}
+
+/// Layers of several tiles each way, whose batch is cut into pieces with rows left over; odd, even and whole vectors.
+fn wide_layers<B: EsmmBackend>() {
+    for (index, (inputs, outputs)) in [(130, 140), (134, 66), (201, 129), (80, 1)].into_iter().enumerate() {
+        for own_input in [false, true] {
+            case(own_input, 1100 + index, inputs, outputs, outputs > 1).check::<B>();
+        }
+    }
+}
+
+/// Layers with one output a tower and nothing after it, as the last one.
+fn logit_layers<B: EsmmBackend>() {
+    for (own_input, outputs) in [(true, 1), (false, 1), (false, 12)] {
+        for &rows in batch_rows::<B>() {
+            case(own_input, rows, 20, outputs, false).check::<B>();
+        }
+    }
+}
+
+/// The same gradients twice, to the bit.
+fn same_bits_twice<B: EsmmBackend>() {
+    for outputs in [1, 33] {
+        let case = case(true, 2000, 70, outputs, outputs > 1);
+        let step = || {
+            let forward = B::Kernels::layer(case.operands::<B>(), case.spec);
+            let grad = case.grad::<B>();
+            let grads = B::Kernels::layer_backward(case.operands::<B>(), forward.saved, grad, case.spec);
+            [forward.output, grads.input, grads.weights.weight].map(|tensor| flat::<B>(&tensor))
+        };
+        assert_eq!(step(), step());
+    }
+}
+
+/// Matmuls in every precision of the device, against matmuls of factors that were rounded on the host. Gradients are
+/// tiny, as those of rare events are: they must not vanish in f16.
+fn precisions<B: EsmmBackend>() {
+    let found = B::precisions(&Default::default());
+    assert_eq!(found[0], Precision::F32);
+    eprintln!("matmuls in {found:?}");
+    for (precision, own_input) in found.into_iter().flat_map(|found| [(found, false), (found, true)]) {
+        let spec = LayerSpec { precision, ..LayerSpec::LINEAR };
+        let case = LayerCase {
+            own_input,
+            towers: 2,
+            rows: 150,
+            inputs: 41,
+            outputs: 24,
+            batch_norm: false,
+            spec,
+            seed: 50,
+        };
+        let found = B::Kernels::layer(case.operands::<B>(), spec);
+        let rounded = |seed: u64, shape: [usize; 3], factor: f64| {
+            let values = uniform(seed, shape.iter().product());
+            let values: Vec<f64> =
+                values.iter().map(|value| round((value * factor) as f32, precision).into()).collect();
+            primitive(tensor::<Expected, 3>(&values, shape))
+        };
+        let mut operands = case.operands::<Expected>();
+        operands.input = rounded(case.seed, float::<Expected, 3>(operands.input).dims(), 1.0);
+        operands.weights.weight = rounded(case.seed + 1, [2, 41, 24], 1.0);
+        let expected = <Reference as Kernels<Expected>>::layer(operands.clone(), LayerSpec::LINEAR);
+        let what = |name: &str| format!("{name}, {precision}, own input {own_input}");
+        let close = |name: &str, found: &[f64], expected: &[f64]| {
+            let scale = expected.iter().fold(0.0, |scale: f64, value| scale.max(value.abs()));
+            // Units of tf32 may cut where the host rounds.
+            let tolerance = if precision == Precision::Tf32 { 2e-3 } else { tolerance::<B>() };
+            assert_near(&what(name), found, expected, tolerance * scale, 0.0);
+        };
+        close("output", &flat::<B>(&found.output), &flat::<Expected>(&expected.output));
+        let (tiny, shape) = (1e-9, [case.towers, case.rows, case.outputs]);
+        let grad = uniform(case.seed + 6, shape.iter().product());
+        let grad: Vec<f64> = grad.iter().map(|value| value * tiny).collect();
+        let grad = primitive(tensor::<B, 3>(&grad, shape));
+        let found = B::Kernels::layer_backward(case.operands::<B>(), found.saved, grad, spec);
+        // A power of two in front changes no digit of a rounded number.
+        let host_factor = if precision == Precision::F16 { tiny * 2f64.powi(40) } else { tiny };
+        let grad = rounded(case.seed + 6, shape, host_factor);
+        let expected = <Reference as Kernels<Expected>>::layer_backward(
+            operands,
+            expected.saved,
+            grad,
+            LayerSpec::LINEAR,
+        );
+        let undone = |values: Vec<f64>| -> Vec<f64> {
+            values.iter().map(|value| value * (tiny / host_factor)).collect()
+        };
+        close("input grad", &flat::<B>(&found.input), &undone(flat::<Expected>(&expected.input)));
+        let expected = undone(flat::<Expected>(&expected.weights.weight));
+        close("weight grad", &flat::<B>(&found.weights.weight), &expected);
+    }
+}
+
+/// A number with as many bits as a precision keeps.
+fn round(value: f32, precision: Precision) -> f32 {
+    match precision {
+        Precision::F32 => value,
+        Precision::Tf32 => f32::from_bits((value.to_bits() + 0x1000) & !0x1fff),
+        Precision::Bf16 => bf16::from_f32(value).to_f32(),
+        Precision::F16 => f16::from_f32(value).to_f32(),
+    }
+}

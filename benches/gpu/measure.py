@@ -1,6 +1,7 @@
 """The checks and measurements of benches/gpu.sh: ours and PyTorch's fastest variant in turn, one JSON file at the end."""
 
 import argparse
+import csv
 import json
 import os
 import statistics
@@ -156,6 +157,37 @@ def threads():
     save()
 
 
+def launches(workload, batch):
+    """Every launch of about two steps with its duration, by ncu: gpu_launches_WORKLOAD.csv, and sums by kernel."""
+    command = ["ncu", "--clock-control", "none", "--metrics", "gpu__time_duration.sum", "--csv", "--page", "raw"]
+    command += [
+        "--launch-skip",
+        "2000",
+        "--launch-count",
+        "160",
+        str(args.binaries / "backends"),
+        "--workload",
+        workload,
+    ]
+    command += ["--mode", "train", "--device", "cuda", "--batch", str(batch), "--seconds", "0.1", "--json"]
+    limit = max(min(left(), 60), 5)
+    run = subprocess.run(["timeout", str(limit), *command], capture_output=True, text=True, env=ENV)
+    rows = [row for row in csv.reader(run.stdout.splitlines()) if len(row) > 10]
+    if len(rows) < 3:
+        RESULT["left_out"].append(f"ncu {workload}: exit {run.returncode}: {run.stderr[-300:]}")
+        return
+    (args.out / f"gpu_launches_{workload}.csv").write_text("\n".join(map(",".join, rows)))
+    name, time_at = rows[0].index("Kernel Name"), rows[0].index("gpu__time_duration.sum")
+    sums = {}
+    for row in rows[2:]:
+        count, total = sums.get(row[name][:80], (0, 0.0))
+        sums[row[name][:80]] = (count + 1, total + float(row[time_at].replace(",", "")))
+    RESULT.setdefault("launches", {})[workload] = {"batch": batch, "unit": rows[1][time_at], "kernels": sums}
+    for kernel, (count, total) in sorted(sums.items(), key=lambda item: -item[1][1])[:12]:
+        say("     ", workload, f"{total:10.1f} {rows[1][time_at]} in {count:3} launches", kernel)
+    save()
+
+
 def torch_side(plan, limit=90):
     command = [sys.executable, str(HERE / "torch_gpu.py"), "--plan", ",".join(plan), "--seconds", str(args.seconds)]
     found = lines_of(command, min(limit, max(left(), 5)))
@@ -285,6 +317,10 @@ def main():
             if left() > 25:
                 ours(workload, batches[:2], mode="infer")
                 torch_side([f"{workload}:{batch}:f32:graph:infer" for batch in batches[:2]])
+    if "launches" in PLAN:
+        for workload in workloads:
+            if left() > 20:
+                launches(workload, batches[0])
     if "threads" in PLAN:
         threads()
     if "command" in PLAN and left() > 20:

@@ -82,16 +82,31 @@ impl StateDict {
         synced
     }
 
+    /// The name of the first entry with a value that is NaN or infinite.
+    pub fn first_not_finite(&self) -> Option<&str> {
+        let is_finite = |data: &TensorData| first_not_finite(data).is_none();
+        self.entries.iter().find(|(_, data)| !is_finite(data)).map(|(name, _)| name.as_str())
+    }
+
     /// Takes an entry of a shape.
     ///
     /// # Errors
-    /// An entry that is missing or has another shape or type; the error names it.
+    /// An entry that is missing, has another shape or type, or a value that is not finite; the error names it.
     pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<TensorData, EsmmError> {
         let Some(data) = self.entries.remove(name) else {
             return Err(self.missing(name, nearest(name, self.entries.keys())));
         };
         if data.shape.to_vec() == shape && data.dtype == DType::F32 {
-            return Ok(data);
+            return match first_not_finite(&data) {
+                None => Ok(data),
+                Some((index, value)) => {
+                    let reason = format!(
+                        "entry `{name}` holds {value} (value {index} of {}): weights must be finite",
+                        data.num_elements()
+                    );
+                    Err(weights(&self.source, &reason))
+                }
+            };
         }
         let found = format!("{:?} {:?}", data.dtype, data.shape.to_vec());
         let expected = format!("F32 {shape:?}");
@@ -123,6 +138,12 @@ impl StateDict {
     fn missing(&self, name: &str, hint: String) -> EsmmError {
         EsmmError::MissingEntry { path: self.source.clone(), name: name.to_owned(), hint }
     }
+}
+
+/// Place and value of the first float that is NaN or infinite.
+fn first_not_finite(data: &TensorData) -> Option<(usize, f32)> {
+    let values = data.as_slice::<f32>().unwrap_or_default();
+    values.iter().copied().enumerate().find(|(_, value)| !value.is_finite())
 }
 
 fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a String>) -> String {

@@ -11,19 +11,18 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
-use tempfile::NamedTempFile;
 
 use esmm_data::Chunk;
 
 use crate::error::RunError;
-use crate::run_dir::temporary_in;
+use crate::files::{NewFile, folder_of, remove_leftovers};
 
 /// Writes record batches of one schema to a CSV or Parquet file, by its extension.
 pub struct PredictionWriter {
     path: PathBuf,
     sink: Sink,
     /// The temporary file, unless the target is a device or pipe.
-    temporary: Option<NamedTempFile>,
+    temporary: Option<NewFile>,
     rows: u64,
 }
 
@@ -48,9 +47,8 @@ impl PredictionWriter {
         let (file, temporary) = if special {
             (File::options().write(true).open(path).map_err(refused)?, None)
         } else {
-            let folder =
-                path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            let temporary = temporary_in(folder).map_err(refused)?;
+            remove_leftovers(folder_of(path));
+            let temporary = NewFile::beside(path).map_err(refused)?;
             (temporary.reopen().map_err(refused)?, Some(temporary))
         };
         let sink = match extension {
@@ -91,8 +89,7 @@ impl PredictionWriter {
             }
         }
         if let Some(temporary) = self.temporary {
-            temporary.as_file().sync_all().map_err(|error| refused(error.to_string()))?;
-            temporary.persist(&self.path).map_err(|error| refused(error.error.to_string()))?;
+            temporary.finish().map_err(|error| refused(error.to_string()))?;
         }
         Ok(self.rows)
     }

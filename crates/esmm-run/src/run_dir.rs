@@ -1,8 +1,10 @@
 //! The run directory: everything that one training leaves behind, each file written whole or not at all.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use esmm_core::EsmmConfig;
 use serde::Serialize;
@@ -10,9 +12,10 @@ use serde::de::DeserializeOwned;
 
 use crate::config::{self, TrainConfig};
 use crate::error::RunError;
+use crate::files::{FolderLock, LOCK_FILE, LockError, NewFile, Unfinished, is_temporary, remove_leftovers};
 
-/// What the names of temporary files begin with.
-const TEMPORARY: &str = ".esmm-";
+/// The command that locks run directories.
+const COMMAND: &str = "esmm train";
 
 /// A run directory.
 ///
@@ -26,12 +29,15 @@ const TEMPORARY: &str = ".esmm-";
 /// | `metrics.json` | metrics of all splits, with the best weights |
 /// | `history.jsonl` | losses, rates and validations over the steps ([`history`](crate::history)) |
 /// | `analysis.json` | curves, rates by feature value, use of tables ([`analysis`](crate::analysis)) |
-/// | `curves/` | loss and AUC over the steps |
+/// | `manifest.json` | checksums of all that scoring reads ([`Manifest`](crate::manifest::Manifest)) |
 /// | `tensorboard/` | event files, one folder a split, where they were asked for |
 /// | `train.log` | what was said |
+/// | `esmm.lock` | while a training runs: who it is, and since when |
 #[derive(Debug, Clone)]
 pub struct RunDir {
     path: PathBuf,
+    /// Of a training: no other one works here as long as it holds this.
+    _lock: Option<Arc<FolderLock>>,
 }
 
 /// What to do with a directory that is not empty.
@@ -45,36 +51,112 @@ pub enum Existing {
     Resume,
 }
 
-impl RunDir {
-    /// Makes or takes a directory for a new training.
+/// A directory in which a training may begin: checked, locked, and otherwise as it was.
+///
+/// Dropped before [`begin`](Self::begin), it leaves nothing: neither the lock nor the folders that were made for it.
+#[derive(Debug)]
+pub struct RunClaim {
+    // Goes first: the folders must be empty to go.
+    run: RunDir,
+    existing: Existing,
+    made: Vec<Unfinished>,
+}
+
+impl RunClaim {
+    /// The directory, to read from.
+    pub fn run(&self) -> &RunDir {
+        &self.run
+    }
+
+    /// Takes a file away again where the training does not begin.
+    pub fn remove_unless_begun(&mut self, path: &Path) {
+        // Before the folder that it is in.
+        self.made.insert(0, Unfinished::file(path));
+    }
+
+    /// Checks that what is to be read will still be there when an earlier run is gone.
     ///
     /// # Errors
-    /// A directory that is not empty, unless `existing` allows it; one without a run when resuming; a disk that refuses.
+    /// The first file that `--overwrite` would remove.
+    pub fn check_inputs(&self, files: &[PathBuf]) -> Result<(), RunError> {
+        if self.existing != Existing::Overwrite {
+            return Ok(());
+        }
+        let removed: Vec<PathBuf> =
+            FILES.iter().chain(&FOLDERS).map(|name| self.run.path.join(name)).collect();
+        let removed: Vec<PathBuf> = removed.iter().filter_map(|path| fs::canonicalize(path).ok()).collect();
+        let is_removed = |file: &&PathBuf| {
+            fs::canonicalize(file).is_ok_and(|file| removed.iter().any(|path| file.starts_with(path)))
+        };
+        match files.iter().find(is_removed) {
+            None => Ok(()),
+            Some(file) => {
+                let (file, run) = (file.display(), self.run.path.display());
+                let reason = format!("--overwrite would remove {file}, which the training reads");
+                Err(RunError::Config(format!("{run}: {reason}")))
+            }
+        }
+    }
+
+    /// Begins: an earlier run goes where it is to be overwritten.
+    ///
+    /// # Errors
+    /// A disk that refuses.
+    pub fn begin(self) -> Result<RunDir, RunError> {
+        let Self { run, existing, made } = self;
+        made.into_iter().for_each(Unfinished::keep);
+        match existing {
+            Existing::Overwrite => run.clear()?,
+            Existing::Refuse | Existing::Resume => {}
+        }
+        run.remove_leftovers();
+        Ok(run)
+    }
+}
+
+impl RunDir {
+    /// Takes a directory for a training and begins in it: [`claim`](Self::claim), then [`begin`](RunClaim::begin).
+    ///
+    /// # Errors
+    /// As both of them.
     pub fn create(path: &Path, existing: Existing) -> Result<Self, RunError> {
-        let run = Self { path: path.to_owned() };
+        Self::claim(path, existing)?.begin()
+    }
+
+    /// Checks that a training may begin in a directory, and locks it. Nothing that is there is changed.
+    ///
+    /// # Errors
+    /// A directory that is not empty, unless `existing` allows it; one without a run when resuming; one that is no run's
+    /// when overwriting; one in which another training works; a disk that refuses.
+    pub fn claim(path: &Path, existing: Existing) -> Result<RunClaim, RunError> {
         let failed = |error: std::io::Error| {
             RunError::file(path, format!("cannot be used as a run directory: {error}"))
         };
-        let occupied = match fs::read_dir(path) {
-            Ok(mut entries) => entries.next().is_some(),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
-            Err(error) => return Err(failed(error)),
-        };
+        let made = make_folders(path).map_err(failed)?;
+        let lock = FolderLock::take(path, COMMAND).map_err(|error| match error {
+            LockError::Held(_) => RunError::file(path, error.to_string()),
+            LockError::Refused(error) => failed(error),
+        })?;
+        let run = Self { path: path.to_owned(), _lock: Some(Arc::new(lock)) };
+        let claim = RunClaim { run, existing, made };
+        let refuse = |reason: &str| Err(RunError::Config(format!("{}: {reason}", path.display())));
+        let found = claim.run.entries().map_err(failed)?;
         match existing {
-            Existing::Refuse if occupied => {
-                let reason = "is not empty: choose another --run-dir, or say --overwrite or --resume";
-                return Err(RunError::Config(format!("{}: {reason}", path.display())));
+            Existing::Refuse if !found.is_empty() => {
+                refuse("is not empty: choose another --run-dir, or say --overwrite or --resume")
             }
-            Existing::Resume if !run.config().exists() => {
-                let reason = "has nothing to resume (no config.json)";
-                return Err(RunError::Config(format!("{}: {reason}", path.display())));
+            Existing::Resume if !claim.run.config().exists() => {
+                refuse("has nothing to resume (no config.json)")
             }
-            Existing::Overwrite if occupied => run.clear()?,
-            Existing::Resume => run.remove_leftovers(),
-            _ => {}
+            Existing::Overwrite => match claim.run.foreign(&found) {
+                Some(name) => refuse(&format!(
+                    "is no run directory (it holds {name} and no config.json of a training), and --overwrite \
+                     replaces nothing else"
+                )),
+                None => Ok(claim),
+            },
+            Existing::Refuse | Existing::Resume => Ok(claim),
         }
-        fs::create_dir_all(path).map_err(failed)?;
-        Ok(run)
     }
 
     /// Takes the directory of an earlier training.
@@ -82,7 +164,7 @@ impl RunDir {
     /// # Errors
     /// No directory, or one that holds no run.
     pub fn open(path: &Path) -> Result<Self, RunError> {
-        let run = Self { path: path.to_owned() };
+        let run = Self { path: path.to_owned(), _lock: None };
         match run.config().exists() {
             true => Ok(run),
             false => Err(RunError::file(path, "is no run directory (it has no config.json)")),
@@ -97,7 +179,8 @@ impl RunDir {
         let path = self.config();
         let json: serde_json::Value = read_json(&path)?;
         config::check_version(&json).map_err(|reason| RunError::file(&path, reason))?;
-        serde_json::from_value(json).map_err(|error| RunError::file(&path, format!("is damaged: {error}")))
+        let damaged = |error| RunError::file(&path, format!("is damaged: {error}"));
+        serde_json::from_value(json).map(TrainConfig::found).map_err(damaged)
     }
 
     /// Reads `schema.json`.
@@ -133,6 +216,11 @@ impl RunDir {
         self.path.join("model.safetensors")
     }
 
+    /// The best weights before they get their name.
+    pub fn new_weights(&self) -> PathBuf {
+        self.path.join(".esmm-model.safetensors")
+    }
+
     /// State for going on.
     pub fn checkpoint(&self) -> PathBuf {
         self.path.join("checkpoint")
@@ -153,9 +241,9 @@ impl RunDir {
         self.path.join("analysis.json")
     }
 
-    /// Loss and AUC over the steps.
-    pub fn curves(&self) -> PathBuf {
-        self.path.join("curves")
+    /// Checksums of all that scoring reads.
+    pub fn manifest(&self) -> PathBuf {
+        self.path.join("manifest.json")
     }
 
     /// TensorBoard's event files.
@@ -168,35 +256,55 @@ impl RunDir {
         self.path.join("train.log")
     }
 
-    /// Removes the temporary files of a process that was killed while it wrote. What cannot be removed does no harm.
+    /// Removes the temporary files of a process that was killed while it wrote.
     fn remove_leftovers(&self) {
         for folder in [&self.path, &self.encoders()] {
-            let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
-            let temporary = |name: &str| name.starts_with(TEMPORARY) || name == "model.safetensors.tmp";
-            for entry in entries.filter(|entry| entry.file_name().to_str().is_some_and(temporary)) {
-                let _ = fs::remove_file(entry.path());
-            }
+            remove_leftovers(folder);
         }
+        // Weights that an older version was writing; what cannot be removed does no harm.
+        let _ = fs::remove_file(self.path.join("model.safetensors.tmp"));
     }
 
-    /// Removes what a run writes, and nothing else.
+    /// Names of what is there, but for the lock and temporary files.
+    fn entries(&self) -> std::io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            let name = entry?.file_name();
+            if name != OsStr::new(LOCK_FILE) && !is_temporary(&name) {
+                names.push(name.to_string_lossy().into_owned());
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// What of these is not a run's, in a directory that has no `config.json` of a run.
+    fn foreign<'a>(&self, entries: &'a [String]) -> Option<&'a String> {
+        #[derive(serde::Deserialize)]
+        struct OfARun {
+            #[serde(rename = "format_version")]
+            _format_version: u32,
+            #[serde(rename = "labels")]
+            _labels: serde_json::Value,
+        }
+        let is_run = read_json::<OfARun>(&self.config()).is_ok();
+        let is_damaged = self.config().exists() && !self.encoders().exists();
+        let is_known =
+            |name: &str| FILES.contains(&name) || FOLDERS.contains(&name) || name == "data.parquet";
+        let is_foreign = |name: &&String| !is_known(name) || is_damaged && *name == "config.json";
+        entries.iter().filter(|_| !is_run).find(is_foreign)
+    }
+
+    /// Removes what a run writes, and nothing else. Without its first file it is no run any more.
     fn clear(&self) -> Result<(), RunError> {
         let failed =
             |path: &Path, error: std::io::Error| RunError::file(path, format!("cannot be removed: {error}"));
-        for path in [
-            self.config(),
-            self.schema(),
-            self.weights(),
-            self.metrics(),
-            self.history(),
-            self.analysis(),
-            self.log(),
-        ] {
+        for path in FILES.map(|name| self.path.join(name)) {
             if path.exists() {
                 fs::remove_file(&path).map_err(|error| failed(&path, error))?;
             }
         }
-        for path in [self.encoders(), self.checkpoint(), self.curves(), self.tensorboard()] {
+        for path in FOLDERS.map(|name| self.path.join(name)) {
             if path.exists() {
                 fs::remove_dir_all(&path).map_err(|error| failed(&path, error))?;
             }
@@ -205,45 +313,46 @@ impl RunDir {
     }
 }
 
+/// Files that a run writes.
+const FILES: [&str; 8] = [
+    "config.json",
+    "manifest.json",
+    "schema.json",
+    "model.safetensors",
+    "metrics.json",
+    "history.jsonl",
+    "analysis.json",
+    "train.log",
+];
+/// Folders that a run writes; `curves` did earlier versions.
+const FOLDERS: [&str; 4] = ["encoders", "checkpoint", "tensorboard", "curves"];
+
+/// Makes a folder and those that it is in; returns what was made, the innermost first.
+fn make_folders(path: &Path) -> std::io::Result<Vec<Unfinished>> {
+    let missing: Vec<&Path> =
+        path.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists()).collect();
+    let mut made = Vec::new();
+    for folder in missing.into_iter().rev() {
+        match fs::create_dir(folder) {
+            Ok(()) => made.insert(0, Unfinished::folder(folder)),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(made)
+}
+
 /// Writes a file under a temporary name in its folder, syncs it, renames it and syncs the folder.
 ///
 /// # Errors
 /// A disk that refuses; the file is then as it was.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), RunError> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let write = || -> std::io::Result<()> {
-        let mut file = temporary_in(folder)?;
+        let mut file = NewFile::beside(path)?;
         file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|error| error.error)?;
-        sync_folder(folder)
+        file.finish()
     };
     write().map_err(|error| RunError::file(path, format!("cannot be written: {error}")))
-}
-
-/// Makes the names of a folder's files as durable as the files.
-///
-/// # Errors
-/// A disk that refuses.
-pub fn sync_folder(folder: &Path) -> std::io::Result<()> {
-    // Elsewhere a folder cannot be opened as a file, and renaming is durable or not as the system decides.
-    #[cfg(unix)]
-    fs::File::open(folder)?.sync_all()?;
-    #[cfg(not(unix))]
-    let _ = folder;
-    Ok(())
-}
-
-/// A temporary file that will have the permissions of an ordinary one.
-///
-/// # Errors
-/// A folder that refuses.
-pub(crate) fn temporary_in(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(TEMPORARY);
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(folder)
 }
 
 /// Writes a value as indented JSON, atomically.

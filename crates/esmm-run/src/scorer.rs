@@ -15,6 +15,7 @@ use esmm_data::{
 use crate::config::TrainConfig;
 use crate::error::RunError;
 use crate::evaluation::{Evaluation, evaluate};
+use crate::manifest::{Manifest, Trust};
 use crate::run_dir::RunDir;
 
 /// See the [module](self).
@@ -30,12 +31,26 @@ pub struct Scorer<B: EsmmBackend> {
 }
 
 impl<B: EsmmBackend> Scorer<B> {
-    /// Opens a run directory with its best weights.
+    /// Opens a run directory with its best weights, all of it as the training wrote it.
     ///
     /// # Errors
-    /// A file that is missing or damaged, weights that do not fit the schema.
+    /// A file that is missing, damaged or another one than the training wrote; weights that are not finite, or do not
+    /// fit the schema.
     pub fn open(run: &RunDir, device: &<B as BackendTypes>::Device) -> Result<Self, RunError> {
+        Self::open_trusting(run, device, Trust::Nothing)
+    }
+
+    /// As [`open`](Self::open), with weights that were replaced on purpose.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), but for weights that the training did not write.
+    pub fn open_trusting(
+        run: &RunDir,
+        device: &<B as BackendTypes>::Device,
+        trust: Trust,
+    ) -> Result<Self, RunError> {
         let config = run.read_config()?;
+        Manifest::check(run, trust)?;
         let model = run.read_model()?;
         let encoders = FittedEncoders::load(&run.encoders())?;
         let weights = model.load(&run.weights(), device)?;
@@ -100,10 +115,19 @@ impl<B: EsmmBackend> Scorer<B> {
     fn score_encoded(&mut self, encoded: &EncodedChunk) -> Result<RecordBatch, RunError> {
         let logits = self.logits(encoded)?;
         let names = prediction_columns(&self.config.labels.columns);
+        let columns = probabilities(&logits);
+        for (name, values) in names.iter().zip(&columns) {
+            if let Some(row) = values.iter().position(|value| !value.is_finite()) {
+                let value = values[row];
+                let advice =
+                    "a feature of that row may be out of all proportion, or the training have diverged";
+                let reason = format!("{name} of row {row} of a batch is {value}: {advice}");
+                return Err(RunError::Scoring(reason));
+            }
+        }
         let fields: Vec<Field> =
             names.iter().map(|name| Field::new(name, DataType::Float32, false)).collect();
-        let columns =
-            probabilities(&logits).into_iter().map(|values| Arc::new(Float32Array::from(values)) as ArrayRef);
+        let columns = columns.into_iter().map(|values| Arc::new(Float32Array::from(values)) as ArrayRef);
         RecordBatch::try_new(Arc::new(Schema::new(fields)), columns.collect())
             .map_err(|error| RunError::Scoring(error.to_string()))
     }

@@ -37,7 +37,9 @@ pub mod trainer;
 pub use esmm_data as data;
 pub use esmm_metrics as metric;
 pub use esmm_run::observe::TableNorms;
-pub use esmm_run::{analysis, config, evaluation, history, observe, predictions, run_dir, scorer, wording};
+pub use esmm_run::{
+    analysis, config, evaluation, files, history, manifest, observe, predictions, run_dir, scorer, wording,
+};
 pub use esmm_tensorboard as tensorboard;
 
 pub use device::{BackendDevices, Device, DeviceInfo, DeviceName, OnDevice};

@@ -30,8 +30,7 @@ impl Ranking {
         let (Some(lowest), Some(highest)) = ends else {
             return Histogram::default();
         };
-        let lowest = logit(lowest.score);
-        let highest = logit(highest.score);
+        let (lowest, highest) = (logit(lowest.score), logit(highest.score));
         let (first, count, step) = grid(lowest, highest, bins);
         let edge = |place: usize| first + place as f64 * step;
         let mut histogram = Histogram {

@@ -9,6 +9,7 @@ mod resolve;
 mod resolve_data;
 mod resolve_train;
 mod run_file;
+mod saved;
 mod sections;
 mod train_config;
 mod version;

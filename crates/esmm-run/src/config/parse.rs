@@ -76,9 +76,13 @@ fn suggestion(message: &str) -> String {
     if !message.starts_with("unknown") {
         return String::new();
     }
-    let nearest = known
-        .iter()
-        .max_by(|a, b| strsim::jaro_winkler(unknown, a).total_cmp(&strsim::jaro_winkler(unknown, b)));
+    did_you_mean(unknown, known.iter().copied())
+}
+
+/// ` (did you mean `b`?)` with the nearest of some names.
+pub(super) fn did_you_mean<'a>(unknown: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let likeness = |name: &str| strsim::jaro_winkler(unknown, name);
+    let nearest = known.max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
     nearest.map_or_else(String::new, |nearest| format!(" (did you mean `{nearest}`?)"))
 }
 

@@ -2,10 +2,14 @@
 
 use esmm_core::{EsmmConfig, FeatureSchema};
 use esmm_data::{DataSpec, LabelSpec, Orphans};
+use esmm_metrics::Evaluator;
 
+use super::parse::did_you_mean;
+use super::refuse::refuse;
 use super::resolve_data::{feature, reading, split, truth};
 use super::resolve_train::{model, training};
 use super::run_file::{OrphanPolicy, RunFile};
+use super::saved::here;
 use super::train_config::{ReadingConfig, TrainConfig};
 use super::version::FORMAT_VERSION;
 use crate::error::RunError;
@@ -24,17 +28,49 @@ impl TrainConfig {
         let features: Result<Vec<_>, _> = file.features.iter().map(feature).collect();
         let config = Self {
             format_version: FORMAT_VERSION,
+            folder: here(),
             data: split(&file.data)?,
             reading: reading(&file.data)?,
             features: features?,
             group: file.metrics.group.clone(),
             truth: truth(&file.metrics),
             model: model(&file.model)?,
-            train: training(&file.train, labels.columns.len())?,
+            train: training(&file.train, &labels.columns)?,
             labels,
         };
         config.model.towers.validate()?;
+        config.check_select()?;
+        config.check_batch_norm()?;
         Ok(config)
+    }
+
+    /// A metric that no validation will measure would be found after the first epoch only.
+    fn check_select(&self) -> Result<(), RunError> {
+        let stages = &self.labels.columns;
+        let evaluator = Evaluator::new(stages, self.group.is_some(), self.truth.is_some())
+            .map_err(|error| RunError::Config(format!("labels.stages: {error}")))?;
+        let (select, names) = (&self.train.select, evaluator.metric_names());
+        if names.contains(select) {
+            return Ok(());
+        }
+        let hint = match select.rsplit_once('.') {
+            Some((_, "gauc")) if self.group.is_none() => " (GAUC needs metrics.group)".to_owned(),
+            _ => did_you_mean(select, names.iter().map(String::as_str)),
+        };
+        refuse("train.select", format!("\"{select}\"{hint}"), &format!("one of {}", names.join(", ")))
+    }
+
+    /// One row has no variance.
+    fn check_batch_norm(&self) -> Result<(), RunError> {
+        let towers = &self.model.towers;
+        match towers.batch_norm && !towers.hidden.is_empty() && self.train.batch_size == 1 {
+            true => refuse(
+                "train.batch_size",
+                1,
+                "batch norm needs at least 2 rows (or say model.batch_norm = false)",
+            ),
+            false => Ok(()),
+        }
     }
 
     /// The model for a schema.
@@ -79,7 +115,7 @@ impl TrainConfig {
         // A run file that leaves the choice open asks for no other one.
         let streaming = other.reading.streaming.or(self.reading.streaming);
         let other = Self { reading: ReadingConfig { streaming, ..other.reading }, ..other };
-        if extended == other {
+        if extended.absolute() == other.absolute() {
             return Ok(extended);
         }
         let message = "--resume: the run file differs from the saved config.json in more than train.epochs, \

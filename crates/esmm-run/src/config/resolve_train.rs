@@ -1,7 +1,6 @@
 //! The sections `[model]` and `[train]` of a run file, resolved.
 
 use esmm_core::{Activation, TowersConfig};
-use esmm_metrics::Goal;
 
 use super::optimizer::{TableOptimizerConfig, TableRule, TowerOptimizerConfig};
 use super::refuse::refuse;
@@ -39,7 +38,8 @@ pub(super) fn model(section: &ModelSection) -> Result<ModelConfig, RunError> {
     })
 }
 
-pub(super) fn training(section: &TrainSection, stages: usize) -> Result<TrainingConfig, RunError> {
+pub(super) fn training(section: &TrainSection, columns: &[String]) -> Result<TrainingConfig, RunError> {
+    let stages = columns.len();
     if section.epochs == 0 {
         return refuse("train.epochs", 0, "it must be at least 1");
     }
@@ -62,9 +62,6 @@ pub(super) fn training(section: &TrainSection, stages: usize) -> Result<Training
         let allowed = format!("one finite weight of at least 0 for each of the {stages} stages");
         return refuse("train.task_weights", format!("{task_weights:?}"), &allowed);
     }
-    if Goal::of(&section.select).is_none() {
-        return refuse("train.select", &section.select, "a metric such as ctcvr.auc, cvr.log_loss, ctr.gauc");
-    }
     positive("train.clip_norm", section.clip_norm.unwrap_or(1.0))?;
     positive("train.schedule.final_factor", section.schedule.final_factor)?;
     let schedule = ScheduleConfig {
@@ -80,7 +77,7 @@ pub(super) fn training(section: &TrainSection, stages: usize) -> Result<Training
         precision: section.precision,
         clip_norm: section.clip_norm,
         task_weights,
-        select: section.select.clone(),
+        select: section.select.clone().unwrap_or_else(|| last_auc(columns)),
         patience: section.patience,
         validate_every: section.validate_every,
         checkpoint_every: section.checkpoint_every,
@@ -90,6 +87,14 @@ pub(super) fn training(section: &TrainSection, stages: usize) -> Result<Training
         tables: tables(&section.tables, schedule.learning_rate)?,
         schedule,
     })
+}
+
+/// The AUC of reaching the last stage from an impression.
+fn last_auc(columns: &[String]) -> String {
+    match columns {
+        [.., last] if columns.len() > 2 => format!("{last}.auc"),
+        _ => "ctcvr.auc".to_owned(),
+    }
 }
 
 fn towers(section: &TowerSection) -> Result<TowerOptimizerConfig, RunError> {

@@ -91,8 +91,8 @@ pub struct TrainSection {
     pub task_weights: Option<Vec<f64>>,
     /// The validation metric that selects the best weights: a task (`ctr`, `cvr`, `ctcvr`, or a stage of a longer funnel)
     /// and `auc`, `gauc`, `log_loss`, `normalized_entropy` or `calibration`; where the true CVR is known also
-    /// `entire_space.cvr_auc` and `entire_space.cvr_calibration`.
-    pub select: String,
+    /// `entire_space.cvr_auc` and `entire_space.cvr_calibration`. Unless said: the AUC of the last stage, `ctcvr.auc` of two.
+    pub select: Option<String>,
     /// Stop after so many validations without a better one. Unless said: after the last epoch.
     pub patience: Option<u64>,
     /// Validate after every so many steps as well as after every epoch. Unless said: after epochs only.
@@ -123,7 +123,7 @@ impl Default for TrainSection {
             precision: Precision::F32,
             clip_norm: None,
             task_weights: None,
-            select: "ctcvr.auc".into(),
+            select: None,
             patience: None,
             validate_every: None,
             checkpoint_every: None,

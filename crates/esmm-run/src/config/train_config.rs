@@ -11,6 +11,9 @@ use super::optimizer::{Decay, TableOptimizerConfig, TowerOptimizerConfig};
 pub struct TrainConfig {
     /// Layout of this file.
     pub format_version: u32,
+    /// The folder in which relative paths of the data begin; `None` in what older versions saved: wherever one stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<String>,
     /// Where the impressions are, and how they are split.
     pub data: SplitSpec,
     /// The features, in the order of the model's input.

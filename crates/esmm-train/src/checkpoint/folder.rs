@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use esmm_run::run_dir::sync_folder;
+use esmm_run::files::sync_folder;
 
 use crate::error::TrainError;
 

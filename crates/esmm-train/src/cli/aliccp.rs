@@ -1,11 +1,10 @@
 //! `esmm aliccp prepare` and `esmm aliccp generate`
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use anyhow::Context;
 use esmm_aliccp::{
     AUTHORS_RUN_FILE, AliCcpError, GenerateConfig, PrepareConfig, PrepareProgress, REPORT_FILE, RUN_FILE,
     generate, prepare,
@@ -13,7 +12,8 @@ use esmm_aliccp::{
 use esmm_train::TrainError;
 
 use super::aliccp_report::printed;
-use super::{Done, INTERRUPTED, logging, shown, table};
+use super::signals::{self, Answer, Signal};
+use super::{Done, logging, shown, table};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct AliCcpArgs {
@@ -91,7 +91,7 @@ pub(super) fn run(args: &AliCcpArgs) -> anyhow::Result<Done> {
 
 fn run_prepare(args: &PrepareArgs) -> anyhow::Result<Done> {
     let stop = Arc::new(AtomicBool::new(false));
-    listen_for_ctrl_c(&stop)?;
+    let ends_for = stop_on_signals(&stop);
     let defaults = PrepareConfig::new(&args.raw_dir, &args.out_dir);
     let config = PrepareConfig {
         memory: args.memory,
@@ -110,7 +110,7 @@ fn run_prepare(args: &PrepareArgs) -> anyhow::Result<Done> {
     let report = match prepare(&config, &mut say) {
         Err(AliCcpError::Interrupted) => {
             log::warn!("{}", AliCcpError::Interrupted);
-            return Ok(Done::Interrupted);
+            return Ok(Done::Interrupted(*ends_for.lock().unwrap_or_else(PoisonError::into_inner)));
         }
         report => report.map_err(explained)?,
     };
@@ -156,15 +156,17 @@ fn explained(error: AliCcpError) -> anyhow::Error {
     }
 }
 
-/// The first Ctrl-C ends the preparation and removes what it wrote, the second ends the program at once.
-fn listen_for_ctrl_c(stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
-    let stop = stop.clone();
-    ctrlc::set_handler(move || {
-        if stop.swap(true, Ordering::SeqCst) {
-            std::process::exit(i32::from(INTERRUPTED));
-        }
-    })
-    .context("Ctrl-C cannot be listened for")
+/// The first signal ends the preparation and removes what it wrote, the second ends the program at once. Returns where the
+/// first one is noted.
+fn stop_on_signals(stop: &Arc<AtomicBool>) -> Arc<Mutex<Signal>> {
+    let ends_for = Arc::new(Mutex::new(Signal::Interrupt));
+    let (stop, noted) = (stop.clone(), ends_for.clone());
+    signals::ask(move |signal| {
+        *noted.lock().unwrap_or_else(PoisonError::into_inner) = signal;
+        stop.store(true, Ordering::SeqCst);
+        Answer::Ending
+    });
+    ends_for
 }
 
 /// `train, reading common features: 12,000 rows, 45,000 a second; 37% of everything, 2 min 5 s left`

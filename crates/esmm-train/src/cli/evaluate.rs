@@ -6,11 +6,12 @@ use anyhow::Context;
 use esmm_core::TrainBackend;
 use esmm_train::evaluation::Evaluation;
 use esmm_train::guard;
+use esmm_train::manifest::Trust;
 use esmm_train::run_dir::RunDir;
 use esmm_train::scorer::Scorer;
 use esmm_train::{OnDevice, TrainError};
 
-use super::{DeviceArg, logging, table};
+use super::{DeviceArg, ThreadsArg, TrustArg, logging, table};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct EvaluateArgs {
@@ -21,6 +22,10 @@ pub(super) struct EvaluateArgs {
     data: Vec<String>,
     #[command(flatten)]
     device: DeviceArg,
+    #[command(flatten)]
+    trust: TrustArg,
+    #[command(flatten)]
+    threads: ThreadsArg,
     /// Metrics as JSON, in the form of metrics.json.
     #[arg(long)]
     json: bool,
@@ -28,10 +33,11 @@ pub(super) struct EvaluateArgs {
 
 pub(super) fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
     logging::init();
+    args.threads.set()?;
     let run = RunDir::open(&args.run_dir)?;
     let device = args.device.open()?;
     device.check_model(&run.read_model()?)?;
-    let evaluation = device.run(Measure { run: &run, data: &args.data })?;
+    let evaluation = device.run(Measure { run: &run, data: &args.data, trust: args.trust.trust() })?;
     if let Some(warning) = guard::check_collapse(evaluation.cvr_spread) {
         log::warn!("{warning}");
     }
@@ -46,6 +52,7 @@ pub(super) fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
 struct Measure<'a> {
     run: &'a RunDir,
     data: &'a [String],
+    trust: Trust,
 }
 
 impl OnDevice for Measure<'_> {
@@ -55,7 +62,7 @@ impl OnDevice for Measure<'_> {
     where
         B: TrainBackend,
     {
-        let scorer = Scorer::<B::InnerBackend>::open(self.run, &device)?;
+        let scorer = Scorer::<B::InnerBackend>::open_trusting(self.run, &device, self.trust)?;
         Ok(scorer.evaluate(&scorer.source(self.data))?)
     }
 }

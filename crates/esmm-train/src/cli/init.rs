@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use anyhow::Context;
 use esmm_profile::{Draft, ProfileRequest};
 use esmm_train::TrainError;
+use esmm_train::data::SourceSpec;
+use esmm_train::files::{Protected, folder_of, remove_leftovers};
 use esmm_train::run_dir::write_atomic;
 
 use super::{logging, shown};
@@ -38,6 +40,12 @@ pub(super) fn run(args: &InitArgs) -> anyhow::Result<()> {
     if !to_stdout && !args.overwrite && args.output.exists() {
         let reason = "is there already: --overwrite replaces it, -o names another one";
         return Err(TrainError::Config(format!("{}: {reason}", args.output.display())).into());
+    }
+    if !to_stdout {
+        // Inputs that are not there are an error of the reader's, with its words.
+        let inputs = SourceSpec::new(args.data.clone()).files().unwrap_or_default();
+        Protected::new().files(inputs, "an input").check("-o", &args.output, &["toml"])?;
+        remove_leftovers(folder_of(&args.output));
     }
     let request = ProfileRequest {
         paths: args.data.clone(),

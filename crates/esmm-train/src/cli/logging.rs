@@ -12,9 +12,16 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 
 static LOGGER: OnceLock<RunLogger> = OnceLock::new();
 
+/// Where lines go besides stderr.
+enum Destination {
+    /// Kept until a file is known.
+    Waiting(String),
+    File(File),
+}
+
 struct RunLogger {
     start: Instant,
-    file: Mutex<Option<File>>,
+    file: Mutex<Destination>,
     quiet: AtomicBool,
 }
 
@@ -22,7 +29,7 @@ struct RunLogger {
 pub(super) fn init() {
     let logger = LOGGER.get_or_init(|| RunLogger {
         start: Instant::now(),
-        file: Mutex::new(None),
+        file: Mutex::new(Destination::Waiting(String::new())),
         quiet: AtomicBool::new(false),
     });
     if log::set_logger(logger).is_ok() {
@@ -30,11 +37,16 @@ pub(super) fn init() {
     }
 }
 
-/// Appends them to a file as well.
+/// Appends them to a file as well, those that were said before included.
 pub(super) fn to_file(path: &Path) -> std::io::Result<()> {
-    let file = File::options().create(true).append(true).open(path)?;
+    let mut file = File::options().create(true).append(true).open(path)?;
     if let Some(logger) = LOGGER.get() {
-        *logger.file.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
+        let mut destination = logger.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Destination::Waiting(lines) = &*destination {
+            // As below: a full disk must not end the training.
+            let _ = file.write_all(lines.as_bytes());
+        }
+        *destination = Destination::File(file);
     }
     Ok(())
 }
@@ -63,10 +75,11 @@ impl Log for RunLogger {
         if !self.quiet.load(Ordering::Relaxed) {
             status_line::say(&format!("{prefix}{}", record.args()));
         }
-        if let Some(file) = self.file.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
-            let seconds = self.start.elapsed().as_secs_f64();
+        let line = format!("{:>9.1}s  {prefix}{}\n", self.start.elapsed().as_secs_f64(), record.args());
+        match &mut *self.file.lock().unwrap_or_else(PoisonError::into_inner) {
+            Destination::Waiting(lines) => lines.push_str(&line),
             // The log is not worth the training: a full disk must not end it.
-            let _ = writeln!(file, "{seconds:>9.1}s  {prefix}{}", record.args());
+            Destination::File(file) => drop(file.write_all(line.as_bytes())),
         }
     }
 

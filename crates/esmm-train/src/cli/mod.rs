@@ -9,6 +9,7 @@ mod inspect;
 mod logging;
 mod predict;
 mod report;
+mod signals;
 mod synthesize;
 mod table;
 mod train;
@@ -16,17 +17,18 @@ mod train;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use anyhow::Context;
+use clap::{CommandFactory, Parser, Subcommand};
 use esmm_run::RunError;
 use esmm_train::config::RunFile;
+use esmm_train::manifest::Trust;
 use esmm_train::{Device, DeviceName, TrainError};
 
-/// Exit code of a command that was interrupted, as of a program that SIGINT ended.
-const INTERRUPTED: u8 = 130;
+use self::signals::Signal;
 
 /// ESMM, the entire space multi-task model (arXiv 1804.07931): trains, evaluates and scores pCTR, pCVR and pCTCVR.
 #[derive(Debug, Parser)]
-#[command(name = "esmm", version, disable_help_subcommand = true)]
+#[command(name = "esmm", version)]
 struct Cli {
     /// Without a command: `train` on the built-in synthetic funnel.
     #[command(subcommand)]
@@ -41,7 +43,8 @@ enum Command {
     Train(train::TrainArgs),
     /// Measures a trained model on labelled data.
     Evaluate(evaluate::EvaluateArgs),
-    /// Scores impressions into a CSV or Parquet file: pctr, pcvr, pctcvr.
+    /// Scores impressions into a CSV or Parquet file: pctr, pcvr, pctcvr; of more than two stages p_click,
+    /// p_cart_given_click, p_cart and so on.
     Predict(predict::PredictArgs),
     /// Prints the layers of a run directory's or run file's model.
     Inspect(inspect::InspectArgs),
@@ -56,6 +59,13 @@ enum Command {
     /// Prepares Ali-CCP, the public dataset of the paper, from its raw files.
     #[command(name = "aliccp")]
     AliCcp(aliccp::AliCcpArgs),
+    /// Prints completions for a shell, as in `esmm completions bash > /etc/bash_completion.d/esmm`.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Prints the version, as --version does.
+    Version,
 }
 
 /// The device flag of the commands that compute.
@@ -77,19 +87,63 @@ impl DeviceArg {
     }
 }
 
+/// The threads of the commands that compute.
+#[derive(Debug, Default, clap::Args)]
+struct ThreadsArg {
+    /// Threads that compute; by default as many as there are cores. One more may read.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+}
+
+impl ThreadsArg {
+    /// For everything that this process computes; before anything is computed.
+    fn set(&self) -> anyhow::Result<()> {
+        let Some(threads) = self.threads else { return Ok(()) };
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(usize::from(threads));
+        pool.build_global().with_context(|| format!("--threads {threads}: cannot be started"))
+    }
+}
+
+/// What the commands that score take for what it says it is.
+#[derive(Debug, Default, clap::Args)]
+struct TrustArg {
+    /// Takes model.safetensors as it is, for weights that were replaced on purpose. Otherwise weights that are not those that
+    /// the training wrote are an error.
+    #[arg(long)]
+    accept_weights: bool,
+}
+
+impl TrustArg {
+    fn trust(&self) -> Trust {
+        if self.accept_weights { Trust::Weights } else { Trust::Nothing }
+    }
+}
+
 /// How a command ended well.
 enum Done {
     /// All of it.
     Whole,
-    /// Ctrl-C: what is there can be gone on from.
-    Interrupted,
+    /// By a signal: what is there can be gone on from.
+    Interrupted(Signal),
 }
 
 /// Runs the command of this process.
 pub(crate) fn run() -> ExitCode {
     let cli = Cli::parse();
-    let command = cli.command.unwrap_or_else(|| Command::Train(train::TrainArgs::default()));
-    let done = match command {
+    let command = cli.command.unwrap_or_else(|| Command::Train(train::TrainArgs::example()));
+    let done = signals::listen().and_then(|()| run_command(command));
+    match done {
+        Ok(Done::Whole) => ExitCode::SUCCESS,
+        Ok(Done::Interrupted(signal)) => ExitCode::from(signal.exit_code()),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(if is_usage(&error) { 2 } else { 1 })
+        }
+    }
+}
+
+fn run_command(command: Command) -> anyhow::Result<Done> {
+    match command {
         Command::Init(args) => init::run(&args).map(|()| Done::Whole),
         Command::Train(args) => train::run(&args),
         Command::Evaluate(args) => evaluate::run(&args).map(|()| Done::Whole),
@@ -103,13 +157,13 @@ pub(crate) fn run() -> ExitCode {
         }
         Command::Synthesize(args) => synthesize::run(&args).map(|()| Done::Whole),
         Command::AliCcp(args) => aliccp::run(&args),
-    };
-    match done {
-        Ok(Done::Whole) => ExitCode::SUCCESS,
-        Ok(Done::Interrupted) => ExitCode::from(INTERRUPTED),
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::from(if is_usage(&error) { 2 } else { 1 })
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "esmm", &mut std::io::stdout());
+            Ok(Done::Whole)
+        }
+        Command::Version => {
+            print!("{}", Cli::command().render_version());
+            Ok(Done::Whole)
         }
     }
 }

@@ -23,6 +23,9 @@ pub(super) struct SynthesizeArgs {
     /// rows is higher than that of all.
     #[arg(long, default_value_t = SyntheticConfig::default().confounding)]
     confounding: f64,
+    /// Replaces the files that are there.
+    #[arg(long)]
+    overwrite: bool,
     /// Parquet or CSV.
     #[arg(long, value_enum, default_value = "parquet")]
     format: Format,
@@ -43,17 +46,21 @@ pub(super) fn run(args: &SynthesizeArgs) -> anyhow::Result<()> {
         ..SyntheticConfig::default()
     };
     config.validate().map_err(|error| TrainError::Config(error.to_string()))?;
-    std::fs::create_dir_all(&args.out_dir)
-        .with_context(|| format!("{}: cannot be created", args.out_dir.display()))?;
     let data = match args.format {
         Format::Parquet => args.out_dir.join("data.parquet"),
         Format::Csv => args.out_dir.join("data.csv"),
     };
+    let run_file = args.out_dir.join("run.toml");
+    if let Some(path) = [&run_file, &data].into_iter().find(|path| !args.overwrite && path.exists()) {
+        let reason = "is there already: --overwrite replaces it";
+        return Err(TrainError::Config(format!("{}: {reason}", path.display())).into());
+    }
+    std::fs::create_dir_all(&args.out_dir)
+        .with_context(|| format!("{}: cannot be created", args.out_dir.display()))?;
     match args.format {
         Format::Parquet => write_parquet(config, &data)?,
         Format::Csv => write_csv(config, &data)?,
     }
-    let run_file = args.out_dir.join("run.toml");
     write_atomic(&run_file, train::synthetic_run(&data).as_bytes())?;
     println!("{}: {} impressions", shown(&data), table::grouped(args.rows as u64));
     println!("Next: esmm train {}", shown(&run_file));

@@ -1,9 +1,10 @@
 //! Metrics as a table.
 
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{CellAlignment, Table};
+use comfy_table::{CellAlignment, ContentArrangement, Table};
 use esmm_train::data::SplitReport;
 use esmm_train::metric::{SplitMetrics, TaskMetrics};
+use esmm_train::status_line;
 pub(super) use esmm_train::wording::grouped;
 
 /// The tasks of a split, a line each, next to the best values that a known truth allows.
@@ -12,12 +13,13 @@ pub(super) fn metrics(title: &str, split: &SplitMetrics) -> String {
         split.reached.iter().map(|(stage, rows)| format!("{} {stage}", grouped(*rows))).collect();
     let mut table = Table::new();
     table.load_style(UTF8_HORIZONTAL_ONLY);
+    fit(&mut table);
     let best = best(split);
-    let mut header = vec!["task", "measured on", "AUC", "95% interval"];
+    let mut header = vec!["task", "measured\non", "AUC", "95% interval"];
     if best.is_some() {
-        header.push("best possible");
+        header.push("best\npossible");
     }
-    header.extend(["log loss", "norm. entropy", "calibration"]);
+    header.extend(["log loss", "norm.\nentropy", "cali-\nbration"]);
     let gauc = split.tasks.iter().any(|(_, task)| task.gauc.is_some());
     if gauc {
         header.push("GAUC");
@@ -47,6 +49,11 @@ pub(super) fn metrics(title: &str, split: &SplitMetrics) -> String {
         }
     }
     text
+}
+
+/// Keeps a table within the terminal, or within 80 columns elsewhere: long names and headers are broken.
+pub(super) fn fit(table: &mut Table) {
+    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(status_line::columns_of_stdout());
 }
 
 /// `400,000 impressions, 79,912 click, 15,800 conversion, 3 dropped`
@@ -98,5 +105,5 @@ fn number(value: Option<f64>) -> String {
 }
 
 fn interval(task: &TaskMetrics) -> String {
-    task.auc_ci95.map_or_else(|| "-".to_owned(), |[low, high]| format!("{low:.4} - {high:.4}"))
+    task.auc_ci95.map_or_else(|| "-".to_owned(), |[low, high]| format!("{low:.4}-{high:.4}"))
 }

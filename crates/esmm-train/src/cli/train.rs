@@ -3,22 +3,25 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context;
 use burn::train::Interrupter;
-use esmm_core::{ModelSummary, Precision, TrainBackend};
+use esmm_core::{ModelSummary, Precision};
 use esmm_train::checkpoint::Checkpoints;
 use esmm_train::config::{RunFile, TrainConfig};
 use esmm_train::data::synthetic::{SyntheticConfig, write_parquet};
-use esmm_train::experiment::{Experiment, RunMetrics};
+use esmm_train::experiment::{Experiment, Trained, plan};
 use esmm_train::history::HistoryWriter;
 use esmm_train::observe::{Observers, TrainingObserver};
-use esmm_train::run_dir::{Existing, RunDir};
+use esmm_train::run_dir::{Existing, RunClaim, RunDir};
+use esmm_train::scorer::prediction_columns;
 use esmm_train::tensorboard::TensorBoardConfig;
 use esmm_train::trainer::{TrainingControl, TrainingDisplay, TrainingEnd};
-use esmm_train::{OnDevice, ProgressStyle, TrainError};
+use esmm_train::{ProgressStyle, TrainError};
 
-use super::{DeviceArg, Done, INTERRUPTED, logging, shown, table};
+use super::signals::{self, Answer, Signal};
+use super::{DeviceArg, Done, ThreadsArg, logging, shown, table};
 
 /// The run file of a training without one.
 const SYNTHETIC_RUN: &str = include_str!("synthetic.toml");
@@ -56,28 +59,44 @@ pub(super) struct TrainArgs {
     /// No progress.
     #[arg(long)]
     quiet: bool,
+    #[command(flatten)]
+    threads: ThreadsArg,
+    /// Whether not even a command was given.
+    #[arg(skip)]
+    is_example: bool,
 }
 
 pub(super) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
     logging::init();
+    if args.is_example {
+        log::info!(
+            "no command was given: about to train the built-in example (Ctrl-C ends it; `esmm help` lists the commands)"
+        );
+    }
+    args.threads.set()?;
     let device = args.device.open()?;
     let given = args.configuration(Path::new("data.parquet"))?;
     if let Some(config) = &given {
         device.check_precision(config.train.precision)?;
+        if args.run_file.is_some() {
+            plan::check_files(config)?;
+        }
     }
     let interrupter = Interrupter::new();
-    listen_for_ctrl_c(&interrupter)?;
-    let run = RunDir::create(&args.folder()?, args.existing())?;
-    logging::to_file(&run.log()).with_context(|| format!("{}: cannot be written", run.log().display()))?;
+    stop_on_signals(&interrupter);
+    // Until `begin` a start that fails leaves everything as it was.
+    let mut claim = args.claim()?;
     let mut config = match args.resume {
-        true => args.resumed(&run, given)?,
-        false => args.fresh(&run, given)?,
+        true => args.resumed(claim.run(), given)?,
+        false => args.fresh(&mut claim, given)?,
     };
     config.train.tensorboard = args.tensorboard || config.train.tensorboard && !args.no_tensorboard;
     if args.resume {
         device.check_precision(config.train.precision)?;
+        plan::check_files(&config)?;
     }
-    log::info!("run directory: {}", shown(run.path()));
+    claim.check_inputs(&plan::files(&config)?)?;
+    log::info!("run directory: {}", shown(claim.run().path()));
     let experiment = Experiment::load(config)?;
     for (split, report) in experiment.report.splits() {
         log::info!("{split}: {}", table::read(report, &experiment.config.labels.columns));
@@ -87,10 +106,15 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
     }
     log::info!("{}", ModelSummary::new(&experiment.model));
     device.check_model(&experiment.model)?;
-    match args.resume {
-        true => experiment.check_saved(&run)?,
-        false => experiment.save(&run)?,
+    plan::check_disk(claim.run().path(), &experiment.model, &experiment.config)?;
+    if let Some(warning) = plan::check_memory(&experiment.model, &experiment.config) {
+        log::warn!("{warning}");
     }
+    if args.resume {
+        experiment.check_saved(claim.run())?;
+    }
+    let run = claim.begin()?;
+    logging::to_file(&run.log()).with_context(|| format!("{}: cannot be written", run.log().display()))?;
     match experiment.config.train.precision {
         Precision::F32 => log::info!("training on {device}"),
         precision => log::info!("training on {device}, matmuls of hidden layers in {precision}"),
@@ -101,9 +125,10 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
     let display = progress.map(|style| Arc::new(style) as Arc<dyn TrainingDisplay>);
     let control = TrainingControl { interrupter, display, resume: args.resume, observers };
     TRAINING.store(true, Ordering::SeqCst);
-    let end = device.run(TrainAndMeasure { experiment: &experiment, run: &run, control: &control });
+    let end = experiment.run(&run, &device, &control);
     logging::quiet(false);
-    report(&run, end.map_err(|error| with_the_way_on(error, &run))?)
+    let stages = &experiment.config.labels.columns;
+    report(&run, stages, end.map_err(|error| with_the_way_on(error, &run))?)
 }
 
 /// A device that failed leaves the newest checkpoint as it was: says which one.
@@ -119,46 +144,20 @@ fn with_the_way_on(error: TrainError, run: &RunDir) -> TrainError {
     })
 }
 
-/// Trains, and measures what was trained.
-struct TrainAndMeasure<'a> {
-    experiment: &'a Experiment,
-    run: &'a RunDir,
-    control: &'a TrainingControl,
-}
-
-impl OnDevice for TrainAndMeasure<'_> {
-    type Output = (TrainingEnd, Option<RunMetrics>);
-
-    fn run<B>(self, device: B::Device) -> Result<Self::Output, TrainError>
-    where
-        B: TrainBackend,
-    {
-        let end = self.experiment.train::<B>(self.run, &device, self.control)?;
-        let metrics = match end {
-            TrainingEnd::Interrupted { .. } => None,
-            TrainingEnd::Finished { best, .. } => {
-                let observers = &self.control.observers;
-                Some(self.experiment.evaluate::<B::InnerBackend>(self.run, &device, best, observers)?)
-            }
-        };
-        Ok((end, metrics))
-    }
-}
-
-fn report(run: &RunDir, (end, metrics): (TrainingEnd, Option<RunMetrics>)) -> anyhow::Result<Done> {
+fn report(run: &RunDir, stages: &[String], trained: Trained) -> anyhow::Result<Done> {
     let path = shown(run.path());
-    match end {
+    match trained.end {
         TrainingEnd::Interrupted { step } => {
             log::warn!("interrupted after step {step}; the checkpoint is saved");
             log::info!("go on with: esmm train --run-dir {path} --resume");
-            return Ok(Done::Interrupted);
+            return Ok(Done::Interrupted(*ENDS_FOR.lock().unwrap_or_else(PoisonError::into_inner)));
         }
         TrainingEnd::Finished { best, stopped_early } => {
             let why = if stopped_early { "stopped early" } else { "all epochs done" };
             log::info!("{why}; kept the weights of step {}, epoch {}", best.step, best.epoch);
         }
     }
-    if let Some(metrics) = metrics {
+    if let Some(metrics) = trained.metrics {
         let (name, split) = match (&metrics.test, &metrics.valid) {
             (Some(test), _) => ("test split", test),
             (None, Some(valid)) => ("valid split (no test split was given)", valid),
@@ -169,7 +168,8 @@ fn report(run: &RunDir, (end, metrics): (TrainingEnd, Option<RunMetrics>)) -> an
     println!("Everything is in {path}: weights, vocabularies, metrics.json, log.");
     println!("Next:");
     println!("  esmm evaluate {path} DATA.csv                    measure it on other data");
-    println!("  esmm predict {path} DATA.csv -o scores.csv       pctr, pcvr, pctcvr for each row");
+    let columns = prediction_columns(stages).join(", ");
+    println!("  esmm predict {path} DATA.csv -o scores.csv       {columns} for each row");
     println!("  esmm report {path} -o report.html                a page to look at, curves and all");
     println!("  esmm inspect {path}                              the model, layer by layer");
     if run.tensorboard().exists() {
@@ -179,6 +179,11 @@ fn report(run: &RunDir, (end, metrics): (TrainingEnd, Option<RunMetrics>)) -> an
 }
 
 impl TrainArgs {
+    /// Of a bare `esmm`.
+    pub(super) fn example() -> Self {
+        Self { is_example: true, ..Self::default() }
+    }
+
     /// The configuration that was asked for; `None` where a resumed training brings its own.
     fn configuration(&self, synthetic: &Path) -> Result<Option<TrainConfig>, TrainError> {
         let file = match &self.run_file {
@@ -192,11 +197,12 @@ impl TrainArgs {
         Ok(Some(TrainConfig::resolve(&file)?))
     }
 
-    fn fresh(&self, run: &RunDir, given: Option<TrainConfig>) -> Result<TrainConfig, TrainError> {
+    fn fresh(&self, claim: &mut RunClaim, given: Option<TrainConfig>) -> Result<TrainConfig, TrainError> {
         if let (Some(_), Some(config)) = (&self.run_file, given) {
             return Ok(config);
         }
-        let data = run.path().join("data.parquet");
+        let data = claim.run().path().join("data.parquet");
+        claim.remove_unless_begun(&data);
         let synthetic = SyntheticConfig::default();
         log::info!(
             "no run file: making a synthetic funnel of {} impressions",
@@ -258,18 +264,22 @@ impl TrainArgs {
         dashboard.or(Some(ProgressStyle::Lines))
     }
 
-    /// `--run-dir`, or the first `runs/NAME-001`, `-002`, ... that is free.
-    fn folder(&self) -> Result<PathBuf, TrainError> {
+    /// `--run-dir`, or the first `runs/NAME-001`, `-002`, ... that is free, locked.
+    fn claim(&self) -> Result<RunClaim, TrainError> {
         if let Some(folder) = &self.run_dir {
-            return Ok(folder.clone());
+            return Ok(RunDir::claim(folder, self.existing())?);
         }
         let stem = self.run_file.as_deref().and_then(Path::file_stem).and_then(|stem| stem.to_str());
         let name = stem.unwrap_or("synthetic");
-        let mut candidates = (1..1_000_000).map(|number| PathBuf::from(format!("runs/{name}-{number:03}")));
-        let free = candidates.find(|folder| !folder.exists());
-        free.ok_or_else(|| {
-            TrainError::Config(format!("runs/{name}-NNN: no free name is left, say --run-dir"))
-        })
+        for number in 1..1_000_000 {
+            let folder = PathBuf::from(format!("runs/{name}-{number:03}"));
+            // Another training may begin in the same moment.
+            match RunDir::claim(&folder, Existing::Refuse) {
+                Err(_) if folder.exists() => {}
+                claim => return Ok(claim?),
+            }
+        }
+        Err(TrainError::Config(format!("runs/{name}-NNN: no free name is left, say --run-dir")))
     }
 }
 
@@ -279,16 +289,20 @@ pub(super) fn synthetic_run(data: &Path) -> String {
 
 /// Whether a checkpoint would be lost if the program ended at once.
 static TRAINING: AtomicBool = AtomicBool::new(false);
+/// The signal that a training ends for.
+static ENDS_FOR: Mutex<Signal> = Mutex::new(Signal::Interrupt);
 
-/// The first Ctrl-C ends the training after its step, or the program where nothing is under way; the second at once.
-fn listen_for_ctrl_c(interrupter: &Interrupter) -> anyhow::Result<()> {
+/// The first signal ends the training after its step, or the program where nothing is under way.
+fn stop_on_signals(interrupter: &Interrupter) {
     let interrupter = interrupter.clone();
-    ctrlc::set_handler(move || {
-        if !TRAINING.load(Ordering::SeqCst) || interrupter.should_stop() {
-            std::process::exit(i32::from(INTERRUPTED));
+    signals::ask(move |signal| {
+        if !TRAINING.load(Ordering::SeqCst) {
+            return Answer::EndNow;
         }
-        log::warn!("Ctrl-C: finishing the step and saving a checkpoint (again to quit at once)");
-        interrupter.stop(Some("Ctrl-C"));
-    })
-    .context("Ctrl-C cannot be listened for")
+        let name = signal.name();
+        log::warn!("{name}: finishing the step and saving a checkpoint (again to quit at once)");
+        *ENDS_FOR.lock().unwrap_or_else(PoisonError::into_inner) = signal;
+        interrupter.stop(Some(name));
+        Answer::Ending
+    });
 }

@@ -1,7 +1,7 @@
 //! Guard rails: what is suspicious about data and model before anyone believes a metric.
 
 use esmm_data::{Dataset, SparseColumn};
-use esmm_metrics::auc;
+use esmm_metrics::{SplitMetrics, auc};
 
 /// A single feature that ranks a label better than this knows the label.
 const LEAK_AUC: f64 = 0.99;
@@ -11,6 +11,9 @@ const UNKNOWN_SHARE: f64 = 0.5;
 const LEAK_ROWS: usize = 200_000;
 /// A spread of pCVR logits below this is a constant.
 const COLLAPSED_SPREAD: f64 = 1e-3;
+
+/// A dense feature whose root mean square is above this drowns the others, which lie near 1.
+const LARGE: f64 = 100.0;
 
 /// Names that the checks speak of.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +51,47 @@ pub fn check_features(train: &Dataset, all_rows: u64, names: Names<'_>) -> Vec<S
         }
     }
     warnings
+}
+
+/// Warnings about dense features whose values, as the model reads them, are out of all proportion to embeddings.
+pub fn check_scale(train: &Dataset, names: Names<'_>) -> Vec<String> {
+    let sizes = names.dense.iter().zip(&train.dense).map(|(name, values)| (name, root_mean_square(values)));
+    sizes
+        .filter(|(_, size)| *size > LARGE)
+        .map(|(name, size)| {
+            format!(
+                "feature `{name}` has values of about {}, the others lie near 1: it will drown them; \
+                 say encode = \"standardize\", or \"log1p\" for amounts",
+                rounded(size)
+            )
+        })
+        .collect()
+}
+
+fn root_mean_square(values: &[f32]) -> f64 {
+    let squares: f64 = values.iter().map(|value| f64::from(*value) * f64::from(*value)).sum();
+    (squares / values.len().max(1) as f64).sqrt()
+}
+
+/// Two digits: `430`, `1.2e7`.
+fn rounded(value: f64) -> String {
+    if value < 1e4 { format!("{value:.0}") } else { format!("{value:.1e}") }
+}
+
+/// A warning when weights are worse than saying the base rate of each task to everyone.
+pub fn check_constant(split: &str, metrics: &SplitMetrics) -> Option<String> {
+    let entropies = metrics.tasks.iter().filter_map(|(name, task)| Some((name, task.normalized_entropy?)));
+    let worse: Vec<String> = entropies
+        .filter(|(_, value)| *value > 1.0)
+        .map(|(name, value)| format!("{name} {value:.3}"))
+        .collect();
+    (!worse.is_empty()).then(|| {
+        format!(
+            "the kept weights are worse than a constant on the {split} split, normalized entropy {} (a constant has 1): \
+             there may be too few rows, too many epochs, or too high a learning rate",
+            worse.join(", ")
+        )
+    })
 }
 
 /// Warnings about a split: stages that no row reached. `reached` counts the rows that did.
@@ -181,6 +225,35 @@ mod tests {
         assert!(text.contains("`one` has the same value in every training row"), "{text}");
         let first = check_features(&data(), 2001, Names { sparse: &sparse, dense: &dense, stages: &stages });
         assert!(first.join("\n").contains("the same value in the first 2000 training rows"), "{first:?}");
+    }
+
+    #[test]
+    fn numbers_out_of_proportion_are_named() {
+        let mut data = data();
+        data.dense = vec![vec![3.0, -4.0, 99.0], vec![1.0e7, 2.0e7, 3.0e7]];
+        let dense = names(&["price", "cents"]);
+        let warnings = check_scale(&data, Names { sparse: &[], dense: &dense, stages: &[] });
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        // The root of (1 + 4 + 9) / 3 is 2.16.
+        assert!(warnings[0].starts_with("feature `cents` has values of about 2.2e7,"), "{warnings:?}");
+    }
+
+    #[test]
+    fn worse_than_a_constant() {
+        let task = |entropy| esmm_metrics::TaskMetrics {
+            normalized_entropy: Some(entropy),
+            ..esmm_metrics::TaskMetrics::default()
+        };
+        let metrics = |ctr, cvr| SplitMetrics {
+            tasks: vec![("ctr".to_owned(), task(ctr)), ("cvr".to_owned(), task(cvr))],
+            ..SplitMetrics::default()
+        };
+        assert_eq!(check_constant("test", &metrics(0.9, 1.0)), None);
+        let warning = check_constant("test", &metrics(0.9, 1.25)).unwrap();
+        assert!(
+            warning.contains("on the test split, normalized entropy cvr 1.250 (a constant has 1)"),
+            "{warning}"
+        );
     }
 
     #[test]

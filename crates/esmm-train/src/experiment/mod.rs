@@ -1,6 +1,8 @@
 //! A configuration with its data: loaded, checked, trained, measured, saved.
 
 pub mod guard;
+pub mod memory;
+pub mod plan;
 mod run;
 
 use esmm_core::{Esmm, EsmmBackend, EsmmConfig, TrainBackend};
@@ -8,6 +10,7 @@ use esmm_data::{Dataset, FittedEncoders, LoadOptions, LoadReport, SplitRows};
 use esmm_run::analysis::RunAnalyzer;
 use esmm_run::config::{ReadingConfig, TrainConfig};
 use esmm_run::evaluation::{HostScores, evaluate};
+use esmm_run::manifest::Manifest;
 use esmm_run::observe::{EvaluationRecord, Moment, Observers, TableNorms};
 use esmm_run::run_dir::{RunDir, write_json};
 
@@ -47,6 +50,8 @@ impl Experiment {
     /// Whatever is wrong with the data, with file and line; a configuration that does not fit it.
     pub fn load(mut config: TrainConfig) -> Result<Self, TrainError> {
         let ReadingConfig { streaming, memory, shuffle_rows, by_group } = config.reading;
+        // Of what a machine has, or a container may take of it, the rows get half.
+        let memory = memory::allowed().map_or(memory, |allowed| memory.min(allowed / 2));
         let loaded = config.data_spec().load(&LoadOptions { streaming, memory, shuffle_rows, by_group })?;
         config.reading.streaming = Some(loaded.is_streaming());
         if loaded.by_group() {
@@ -101,7 +106,8 @@ impl Experiment {
             .map_err(|error| TrainError::file(&folder, format!("cannot be created: {error}")))?;
         self.encoders.save(&folder)?;
         write_json(&run.schema(), &self.model)?;
-        Ok(write_json(&run.config(), &self.config)?)
+        write_json(&run.config(), &self.config)?;
+        Ok(Manifest::begin(run)?)
     }
 
     /// Trains; the best weights are then in the run directory.
@@ -157,6 +163,10 @@ impl Experiment {
             if let Some(warning) = guard::check_collapse(measured.cvr_spread).filter(|_| split == "train") {
                 log::warn!("{warning}");
             }
+            let held_out = split != "train" || alone;
+            if let Some(warning) = guard::check_constant(split, &measured.metrics).filter(|_| held_out) {
+                log::warn!("{warning}");
+            }
             found.push((split, measured.metrics));
         }
         let mut take = |split| {
@@ -183,6 +193,7 @@ fn warnings(
     let stages = &config.labels.columns;
     let names = Names { sparse: &sparse, dense: &dense, stages };
     let mut warnings = guard::check_features(train, report.train.rows, names);
+    warnings.extend(guard::check_scale(train, names));
     for (split, report) in report.splits() {
         warnings.extend(guard::check_labels(split, &report.reached, stages));
         if split != "train" {

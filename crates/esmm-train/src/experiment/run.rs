@@ -1,6 +1,7 @@
 //! A training from its data to its metrics, on whichever backend.
 
 use esmm_core::TrainBackend;
+use esmm_run::manifest::Manifest;
 use esmm_run::metrics::RunMetrics;
 use esmm_run::run_dir::RunDir;
 
@@ -34,6 +35,10 @@ impl Experiment {
         device.check_model(&self.model)?;
         if control.resume {
             self.check_saved(run)?;
+            // A training that was killed before it had listed its files.
+            if !run.manifest().exists() && !run.weights().exists() {
+                Manifest::begin(run)?;
+            }
         } else {
             self.save(run)?;
         }

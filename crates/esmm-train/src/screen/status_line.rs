@@ -51,15 +51,25 @@ fn cut(line: &str, columns: usize) -> String {
     line.chars().take(columns.saturating_sub(1)).collect()
 }
 
-/// Columns of the terminal.
-#[cfg(unix)]
+/// Columns of the terminal that stderr is.
 pub(crate) fn columns() -> usize {
-    let size = rustix::termios::tcgetwinsize(std::io::stderr());
-    size.ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0).unwrap_or(COLUMNS)
+    columns_of(&std::io::stderr()).map_or(COLUMNS, usize::from)
 }
 
-/// Columns of the terminal.
+/// Columns of the terminal that stdout is; 80 where it is none.
+pub fn columns_of_stdout() -> u16 {
+    columns_of(&std::io::stdout()).unwrap_or(COLUMNS as u16)
+}
+
+/// Columns of a terminal; `None` for anything else, and for one that does not tell.
+#[cfg(unix)]
+fn columns_of(stream: &impl std::os::fd::AsFd) -> Option<u16> {
+    let size = rustix::termios::tcgetwinsize(stream).ok()?;
+    (size.ws_col > 0).then_some(size.ws_col)
+}
+
+/// Columns of a terminal: unknown here.
 #[cfg(not(unix))]
-pub(crate) fn columns() -> usize {
-    COLUMNS
+fn columns_of<T>(_: &T) -> Option<u16> {
+    None
 }

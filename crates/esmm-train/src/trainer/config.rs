@@ -103,6 +103,12 @@ impl TrainerConfig {
         }
     }
 
+    /// Whether a batch is too short to learn from: under batch norm one row has no variance (PyTorch refuses it).
+    pub(super) fn leaves_out(&self, rows: usize) -> bool {
+        let towers = &self.model.towers;
+        rows == 1 && towers.batch_norm && !towers.hidden.is_empty()
+    }
+
     pub(super) fn loader(&self, batch_size: usize, purpose: Purpose) -> BatchLoaderConfig {
         BatchLoaderConfig {
             schema: self.model.schema.clone(),

@@ -3,6 +3,7 @@
 mod config;
 mod control;
 mod display;
+mod no_logger;
 pub mod strategy;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use esmm_data::{Dataset, SplitRows};
 use esmm_run::run_dir::RunDir;
 
 use self::display::Shown;
+use self::no_logger::NoLogger;
 use self::strategy::{Components, EsmmStrategy, StrategyParts};
 use crate::checkpoint::{Checkpoints, TrainingState};
 use crate::error::TrainError;
@@ -68,7 +70,13 @@ where
         (learner, state) = (loaded, saved);
     }
     train_loader.handle().go_on(state.epochs_done, state.batches_done as usize);
-    let total_steps = config.epochs * train_loader.num_batches() as u64;
+    let last_batch = data.train.rows() % config.batch_size;
+    let mut steps = train_loader.num_batches() as u64;
+    if last_batch > 0 && config.leaves_out(last_batch) {
+        log::info!("one row is left for an epoch's last batch, which batch norm cannot use: it is left out");
+        steps -= 1;
+    }
+    let total_steps = config.epochs * steps;
     let schedule = Schedule { total_steps, step: state.step, ..config.schedule };
 
     control.observers.start(state.step);
@@ -81,15 +89,13 @@ where
         valid: valid_loader.handle(),
     };
     let strategy = Arc::new(EsmmStrategy::new(parts, data, run, state));
-    let mut training = SupervisedTraining::<Components<B>>::new(
-        run.curves(),
-        Arc::new(train_loader),
-        Arc::new(valid_loader),
-    )
-    .num_epochs(config.epochs as usize)
-    .with_application_logger(None)
-    .with_interrupter(control.interrupter.clone())
-    .with_training_strategy(TrainingStrategy::Custom(strategy.clone()));
+    let mut training =
+        SupervisedTraining::<Components<B>>::new(run.path(), Arc::new(train_loader), Arc::new(valid_loader))
+            .num_epochs(config.epochs as usize)
+            .with_application_logger(None)
+            .with_metric_logger(NoLogger)
+            .with_interrupter(control.interrupter.clone())
+            .with_training_strategy(TrainingStrategy::Custom(strategy.clone()));
     for metric in StepLoss::all(&config.stages) {
         training = training.metric_train_numeric(metric.clone()).metric_valid_numeric(metric);
     }

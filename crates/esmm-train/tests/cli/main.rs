@@ -4,8 +4,11 @@ mod common;
 
 mod aliccp;
 mod bad_input;
+mod claims;
 mod commands;
 mod devices;
+mod endings;
+mod fuzz;
 mod init;
 mod inspect;
 mod report;

@@ -136,6 +136,8 @@ fn groups_are_scored_as_rows_are() {
     let config = workspace.read("run/config.json");
     assert!(config.contains("\"by_group\": true"));
     workspace.write("run/config.json", &config.replace("\"by_group\": true", "\"by_group\": false"));
+    // As a run directory of the version before: its files may be changed by hand.
+    std::fs::remove_file(workspace.path("run/manifest.json")).unwrap();
     let expected = scores("rows.csv");
     assert!(found.lines().count() > 8192 && found.lines().count() == expected.lines().count());
     for (number, (found, expected)) in found.lines().zip(expected.lines()).enumerate() {

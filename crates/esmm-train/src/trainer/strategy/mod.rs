@@ -9,7 +9,6 @@ mod pace;
 mod passes;
 mod validation;
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::train::{
@@ -42,7 +41,7 @@ where
     parts: StrategyParts<B>,
     plan: EvaluationPlan,
     has_valid: bool,
-    weights: PathBuf,
+    run: RunDir,
     first: TrainingState,
     end: Mutex<Option<Result<TrainingEnd, TrainError>>>,
 }
@@ -73,8 +72,8 @@ where
     /// A strategy that goes on from `first`.
     pub fn new(parts: StrategyParts<B>, data: &TrainingData, run: &RunDir, first: TrainingState) -> Self {
         let plan = EvaluationPlan::of(&parts.config.stages, data.valid.as_ref().unwrap_or(&data.train));
-        let (weights, has_valid) = (run.weights(), data.valid.is_some());
-        Self { parts, plan, has_valid, weights, first, end: Mutex::new(None) }
+        let (run, has_valid) = (run.clone(), data.valid.is_some());
+        Self { parts, plan, has_valid, run, first, end: Mutex::new(None) }
     }
 
     /// How the training ended.

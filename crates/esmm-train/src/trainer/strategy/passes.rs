@@ -98,6 +98,10 @@ where
         (self.pace, self.epoch_pace) = (Pace::start(&handle), Pace::start(&handle));
         let mut batches = loader.iter();
         while let Some(batch) = batches.next() {
+            if self.config().leaves_out(batch.labels.depth.len()) {
+                self.state.batches_done += 1;
+                continue;
+            }
             self.learner.lr_step();
             self.measured.set(self.is_recorded(self.state.step + 1));
             let step = self.learner.train_step(batch);

@@ -4,8 +4,9 @@ use burn::module::AutodiffModule;
 use burn::train::{EventProcessorTraining, LearnerEvent, TrainingItem, ValidLoader};
 use esmm_core::TrainBackend;
 use esmm_metrics::{Goal, MetricError, SplitMetrics};
+use esmm_run::files::sync_folder;
+use esmm_run::manifest::Manifest;
 use esmm_run::observe::{EvaluationRecord, Moment, TableNorms};
-use esmm_run::run_dir::sync_folder;
 
 use super::passes::Passes;
 use super::{Components, StrategyParts};
@@ -94,11 +95,21 @@ where
 
     /// Saves the weights as the best ones, durably: the next checkpoint will say that they are there.
     fn save_weights(&self) -> Result<(), TrainError> {
-        let path = &self.strategy.weights;
+        let run = &self.strategy.run;
         let dict = self.learner.model().model.state_dict();
-        dict.write_safetensors(path)?;
-        let folder = path.parent().unwrap_or(path);
-        sync_folder(folder).map_err(|error| TrainError::file(folder, format!("cannot be synced: {error}")))
+        if let Some(name) = dict.first_not_finite() {
+            let step = self.state.step;
+            let advice =
+                "lower train.towers.learning_rate or train.tables.learning_rate, or set train.clip_norm";
+            return Err(TrainError::Training(format!(
+                "step {step}: weight `{name}` is not finite; {advice}"
+            )));
+        }
+        let new = run.new_weights();
+        dict.write_safetensors(&new)?;
+        Manifest::replace_weights(run, &new)?;
+        sync_folder(run.path())
+            .map_err(|error| TrainError::file(run.path(), format!("cannot be synced: {error}")))
     }
 }
 

@@ -1,0 +1,175 @@
+//! `manifest.json`: sizes and checksums of all that scoring reads, so that what is scored is what was trained.
+//!
+//! The weights are written again and again while a training runs. Before new ones get their name the manifest lists
+//! them besides the old ones, and the old ones are struck out afterwards: at whatever moment a process is killed, the
+//! weights that are there are listed.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::RunError;
+use crate::files::{FileSum, Unfinished};
+use crate::run_dir::{RunDir, read_json, write_json};
+
+/// Version of the file's layout.
+const FORMAT_VERSION: u32 = 1;
+
+/// The weights of a run directory.
+const WEIGHTS: &str = "model.safetensors";
+
+/// Which files of a run directory must be those that the training wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Trust {
+    /// All that scoring reads.
+    #[default]
+    Nothing,
+    /// All but the weights, which somebody replaced on purpose.
+    Weights,
+}
+
+/// The file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    format_version: u32,
+    /// xxHash64 of the sums as compact JSON, in hexadecimal digits.
+    files_xxh64: String,
+    /// What each file may be, by its name with `/` in it. Weights have two sums while they are replaced.
+    files: BTreeMap<String, Vec<FileSum>>,
+}
+
+/// A file whose version alone is of interest.
+#[derive(Deserialize)]
+struct Versioned {
+    format_version: u32,
+}
+
+impl Manifest {
+    /// The manifest of a run directory; `None` where it has none, because an older version made it.
+    ///
+    /// # Errors
+    /// A file that is damaged or of another format version.
+    pub fn read(run: &RunDir) -> Result<Option<Self>, RunError> {
+        let path = run.manifest();
+        if !path.exists() {
+            return Ok(None);
+        }
+        let Versioned { format_version } = read_json(&path)?;
+        if format_version != FORMAT_VERSION {
+            let reason = format!("has format version {format_version}, this program reads {FORMAT_VERSION}");
+            return Err(RunError::file(&path, reason));
+        }
+        let manifest: Self = read_json(&path)?;
+        match sum_of(&manifest.files)? == manifest.files_xxh64 {
+            true => Ok(Some(manifest)),
+            false => Err(RunError::file(&path, "is damaged: its checksum does not fit")),
+        }
+    }
+
+    /// Writes the manifest of a run directory whose files but the weights are there.
+    ///
+    /// # Errors
+    /// A file that cannot be read, a disk that refuses.
+    pub fn begin(run: &RunDir) -> Result<(), RunError> {
+        let mut files = BTreeMap::new();
+        for name in ["config.json", "schema.json"] {
+            files.insert(name.to_owned(), vec![sum(&run.path().join(name))?]);
+        }
+        let folder = run.encoders();
+        let unreadable = |error: std::io::Error| RunError::file(&folder, format!("cannot be read: {error}"));
+        for entry in fs::read_dir(&folder).map_err(unreadable)? {
+            let name = entry.map_err(unreadable)?.file_name();
+            if let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) {
+                files.insert(format!("encoders/{name}"), vec![sum(&folder.join(name))?]);
+            }
+        }
+        Self::of(files)?.write(run)
+    }
+
+    /// Gives weights that lie under another name beside the old ones their name, and lists them. A run directory without a
+    /// manifest stays without one.
+    ///
+    /// # Errors
+    /// A disk that refuses; the old weights are then still there, and listed.
+    pub fn replace_weights(run: &RunDir, new: &Path) -> Result<(), RunError> {
+        // Goes where this fails; where it does not, there is nothing under that name any more.
+        let _unfinished = Unfinished::file(new);
+        let weights = run.weights();
+        let rename = || {
+            fs::rename(new, &weights)
+                .map_err(|error| RunError::file(&weights, format!("cannot be written: {error}")))
+        };
+        let Some(manifest) = Self::read(run)? else { return rename() };
+        let sum = sum(new)?;
+        let mut files = manifest.files;
+        let sums = files.entry(WEIGHTS.to_owned()).or_default();
+        if !sums.contains(&sum) {
+            sums.push(sum.clone());
+        }
+        Self::of(files.clone())?.write(run)?;
+        rename()?;
+        files.insert(WEIGHTS.to_owned(), vec![sum]);
+        Self::of(files)?.write(run)
+    }
+
+    /// Checks that the files of a run directory are those that were written. One that an older version made has no manifest:
+    /// that is said, and nothing is checked.
+    ///
+    /// # Errors
+    /// The first file that is missing or another one.
+    pub fn check(run: &RunDir, trust: Trust) -> Result<(), RunError> {
+        let Some(manifest) = Self::read(run)? else {
+            log::warn!(
+                "{}: has no manifest.json, because an older version trained it: damage would go unnoticed",
+                run.path().display()
+            );
+            return Ok(());
+        };
+        let first = manifest.differing(run, trust)?;
+        // A training that is under way may have replaced its weights, and the manifest, in the meantime.
+        let differs = match &first {
+            Some(_) => Self::read(run)?
+                .filter(|now| *now != manifest)
+                .map_or(Ok(first), |now| now.differing(run, trust))?,
+            None => None,
+        };
+        let Some(name) = differs else { return Ok(()) };
+        let advice = match name == WEIGHTS {
+            true => "; if it was replaced on purpose, say --accept-weights",
+            false => "",
+        };
+        let reason =
+            "is not the file that the training wrote (its checksum is another one than in manifest.json)";
+        Err(RunError::file(&run.path().join(name), format!("{reason}{advice}")))
+    }
+
+    /// The first file that is none of those that it may be.
+    fn differing(&self, run: &RunDir, trust: Trust) -> Result<Option<String>, RunError> {
+        let is_checked = |name: &str| trust == Trust::Nothing || name != WEIGHTS;
+        for (name, sums) in self.files.iter().filter(|(name, _)| is_checked(name)) {
+            if !sums.contains(&sum(&run.path().join(name))?) {
+                return Ok(Some(name.clone()));
+            }
+        }
+        Ok(None)
+    }
+
+    fn of(files: BTreeMap<String, Vec<FileSum>>) -> Result<Self, RunError> {
+        Ok(Self { format_version: FORMAT_VERSION, files_xxh64: sum_of(&files)?, files })
+    }
+
+    fn write(&self, run: &RunDir) -> Result<(), RunError> {
+        write_json(&run.manifest(), self)
+    }
+}
+
+fn sum(path: &Path) -> Result<FileSum, RunError> {
+    FileSum::of(path).map_err(|error| RunError::file(path, format!("cannot be read: {error}")))
+}
+
+fn sum_of(files: &BTreeMap<String, Vec<FileSum>>) -> Result<String, RunError> {
+    let text = serde_json::to_vec(files).map_err(|error| RunError::Scoring(format!("manifest: {error}")))?;
+    Ok(FileSum::of_bytes(&text).xxh64)
+}

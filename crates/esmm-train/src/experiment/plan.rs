@@ -1,0 +1,118 @@
+//! What can be known of a training before anything is made, removed or read at length.
+
+use std::path::{Path, PathBuf};
+
+use esmm_core::{EsmmConfig, ModelSummary};
+use esmm_data::SourceSpec;
+use esmm_run::config::{TableRule, TrainConfig};
+use esmm_run::wording;
+
+use super::memory;
+use crate::error::TrainError;
+
+/// Bytes of a weight.
+const WIDTH: u64 = size_of::<f32>() as u64;
+
+/// Checks that every file of the configuration is there and has the columns that are asked for. Reads their headers only.
+///
+/// # Errors
+/// A file that is missing, damaged or without a column; the error names the nearest one.
+pub fn check_files(config: &TrainConfig) -> Result<(), TrainError> {
+    config.data.validate()?;
+    config.labels.validate()?;
+    let columns = columns(config);
+    for source in config.data.sources() {
+        source.open(&columns)?;
+    }
+    Ok(())
+}
+
+/// All columns that a training reads.
+fn columns(config: &TrainConfig) -> Vec<String> {
+    let mut columns: Vec<String> = Vec::new();
+    let features = config.features.iter().flat_map(|feature| feature.columns());
+    let labels = config.labels.columns.iter().map(String::as_str);
+    let truth = config.truth.iter().flat_map(|truth| truth.columns());
+    let others = config.group.as_deref().into_iter().chain(config.data.column()).chain(truth);
+    for column in features.chain(labels).chain(others) {
+        if !columns.iter().any(|known| known == column) {
+            columns.push(column.to_owned());
+        }
+    }
+    columns
+}
+
+/// The files of a configuration, as they are now.
+///
+/// # Errors
+/// As [`SourceSpec::files`].
+pub fn files(config: &TrainConfig) -> Result<Vec<PathBuf>, TrainError> {
+    let mut files = Vec::new();
+    for source in config.data.sources() {
+        files.extend(SourceSpec::files(source)?);
+    }
+    Ok(files)
+}
+
+/// Checks that a disk has room for what a training of a model must write: the weights, and two states of the training at a
+/// time, each with what the optimizers remember.
+///
+/// # Errors
+/// A disk with too little room: how much is needed, how much there is.
+pub fn check_disk(run: &Path, model: &EsmmConfig, config: &TrainConfig) -> Result<(), TrainError> {
+    let Some(free) = free_bytes(run) else { return Ok(()) };
+    let needed = WIDTH * weights(model) + 2 * state_bytes(model, config);
+    if needed <= free {
+        return Ok(());
+    }
+    let [needed, free] = [needed, free].map(wording::memory);
+    let reason = format!(
+        "the disk has {free} left, the weights and two checkpoints take {needed}: choose a --run-dir on another disk"
+    );
+    Err(TrainError::file(run, reason))
+}
+
+/// Says where the weights and what the optimizers remember of them will hardly fit into memory.
+pub fn check_memory(model: &EsmmConfig, config: &TrainConfig) -> Option<String> {
+    let (allowed, needed) = (memory::allowed()?, state_bytes(model, config));
+    if needed <= allowed {
+        return None;
+    }
+    let [needed, allowed] = [needed, allowed].map(wording::memory);
+    Some(format!(
+        "the weights and what the optimizers remember of them take {needed}, this process may take {allowed}: lower \
+         model.embedding_dim, raise min_count, or say train.tables.optimizer = \"row_wise_adam\""
+    ))
+}
+
+/// Bytes of the weights and of what the optimizers remember of them.
+fn state_bytes(model: &EsmmConfig, config: &TrainConfig) -> u64 {
+    let rows = (model.copies() * model.schema.num_rows()) as u64;
+    let dim = model.embedding_dim as u64;
+    // What is remembered of each row of the tables, in values.
+    let remembered = match config.train.tables.rule {
+        TableRule::Sgd => 0,
+        TableRule::Adagrad { .. } => 1,
+        TableRule::LazyAdam { .. } => 2 * dim,
+        TableRule::RowWiseAdam { .. } => dim + 1,
+    };
+    WIDTH * (weights(model) + rows * remembered)
+}
+
+/// Number of weights and running statistics.
+fn weights(model: &EsmmConfig) -> u64 {
+    ModelSummary::new(model).layers.iter().map(|layer| layer.parameters + layer.buffers).sum()
+}
+
+/// Bytes that are free where a path is; `None` where the system does not tell.
+#[cfg(unix)]
+fn free_bytes(path: &Path) -> Option<u64> {
+    let stat = rustix::fs::statvfs(path).ok()?;
+    stat.f_bavail.checked_mul(stat.f_frsize)
+}
+
+/// Bytes that are free where a path is; `None` where the system does not tell.
+#[cfg(not(unix))]
+fn free_bytes(_: &Path) -> Option<u64> {
+    None
+}

@@ -1,0 +1,119 @@
+//! The table of `docs/src/endings.md` where it takes a disk, a user or an environment of its own: small and read-only
+//! disks, no HOME, another user. They need mount namespaces of one's own (`unshare` of util-linux), or root, and are
+//! skipped where there are none.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::process::{Command, Stdio};
+
+use crate::common::{Said, Workspace, files};
+
+/// Runs a shell script in a mount namespace of its own, with the command as `$ESMM`; `None` where there is none to be had.
+fn in_namespace(workspace: &Workspace, script: &str) -> Option<Said> {
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--map-root-user", "sh", "-c", script]);
+    let is_possible = Command::new("unshare").args(["--mount", "--map-root-user", "true"]).output();
+    if !is_possible.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: no mount namespace can be had here");
+        return None;
+    }
+    command.env("ESMM", env!("CARGO_BIN_EXE_esmm")).env("XDG_RUNTIME_DIR", workspace.path(""));
+    Some(Said::from(command.current_dir(workspace.path("")).stdin(Stdio::null()).output().unwrap()))
+}
+
+/// Whatever the size of the disk, a training ends with 0 or with one line of error, and leaves no half file.
+#[test]
+fn a_full_disk_ends_a_training_with_one_line() {
+    let workspace = Workspace::new();
+    std::fs::create_dir(workspace.path("disk")).unwrap();
+    let mut codes = Vec::new();
+    for kibibytes in [4, 16, 24, 32, 48, 64, 96, 128, 256, 4096] {
+        let script = format!(
+            "mount -t tmpfs -o size={kibibytes}k none disk || exit 77
+             $ESMM train run.toml --run-dir disk/run --set train.checkpoint_every=3; code=$?
+             find disk -name '.esmm-*' | grep . && exit 78
+             exit $code"
+        );
+        let Some(said) = in_namespace(&workspace, &script) else { return };
+        if said.code == 77 {
+            eprintln!("skipped: no tmpfs can be mounted here");
+            return;
+        }
+        assert!(said.code == 0 || said.code == 1, "{kibibytes} KiB: exit {}: {}", said.code, said.stderr);
+        if said.code == 1 {
+            assert!(!said.error(1).is_empty(), "{kibibytes} KiB");
+        }
+        codes.push(said.code);
+    }
+    assert_eq!((codes[0], *codes.last().unwrap()), (1, 0), "{codes:?}");
+}
+
+#[test]
+fn a_full_disk_leaves_what_was_there_before() {
+    let workspace = Workspace::trained();
+    std::fs::create_dir(workspace.path("disk")).unwrap();
+    let script = "mount -t tmpfs -o size=8k none disk || exit 77
+         echo before > disk/scores.csv
+         $ESMM predict run data.csv -o disk/scores.csv && exit 78
+         test \"$(cat disk/scores.csv)\" = before || exit 79
+         test \"$(ls -A disk)\" = scores.csv || exit 80
+         exit 1";
+    let Some(said) = in_namespace(&workspace, script) else { return };
+    if said.code != 77 {
+        assert!(said.error(1).starts_with("disk/scores.csv: cannot be written"), "{}", said.stderr);
+    }
+}
+
+#[test]
+fn a_read_only_disk_is_told() {
+    let workspace = Workspace::trained();
+    let train = "$ESMM train run.toml --run-dir new";
+    let predict = "$ESMM predict run data.csv -o scores.csv";
+    for (command, start) in
+        [(train, "new: cannot be used as a run directory"), (predict, "scores.csv: cannot be written")]
+    {
+        let script = format!("mount --bind -o ro . . && cd \"$PWD\" || exit 77; {command}");
+        let Some(said) = in_namespace(&workspace, &script) else { return };
+        if said.code != 77 {
+            assert!(said.error(1).starts_with(start), "{}", said.stderr);
+        }
+    }
+    // Reading needs nothing to be written.
+    let script = "mount --bind -o ro . . && cd \"$PWD\" || exit 77; $ESMM evaluate run data.csv";
+    let Some(said) = in_namespace(&workspace, script) else { return };
+    assert!(said.code == 0 || said.code == 77, "{}", said.stderr);
+}
+
+#[test]
+fn no_home_is_needed() {
+    let workspace = Workspace::new();
+    for args in [
+        &["train", "run.toml", "--run-dir", "run", "--tensorboard"][..],
+        &["predict", "run", "data.csv", "-o", "scores.csv"],
+        &["report", "run", "-o", "report.html"],
+    ] {
+        let said = Said::from(workspace.command(args).env_clear().output().unwrap());
+        assert_eq!(said.code, 0, "{args:?}: {}", said.stderr);
+    }
+}
+
+/// Another user than the one who trained: reads what may be read, and is told what may not be written.
+#[test]
+fn another_user_is_told() {
+    let workspace = Workspace::trained();
+    let script = "id -u nobody >/dev/null && test \"$(id -u)\" = 0 || exit 77
+         chmod 755 .
+         setpriv --reuid=nobody --regid=nogroup --clear-groups true 2>/dev/null || exit 77
+         setpriv --reuid=nobody --regid=nogroup --clear-groups $ESMM train --run-dir run --resume";
+    let mut command = Command::new("sh");
+    command.args(["-c", script]).env("ESMM", env!("CARGO_BIN_EXE_esmm")).current_dir(workspace.path(""));
+    command.env("XDG_RUNTIME_DIR", workspace.path(""));
+    let said = Said::from(command.stdin(Stdio::null()).output().unwrap());
+    if said.code == 77 || said.stderr.contains("failed to execute") {
+        eprintln!("skipped: no other user can be had here");
+        return;
+    }
+    assert!(said.error(1).starts_with("run: cannot be used as a run directory"), "{}", said.stderr);
+    assert!(!files(&workspace.path("run")).contains(&"esmm.lock".to_owned()));
+}

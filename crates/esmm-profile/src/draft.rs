@@ -15,6 +15,24 @@ use crate::{group, trial, write};
 const TRUTH: [&str; 3] = ["true_ctr", "true_cvr", "true_ctcvr"];
 
 /// Files to look at, and what is known about them.
+///
+/// # Examples
+/// ```
+/// use esmm_profile::ProfileRequest;
+///
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("log.csv").display().to_string();
+/// let mut text = String::from("item,price,click,conversion\n");
+/// for row in 0..200 {
+///     let click = u8::from(row % 4 == 0);
+///     let conversion = u8::from(row % 8 == 0);
+///     text += &format!("i{},{}.5,{click},{conversion}\n", row % 7, row % 31);
+/// }
+/// std::fs::write(&path, text).unwrap();
+/// let draft = ProfileRequest { paths: vec![path], ..ProfileRequest::default() }.draft()?;
+/// assert!(draft.run_file.contains("stages = [\"click\", \"conversion\"]"));
+/// # Ok::<(), esmm_run::RunError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ProfileRequest {
     /// Files or globs, CSV or Parquet.

@@ -17,6 +17,15 @@ use esmm_run::metrics::RunMetrics;
 use esmm_run::run_dir::RunDir;
 
 /// What a run directory holds, as far as it can be read.
+///
+/// # Examples
+/// ```no_run
+/// use esmm_report::{RunReport, page};
+///
+/// let runs = [RunReport::read("runs/first".as_ref())?, RunReport::read("runs/second".as_ref())?];
+/// std::fs::write("compare.html", page(&runs)).unwrap();
+/// # Ok::<(), esmm_run::RunError>(())
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct RunReport {
     /// Name of the directory.

@@ -41,6 +41,12 @@ pub fn percent(share: f64) -> String {
 }
 
 /// `47` as `0:47`, `3725` as `1:02:05`.
+///
+/// # Examples
+/// ```
+/// assert_eq!(esmm_run::wording::duration(47.0), "0:47");
+/// assert_eq!(esmm_run::wording::duration(3725.0), "1:02:05");
+/// ```
 pub fn duration(seconds: f64) -> String {
     let seconds = seconds.max(0.0).round() as u64;
     let hours = seconds / 3600;

@@ -6,6 +6,15 @@ use crate::proto::HistogramProto;
 const BUCKETS: usize = 40;
 
 /// How often values fall where.
+///
+/// # Examples
+/// ```
+/// use esmm_tensorboard::Histogram;
+///
+/// let histogram = Histogram::of([0.1, 0.3, f64::NAN].into_iter());
+/// assert_eq!(histogram.map(|histogram| histogram.count()), Some(2)); // NaN is left out
+/// assert_eq!(Histogram::of(std::iter::empty()), None);
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Histogram {
     min: f64,

@@ -21,6 +21,19 @@ const FILE_VERSION: &str = "brain.Event:2";
 /// A record is in the file as soon as it is added, so that TensorBoard shows it while the training goes on. Writing
 /// never fails the caller: when the disk refuses, one warning is logged, what cannot be written is left out, and the
 /// file keeps whole records only. Records that come when the disk takes them again are written.
+///
+/// # Examples
+/// ```
+/// use esmm_tensorboard::{Entry, EventWriter};
+///
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let run = folder.path().join("mine");
+/// let mut writer = EventWriter::new(&run);
+/// for step in 1..=3 {
+///     writer.add(step, vec![Entry::scalar("loss/train", 1.0 / step as f64)]);
+/// }
+/// assert_eq!(std::fs::read_dir(&run).unwrap().count(), 1); // tensorboard --logdir runs
+/// ```
 #[derive(Debug)]
 pub struct EventWriter {
     folder: PathBuf,

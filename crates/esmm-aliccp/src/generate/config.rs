@@ -6,6 +6,17 @@ use super::space::OFFICIAL_ROWS;
 use crate::error::AliCcpError;
 
 /// What to generate.
+///
+/// # Examples
+/// ```
+/// use esmm_aliccp::{GenerateConfig, generate};
+///
+/// # let folder = tempfile::tempdir().unwrap();
+/// let report = generate(&GenerateConfig::new(folder.path(), 200, 1))?;
+/// assert_eq!(report.train_rows, 200);
+/// assert!(folder.path().join("sample_skeleton_train.csv").is_file());
+/// # Ok::<(), esmm_aliccp::AliCcpError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct GenerateConfig {
     /// Folder for the files; others in it stay.

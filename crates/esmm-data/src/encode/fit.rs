@@ -13,6 +13,37 @@ use crate::error::DataError;
 use crate::read::chunk::Chunk;
 
 /// Collects what the encoders of some features need to know about the training rows.
+///
+/// # Examples
+/// ```
+/// use esmm_core::Side;
+/// use esmm_data::{EncoderFitter, FeatureKind, FeatureSpec, SourceSpec, SparseEncoding};
+///
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("clicks.csv").display().to_string();
+/// std::fs::write(&path, "item\nshoes\nbags\nshoes\n").unwrap();
+/// let item = FeatureSpec {
+///     name: "item".into(),
+///     column: "item".into(),
+///     side: Side::Item,
+///     kind: FeatureKind::Sparse {
+///         encoding: SparseEncoding::Vocabulary { min_count: 1 },
+///         bag: None,
+///         weighted: false,
+///         weights_column: None,
+///         shares: None,
+///     },
+/// };
+/// let mut fitter = EncoderFitter::new(vec![item])?;
+/// for chunk in SourceSpec::new([path]).open(&fitter.required_columns())? {
+///     let chunk = chunk?;
+///     let training = vec![true; chunk.rows()];
+///     fitter.observe(&chunk, &training)?;
+/// }
+/// let encoders = fitter.finish()?;
+/// assert_eq!(encoders.schema().num_rows(), 3); // row 0 for what is unknown, then shoes, bags
+/// # Ok::<(), esmm_data::DataError>(())
+/// ```
 #[derive(Debug)]
 pub struct EncoderFitter {
     specs: Vec<FeatureSpec>,

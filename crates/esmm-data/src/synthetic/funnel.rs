@@ -20,6 +20,16 @@ pub const CHUNK_ROWS: usize = 8192;
 
 /// A seeded stream of impressions, in [`RecordBatch`]es of [`CHUNK_ROWS`] rows. Its columns are listed in the
 /// [module documentation](super). Memory is that of the users, items and categories and of one chunk.
+///
+/// # Examples
+/// ```
+/// use esmm_data::synthetic::{SyntheticConfig, SyntheticFunnel};
+///
+/// let funnel = SyntheticFunnel::new(SyntheticConfig { rows: 1_000, ..SyntheticConfig::default() })?;
+/// let rows: usize = funnel.map(|chunk| chunk.num_rows()).sum();
+/// assert_eq!(rows, 1_000);
+/// # Ok::<(), esmm_data::synthetic::SyntheticError>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct SyntheticFunnel {
     config: SyntheticConfig,

@@ -11,6 +11,24 @@ use super::train_config::ReadingConfig;
 /// A run file: what a person writes about data, features, model and training.
 ///
 /// Only `data` and `features` are needed; everything else has a default.
+///
+/// # Examples
+/// ```
+/// use esmm_run::config::RunFile;
+///
+/// let text = r#"
+/// features = [{ name = "user", side = "user" }, { name = "price", encode = "log1p" }]
+/// [data]
+/// train = "train.csv"
+/// "#;
+/// let file = RunFile::parse(text, "run.toml", &["train.epochs=5".into()])?;
+/// assert_eq!(file.train.epochs, 5);
+/// assert_eq!(file.labels.stages, ["click", "conversion"]);
+///
+/// let error = RunFile::parse(&text.replace("encode", "encoding"), "run.toml", &[]).unwrap_err();
+/// assert!(error.to_string().ends_with("(did you mean `encode`?)"));
+/// # Ok::<(), esmm_run::RunError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(description = "A run file of `esmm train`: data, features, model and training.")]

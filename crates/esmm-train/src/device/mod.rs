@@ -24,6 +24,16 @@ use esmm_core::TrainBackend;
 use crate::error::TrainError;
 
 /// A device as a person names it: `ndarray`, `flex`, `wgpu`, `cuda` or `cuda:1`.
+///
+/// # Examples
+/// ```
+/// use esmm_train::DeviceName;
+///
+/// assert_eq!("cuda:1".parse::<DeviceName>()?, DeviceName::Cuda(1));
+/// assert!("tpu".parse::<DeviceName>().is_err());
+/// assert!(DeviceName::compiled().contains(&"ndarray"));
+/// # Ok::<(), esmm_train::TrainError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeviceName {
     /// CPU, burn-ndarray.

@@ -6,6 +6,22 @@ use esmm_core::{EsmmBackend, FunnelLogits};
 
 /// The loss of ESMM, eq. 3 of arXiv 1804.07931: cross-entropy of click and of click-and-conversion, each over all
 /// impressions. There is no CVR term.
+///
+/// # Examples
+/// ```
+/// use burn::tensor::Tensor;
+/// use burn_ndarray::NdArray;
+/// use esmm_core::FunnelLogits;
+/// use esmm_train::EsmmLoss;
+///
+/// let device = Default::default();
+/// // One impression that was clicked and did not convert; both conditional logits are 0.
+/// let logits = FunnelLogits { conditional: Tensor::<NdArray, 2>::zeros([1, 2], &device) };
+/// let loss = EsmmLoss::new(2).forward(&logits, Tensor::from_floats([[1.0, 0.0]], &device));
+/// // -log P(click) - log(1 - P(click and conversion)) = -log 0.5 - log 0.75
+/// let expected = -(0.5_f32.ln()) - 0.75_f32.ln();
+/// assert!((loss.total.into_scalar() - expected).abs() < 1e-6);
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct EsmmLoss {
     /// One weight a stage; the paper has 1 and 1.

@@ -5,6 +5,24 @@ use burn::tensor::backend::Backend;
 use esmm_run::config::Decay;
 
 /// Learning rate over the steps of a training.
+///
+/// # Examples
+/// ```
+/// use esmm_train::config::Decay;
+/// use esmm_train::optimizer::Schedule;
+///
+/// let schedule = Schedule {
+///     base: 0.1,
+///     warmup_steps: 10,
+///     decay: Decay::Linear,
+///     final_factor: 0.5,
+///     total_steps: 110,
+///     step: 0,
+/// };
+/// assert_eq!(schedule.at(5), 0.05);
+/// assert_eq!(schedule.at(10), 0.1);
+/// assert!((schedule.at(110) - 0.05).abs() < 1e-12);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Schedule {
     /// Learning rate after the warm-up.

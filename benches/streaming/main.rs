@@ -29,7 +29,7 @@ use esmm_train::experiment::Experiment;
 use esmm_train::observe::{Observers, StepRecord, TrainingObserver};
 use esmm_train::optimizer::{SharedOptimizer, TableOptimizerConfig, TableRule, TowerOptimizerConfig};
 use esmm_train::run_dir::{Existing, RunDir};
-use esmm_train::trainer::TrainingControl;
+use esmm_train::trainer::{TrainingControl, TrainingEnd};
 use esmm_train::{EsmmLearnerConfig, EsmmLoss};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -176,7 +176,8 @@ fn train(experiment: &Experiment, folder: &Path) -> Result<(f64, f64), Box<dyn s
     let run = RunDir::create(folder, Existing::Overwrite)?;
     let control = TrainingControl { observers, ..TrainingControl::default() };
     experiment.save(&run)?;
-    experiment.train::<Auto>(&run, &NdArrayDevice::default(), &control)?;
+    let end = experiment.train::<Auto>(&run, &NdArrayDevice::default(), &control)?;
+    assert!(matches!(end, TrainingEnd::Finished { .. }), "the training ended early: {end:?}");
     let clock = clock.lock().unwrap_or_else(PoisonError::into_inner);
     Ok((clock.rows / clock.seconds, clock.waiting / clock.records))
 }

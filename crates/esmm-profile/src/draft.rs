@@ -17,7 +17,7 @@ const TRUTH: [&str; 3] = ["true_ctr", "true_cvr", "true_ctcvr"];
 /// Files to look at, and what is known about them.
 ///
 /// # Examples
-/// ```
+/// ```no_run
 /// use esmm_profile::ProfileRequest;
 ///
 /// # let folder = tempfile::tempdir().unwrap();

@@ -18,6 +18,7 @@ use crate::error::RunError;
 use crate::files::{NewFile, folder_of, remove_leftovers};
 
 /// Writes record batches of one schema to a CSV or Parquet file, by its extension.
+#[must_use = "the file is there after `finish` only"]
 pub struct PredictionWriter {
     path: PathBuf,
     sink: Sink,

@@ -53,6 +53,7 @@ impl Entry {
     }
 
     /// With a text that TensorBoard shows beside it.
+    #[must_use]
     pub fn described(mut self, description: impl Into<String>) -> Self {
         if let Some(metadata) = &mut self.0.metadata {
             metadata.description = description.into();

@@ -60,6 +60,7 @@ impl TensorBoardMetricLogger {
     }
 
     /// Writes the values of every `batches`-th training batch only; 0 counts as 1.
+    #[must_use]
     pub fn every(mut self, batches: u64) -> Self {
         self.every = batches.max(1);
         self
@@ -67,6 +68,7 @@ impl TensorBoardMetricLogger {
 
     /// Goes on after so many training batches, when a training is resumed: what earlier files of the folder say about
     /// later ones is void.
+    #[must_use]
     pub fn from_iteration(mut self, iterations: u64) -> Self {
         (self.iterations, self.goes_on) = (iterations, true);
         self

@@ -49,6 +49,7 @@ impl EventWriter {
     }
 
     /// What earlier files of the folder say about `step` and later steps is void, because a training goes on there.
+    #[must_use]
     pub fn from_step(mut self, step: u64) -> Self {
         self.start = Some(step);
         self

@@ -8,7 +8,7 @@ use crate::error::AliCcpError;
 /// What to generate.
 ///
 /// # Examples
-/// ```
+/// ```no_run
 /// use esmm_aliccp::{GenerateConfig, generate};
 ///
 /// # let folder = tempfile::tempdir().unwrap();

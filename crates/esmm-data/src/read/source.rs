@@ -218,6 +218,7 @@ pub struct ChunkReader {
 
 impl ChunkReader {
     /// With smaller chunks: for files with so many columns that the usual ones would be large. At least 1 row.
+    #[must_use]
     pub fn in_chunks_of(mut self, rows: usize) -> Self {
         self.chunk_rows = rows.clamp(1, CHUNK_ROWS);
         self

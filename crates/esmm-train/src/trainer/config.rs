@@ -43,6 +43,7 @@ pub struct TrainerConfig {
 }
 
 /// How a training ended.
+#[must_use = "a training that was interrupted has not finished"]
 #[derive(Debug, Clone, PartialEq)]
 pub enum TrainingEnd {
     /// All epochs are done, or no better weights were in sight.

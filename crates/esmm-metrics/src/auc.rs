@@ -48,6 +48,16 @@ impl Auc {
 ///
 /// # Panics
 /// When the lengths differ.
+///
+/// # Examples
+/// ```
+/// let auc = esmm_metrics::auc(&[0.9, 0.4, 0.6, 0.1], &[true, true, false, false])?;
+/// assert_eq!(auc.value, 0.75); // three of the four pairs are in order
+/// assert_eq!((auc.positives, auc.negatives), (2, 2));
+/// let (low, high) = auc.ci95()?;
+/// assert!(low < 0.75 && high == 1.0); // four rows say little
+/// # Ok::<(), esmm_metrics::Undefined>(())
+/// ```
 pub fn auc(scores: &[f32], labels: &[bool]) -> Result<Auc, Undefined> {
     assert_eq!(scores.len(), labels.len(), "{} scores and {} labels", scores.len(), labels.len());
     auc_of(scores.len(), scores.iter().copied().zip(labels.iter().copied()))
@@ -60,7 +70,8 @@ pub fn auc(scores: &[f32], labels: &[bool]) -> Result<Auc, Undefined> {
 pub(crate) fn auc_of(most: usize, rows: impl Iterator<Item = (f32, bool)>) -> Result<Auc, Undefined> {
     // Negatives from the front, positives from the back: apart they need no label, and half the memory of pairs.
     let mut keys = vec![0_u32; most];
-    let (mut front, mut back) = (0, most);
+    let mut front = 0;
+    let mut back = most;
     for (row, (score, positive)) in rows.enumerate() {
         let key = key(score).ok_or(Undefined::NotANumber { row: row as u64 })?;
         if positive {
@@ -135,7 +146,8 @@ pub(crate) fn area(packed: &[u64]) -> Result<(f64, u64, u64), Undefined> {
 
 fn area_of(runs: impl Iterator<Item = (u64, u64)>) -> Result<(f64, u64, u64), Undefined> {
     let mut doubled_wins = 0_u128;
-    let (mut positives, mut negatives) = (0, 0);
+    let mut positives = 0;
+    let mut negatives = 0;
     for (tied_positives, tied_negatives) in runs {
         let doubled_below = 2 * negatives + tied_negatives;
         doubled_wins += u128::from(tied_positives) * u128::from(doubled_below);
@@ -154,11 +166,15 @@ fn classes(run: &[u64]) -> (u64, u64) {
 }
 
 fn variance(runs: Runs<'_>, value: f64, positives: u64, negatives: u64) -> f64 {
-    let (all_positives, all_negatives) = (positives as f64, negatives as f64);
-    let (mut positives_below, mut negatives_below) = (0.0, 0.0);
-    let (mut squares_of_positives, mut squares_of_negatives) = (0.0, 0.0);
+    let all_positives = positives as f64;
+    let all_negatives = negatives as f64;
+    let mut positives_below = 0.0;
+    let mut negatives_below = 0.0;
+    let mut squares_of_positives = 0.0;
+    let mut squares_of_negatives = 0.0;
     for (tied_positives, tied_negatives) in runs {
-        let (tied_positives, tied_negatives) = (tied_positives as f64, tied_negatives as f64);
+        let tied_positives = tied_positives as f64;
+        let tied_negatives = tied_negatives as f64;
         let v10 = (negatives_below + 0.5 * tied_negatives) / all_negatives;
         let v01 = 1.0 - (positives_below + 0.5 * tied_positives) / all_positives;
         squares_of_positives += tied_positives * (v10 - value).powi(2);
@@ -209,7 +225,8 @@ mod tests {
             let mut draw = |n: usize| -> Vec<f32> {
                 (0..n).map(|_| rng.random_range(-levels..=levels) as f32 / 8.0).collect()
             };
-            let (positives, negatives) = (draw(2 + case % 17), draw(2 + case % 23));
+            let positives = draw(2 + case % 17);
+            let negatives = draw(2 + case % 23);
             let (value, variance) = all_pairs(&positives, &negatives);
             let found = joined(&positives, &negatives).unwrap();
             assert!((found.value - value).abs() < 1e-14, "case {case}: {found:?}, {value}");

@@ -60,8 +60,18 @@ impl Calibration {
 ///
 /// # Panics
 /// When the lengths differ.
+///
+/// # Examples
+/// ```
+/// // Half an event is predicted for each of four rows, and one happens.
+/// let log_p = [0.5_f32.ln(); 4];
+/// let calibration = esmm_metrics::calibration(&log_p, &[true, false, false, false])?;
+/// assert!((calibration - 2.0).abs() < 1e-6);
+/// # Ok::<(), esmm_metrics::Undefined>(())
+/// ```
 pub fn calibration(log_p: &[f32], labels: &[bool]) -> Result<f64, Undefined> {
-    let (rows, flags) = (log_p.len(), labels.len());
+    let rows = log_p.len();
+    let flags = labels.len();
     assert_eq!(rows, flags, "{rows} log-probabilities and {flags} labels");
     let mut sums = Calibration::default();
     for (log_p, positive) in log_p.iter().zip(labels) {
@@ -78,7 +88,8 @@ pub fn calibration(log_p: &[f32], labels: &[bool]) -> Result<f64, Undefined> {
 /// # Panics
 /// When the lengths differ.
 pub fn soft_calibration(log_p: &[f32], truth: &[f32]) -> Result<f64, Undefined> {
-    let (rows, truths) = (log_p.len(), truth.len());
+    let rows = log_p.len();
+    let truths = truth.len();
     assert_eq!(rows, truths, "{rows} log-probabilities and {truths} true probabilities");
     let mut sums = Calibration::default();
     for (log_p, truth) in log_p.iter().zip(truth) {

@@ -85,7 +85,8 @@ impl Truth {
         let found = [truth.cvr.len(), length(truth.ctr), length(truth.ctcvr)];
         assert_eq!(found, [batch; 3], "true CVR, CTR and CTCVR of {batch} rows");
         let ctr_before = if truth.ctr.is_some() { self.cvr.len() } else { 0 };
-        let (before, rows) = (self.ctr.len(), self.cvr.len());
+        let before = self.ctr.len();
+        let rows = self.cvr.len();
         assert_eq!(
             before, ctr_before,
             "true CTR of {before} of the {rows} rows before: it must be there for all or none"
@@ -106,11 +107,13 @@ impl Truth {
 /// # Panics
 /// When the lengths differ.
 pub fn soft_auc(scores: &[f32], truth: &[f32]) -> Result<f64, Undefined> {
-    let (rows, truths) = (scores.len(), truth.len());
+    let rows = scores.len();
+    let truths = truth.len();
     assert_eq!(rows, truths, "{rows} scores and {truths} true probabilities");
     let mut packed = Vec::with_capacity(rows);
     for (row, (score, found)) in scores.iter().zip(truth).enumerate() {
-        let (row, found) = (row as u64, *found);
+        let row = row as u64;
+        let found = *found;
         if !(0.0..=1.0).contains(&found) {
             return Err(Undefined::NotAProbability { row, found });
         }
@@ -122,10 +125,14 @@ pub fn soft_auc(scores: &[f32], truth: &[f32]) -> Result<f64, Undefined> {
 
 /// The quotient over sorted rows whose payload is the truth.
 fn soft_area(packed: &[u64]) -> Result<f64, Undefined> {
-    let (mut positives, mut negatives) = (0.0, 0.0);
-    let (mut won, mut lost, mut tied) = (0.0, 0.0, 0.0);
+    let mut positives = 0.0;
+    let mut negatives = 0.0;
+    let mut won = 0.0;
+    let mut lost = 0.0;
+    let mut tied = 0.0;
     for run in ties(packed) {
-        let (mut run_positives, mut run_negatives) = (0.0, 0.0);
+        let mut run_positives = 0.0;
+        let mut run_negatives = 0.0;
         for truth in run.iter().map(|row| f64::from(f32::from_bits(*row as u32))) {
             // Every pair of different rows of the run, once from each side.
             tied += truth * run_negatives + (1.0 - truth) * run_positives;
@@ -156,7 +163,8 @@ mod tests {
     use crate::auc;
 
     fn all_pairs(scores: &[f32], truth: &[f32]) -> f64 {
-        let (mut above, mut below) = (0.0, 0.0);
+        let mut above = 0.0;
+        let mut below = 0.0;
         for (i, t_i) in truth.iter().enumerate() {
             for (j, t_j) in truth.iter().enumerate().filter(|(j, _)| *j != i) {
                 let weight = f64::from(*t_i) * (1.0 - f64::from(*t_j));
@@ -176,7 +184,8 @@ mod tests {
             let levels = [3, 1000][case % 2];
             let scores: Vec<f32> = (0..rows).map(|_| rng.random_range(-levels..levels) as f32).collect();
             let truth: Vec<f32> = (0..rows).map(|_| rng.random()).collect();
-            let (found, expected) = (soft_auc(&scores, &truth).unwrap(), all_pairs(&scores, &truth));
+            let found = soft_auc(&scores, &truth).unwrap();
+            let expected = all_pairs(&scores, &truth);
             assert!((found - expected).abs() < 1e-13, "case {case}: {found}, {expected}");
         }
     }

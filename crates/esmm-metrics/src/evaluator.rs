@@ -13,6 +13,27 @@ use crate::undefined::Undefined;
 /// Keeps 1 byte a row and 4 for the score of each task that the row counts for, with up to an eighth more as room to grow,
 /// and 4 more while [`metrics`](Self::metrics) sorts: of a funnel of two stages 14.2 bytes a row at most, 19 a clicked
 /// one. Where they are asked for, 8 more for the group (and 16 while GAUC is sorted), 16 more for the truth.
+///
+/// # Examples
+/// ```
+/// use esmm_metrics::{EvaluationRows, Evaluator};
+///
+/// // Two impressions of a funnel of two stages: one was clicked, none converted.
+/// let reach: [f32; 4] = [0.6, 0.3, 0.2, 0.1]; // P(click), P(click and conversion) of each
+/// let mut evaluator = Evaluator::new(&["click".into(), "conversion".into()], false, false)?;
+/// evaluator.push(EvaluationRows {
+///     log_reach: &reach.map(f32::ln),
+///     log_not_reach: &reach.map(|p| (-p).ln_1p()),
+///     conditional_logit: &[0.4, 0.0, -1.4, 0.0],
+///     depth: &[1, 0],
+///     group: None,
+///     truth: None,
+/// });
+/// let metrics = evaluator.metrics();
+/// assert_eq!(metrics.metric("ctr.auc")?, 1.0);
+/// assert!(metrics.metric("ctcvr.auc").is_err()); // without a conversion it is undefined, not 0.5
+/// # Ok::<(), esmm_metrics::MetricError>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Evaluator {
     stages: Vec<String>,
@@ -75,6 +96,7 @@ impl Evaluator {
     }
 
     /// The metrics of everything pushed so far.
+    #[must_use]
     pub fn metrics(&self) -> SplitMetrics {
         let reached = (1..).zip(&self.stages).map(|(stage, name)| {
             let rows = self.depth.iter().filter(|depth| **depth >= stage).count();
@@ -107,7 +129,8 @@ impl Evaluator {
     }
 
     fn check(&self, rows: &EvaluationRows<'_>) {
-        let (batch, stages) = (rows.depth.len(), self.stages.len());
+        let batch = rows.depth.len();
+        let stages = self.stages.len();
         let expected = [batch * stages; 3];
         let found = [rows.log_reach.len(), rows.log_not_reach.len(), rows.conditional_logit.len()];
         assert_eq!(
@@ -150,7 +173,8 @@ mod tests {
     }
 
     fn rows<'a>(logs: &'a (Vec<f32>, Vec<f32>), logits: &'a [f32], depth: &'a [u8]) -> EvaluationRows<'a> {
-        let (log_reach, log_not_reach) = (&logs.0, &logs.1);
+        let log_reach = &logs.0;
+        let log_not_reach = &logs.1;
         EvaluationRows {
             log_reach,
             log_not_reach,

@@ -70,6 +70,17 @@ impl Goal {
     }
 
     /// Whether `candidate` is better than `best`. Equal values are not better, and anything is better than NaN.
+    ///
+    /// # Examples
+    /// ```
+    /// use esmm_metrics::Goal;
+    ///
+    /// let goal = Goal::of("ctcvr.calibration");
+    /// assert_eq!(goal, Some(Goal::NearOne));
+    /// assert!(Goal::NearOne.improves(1.1, 0.5));
+    /// assert!(Goal::of("ctcvr.accuracy").is_none());
+    /// ```
+    #[must_use]
     pub fn improves(self, candidate: f64, best: f64) -> bool {
         match self {
             _ if best.is_nan() => !candidate.is_nan(),

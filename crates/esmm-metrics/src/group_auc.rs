@@ -22,6 +22,16 @@ pub struct GroupAuc {
 ///
 /// # Panics
 /// When the lengths differ.
+///
+/// # Examples
+/// ```
+/// // User 1 is ranked right, user 2 wrong, user 3 clicked on nothing.
+/// let users = [1, 1, 2, 2, 3];
+/// let gauc = esmm_metrics::group_auc(&users, &[0.9, 0.1, 0.3, 0.7, 0.5], &[true, false, true, false, false])?;
+/// assert_eq!(gauc.value, 0.5);
+/// assert_eq!((gauc.groups_used, gauc.groups_skipped), (2, 1));
+/// # Ok::<(), esmm_metrics::Undefined>(())
+/// ```
 pub fn group_auc(groups: &[u64], scores: &[f32], labels: &[bool]) -> Result<GroupAuc, Undefined> {
     let lengths = [groups.len(), scores.len(), labels.len()];
     assert_eq!(lengths, [labels.len(); 3], "groups, scores and labels have {lengths:?} rows");
@@ -45,8 +55,10 @@ pub(crate) fn group_auc_of(rows: impl Iterator<Item = (u64, f32, bool)>) -> Resu
 
 /// The weighted mean over rows sorted by group, then score.
 fn mean(packed: &[(u64, u64)]) -> Result<GroupAuc, Undefined> {
-    let (mut sum, mut weight) = (0.0, 0_u64);
-    let (mut groups_used, mut groups_skipped) = (0, 0);
+    let mut sum = 0.0;
+    let mut weight = 0_u64;
+    let mut groups_used = 0;
+    let mut groups_skipped = 0;
     let mut keys = Vec::new();
     for group in packed.chunk_by(|left, right| left.0 == right.0) {
         keys.clear();

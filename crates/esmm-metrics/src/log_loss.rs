@@ -68,6 +68,16 @@ impl LogLoss {
 ///
 /// # Panics
 /// When the lengths differ.
+///
+/// # Examples
+/// ```
+/// let p = [0.8_f32, 0.2];
+/// let log_p = p.map(f32::ln);
+/// let log_not_p = p.map(|p| (-p).ln_1p());
+/// let loss = esmm_metrics::log_loss(&log_p, &log_not_p, &[true, false])?;
+/// assert!((loss - -(0.8_f64.ln())).abs() < 1e-6);
+/// # Ok::<(), esmm_metrics::Undefined>(())
+/// ```
 pub fn log_loss(log_p: &[f32], log_not_p: &[f32], labels: &[bool]) -> Result<f64, Undefined> {
     collect(log_p, log_not_p, labels).value()
 }
@@ -112,7 +122,8 @@ mod tests {
 
     #[test]
     fn the_base_rate_has_normalized_entropy_1() {
-        let (p, not_p) = ([0.25_f32.ln(); 4], [0.75_f32.ln(); 4]);
+        let p = [0.25_f32.ln(); 4];
+        let not_p = [0.75_f32.ln(); 4];
         let entropy = 0.25 * 4_f64.ln() + 0.75 * (4_f64 / 3.0).ln();
         assert!((log_loss(&p, &not_p, &LABELS).unwrap() - entropy).abs() < 1e-7);
         assert!((normalized_entropy(&p, &not_p, &LABELS).unwrap() - 1.0).abs() < 1e-7);

@@ -63,7 +63,8 @@ impl Task {
         }
         for (row, depth) in rows.depth.iter().enumerate().filter(|(_, depth)| **depth >= self.given) {
             let cell = row * stages + column;
-            let (logit, log_reach) = (rows.conditional_logit[cell], rows.log_reach[cell]);
+            let logit = rows.conditional_logit[cell];
+            let log_reach = rows.log_reach[cell];
             // The logit ranks as the log-probability does, and it keeps apart what rounding would tie.
             let score = if self.given + 1 == self.reach { logit } else { log_reach };
             let (log_p, log_not_p) = if self.given == 0 {

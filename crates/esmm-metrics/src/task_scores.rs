@@ -1,4 +1,4 @@
-//! The scores behind the metrics, row by row, for those who draw them.
+//! The scores that the metrics are computed from, row by row, for those who draw them.
 
 use crate::curves::Link;
 use crate::evaluator::Evaluator;

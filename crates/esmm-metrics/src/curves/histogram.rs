@@ -30,7 +30,8 @@ impl Ranking {
         let (Some(lowest), Some(highest)) = ends else {
             return Histogram::default();
         };
-        let (lowest, highest) = (logit(lowest.score), logit(highest.score));
+        let lowest = logit(lowest.score);
+        let highest = logit(highest.score);
         let (first, count, step) = grid(lowest, highest, bins);
         let edge = |place: usize| first + place as f64 * step;
         let mut histogram = Histogram {

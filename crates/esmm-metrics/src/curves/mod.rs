@@ -1,4 +1,4 @@
-//! The exact curves behind the pictures: what a report or a dashboard draws of one task.
+//! The exact curves of the pictures: what a report or a dashboard draws of one task.
 //!
 //! A [`Ranking`] holds the measured rows of a task in the order of their scores; everything else is read off it in one
 //! pass, in f64, and its totals are those of the [metrics](super): the area of the whole ROC curve is the AUC, the mean of

@@ -44,7 +44,8 @@ impl Ranking {
             if kept.is_empty() && open.is_none() {
                 kept.push([0.0, precision]);
             }
-            let (cell, point) = ((recall * cells as f64) as usize, [recall, precision]);
+            let cell = (recall * cells as f64) as usize;
+            let point = [recall, precision];
             match &mut open {
                 Some(stretch) if stretch.cell == cell => stretch.add(point),
                 _ => {
@@ -81,7 +82,8 @@ impl Ranking {
         let mut order: Vec<usize> = (0..thresholds.len()).collect();
         order.sort_by(|left, right| thresholds[*right].total_cmp(&thresholds[*left]));
         let mut counts: Vec<Option<ThresholdCounts>> = vec![None; thresholds.len()];
-        let (mut true_positives, mut false_positives) = (0, 0);
+        let mut true_positives = 0;
+        let mut false_positives = 0;
         let mut ties = self.descending().peekable();
         for place in order {
             let threshold = thresholds[place];
@@ -101,8 +103,10 @@ impl Ranking {
     /// No rows, no positive row.
     pub fn counts_at_recalls(&self, points: usize) -> Result<Vec<ThresholdCounts>, Undefined> {
         self.some_positive()?;
-        let (mut ties, mut threshold) = (self.descending(), f64::INFINITY);
-        let (mut true_positives, mut false_positives) = (0, 0);
+        let mut ties = self.descending();
+        let mut threshold = f64::INFINITY;
+        let mut true_positives = 0;
+        let mut false_positives = 0;
         let steps = points.saturating_sub(1).max(1) as u64;
         let mut counts = Vec::with_capacity(points);
         for step in 0..points as u64 {

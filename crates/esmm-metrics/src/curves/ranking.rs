@@ -13,6 +13,18 @@ pub enum Link {
 }
 
 /// Rows sorted by score. Takes 4 bytes a row.
+///
+/// # Examples
+/// ```
+/// use esmm_metrics::{Link, Ranking};
+///
+/// let scores = [-2.0, -1.0, 1.0, 2.0]; // logits
+/// let ranking = Ranking::new(&scores, &[false, true, false, true], Link::Logit)?;
+/// let bins = ranking.reliability(2); // the lower half and the upper half
+/// assert_eq!((bins[0].rows, bins[0].positives), (2, 1));
+/// assert_eq!(ranking.roc(100)?.last(), Some(&[1.0, 1.0]));
+/// # Ok::<(), esmm_metrics::Undefined>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ranking {
     /// Keys of the negative rows, then those of the positive ones, each part rising.
@@ -73,7 +85,8 @@ impl Ranking {
         link: Link,
     ) -> Result<Self, Undefined> {
         let mut keys = vec![0; count];
-        let (mut front, mut back) = (0, count);
+        let mut front = 0;
+        let mut back = count;
         for (row, (score, positive)) in rows.enumerate() {
             let key = key(score).ok_or(Undefined::NotANumber { row: row as u64 })?;
             if positive {
@@ -140,7 +153,8 @@ impl Iterator for Ties<'_> {
             *keys = &keys[count..];
             count as u64
         };
-        let (positives, negatives) = (take(&mut self.positives), take(&mut self.negatives));
+        let positives = take(&mut self.positives);
+        let negatives = take(&mut self.negatives);
         Some(Tie { score: score(lowest), positives, negatives })
     }
 }
@@ -156,7 +170,8 @@ impl DoubleEndedIterator for Ties<'_> {
             *keys = &keys[..keys.len() - count];
             count as u64
         };
-        let (positives, negatives) = (take(&mut self.positives), take(&mut self.negatives));
+        let positives = take(&mut self.positives);
+        let negatives = take(&mut self.negatives);
         Some(Tie { score: score(highest), positives, negatives })
     }
 }

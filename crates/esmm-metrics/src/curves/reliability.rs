@@ -26,7 +26,8 @@ impl Ranking {
     /// The rows in `bins` bins of about equal size by score, lowest first. Rows of equal score stay together, which can
     /// make bins fewer and their sizes unequal; none is empty.
     pub fn reliability(&self, bins: usize) -> Vec<ReliabilityBin> {
-        let (rows, bins) = (u128::from(self.rows()), bins.max(1) as u128);
+        let rows = u128::from(self.rows());
+        let bins = bins.max(1) as u128;
         let mut found: Vec<(u128, ReliabilityBin)> = Vec::new();
         let mut below = 0_u128;
         for tie in self.ascending() {
@@ -70,11 +71,19 @@ impl ReliabilityBin {
 /// Wilson's 95% score interval of a rate of `positives` in `rows`; `[0, 1]` of no rows. Unlike the normal
 /// approximation it stays inside `[0, 1]` and has a width where nothing happened.
 /// E. B. Wilson, Journal of the American Statistical Association 22 (1927), 209-212.
+///
+/// # Examples
+/// ```
+/// let [low, high] = esmm_metrics::wilson(0, 100); // no event in 100 rows is not a rate of 0
+/// assert!(low == 0.0 && (0.03..0.04).contains(&high));
+/// ```
 pub fn wilson(positives: u64, rows: u64) -> [f64; 2] {
     if rows == 0 {
         return [0.0, 1.0];
     }
-    let (hits, rows, z2) = (positives as f64, rows as f64, Z_975 * Z_975);
+    let hits = positives as f64;
+    let rows = rows as f64;
+    let z2 = Z_975 * Z_975;
     let middle = (hits + z2 / 2.0) / (rows + z2);
     let half = Z_975 / (rows + z2) * (hits * (rows - hits) / rows + z2 / 4.0).sqrt();
     [(middle - half).max(0.0), (middle + half).min(1.0)]
@@ -89,7 +98,8 @@ mod tests {
     #[test]
     fn wilson_solves_its_equation() {
         for (positives, rows) in [(1, 10), (5, 10), (37, 1000), (999, 1000)] {
-            let (n, observed) = (rows as f64, positives as f64 / rows as f64);
+            let n = rows as f64;
+            let observed = positives as f64 / rows as f64;
             for p in wilson(positives, rows) {
                 let left = (p - observed).powi(2);
                 assert!((left - Z_975.powi(2) * p * (1.0 - p) / n).abs() < 1e-15, "{positives}/{rows}: {p}");

@@ -15,11 +15,14 @@ impl Ranking {
     /// No rows, one class missing.
     pub fn roc(&self, points: usize) -> Result<Vec<[f64; 2]>, Undefined> {
         both_classes(self.positives(), self.negatives())?;
-        let (positives, negatives) = (self.positives() as f64, self.negatives() as f64);
+        let positives = self.positives() as f64;
+        let negatives = self.negatives() as f64;
         let step = 2.0 / points.max(1) as f64;
         let mut kept = vec![[0.0, 0.0]];
-        let (mut start, mut last) = ([0.0, 0.0], [0.0, 0.0]);
-        let (mut false_positives, mut true_positives) = (0, 0);
+        let mut start = [0.0, 0.0];
+        let mut last = [0.0, 0.0];
+        let mut false_positives = 0;
+        let mut true_positives = 0;
         for tie in self.descending() {
             false_positives += tie.negatives;
             true_positives += tie.positives;

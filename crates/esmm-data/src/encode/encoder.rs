@@ -70,7 +70,20 @@ impl FittedEncoders {
     /// # Errors
     /// A column that is not in the chunk or has an unsuitable type, and a value that is not allowed.
     pub fn encode(&self, chunk: &Chunk) -> Result<EncodedChunk, DataError> {
-        self.encode_from(chunk.rows(), |_| chunk)
+        self.encode_from(chunk.rows(), |_| true, |_| chunk)
+    }
+
+    /// Encodes some of the features for all rows of a chunk: those that `wanted` names. The others have no entry in the
+    /// result, and their columns need not be there.
+    ///
+    /// # Errors
+    /// As [`FittedEncoders::encode`].
+    pub fn encode_some(
+        &self,
+        chunk: &Chunk,
+        wanted: impl Fn(&FeatureSpec) -> bool,
+    ) -> Result<EncodedChunk, DataError> {
+        self.encode_from(chunk.rows(), wanted, |_| chunk)
     }
 
     /// The segments of a source, for [`encode_segment`](Self::encode_segment), if the features of users stand with its groups.
@@ -114,7 +127,7 @@ impl FittedEncoders {
         of_rows: Vec<u32>,
     ) -> Result<EncodedChunk, DataError> {
         let chunk_of = |spec: &FeatureSpec| if spec.side == Side::User { users } else { impressions };
-        let encoded = self.encode_from(impressions.rows(), chunk_of)?;
+        let encoded = self.encode_from(impressions.rows(), |_| true, chunk_of)?;
         let sides = Arc::new(Sides::of(&self.specs));
         Ok(EncodedChunk { users: Some(UserGroups { count: users.rows(), of_rows, sides }), ..encoded })
     }
@@ -122,10 +135,12 @@ impl FittedEncoders {
     fn encode_from<'a>(
         &self,
         rows: usize,
+        wanted: impl Fn(&FeatureSpec) -> bool,
         chunk_of: impl Fn(&FeatureSpec) -> &'a Chunk,
     ) -> Result<EncodedChunk, DataError> {
         let mut encoded = EncodedChunk { rows, sparse: Vec::new(), dense: Vec::new(), users: None };
-        for (spec, fitted) in self.specs.iter().zip(&self.fitted) {
+        let features = self.specs.iter().zip(&self.fitted).filter(|(spec, _)| wanted(spec));
+        for (spec, fitted) in features {
             let fitted = match fitted {
                 Fitted::Shares(owner) => &self.fitted[*owner],
                 own => own,

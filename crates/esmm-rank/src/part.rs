@@ -1,0 +1,274 @@
+//! A part of the features, and its share of the first layer.
+
+use std::ops::Range;
+
+use esmm_core::{EsmmConfig, Feature, Pooling, SparseInput};
+use pulp::Simd;
+
+use crate::error::RankError;
+use crate::kernel::{Bend, Matrix, Output, Rows, Start, add_scaled, layer, padded};
+use crate::weights::{FoldedLayer, Tables, input_columns};
+
+/// Which part of a request a feature comes with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// User and context: once a request.
+    Query,
+    /// The item: once a model for an item of the [`Catalogue`](crate::Catalogue).
+    Item,
+    /// Both, as the position of an item on the page: once a candidate.
+    Pair,
+}
+
+impl Part {
+    /// All parts.
+    pub const ALL: [Self; 3] = [Self::Query, Self::Item, Self::Pair];
+}
+
+/// Columns of the features of one part, in the schema's order; ids are rows of the features' own tables.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Columns<'a> {
+    /// Number of rows.
+    pub rows: usize,
+    /// One entry a sparse feature.
+    pub sparse: &'a [SparseInput<'a>],
+    /// One slice of as many values as rows for each dense feature.
+    pub dense: &'a [&'a [f32]],
+}
+
+/// A sparse feature of a part.
+#[derive(Debug)]
+struct Lookup {
+    name: String,
+    /// Which table it reads.
+    table: usize,
+    /// Rows of the table.
+    len: usize,
+    bag: Option<Pooling>,
+}
+
+/// The features of a part with their weights of the first layer.
+#[derive(Debug)]
+pub(crate) struct Share {
+    sparse: Vec<Lookup>,
+    dense: Vec<String>,
+    dim: usize,
+    width: usize,
+    /// One a copy of the tables: `[width, outputs of the towers that read it]`.
+    weights: Vec<Matrix>,
+    /// Floats a row of the first layer's sums of all towers.
+    stride: usize,
+}
+
+impl Share {
+    /// The part's features are those for which `belongs` holds, of all features of the schema.
+    pub(crate) fn new(
+        config: &EsmmConfig,
+        first: &[FoldedLayer],
+        belongs: impl Fn(&Feature) -> bool,
+    ) -> Self {
+        let dim = config.embedding_dim;
+        let tables: Vec<&str> = config.schema.tables().map(|table| table.name.as_str()).collect();
+        let ranges = config.schema.row_ranges();
+        let (mut sparse, mut dense) = (Vec::new(), Vec::new());
+        let (mut embedded, mut real) = (Vec::new(), Vec::new());
+        let mut number = 0;
+        for (feature, columns) in config.schema.features().iter().zip(input_columns(config)) {
+            match feature {
+                Feature::Sparse(feature_of_table) => {
+                    if belongs(feature) {
+                        let owner = feature_of_table.shares.as_deref().unwrap_or(&feature_of_table.name);
+                        let table = tables.iter().position(|table| *table == owner).unwrap_or_default();
+                        let (name, bag) = (feature_of_table.name.clone(), feature_of_table.bag);
+                        sparse.push(Lookup { name, table, len: ranges[number].len, bag });
+                        embedded.extend(columns);
+                    }
+                    number += 1;
+                }
+                Feature::Dense(feature_of_values) => {
+                    if belongs(feature) {
+                        dense.push(feature_of_values.name.clone());
+                        real.extend(columns);
+                    }
+                }
+            }
+        }
+        let inputs: Vec<usize> = embedded.into_iter().chain(real).collect();
+        let width_of_tower = padded(first[0].outputs);
+        let weights = first.chunks(config.stages / config.copies()).map(|towers| {
+            let mut matrix = Matrix::zeros(inputs.len(), towers.len() * width_of_tower);
+            for (place, tower) in towers.iter().enumerate() {
+                tower.write(&inputs, &mut matrix, place * width_of_tower);
+            }
+            matrix
+        });
+        let weights = weights.collect();
+        Self { sparse, dense, dim, width: inputs.len(), weights, stride: config.stages * width_of_tower }
+    }
+
+    /// Whether no feature belongs to it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.width == 0
+    }
+
+    /// Bytes of its weights.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.weights.iter().map(Matrix::bytes).sum()
+    }
+
+    /// Checks columns once, so that the loops need not.
+    pub(crate) fn check(&self, part: Part, columns: &Columns<'_>) -> Result<(), RankError> {
+        let count = |what: &str, found: usize, expected: usize| match found == expected {
+            true => Ok(()),
+            false => Err(RankError::request(format!("{part:?}, {what}"), found, expected.to_string())),
+        };
+        count("sparse features", columns.sparse.len(), self.sparse.len())?;
+        count("dense features", columns.dense.len(), self.dense.len())?;
+        for (lookup, column) in self.sparse.iter().zip(columns.sparse) {
+            lookup.check(columns.rows, column)?;
+        }
+        for (name, column) in self.dense.iter().zip(columns.dense) {
+            if column.len() != columns.rows {
+                let what = format!("feature `{name}`, values");
+                return Err(RankError::request(what, column.len(), columns.rows.to_string()));
+            }
+            if let Some((row, value)) = column.iter().enumerate().find(|(_, value)| !value.is_finite()) {
+                let what = format!("row {row}, feature `{name}`");
+                return Err(RankError::request(what, value, "a finite number"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The sums of the first layer for some rows: `bend(start + part * weights)`, `[rows, stride]`.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a loop of the engine; a struct would be built for each call"
+    )]
+    #[inline(always)]
+    pub(crate) fn sums<S: Simd>(
+        &self,
+        simd: S,
+        tables: &Tables,
+        columns: &Columns<'_>,
+        rows: Range<usize>,
+        start: Start<'_>,
+        bend: Bend,
+        pooled: &mut Vec<f32>,
+        out: &mut [f32],
+    ) {
+        let count = rows.len();
+        let mut column = 0;
+        for (tables, weight) in tables.iter().zip(&self.weights) {
+            self.pool(simd, tables, columns, rows.clone(), pooled);
+            let input = Rows { values: pooled, stride: self.width, width: self.width };
+            let start = match start {
+                Start::Row(start) => Start::Row(&start[column..]),
+                Start::Output => Start::Output,
+            };
+            let mut out = Output { values: &mut out[column..], stride: self.stride };
+            layer(simd, count, input, weight, start, bend, &mut out);
+            column += weight.stride;
+        }
+    }
+
+    /// What the towers read of this part, `[rows, width]`: bags pooled, dense values after them.
+    #[inline(always)]
+    fn pool<S: Simd>(
+        &self,
+        simd: S,
+        tables: &[Vec<f32>],
+        columns: &Columns<'_>,
+        rows: Range<usize>,
+        pooled: &mut Vec<f32>,
+    ) {
+        pooled.clear();
+        pooled.resize(rows.len() * self.width, 0.0);
+        if self.width == 0 {
+            return;
+        }
+        let dim = self.dim;
+        for (place, (lookup, column)) in self.sparse.iter().zip(columns.sparse).enumerate() {
+            let table = &tables[lookup.table];
+            for (row, out) in rows.clone().zip(pooled.chunks_exact_mut(self.width)) {
+                let out = &mut out[place * dim..][..dim];
+                match *column {
+                    SparseInput::Single(ids) => {
+                        out.copy_from_slice(&table[ids[row] as usize * dim..][..dim]);
+                    }
+                    SparseInput::Bag { offsets, ids, weights } => {
+                        let range = offsets[row]..offsets[row + 1];
+                        let weights = weights.map(|weights| &weights[range.clone()]);
+                        let scale = lookup.scale(weights, range.len());
+                        for (place, id) in ids[range].iter().enumerate() {
+                            let weight = weights.map_or(1.0, |weights| weights[place]) * scale;
+                            add_scaled(simd, &table[*id as usize * dim..][..dim], weight, out);
+                        }
+                    }
+                }
+            }
+        }
+        let before = self.sparse.len() * dim;
+        for (place, column) in columns.dense.iter().enumerate() {
+            for (row, out) in rows.clone().zip(pooled.chunks_exact_mut(self.width)) {
+                out[before + place] = column[row];
+            }
+        }
+    }
+}
+
+impl Lookup {
+    /// What all weights of a bag are multiplied with.
+    #[inline(always)]
+    fn scale(&self, weights: Option<&[f32]>, len: usize) -> f32 {
+        match self.bag {
+            None | Some(Pooling::Sum) => 1.0,
+            Some(Pooling::Mean) => {
+                let total = weights.map_or(len as f32, |weights| weights.iter().sum());
+                if total == 0.0 { 0.0 } else { total.recip() }
+            }
+        }
+    }
+
+    fn check(&self, rows: usize, column: &SparseInput<'_>) -> Result<(), RankError> {
+        let name = &self.name;
+        let refused = |what: &str, found: String, allowed: String| {
+            Err(RankError::request(format!("feature `{name}`, {what}"), found, allowed))
+        };
+        let ids = match (*column, self.bag) {
+            (SparseInput::Single(_), Some(_)) => {
+                return refused("input", "single ids".to_owned(), "bags".to_owned());
+            }
+            (SparseInput::Bag { .. }, None) => {
+                return refused("input", "bags".to_owned(), "single ids".to_owned());
+            }
+            (SparseInput::Single(ids), None) => {
+                if ids.len() != rows {
+                    return refused("ids", ids.len().to_string(), rows.to_string());
+                }
+                ids
+            }
+            (SparseInput::Bag { offsets, ids, weights }, Some(_)) => {
+                let rising = offsets.windows(2).all(|pair| pair[0] <= pair[1]);
+                let fits = offsets.len() == rows + 1 && offsets[0] == 0 && offsets[rows] == ids.len();
+                if !rising || !fits {
+                    let allowed = format!("{} numbers that rise from 0 to {}", rows + 1, ids.len());
+                    return refused("offsets", "others".to_owned(), allowed);
+                }
+                if let Some(weights) = weights {
+                    if weights.len() != ids.len() {
+                        return refused("weights", weights.len().to_string(), ids.len().to_string());
+                    }
+                    if let Some(weight) = weights.iter().find(|weight| !weight.is_finite()) {
+                        return refused("weights", weight.to_string(), "finite weights".to_owned());
+                    }
+                }
+                ids
+            }
+        };
+        match ids.iter().find(|id| **id as usize >= self.len) {
+            None => Ok(()),
+            Some(id) => refused("ids", id.to_string(), format!("rows of its table, 0 to {}", self.len - 1)),
+        }
+    }
+}

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{DType, TensorData};
+use burn::tensor::{DType, TensorData, bf16, f16};
+#[cfg(feature = "pytorch")]
+use burn_store::pytorch::PytorchReader;
 use safetensors::{Dtype, SafeTensors, View};
 
 use crate::error::EsmmError;
@@ -43,7 +45,8 @@ impl StateDict {
         Self { source: source.into(), entries: BTreeMap::new() }
     }
 
-    /// Reads a safetensors file, or with the feature `pytorch` a `.pt` or `.pth` file of `torch.save`.
+    /// Reads a safetensors file, or with the feature `pytorch` a `.pt` or `.pth` file of `torch.save`. Floats of 16 and of
+    /// 64 bits become f32. In a `.pt` the weights may stand under `state_dict`, `model_state_dict` or `model`.
     ///
     /// # Errors
     /// A file that cannot be read, is damaged, or holds something other than float and integer tensors.
@@ -88,6 +91,30 @@ impl StateDict {
         self.entries.iter().find(|(_, data)| !is_finite(data)).map(|(name, _)| name.as_str())
     }
 
+    /// Without a prefix that a wrapper put before the names, such as `module.` (`torch.nn.DataParallel`) or `_orig_mod.`
+    /// (`torch.compile`). Entries without it stay as they are.
+    ///
+    /// # Errors
+    /// A prefix that no entry has, and one without which two entries would have the same name.
+    pub fn strip_prefix(mut self, prefix: &str) -> Result<Self, EsmmError> {
+        let has_prefix = |name: &&String| name.len() > prefix.len() && name.starts_with(prefix);
+        let wrapped: Vec<String> = self.entries.keys().filter(has_prefix).cloned().collect();
+        if prefix.is_empty() || wrapped.is_empty() {
+            let first = self.entries.keys().next().map_or("none".to_owned(), |name| format!("`{name}`"));
+            let reason = format!("no entry begins with `{prefix}` (the first one is {first})");
+            return Err(weights(&self.source, &reason));
+        }
+        for name in wrapped {
+            let bare = name[prefix.len()..].to_owned();
+            let Some(data) = self.entries.remove(&name) else { continue };
+            if self.entries.insert(bare.clone(), data).is_some() {
+                let reason = format!("without `{prefix}` two entries are named `{bare}`");
+                return Err(weights(&self.source, &reason));
+            }
+        }
+        Ok(self)
+    }
+
     /// Takes an entry of a shape.
     ///
     /// # Errors
@@ -123,7 +150,8 @@ impl StateDict {
         let mut needed = known.iter().filter(|name| !is_counter(name));
         if let Some(name) = needed.find(|name| !self.entries.contains_key(*name)) {
             // Only a name that the model does not know can be another spelling of one that it misses.
-            return Err(self.missing(name, nearest(name, surplus)));
+            let hint = self.wrapped(known, is_counter).unwrap_or_else(|| nearest(name, surplus));
+            return Err(self.missing(name, hint));
         }
         match surplus.next() {
             None => Ok(()),
@@ -133,6 +161,26 @@ impl StateDict {
                 hint: nearest(name, known.iter()),
             }),
         }
+    }
+
+    /// A hint where all entries are there, with a prefix before their names.
+    fn wrapped(&self, known: &[String], is_counter: impl Fn(&&String) -> bool) -> Option<String> {
+        let mut needed = known.iter().filter(|name| !is_counter(name));
+        let first = needed.next()?;
+        let prefixes = self.entries.keys().filter_map(|name| name.strip_suffix(first.as_str()));
+        let prefix = prefixes.filter(|prefix| prefix.ends_with('.')).min_by_key(|prefix| prefix.len())?;
+        if !needed.all(|name| self.entries.contains_key(&format!("{prefix}{name}"))) {
+            return None;
+        }
+        let writer = match prefix {
+            "module." => ", as torch.nn.DataParallel writes them",
+            "_orig_mod." => ", as torch.compile writes them",
+            _ => "",
+        };
+        Some(format!(
+            ": the names begin with `{prefix}`{writer}; strip it with `--strip-prefix {prefix}` or \
+             `StateDict::strip_prefix`"
+        ))
     }
 
     fn missing(&self, name: &str, hint: String) -> EsmmError {
@@ -168,9 +216,12 @@ fn read_safetensors(path: &Path) -> Result<StateDict, EsmmError> {
         let data = match view.dtype() {
             Dtype::F32 => TensorData::new(numbers(bytes, f32::from_le_bytes), shape),
             Dtype::F64 => TensorData::new(numbers(bytes, |b| f64::from_le_bytes(b) as f32), shape),
+            Dtype::F16 => TensorData::new(numbers(bytes, |b| f16::from_le_bytes(b).to_f32()), shape),
+            Dtype::BF16 => TensorData::new(numbers(bytes, |b| bf16::from_le_bytes(b).to_f32()), shape),
             Dtype::I64 => TensorData::new(numbers(bytes, i64::from_le_bytes), shape),
             other => {
-                let (found, expected) = (format!("{other:?} {shape:?}"), "F32, F64 or I64".to_owned());
+                let (found, expected) =
+                    (format!("{other:?} {shape:?}"), "F32, F64, F16, BF16 or I64".to_owned());
                 return Err(EsmmError::EntryShape { path: path.to_owned(), name, found, expected });
             }
         };
@@ -186,8 +237,15 @@ fn numbers<T, const N: usize>(bytes: &[u8], number: impl Fn([u8; N]) -> T) -> Ve
 #[cfg(feature = "pytorch")]
 fn read_pytorch(path: &Path) -> Result<StateDict, EsmmError> {
     let unreadable = |reason: String| weights(path, &format!("is no PyTorch state dict: {reason}"));
-    let reader =
-        burn_store::pytorch::PytorchReader::new(path).map_err(|error| unreadable(format!("{error:?}")))?;
+    let mut reader = PytorchReader::new(path).map_err(|error| unreadable(format!("{error:?}")))?;
+    // A name `model.weight` can be a feature's: only the file tells whether `model` is a dictionary of its own.
+    let nested = ["state_dict", "model_state_dict", "model"].into_iter().find_map(|key| {
+        let inside = PytorchReader::with_top_level_key(path, key).ok()?;
+        (!inside.is_empty()).then_some(inside)
+    });
+    if let Some(inside) = nested {
+        reader = inside;
+    }
     let mut dict = StateDict::new(path);
     for (name, snapshot) in reader.into_tensors() {
         let data = snapshot.to_data().map_err(|error| unreadable(format!("entry `{name}`: {error:?}")))?;

@@ -75,10 +75,34 @@ fn flipped_bytes_do_not_panic() {
 #[test]
 fn a_type_that_no_weight_has_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("half.safetensors");
-    let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F16, vec![2, 1], &[0; 4]).unwrap();
+    let path = folder.path().join("bytes.safetensors");
+    let view = safetensors::tensor::TensorView::new(safetensors::Dtype::U8, vec![4, 1], &[0; 4]).unwrap();
     safetensors::serialize_to_file([("user.weight", view)], None, &path).unwrap();
-    assert_eq!(unreadable(&path), "entry `user.weight` is F16 [2, 1], expected F32, F64 or I64");
+    assert_eq!(unreadable(&path), "entry `user.weight` is U8 [4, 1], expected F32, F64, F16, BF16 or I64");
+}
+
+/// 1.5, -2 and 2^-14, which all of these types hold exactly.
+#[test]
+fn floats_of_every_width_are_read() {
+    use safetensors::Dtype;
+    let folder = tempfile::tempdir().unwrap();
+    let values = [1.5_f32, -2.0, 6.103_515_6e-5];
+    let bytes = |dtype: Dtype| -> Vec<u8> {
+        match dtype {
+            Dtype::F64 => values.iter().flat_map(|value| f64::from(*value).to_le_bytes()).collect(),
+            Dtype::F32 => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+            Dtype::F16 => [0x3E00_u16, 0xC000, 0x0400].iter().flat_map(|bits| bits.to_le_bytes()).collect(),
+            _ => values.iter().flat_map(|value| value.to_bits().to_le_bytes()[2..].to_vec()).collect(),
+        }
+    };
+    for dtype in [Dtype::F64, Dtype::F32, Dtype::F16, Dtype::BF16] {
+        let path = folder.path().join(format!("{dtype:?}.safetensors"));
+        let bytes = bytes(dtype);
+        let view = safetensors::tensor::TensorView::new(dtype, vec![3], &bytes).unwrap();
+        safetensors::serialize_to_file([("weights", view)], None, &path).unwrap();
+        let read = StateDict::read(&path).unwrap();
+        assert_eq!(read.entries["weights"].iter::<f32>().collect::<Vec<_>>(), values, "{dtype:?}");
+    }
 }
 
 #[test]

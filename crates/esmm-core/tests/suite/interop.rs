@@ -81,6 +81,33 @@ fn a_wrong_shape_or_type_is_told() {
 }
 
 #[test]
+fn a_wrapper_s_prefix_is_named_and_stripped() {
+    let (config, device) = (small(), Default::default());
+    let fitting = config.init::<Plain>(&device).unwrap().state_dict();
+    for (prefix, writer) in [
+        ("module.", ", as torch.nn.DataParallel writes them"),
+        ("_orig_mod.", ", as torch.compile writes them"),
+        ("module._orig_mod.", ""),
+    ] {
+        let mut dict = StateDict::new("model");
+        let wrapped = fitting.entries.iter().map(|(name, data)| (format!("{prefix}{name}"), data.clone()));
+        dict.entries.extend(wrapped);
+        let model = config.init::<Plain>(&device).unwrap();
+        let text = one_line(model.load_state_dict(dict.clone()).unwrap_err());
+        let expected = format!("is missing: the names begin with `{prefix}`{writer}; strip it with ");
+        assert!(text.contains(&expected), "{text}");
+        let stripped = dict.strip_prefix(prefix).unwrap();
+        assert_eq!(stripped.entries, fitting.entries);
+    }
+    let text = one_line(fitting.clone().strip_prefix("module.").unwrap_err());
+    assert!(text.starts_with("model: no entry begins with `module.` (the first one is `"), "{text}");
+    let mut both = fitting;
+    both.entries.insert("module.user.weight".into(), zeros([7, 3]));
+    let text = one_line(both.strip_prefix("module.").unwrap_err());
+    assert_eq!(text, "model: without `module.` two entries are named `user.weight`");
+}
+
+#[test]
 fn another_model_is_refused() {
     let mut config = notebook(&golden_json("notebook.json")["config"]).model().unwrap();
     config.stages = 3;

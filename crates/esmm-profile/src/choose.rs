@@ -132,7 +132,7 @@ fn choose_text(column: &Column, rows: Rows) -> Choice {
     }
     let commas: Vec<&str> = column.cells().flatten().collect();
     if list::is_decimal_comma(&commas, ',') {
-        let why = "holds numbers with a decimal comma: write a point to use it".to_owned();
+        let why = "holds numbers with a decimal comma: say data.decimal = \",\" to use it".to_owned();
         return leave_out(column, "decimal commas", why, true);
     }
     if stats.bytes / stats.present > PROSE && 2 * stats.distinct > stats.present {

@@ -1,10 +1,12 @@
 //! One column of the sample, as text whatever its Arrow type, with its counts.
 
+use std::borrow::Cow;
+
 use arrow::array::{Array, ArrayRef, AsArray, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field};
 
-use esmm_data::{DataError, Lists};
+use esmm_data::{DataError, Lists, Spelling, usual_type, zoned_text};
 
 use crate::sample::Sample;
 use crate::stats::Stats;
@@ -55,7 +57,7 @@ impl Column {
         for chunk in &sample.chunks {
             let array = chunk.column(name)?;
             column.kind = kind(array.data_type());
-            if column.append(array).is_none() {
+            if column.append(array, chunk.spelling()).is_none() {
                 column.kind = Kind::Other(array.data_type().to_string());
                 column.texts.clear();
                 return Ok(column);
@@ -66,8 +68,13 @@ impl Column {
     }
 
     /// `None` for an array that is no text and cannot be made one.
-    fn append(&mut self, array: &ArrayRef) -> Option<()> {
-        let text = |array: &ArrayRef| Some(cast(array, &DataType::Utf8).ok()?.as_string::<i32>().clone());
+    fn append(&mut self, array: &ArrayRef, spelling: &Spelling) -> Option<()> {
+        let text = |array: &ArrayRef| {
+            let usual = usual_type(array)?;
+            let usual = zoned_text(&usual).ok()?.unwrap_or(usual);
+            let texts = cast(&usual, &DataType::Utf8).ok()?;
+            Some(texts.as_string::<i32>().iter().map(|cell| shown(cell?, spelling)).collect::<StringArray>())
+        };
         match self.kind {
             Kind::Other(_) => return None,
             Kind::List | Kind::Pairs => {
@@ -84,7 +91,7 @@ impl Column {
 
     /// The cells, or the items where they are lists; `None` where one is missing.
     pub(crate) fn cells(&self) -> impl Iterator<Item = Option<&str>> + Clone {
-        self.texts.iter().flat_map(|array| array.iter().map(|cell| cell.filter(|cell| !cell.is_empty())))
+        self.texts.iter().flat_map(|array| array.iter())
     }
 
     /// For each row whether something stands there: a value that is not 0, a list that is not empty.
@@ -97,6 +104,15 @@ impl Column {
     }
 }
 
+/// A cell without its blanks, numbers with a decimal point; `None` where it is missing.
+fn shown<'a>(cell: &'a str, spelling: &Spelling) -> Option<Cow<'a, str>> {
+    let cell = spelling.present(cell)?;
+    let is_number =
+        spelling.decimal != '.' && cell.contains([spelling.decimal, spelling.thousands.unwrap_or(',')]);
+    let number = is_number.then(|| spelling.number(cell)).flatten();
+    Some(number.map_or(Cow::Borrowed(cell), |number| Cow::Owned(number.to_string())))
+}
+
 fn is_nothing(cell: &str) -> bool {
     cell.parse::<f64>().map_or(matches!(cell, "false" | "False" | "FALSE"), |number| number == 0.0)
 }
@@ -104,6 +120,8 @@ fn is_nothing(cell: &str) -> bool {
 fn kind(data_type: &DataType) -> Kind {
     match data_type {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null => Kind::Text,
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => Kind::Text,
+        DataType::Time32(_) | DataType::Time64(_) => Kind::Text,
         DataType::Boolean => Kind::Flag,
         DataType::Date32 | DataType::Date64 | DataType::Timestamp(..) => Kind::Time,
         DataType::Dictionary(_, values) => kind(values),

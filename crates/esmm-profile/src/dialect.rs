@@ -6,7 +6,7 @@ use std::path::Path;
 
 use csv::{ByteRecord, ReaderBuilder};
 
-use esmm_data::{CsvOptions, DataError, quoted};
+use esmm_data::{CsvOptions, DataError, DataFile, quoted};
 
 /// Bytes that are looked at.
 const HEAD: u64 = 1 << 16;
@@ -21,8 +21,9 @@ const QUOTES: [u8; 2] = [b'"', b'\''];
 ///
 /// # Errors
 /// A file that cannot be read, is no text, or whose first line does not name columns.
-pub(crate) fn detect(path: &Path) -> Result<CsvOptions, DataError> {
-    let head = head(path)?;
+pub(crate) fn detect(file: &DataFile) -> Result<CsvOptions, DataError> {
+    let path = file.path();
+    let head = head(file)?;
     if let Some(reason) = no_text(&head) {
         return Err(DataError::file(path, reason));
     }
@@ -44,18 +45,17 @@ pub(crate) fn detect(path: &Path) -> Result<CsvOptions, DataError> {
     Ok(CsvOptions { delimiter, quote: char::from(quote) })
 }
 
-fn head(path: &Path) -> Result<Vec<u8>, DataError> {
+fn head(file: &DataFile) -> Result<Vec<u8>, DataError> {
+    let path = file.path();
     let mut head = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(HEAD).read_to_end(&mut head));
+    let read = File::open(file.bytes()).and_then(|file| file.take(HEAD).read_to_end(&mut head));
     read.map(|_| head).map_err(|error| DataError::io(path, &error))
 }
 
 /// What a file is that is no text.
 fn no_text(head: &[u8]) -> Option<String> {
-    let known: [(&[u8], &str); 7] = [
+    let known: [(&[u8], &str); 5] = [
         (b"PAR1", "is a Parquet file, give it the extension .parquet"),
-        (&[0x1f, 0x8b], "is compressed with gzip, unpack it first"),
-        (&[0x28, 0xb5, 0x2f, 0xfd], "is compressed with zstd, unpack it first"),
         (b"BZh", "is compressed with bzip2, unpack it first"),
         (b"PK\x03\x04", "is a zip archive (or a spreadsheet), unpack it or save it as CSV first"),
         (&[0xff, 0xfe], "is text in UTF-16, convert it to UTF-8 first"),
@@ -123,7 +123,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(name);
         std::fs::write(&path, bytes).unwrap();
-        let found = detect(&path).map(|found| (found.delimiter, found.quote));
+        let files = esmm_data::SourceSpec::new([path.display().to_string()]).files();
+        let found = files.and_then(|files| detect(&files[0])).map(|found| (found.delimiter, found.quote));
         found.map_err(|error| error.to_string().rsplit_once(&format!("{name}: ")).unwrap().1.to_owned())
     }
 
@@ -142,7 +143,7 @@ mod tests {
     fn what_is_no_table_of_text_is_named() {
         for (bytes, expected) in [
             (&b"PAR1...."[..], "is a Parquet file"),
-            (&[0x1f, 0x8b, 8], "is compressed with gzip"),
+            (&[0x1f, 0x8b, 8], "cannot be read or unpacked"),
             (b"a\0b\0", "is no text (byte 1 is 0)"),
             (&[0xff, 0xfe, b'a', 0], "is text in UTF-16"),
             (b"1,0,17\n1,0,18\n", "the first line is data (`1`, `0`, `17`)"),

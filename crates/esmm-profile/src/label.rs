@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use esmm_data::{DataError, quoted};
+use esmm_data::{DataError, label_of, quoted};
 
 use crate::column::{Column, Kind};
 use crate::words::{is_one_of, words};
@@ -161,11 +161,14 @@ fn candidates(
     Ok(columns.iter().filter_map(|column| Stage::of(column, weight(column)?)).collect())
 }
 
+/// Spellings of labels in a column at most: `0`, `0.0`, `False`, ...
+const MOST_SPELLINGS: usize = 8;
+
 /// The labels of a column, if all its cells are labels.
 fn flags(column: &Column) -> Option<Vec<bool>> {
     match column.kind {
         Kind::Text | Kind::Number | Kind::Flag
-            if column.stats.distinct <= 2 && column.stats.missing() == 0 =>
+            if column.stats.distinct <= MOST_SPELLINGS && column.stats.missing() == 0 =>
         {
             column.cells().map(flag).collect()
         }
@@ -175,11 +178,22 @@ fn flags(column: &Column) -> Option<Vec<bool>> {
 
 /// As the labels of a training are read.
 fn flag(cell: Option<&str>) -> Option<bool> {
-    match cell? {
-        "0" | "0.0" | "false" | "False" | "FALSE" => Some(false),
-        "1" | "1.0" | "true" | "True" | "TRUE" => Some(true),
-        _ => None,
-    }
+    label_of(cell?)
+}
+
+/// Columns with the name of a label whose cells are none, each with the first cell that is in the way.
+fn in_the_way(columns: &[Column]) -> Vec<String> {
+    let named = |column: &&Column| {
+        let words = words(&column.name);
+        let mut names = CLICK.iter().chain(CONVERSION).filter(|(weight, _)| *weight >= CERTAIN);
+        names.any(|(_, names)| words.iter().any(|word| is_one_of(word, names)))
+    };
+    let odd = |column: &Column| {
+        let (row, cell) = column.cells().enumerate().find(|(_, cell)| flag(*cell).is_none())?;
+        let found = cell.map_or_else(|| "nothing".to_owned(), quoted);
+        Some(format!("`{}` holds {found} in data row {}", column.name, row + 1))
+    };
+    columns.iter().filter(named).filter_map(odd).collect()
 }
 
 fn no_funnel((orphans, click, conversion): (usize, &Stage, &Stage), path: &Path) -> RunError {
@@ -206,8 +220,17 @@ fn nothing_found(columns: &[Column], clicks: &[Stage], conversions: &[Stage], pa
         [] => "no column holds 0 and 1 alone".to_owned(),
         names => format!("columns of 0 and 1 are {}", listed(names)),
     };
+    let odd = match in_the_way(columns).as_slice() {
+        [] => String::new(),
+        odd => format!(
+            "; {}, and a label is 0 or 1 (or true or false): convert it, or write the run file by hand and say \
+             labels.positive = [\"yes\"] and labels.negative = [\"no\"], or labels.missing = \"zero\" for nothing behind \
+             no click",
+            odd.join(", ")
+        ),
+    };
     let reason = format!(
-        "{found}: looked for columns of 0 and 1 with a name like click, clicked, clk, visit, and like conversion, \
+        "{found}{odd}: looked for columns of 0 and 1 with a name like click, clicked, clk, visit, and like conversion, \
          buy, purchase, order, pay; {usable}; name them with --click COL --conversion COL"
     );
     DataError::file(path, reason).into()

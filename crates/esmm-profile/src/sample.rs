@@ -1,13 +1,13 @@
 //! The rows that are looked at: a bounded number from the start of each file.
 
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::DataType;
 
-use esmm_data::{Chunk, DataError, SourceSpec};
+use esmm_data::{Chunk, DataError, DataFile, SourceSpec};
 
-use crate::dialect;
+use crate::{dialect, list};
 
 /// Rows that are looked at, about.
 const ROWS: usize = 200_000;
@@ -63,27 +63,47 @@ impl Sample {
             source.csv = dialect::detect(first)?;
         }
         let (columns, unreadable) = readable(source.column_names()?);
-        let bytes = files.iter().filter_map(|path| Some(path.metadata().ok()?.len())).sum();
+        let bytes = files.iter().map(DataFile::len).sum();
         let chunks = Vec::new();
         let count = files.len();
         let mut sample =
             Self { source, columns, unreadable, rows: 0, total: 0, exact: true, files: count, bytes, chunks };
         sample.read_files(&files)?;
+        sample.find_decimal_comma();
         match sample.rows {
-            0 => Err(DataError::file(first, "no rows")),
+            0 => Err(DataError::file(first.path(), "no rows")),
             _ => Ok(sample),
         }
     }
 
-    fn read_files(&mut self, files: &[PathBuf]) -> Result<(), DataError> {
+    /// Takes commas for decimal marks where they do not stand between fields and all cells of a column have one.
+    fn find_decimal_comma(&mut self) {
+        if self.source.csv.delimiter.is_none_or(|delimiter| delimiter == ',') {
+            return;
+        }
+        let is_comma = |name: &String| {
+            let arrays =
+                self.chunks.iter().filter_map(|chunk| chunk.column(name).ok()?.as_string_opt::<i32>());
+            let cells: Vec<&str> = arrays.flatten().flatten().filter(|cell| !cell.is_empty()).collect();
+            !cells.is_empty() && list::is_decimal_comma(&cells, ',')
+        };
+        if self.columns.iter().any(is_comma) {
+            self.source.spelling.decimal = ',';
+            let spelling = Arc::new(self.source.spelling.clone());
+            self.chunks =
+                std::mem::take(&mut self.chunks).into_iter().map(|chunk| chunk.spelled(&spelling)).collect();
+        }
+    }
+
+    fn read_files(&mut self, files: &[DataFile]) -> Result<(), DataError> {
         let looked_at = files.len().min(FILES);
         let rows = ROWS.min(CELLS / self.columns.len().max(1)).max(1000);
         let (quota, bytes) = (rows.div_ceil(looked_at), BYTES / looked_at);
         let mut seen = (0_u64, 0_u64); // rows and bytes of the text files that were looked at
         let mut unseen = 0; // bytes of text of which the rows are not known
-        for (place, path) in files.iter().enumerate() {
-            let size = path.metadata().map_or(0, |metadata| metadata.len());
-            let known = self.source.known_rows(path)?;
+        for (place, file) in files.iter().enumerate() {
+            let size = file.len();
+            let known = self.source.known_rows(file)?;
             self.total += known.unwrap_or(0);
             let chosen = (place * looked_at) / files.len() != ((place + 1) * looked_at) / files.len();
             if !chosen || known == Some(0) {
@@ -91,7 +111,7 @@ impl Sample {
                 unseen += if known.is_none() { size } else { 0 };
                 continue;
             }
-            let part = self.read_file(path, quota, bytes)?;
+            let part = self.read_file(file, quota, bytes)?;
             match (known, part.ended) {
                 (Some(_), _) => {}
                 (None, true) => self.total += part.rows as u64,
@@ -109,10 +129,10 @@ impl Sample {
         Ok(())
     }
 
-    fn read_file(&mut self, path: &Path, rows: usize, bytes: usize) -> Result<Part, DataError> {
-        let source = SourceSpec { paths: vec![path.display().to_string()], ..self.source.clone() };
+    fn read_file(&mut self, file: &DataFile, rows: usize, bytes: usize) -> Result<Part, DataError> {
         let most = rows.min(CHUNK_CELLS / self.columns.len().max(1)).max(64);
-        let mut reader = source.open(&self.columns)?.in_chunks_of(most);
+        let reader = self.source.open_files(vec![file.clone()], &self.columns)?;
+        let mut reader = reader.in_chunks_of(most).or_empty();
         let mut part = Part { rows: 0, bytes: 0, ended: true };
         while let Some(chunk) = reader.next().transpose()? {
             let memory = chunk.batch().get_array_memory_size();

@@ -140,6 +140,9 @@ fn data(guesses: &Guesses, sample: &Sample, paths: &[String]) -> String {
     if sample.source.csv.quote != '"' {
         text.push_str(&format!("quote = {}\n", toml_text(&sample.source.csv.quote.to_string())));
     }
+    if sample.source.spelling.decimal != '.' {
+        text.push_str(&format!("decimal = {}\n", toml_text(&sample.source.spelling.decimal.to_string())));
+    }
     if let Some((separator, weight)) = guesses.lists {
         if separator != '|' {
             text.push_str(&format!("list_separator = {}\n", toml_text(&separator.to_string())));

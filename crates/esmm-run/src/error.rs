@@ -25,6 +25,9 @@ pub enum RunError {
     /// What a person typed: the run file, an override, a flag.
     #[error("{0}")]
     Config(String),
+    /// Whoever read the output has gone: nothing is wrong, and there is nothing more to do.
+    #[error("nobody reads the output any more")]
+    Closed,
     /// Scores that cannot be put together.
     #[error("{0}")]
     Scoring(String),

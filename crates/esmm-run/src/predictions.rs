@@ -5,14 +5,15 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{Array, RecordBatch};
+use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
-use esmm_data::Chunk;
+use esmm_data::{Chunk, zoned_text};
+use flate2::write::GzEncoder;
 
 use crate::error::RunError;
 use crate::files::{NewFile, folder_of, remove_leftovers};
@@ -28,51 +29,119 @@ pub struct PredictionWriter {
 }
 
 enum Sink {
-    Csv { writer: Box<csv::Writer<BufWriter<File>>>, has_header: bool },
+    Csv { writer: Box<csv::Writer<Packed>>, has_header: bool },
     Parquet { file: File, writer: Option<Box<ArrowWriter<File>>> },
 }
 
+/// Text on its way into a file.
+enum Packed {
+    Plain(BufWriter<File>),
+    Gzip(GzEncoder<BufWriter<File>>),
+    Zstd(zstd::Encoder<'static, BufWriter<File>>),
+}
+
+impl Write for Packed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(file) => file.write(bytes),
+            Self::Gzip(file) => file.write(bytes),
+            Self::Zstd(file) => file.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(file) => file.flush(),
+            Self::Gzip(file) => file.flush(),
+            Self::Zstd(file) => file.flush(),
+        }
+    }
+}
+
+impl Packed {
+    fn finish(self) -> io::Result<()> {
+        match self {
+            Self::Plain(mut file) => file.flush(),
+            Self::Gzip(file) => file.finish()?.flush(),
+            Self::Zstd(file) => file.finish()?.flush(),
+        }
+    }
+}
+
+/// The file behind standard output, which stays open.
+fn stdout() -> io::Result<File> {
+    #[cfg(unix)]
+    let output = std::os::fd::AsFd::as_fd(&io::stdout()).try_clone_to_owned()?;
+    #[cfg(windows)]
+    let output = std::os::windows::io::AsHandle::as_handle(&io::stdout()).try_clone_to_owned()?;
+    Ok(File::from(output))
+}
+
+/// A reader that has gone is no failure.
+fn is_closed(reason: &(dyn std::error::Error + 'static)) -> bool {
+    let io = reason.downcast_ref::<io::Error>().map(|error| error.kind() == io::ErrorKind::BrokenPipe);
+    io.unwrap_or_else(|| reason.source().is_some_and(is_closed))
+}
+
 impl PredictionWriter {
-    /// Opens a temporary file beside `path`; a path that is a device or pipe is written directly.
+    /// Opens a temporary file beside `path`; a path that is a device or pipe, and `-` for standard output, is written
+    /// directly.
     ///
     /// # Errors
-    /// An extension other than `.csv` and `.parquet`, a folder that refuses.
+    /// An extension other than `.csv` (also with `.gz` or `.zst`) and `.parquet`, a folder that refuses.
     pub fn create(path: &Path) -> Result<Self, RunError> {
         let refused = |error: io::Error| RunError::file(path, format!("cannot be written: {error}"));
-        let special = path.metadata().is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir());
-        let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-        if !special && !matches!(extension, "csv" | "parquet") {
+        let to_stdout = path == Path::new("-");
+        let special =
+            to_stdout || path.metadata().is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir());
+        let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
+        let (is_parquet, is_gzip) = (name.ends_with(".parquet"), name.ends_with(".csv.gz"));
+        let is_zstd = name.ends_with(".csv.zst");
+        if !special && !is_parquet && !is_gzip && !is_zstd && !name.ends_with(".csv") {
             let found = path.display();
-            return Err(RunError::Config(format!("-o {found}: the output must end in .csv or .parquet")));
+            let allowed =
+                "the output must end in .csv, .csv.gz, .csv.zst or .parquet, or be - for standard output";
+            return Err(RunError::Config(format!("-o {found}: {allowed}")));
         }
-        let (file, temporary) = if special {
+        let (file, temporary) = if to_stdout {
+            (stdout().map_err(refused)?, None)
+        } else if special {
             (File::options().write(true).open(path).map_err(refused)?, None)
         } else {
             remove_leftovers(folder_of(path));
             let temporary = NewFile::beside(path).map_err(refused)?;
             (temporary.reopen().map_err(refused)?, Some(temporary))
         };
-        let sink = match extension {
-            "parquet" => Sink::Parquet { file, writer: None },
-            _ => Sink::Csv {
-                writer: Box::new(csv::Writer::from_writer(BufWriter::new(file))),
-                has_header: false,
-            },
+        let sink = if is_parquet {
+            Sink::Parquet { file, writer: None }
+        } else {
+            let file = BufWriter::new(file);
+            let packed = match (is_gzip, is_zstd) {
+                (true, _) => Packed::Gzip(GzEncoder::new(file, flate2::Compression::default())),
+                (_, true) => Packed::Zstd(zstd::Encoder::new(file, 0).map_err(refused)?),
+                _ => Packed::Plain(file),
+            };
+            Sink::Csv { writer: Box::new(csv::Writer::from_writer(packed)), has_header: false }
         };
         Ok(Self { path: path.to_owned(), sink, temporary, rows: 0 })
+    }
+
+    /// Rows that were written.
+    pub fn rows(&self) -> u64 {
+        self.rows
     }
 
     /// Appends rows. All batches must have the schema of the first.
     ///
     /// # Errors
-    /// A disk that refuses, a column that CSV cannot hold.
+    /// A disk that refuses, a column that CSV cannot hold, and [`RunError::Closed`] when nobody reads any more.
     pub fn write(&mut self, batch: &RecordBatch) -> Result<(), RunError> {
         self.rows += batch.num_rows() as u64;
         let result = match &mut self.sink {
             Sink::Csv { writer, has_header } => write_csv(writer, has_header, batch),
             Sink::Parquet { file, writer } => write_parquet(file, writer, batch),
         };
-        result.map_err(|reason| RunError::file(&self.path, format!("cannot be written: {reason}")))
+        result.map_err(|reason| refused(&self.path, reason.as_ref()))
     }
 
     /// Completes the file under its name. Returns the number of rows.
@@ -80,19 +149,32 @@ impl PredictionWriter {
     /// # Errors
     /// A disk that refuses; a file of that name is then as it was.
     pub fn finish(self) -> Result<u64, RunError> {
-        let refused = |reason: String| RunError::file(&self.path, format!("cannot be written: {reason}"));
+        let path = self.path;
+        let failed = |reason: Reason| refused(&path, reason.as_ref());
         match self.sink {
-            Sink::Csv { mut writer, .. } => writer.flush().map_err(|error| refused(error.to_string()))?,
+            Sink::Csv { writer, .. } => {
+                let packed = writer.into_inner().map_err(|error| failed(Box::new(error.into_error())))?;
+                packed.finish().map_err(|error| failed(Box::new(error)))?;
+            }
             Sink::Parquet { writer, .. } => {
                 if let Some(writer) = writer {
-                    writer.close().map_err(|error| refused(error.to_string()))?;
+                    writer.close().map_err(|error| failed(Box::new(error)))?;
                 }
             }
         }
         if let Some(temporary) = self.temporary {
-            temporary.finish().map_err(|error| refused(error.to_string()))?;
+            temporary.finish().map_err(|error| failed(Box::new(error)))?;
         }
         Ok(self.rows)
+    }
+}
+
+type Reason = Box<dyn std::error::Error>;
+
+fn refused(path: &Path, reason: &(dyn std::error::Error + 'static)) -> RunError {
+    match is_closed(reason) {
+        true => RunError::Closed,
+        false => RunError::file(path, format!("cannot be written: {reason}")),
     }
 }
 
@@ -100,25 +182,22 @@ fn write_csv(
     writer: &mut csv::Writer<impl Write>,
     has_header: &mut bool,
     batch: &RecordBatch,
-) -> Result<(), String> {
+) -> Result<(), Reason> {
     let schema = batch.schema();
     if !*has_header {
-        let names = schema.fields().iter().map(|field| field.name());
-        writer.write_record(names).map_err(|error| error.to_string())?;
+        writer.write_record(schema.fields().iter().map(|field| field.name()))?;
         *has_header = true;
     }
     let options = FormatOptions::default();
-    let columns: Result<Vec<_>, _> = batch
-        .columns()
-        .iter()
-        .map(|column| ArrayFormatter::try_new(column.as_ref() as &dyn Array, &options))
-        .collect();
-    let columns = columns.map_err(|error| error.to_string())?;
+    let shown = |column: &ArrayRef| Ok::<_, Reason>(zoned_text(column)?.unwrap_or_else(|| column.clone()));
+    let shown = batch.columns().iter().map(shown).collect::<Result<Vec<ArrayRef>, _>>()?;
+    let columns = shown.iter().map(|column| ArrayFormatter::try_new(column.as_ref() as &dyn Array, &options));
+    let columns = columns.collect::<Result<Vec<_>, _>>()?;
     for row in 0..batch.num_rows() {
         for column in &columns {
-            writer.write_field(column.value(row).to_string()).map_err(|error| error.to_string())?;
+            writer.write_field(column.value(row).to_string())?;
         }
-        writer.write_record(None::<&[u8]>).map_err(|error| error.to_string())?;
+        writer.write_record(None::<&[u8]>)?;
     }
     Ok(())
 }
@@ -127,12 +206,12 @@ fn write_parquet(
     file: &File,
     writer: &mut Option<Box<ArrowWriter<File>>>,
     batch: &RecordBatch,
-) -> Result<(), String> {
+) -> Result<(), Reason> {
     let writer = match writer {
         Some(writer) => writer,
         None => writer.insert(Box::new(parquet_writer(file, batch.schema())?)),
     };
-    writer.write(batch).map_err(|error| error.to_string())
+    Ok(writer.write(batch)?)
 }
 
 fn parquet_writer(file: &File, schema: SchemaRef) -> Result<ArrowWriter<File>, String> {

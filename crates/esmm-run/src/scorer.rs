@@ -6,7 +6,7 @@ use arrow::array::{ArrayRef, Float32Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema};
 use burn::tensor::Tensor;
 use burn::tensor::backend::BackendTypes;
-use esmm_core::{BatchBuilder, BatchInput, Esmm, EsmmBackend, EsmmConfig, SparseInput};
+use esmm_core::{BatchBuilder, BatchInput, Esmm, EsmmBackend, EsmmConfig, SparseInput, StateDict};
 use esmm_data::stream::FileRows;
 use esmm_data::{
     Chunk, EncodedChunk, FittedEncoders, Segment, Segments, SourceSpec, SparseColumn, UserGroups,
@@ -49,11 +49,28 @@ impl<B: EsmmBackend> Scorer<B> {
         device: &<B as BackendTypes>::Device,
         trust: Trust,
     ) -> Result<Self, RunError> {
+        Self::open_stripped(run, None, device, trust)
+    }
+
+    /// As [`open_trusting`](Self::open_trusting), for weights whose names have a prefix that a wrapper of PyTorch put there.
+    ///
+    /// # Errors
+    /// As [`open_trusting`](Self::open_trusting), and a prefix that no name has.
+    pub fn open_stripped(
+        run: &RunDir,
+        prefix: Option<&str>,
+        device: &<B as BackendTypes>::Device,
+        trust: Trust,
+    ) -> Result<Self, RunError> {
         let config = run.read_config()?;
         Manifest::check(run, trust)?;
         let model = run.read_model()?;
         let encoders = FittedEncoders::load(&run.encoders())?;
-        let weights = model.load(&run.weights(), device)?;
+        let mut dict = StateDict::read(&run.weights())?;
+        if let Some(prefix) = prefix {
+            dict = dict.strip_prefix(prefix)?;
+        }
+        let weights = model.init(device)?.load_state_dict(dict)?;
         let builder = BatchBuilder::new(&model.schema);
         Ok(Self { config, model, encoders, weights, builder, device: device.clone() })
     }
@@ -112,6 +129,17 @@ impl<B: EsmmBackend> Scorer<B> {
         self.score_encoded(&encoded)
     }
 
+    /// The columns of [`score`](Self::score), of no rows.
+    pub fn no_scores(&self) -> RecordBatch {
+        RecordBatch::new_empty(self.score_schema())
+    }
+
+    fn score_schema(&self) -> Arc<Schema> {
+        let names = prediction_columns(&self.config.labels.columns);
+        let fields = names.iter().map(|name| Field::new(name, DataType::Float32, false));
+        Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+    }
+
     fn score_encoded(&mut self, encoded: &EncodedChunk) -> Result<RecordBatch, RunError> {
         let logits = self.logits(encoded)?;
         let names = prediction_columns(&self.config.labels.columns);
@@ -125,10 +153,8 @@ impl<B: EsmmBackend> Scorer<B> {
                 return Err(RunError::Scoring(reason));
             }
         }
-        let fields: Vec<Field> =
-            names.iter().map(|name| Field::new(name, DataType::Float32, false)).collect();
         let columns = columns.into_iter().map(|values| Arc::new(Float32Array::from(values)) as ArrayRef);
-        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns.collect())
+        RecordBatch::try_new(self.score_schema(), columns.collect())
             .map_err(|error| RunError::Scoring(error.to_string()))
     }
 

@@ -27,6 +27,9 @@ pub enum TrainError {
     /// What a person typed: the run file, an override, a flag.
     #[error("{0}")]
     Config(String),
+    /// Whoever read the output has gone: nothing is wrong, and there is nothing more to do.
+    #[error("nobody reads the output any more")]
+    Closed,
     /// A device that does not exist, is too small, or failed.
     #[error("{0}")]
     Device(String),
@@ -58,6 +61,7 @@ impl From<RunError> for TrainError {
             RunError::Model(error) => Self::Model(error),
             RunError::File { path, reason } => Self::File { path, reason },
             RunError::Config(message) => Self::Config(message),
+            RunError::Closed => Self::Closed,
             RunError::Scoring(message) => Self::Training(message),
         }
     }

@@ -3,15 +3,18 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, StringArray, StringBuilder};
-use arrow::compute::cast;
 use arrow::datatypes::DataType;
 
 use super::key_column::{KEY_TYPES, KeyColumn, KeyError};
-use super::lists::{Lists, Offsets, text_items};
+use super::lists::{Lists, Offsets};
+use super::plain::{NoText, UTF8, plain};
+use super::printed;
 use super::real::RealColumn;
 use crate::error::{DataError, quoted};
 use crate::read::chunk::Chunk;
 
+/// What a printed list may be.
+const PRINTED: &str = "a list such as a|b, or one that is printed whole and flat, such as [a, b]";
 /// What a weight may be.
 const WEIGHT: &str = "a finite weight that is not negative";
 
@@ -36,10 +39,10 @@ pub(crate) struct Bags {
 impl Bags {
     /// Reads a column of bags.
     pub(crate) fn read(chunk: &Chunk, column: &str, weights: Weights<'_>) -> Result<Self, DataError> {
-        let array = as_text(chunk.column(column)?);
+        let array = usual(chunk, column, chunk.column(column)?)?;
         let mut bags = match (array.as_string_opt::<i32>(), weights) {
             (Some(texts), Weights::Inside) => Self::of_weighted_text(chunk, column, texts)?,
-            (Some(texts), _) => Self::of_text(chunk, texts),
+            (Some(texts), _) => Self::of_text(chunk, column, texts)?,
             (None, Weights::Inside) => Self::of_pairs(chunk, column, &array)?,
             (None, _) => Self::of_lists(chunk, column, &array)?,
         };
@@ -49,30 +52,49 @@ impl Bags {
         Ok(bags)
     }
 
-    fn of_text(chunk: &Chunk, texts: &StringArray) -> Self {
-        let (mut offsets, mut items) = (Offsets::new(chunk.rows()), StringBuilder::new());
-        for (row, item) in text_items(texts, chunk.lists().separator) {
-            offsets.count(row);
-            items.append_value(item);
-        }
-        Self { offsets: offsets.finish(), keys: KeyColumn::Text(items.finish()), weights: None }
+    fn of_text(chunk: &Chunk, column: &str, texts: &StringArray) -> Result<Self, DataError> {
+        let Lists { offsets, items } = text_lists(chunk, column, texts)?;
+        let keys = keys(chunk, column, &items, &offsets)?;
+        Ok(Self { offsets, keys, weights: None })
     }
 
     fn of_weighted_text(chunk: &Chunk, column: &str, texts: &StringArray) -> Result<Self, DataError> {
         let format = chunk.lists();
         let (mut offsets, mut items, mut weights) =
             (Offsets::new(chunk.rows()), StringBuilder::new(), Vec::new());
-        for (row, item) in text_items(texts, format.separator) {
-            let bad = |allowed: &str| chunk.bad_cell(row, column, quoted(item), allowed);
-            let Some((id, weight)) = item.rsplit_once(format.weight_separator) else {
-                return Err(bad(&format!("id{}weight", format.weight_separator)));
+        for (row, cell) in texts.iter().enumerate() {
+            let Some(cell) = cell.and_then(|cell| chunk.spelling().present(cell)) else { continue };
+            let mut push = |item: &str, id: &str, weight: &str| {
+                let bad = || chunk.bad_cell(row, column, quoted(item), WEIGHT);
+                let weight =
+                    chunk.spelling().real(weight).ok().flatten().and_then(checked).ok_or_else(bad)?;
+                offsets.count(row);
+                items.append_value(id);
+                weights.push(weight);
+                Ok::<(), DataError>(())
             };
-            let weight = weight.parse().ok().and_then(checked).ok_or_else(|| bad(WEIGHT))?;
-            offsets.count(row);
-            items.append_value(id);
-            weights.push(weight);
+            let pair = format!("id{}weight", format.weight_separator);
+            if printed::is_printed(cell) && !chunk.spelling().exact_keys {
+                for item in printed_items(chunk, column, row, cell)? {
+                    let halves = item.after_colon.as_deref().map(|weight| (item.text.as_str(), weight));
+                    let halves = halves.or_else(|| item.text.rsplit_once(format.weight_separator));
+                    let Some((id, weight)) = halves else {
+                        return Err(chunk.bad_cell(row, column, quoted(&item.text), &pair));
+                    };
+                    push(&item.text, id, weight)?;
+                }
+                continue;
+            }
+            for item in cell.split(format.separator) {
+                let Some((id, weight)) = item.rsplit_once(format.weight_separator) else {
+                    return Err(chunk.bad_cell(row, column, quoted(item), &pair));
+                };
+                push(item, id, weight)?;
+            }
         }
-        Ok(Self { offsets: offsets.finish(), keys: KeyColumn::Text(items.finish()), weights: Some(weights) })
+        let (offsets, items): (_, ArrayRef) = (offsets.finish(), Arc::new(items.finish()));
+        let keys = keys(chunk, column, &items, &offsets)?;
+        Ok(Self { offsets, keys, weights: Some(weights) })
     }
 
     fn of_lists(chunk: &Chunk, column: &str, array: &ArrayRef) -> Result<Self, DataError> {
@@ -104,15 +126,45 @@ pub(crate) fn row_of(offsets: &[usize], item: usize) -> usize {
     offsets.partition_point(|offset| *offset <= item) - 1
 }
 
-/// Text columns of any kind as the usual one, other columns as they are.
-fn as_text(array: &ArrayRef) -> ArrayRef {
-    let text = match array.data_type() {
-        DataType::LargeUtf8 | DataType::Utf8View => true,
-        DataType::Dictionary(_, values) => matches!(**values, DataType::Utf8 | DataType::LargeUtf8),
-        _ => false,
-    };
-    let converted = text.then(|| cast(array, &DataType::Utf8).ok()).flatten();
-    converted.unwrap_or_else(|| array.clone())
+/// A column of text of any kind as the usual one, other columns as they are.
+fn usual(chunk: &Chunk, column: &str, array: &ArrayRef) -> Result<ArrayRef, DataError> {
+    plain(array).map_err(|error| match error {
+        NoText::Type(kind) => chunk.bad_type(column, &kind, "text and lists"),
+        NoText::Bytes { index, found } => chunk.bad_cell(index, column, found, UTF8),
+    })
+}
+
+/// The items of texts like `a|b|c`, or of lists as programs print them. Null and the empty text are empty lists.
+fn text_lists(chunk: &Chunk, column: &str, texts: &StringArray) -> Result<Lists<ArrayRef>, DataError> {
+    let (mut offsets, mut items) = (Offsets::new(chunk.rows()), StringBuilder::new());
+    let exact = chunk.spelling().exact_keys;
+    for (row, cell) in texts.iter().enumerate() {
+        let Some(cell) = cell.and_then(|cell| chunk.spelling().present(cell)) else { continue };
+        if printed::is_printed(cell) && !exact {
+            for item in printed_items(chunk, column, row, cell)? {
+                if item.after_colon.is_some() {
+                    return Err(chunk.bad_cell(row, column, quoted(cell), PRINTED));
+                }
+                offsets.count(row);
+                items.append_value(item.text);
+            }
+            continue;
+        }
+        for item in cell.split(chunk.lists().separator) {
+            offsets.count(row);
+            items.append_value(item);
+        }
+    }
+    Ok(Lists { offsets: offsets.finish(), items: Arc::new(items.finish()) })
+}
+
+fn printed_items(
+    chunk: &Chunk,
+    column: &str,
+    row: usize,
+    cell: &str,
+) -> Result<Vec<printed::Item>, DataError> {
+    printed::items(cell).ok_or_else(|| chunk.bad_cell(row, column, quoted(cell), PRINTED))
 }
 
 fn lists(chunk: &Chunk, column: &str, array: &ArrayRef) -> Result<Lists<ArrayRef>, DataError> {
@@ -120,7 +172,7 @@ fn lists(chunk: &Chunk, column: &str, array: &ArrayRef) -> Result<Lists<ArrayRef
 }
 
 fn keys(chunk: &Chunk, column: &str, items: &ArrayRef, offsets: &[usize]) -> Result<KeyColumn, DataError> {
-    KeyColumn::new(items).map_err(|error| match error {
+    KeyColumn::new(items, chunk.spelling()).map_err(|error| match error {
         KeyError::Type(kind) => {
             chunk.bad_type(column, &format!("a list of {kind}"), &format!("lists of {KEY_TYPES}"))
         }
@@ -141,7 +193,7 @@ fn checked_weights(
     items: &ArrayRef,
     offsets: &[usize],
 ) -> Result<Vec<f32>, DataError> {
-    let reals = RealColumn::new(items).ok_or_else(|| {
+    let reals = RealColumn::new(items, chunk.spelling()).map_err(|_| {
         chunk.bad_type(column, &format!("a list of weights of {}", items.data_type()), "numbers")
     })?;
     let weight = |index: usize| {
@@ -157,18 +209,10 @@ fn checked_weights(
 
 /// Weights from a column of their own, as many in each row as the bag has items.
 fn read_weights(chunk: &Chunk, column: &str, bag: &str, expected: &[usize]) -> Result<Vec<f32>, DataError> {
-    let array = as_text(chunk.column(column)?);
+    let array = usual(chunk, column, chunk.column(column)?)?;
     let Lists { offsets, items } = match array.as_string_opt::<i32>() {
         None => lists(chunk, column, &array)?,
-        Some(texts) => {
-            let (mut offsets, mut items) = (Offsets::new(chunk.rows()), StringBuilder::new());
-            for (row, item) in text_items(texts, chunk.lists().separator) {
-                offsets.count(row);
-                items.append_value(item);
-            }
-            let items: ArrayRef = Arc::new(items.finish());
-            Lists { offsets: offsets.finish(), items }
-        }
+        Some(texts) => text_lists(chunk, column, texts)?,
     };
     let lengths = |offsets: &[usize]| offsets.windows(2).map(|pair| pair[1] - pair[0]).collect::<Vec<_>>();
     let mut both = lengths(&offsets).into_iter().zip(lengths(expected)).enumerate();

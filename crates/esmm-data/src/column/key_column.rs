@@ -1,47 +1,89 @@
 //! A column of keys, whatever its Arrow type.
 
-use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, StringArray, StringBuilder};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Int64Type, TimeUnit, UInt64Type};
+use arrow::datatypes::{DataType, Int64Type, TimeUnit};
 use twox_hash::XxHash64;
 
-use super::key::Key;
-use crate::error::DataError;
+use super::key::{EXACT_WHOLE, Key, Spelled, spelled, time_of_day};
+use super::moment::Stamp;
+use super::plain::{NoText, UTF8, fits, nanos, plain};
+use super::spelling::Spelling;
+use crate::error::{DataError, quoted};
 use crate::read::chunk::Chunk;
 
 /// Types that hold keys, for messages.
-pub(crate) const KEY_TYPES: &str = "text, integers, whole floats, booleans, dates and dictionaries of these";
+pub(crate) const KEY_TYPES: &str =
+    "text, integers, whole floats and decimals, booleans, dates, times and dictionaries of these";
 
-/// Keys with a fast way to each row.
+/// Keys with a fast way to each row. Texts are canonical.
+#[derive(Debug)]
 pub(crate) enum KeyColumn {
     Int(Int64Array),
     Text(StringArray),
 }
 
 /// Why a column gives no keys.
+#[derive(Debug)]
 pub(crate) enum KeyError {
     /// Its type holds none.
     Type(DataType),
-    /// One of its floats is not a whole number that the type holds exactly.
+    /// One of its values is no key.
     Value { index: usize, found: String, allowed: &'static str },
 }
 
+impl From<NoText> for KeyError {
+    fn from(error: NoText) -> Self {
+        match error {
+            NoText::Type(kind) => Self::Type(kind),
+            NoText::Bytes { index, found } => Self::Value { index, found, allowed: UTF8 },
+        }
+    }
+}
+
 impl KeyColumn {
-    /// Keys of an array. Booleans become `true` and `false`, dates their ISO text.
-    pub(crate) fn new(array: &ArrayRef) -> Result<Self, KeyError> {
+    /// Keys of an array.
+    pub(crate) fn new(array: &ArrayRef, spelling: &Spelling) -> Result<Self, KeyError> {
+        if spelling.exact_keys {
+            return Self::exact(array);
+        }
+        let array = &plain(array)?;
+        let kind = array.data_type();
+        match kind {
+            DataType::Int64 => Ok(Self::Int(array.as_primitive::<Int64Type>().clone())),
+            DataType::UInt64 if fits(array) => {
+                Ok(Self::Int(convert(array, &DataType::Int64)?.as_primitive::<Int64Type>().clone()))
+            }
+            DataType::Float16 | DataType::Float32 | DataType::Float64 => floats(array),
+            DataType::Utf8 => canonical(array.as_string::<i32>(), spelling),
+            DataType::Decimal32(..)
+            | DataType::Decimal64(..)
+            | DataType::Decimal128(..)
+            | DataType::Decimal256(..) => decimals(convert(array, &DataType::Utf8)?.as_string::<i32>()),
+            DataType::Date32 | DataType::Date64 | DataType::Timestamp(..) => moments(array),
+            DataType::Time32(_) | DataType::Time64(_) => {
+                let texts = convert(array, &DataType::Utf8)?;
+                let texts = texts.as_string::<i32>().iter();
+                let shortest = |text: &str| time_of_day(text).unwrap_or_else(|| text.to_owned());
+                Ok(Self::Text(texts.map(|text| text.map(shortest)).collect()))
+            }
+            DataType::Null | DataType::Boolean | DataType::UInt64 => {
+                Ok(Self::Text(convert(array, &DataType::Utf8)?.as_string::<i32>().clone()))
+            }
+            _ => Err(KeyError::Type(kind.clone())),
+        }
+    }
+
+    /// Keys as run directories of format version 1 have them: the exact text of a cell, floats and dates as Arrow shows them.
+    fn exact(array: &ArrayRef) -> Result<Self, KeyError> {
         let kind = array.data_type();
         match kind {
             DataType::Utf8 => Ok(Self::Text(array.as_string::<i32>().clone())),
             DataType::Int64 => Ok(Self::Int(array.as_primitive::<Int64Type>().clone())),
-            DataType::Float16 | DataType::Float32 => {
-                whole(array, 1 << 24, "a whole number below 2^24 in a column of 32-bit floats")
-            }
-            DataType::Float64 => whole(array, 1 << 53, "a whole number below 2^53 in a column of floats"),
-            DataType::Dictionary(_, values) => Self::new(&convert(array, values)?),
-            DataType::UInt64 if !fits(array) => {
-                convert(array, &DataType::Utf8).and_then(|text| Self::new(&text))
-            }
-            kind if kind.is_integer() => convert(array, &DataType::Int64).and_then(|ints| Self::new(&ints)),
+            DataType::Float16 | DataType::Float32 | DataType::Float64 => floats(array),
+            DataType::Dictionary(_, values) => Self::exact(&convert(array, values)?),
+            DataType::UInt64 if !fits(array) => Self::exact(&convert(array, &DataType::Utf8)?),
+            kind if kind.is_integer() => Self::exact(&convert(array, &DataType::Int64)?),
             DataType::Decimal128(_, scale) | DataType::Decimal256(_, scale) if *scale > 0 => {
                 Err(KeyError::Type(kind.clone()))
             }
@@ -55,19 +97,14 @@ impl KeyColumn {
                 None,
             )
             | DataType::Decimal128(..)
-            | DataType::Decimal256(..) => convert(array, &DataType::Utf8).and_then(|text| Self::new(&text)),
+            | DataType::Decimal256(..) => Self::exact(&convert(array, &DataType::Utf8)?),
             _ => Err(KeyError::Type(kind.clone())),
         }
     }
 
     /// The keys of a column of a chunk, one a row.
     pub(crate) fn read(chunk: &Chunk, column: &str) -> Result<Self, DataError> {
-        Self::read_array(chunk, column, chunk.column(column)?)
-    }
-
-    /// The keys of an array that was made from a column of a chunk.
-    pub(crate) fn read_array(chunk: &Chunk, column: &str, array: &ArrayRef) -> Result<Self, DataError> {
-        Self::new(array).map_err(|error| match error {
+        Self::new(chunk.column(column)?, chunk.spelling()).map_err(|error| match error {
             KeyError::Type(kind) if kind.is_nested() => {
                 chunk.bad_type(column, &kind, &format!("{KEY_TYPES}; a feature of lists needs a pooling"))
             }
@@ -76,7 +113,7 @@ impl KeyColumn {
         })
     }
 
-    /// The key of a row; `None` when it is missing: null, NaN or an empty text.
+    /// The key of a row; `None` when it is missing.
     #[inline]
     pub(crate) fn key(&self, row: usize) -> Option<Key<'_>> {
         match self {
@@ -91,8 +128,88 @@ fn convert(array: &ArrayRef, kind: &DataType) -> Result<ArrayRef, KeyError> {
     cast(array, kind).map_err(|_| KeyError::Type(array.data_type().clone()))
 }
 
-fn fits(array: &ArrayRef) -> bool {
-    array.as_primitive::<UInt64Type>().iter().flatten().all(|value| i64::try_from(value).is_ok())
+/// Texts in their canonical spelling; the same array where all of them are.
+fn canonical(texts: &StringArray, spelling: &Spelling) -> Result<KeyColumn, KeyError> {
+    let mut written: Option<StringBuilder> = None;
+    for (index, text) in texts.iter().enumerate() {
+        let found = text.map_or(Spelled::Missing, |text| spelled(text, spelling));
+        let is_same = match (&found, text) {
+            (Spelled::Same(part), Some(text)) => part.len() == text.len(),
+            (Spelled::Missing, text) => text.is_none_or(str::is_empty),
+            _ => false,
+        };
+        if is_same && written.is_none() {
+            continue;
+        }
+        let builder = written.get_or_insert_with(|| {
+            let mut builder = StringBuilder::with_capacity(texts.len(), texts.value_data().len());
+            (0..index).for_each(|before| {
+                builder.append_option(texts.is_valid(before).then(|| texts.value(before)))
+            });
+            builder
+        });
+        match found {
+            Spelled::Missing => builder.append_null(),
+            Spelled::Same(text) => builder.append_value(text),
+            Spelled::Other(text) => builder.append_value(text),
+            Spelled::Rounded => {
+                let found = quoted(text.unwrap_or_default());
+                return Err(KeyError::Value { index, found, allowed: EXACT_WHOLE });
+            }
+        }
+    }
+    Ok(KeyColumn::Text(written.map_or_else(|| texts.clone(), |mut builder| builder.finish())))
+}
+
+/// Whole decimals as their digits.
+fn decimals(texts: &StringArray) -> Result<KeyColumn, KeyError> {
+    let mut whole = StringBuilder::new();
+    for (index, text) in texts.iter().enumerate() {
+        let Some(text) = text else {
+            whole.append_null();
+            continue;
+        };
+        match text.split_once('.') {
+            None => whole.append_value(text),
+            Some((digits, fraction)) if fraction.bytes().all(|byte| byte == b'0') => {
+                whole.append_value(if digits == "-0" { "0" } else { digits });
+            }
+            Some(_) => {
+                let allowed = "a whole number in a column of decimals (make it text, or use it as a number)";
+                return Err(KeyError::Value { index, found: format!("`{text}`"), allowed });
+            }
+        }
+    }
+    Ok(KeyColumn::Text(whole.finish()))
+}
+
+fn moments(array: &ArrayRef) -> Result<KeyColumn, KeyError> {
+    let Some(nanos) = nanos(array) else {
+        return Err(KeyError::Type(array.data_type().clone()));
+    };
+    let mut texts = StringBuilder::new();
+    for index in 0..array.len() {
+        match nanos(index) {
+            None => texts.append_null(),
+            Some(nanos) => match Stamp::text(nanos) {
+                Some(text) => texts.append_value(text),
+                None => {
+                    let allowed = "a date of the years -262,000 to 262,000";
+                    return Err(KeyError::Value { index, found: "another date".to_owned(), allowed });
+                }
+            },
+        }
+    }
+    drop(nanos);
+    Ok(KeyColumn::Text(texts.finish()))
+}
+
+/// Whole floats that their type holds exactly, NaN as missing.
+fn floats(array: &ArrayRef) -> Result<KeyColumn, KeyError> {
+    match array.data_type() {
+        DataType::Float64 => whole(array, 1 << 53, "a whole number below 2^53 in a column of floats"),
+        _ => whole(array, 1 << 24, "a whole number below 2^24 in a column of 32-bit floats"),
+    }
 }
 
 /// Whole floats below `limit` as integers, NaN as missing.

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use arrow::array::{Array, ArrayRef, AsArray, OffsetSizeTrait, StringArray, UInt64Array};
+use arrow::array::{Array, ArrayRef, AsArray, OffsetSizeTrait, UInt64Array};
 use arrow::compute::take;
 use arrow::datatypes::DataType;
 
@@ -52,13 +52,6 @@ impl Lists<ArrayRef> {
 
 fn ranges<O: OffsetSizeTrait>(offsets: &[O]) -> Vec<Range<usize>> {
     offsets.windows(2).map(|pair| pair[0].as_usize()..pair[1].as_usize()).collect()
-}
-
-/// The items of texts like `a|b|c`, one after another. Null and the empty text are empty lists.
-pub(crate) fn text_items(array: &StringArray, separator: char) -> impl Iterator<Item = (usize, &str)> {
-    let cells = array.iter().enumerate().filter_map(|(row, cell)| cell.map(|cell| (row, cell)));
-    let filled = cells.filter(|(_, cell)| !cell.is_empty());
-    filled.flat_map(move |(row, cell)| cell.split(separator).map(move |item| (row, item)))
 }
 
 /// Offsets of lists whose items come in the order of their rows.

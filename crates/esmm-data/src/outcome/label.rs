@@ -1,15 +1,23 @@
 //! Labels: how far down the funnel each impression went.
 
-use arrow::array::{Array, ArrayRef};
-use arrow::datatypes::DataType;
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array, StringArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Float64Type};
 use serde::{Deserialize, Serialize};
 
-use crate::column::real::RealColumn;
+use crate::column::key::{Spelled, spelled};
+use crate::column::plain::{NoText, UTF8, plain};
+use crate::column::spelling::Spelling;
 use crate::error::{DataError, quoted};
 use crate::read::chunk::Chunk;
 
 /// What a label may be.
-const ALLOWED: &str = "0 or 1 (or true or false)";
+const ALLOWED_SHORT: &str = "0 or 1 (or true or false)";
+/// The same, with a way out for other words.
+const ALLOWED: &str = "0 or 1 (or true or false; for other words say labels.positive = [\"yes\"] and labels.negative = [\"no\"])";
 
 /// The label columns of a funnel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +29,32 @@ pub struct LabelSpec {
     /// What happens to a row that reached a stage but not the one before.
     #[serde(default)]
     pub orphan_conversions: Orphans,
+    /// Words for 1, beside `1` and `true`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub positive: Vec<String>,
+    /// Words for 0, beside `0` and `false`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub negative: Vec<String>,
+    /// What a missing label of a later stage means where the stage before was not reached.
+    #[serde(default, skip_serializing_if = "MissingLabel::is_default")]
+    pub missing: MissingLabel,
+}
+
+/// What a label means that is missing where the stage before was not reached. Elsewhere a missing label is an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MissingLabel {
+    /// It is an error there too.
+    #[default]
+    Error,
+    /// The stage was not reached.
+    Zero,
+}
+
+impl MissingLabel {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What happens to a conversion without a click.
@@ -37,17 +71,35 @@ pub enum Orphans {
 impl LabelSpec {
     /// Labels named in order; orphans are errors.
     pub fn new(columns: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        Self { columns: columns.into_iter().map(Into::into).collect(), orphan_conversions: Orphans::Error }
+        Self {
+            columns: columns.into_iter().map(Into::into).collect(),
+            orphan_conversions: Orphans::Error,
+            positive: Vec::new(),
+            negative: Vec::new(),
+            missing: MissingLabel::Error,
+        }
     }
 
     /// Checks the settings.
     ///
     /// # Errors
-    /// Fewer than 2 or more than 255 stages, and a column that is named twice.
+    /// Fewer than 2 or more than 255 stages, a column that is named twice, a word for both labels.
     pub fn validate(&self) -> Result<(), DataError> {
         let count = self.columns.len();
         if !(2..=usize::from(u8::MAX)).contains(&count) {
             return Err(DataError::setting("labels", format!("{count} stages, there must be 2 to 255")));
+        }
+        let known = |word: &str, words: &[String], usual: [&str; 2]| {
+            let word = canonical(word);
+            usual.contains(&word.as_str()) || words.iter().any(|other| canonical(other) == word)
+        };
+        if let Some(word) = self.positive.iter().find(|word| known(word, &self.negative, ["0", "false"])) {
+            let reason = format!("{} stands for 1 and for 0", quoted(word));
+            return Err(DataError::setting("labels", reason));
+        }
+        if let Some(word) = self.negative.iter().find(|word| known(word, &[], ["1", "true"])) {
+            let reason = format!("{} stands for 0 and for 1", quoted(word));
+            return Err(DataError::setting("labels", reason));
         }
         let twice = (1..count).find(|place| self.columns[..*place].contains(&self.columns[*place]));
         twice.map_or(Ok(()), |place| {
@@ -63,10 +115,19 @@ impl LabelSpec {
     pub fn read(&self, chunk: &Chunk) -> Result<Vec<Option<u8>>, DataError> {
         let mut depth = vec![Some(0_u8); chunk.rows()];
         for (stage, column) in self.columns.iter().enumerate() {
-            let reached = flags(chunk, column)?;
-            for (row, depth) in depth.iter_mut().enumerate().filter(|(row, _)| reached[*row]) {
-                match *depth {
-                    Some(before) if usize::from(before) == stage => *depth = Some(before + 1),
+            let labels = LabelColumn::read(chunk, column, self)?;
+            for (row, depth) in depth.iter_mut().enumerate() {
+                let before = depth.map(usize::from);
+                let reached = match labels.flag(row) {
+                    Flag::No => false,
+                    Flag::Yes => true,
+                    Flag::Missing if self.missing == MissingLabel::Zero && before < Some(stage) => false,
+                    Flag::Missing => return Err(self.nothing(chunk, row, stage)),
+                    Flag::Other(found) => return Err(chunk.bad_cell(row, column, found, ALLOWED)),
+                };
+                match before {
+                    _ if !reached => {}
+                    Some(before) if before == stage => *depth = Some(before as u8 + 1),
                     Some(_) if self.orphan_conversions == Orphans::Error => {
                         let (later, earlier) = (column.clone(), self.columns[stage - 1].clone());
                         return Err(DataError::Orphan { place: chunk.place(row), later, earlier });
@@ -77,41 +138,106 @@ impl LabelSpec {
         }
         Ok(depth)
     }
-}
 
-fn flags(chunk: &Chunk, column: &str) -> Result<Vec<bool>, DataError> {
-    let array = chunk.column(column)?;
-    let labels = Labels::new(array)
-        .ok_or_else(|| chunk.bad_type(column, array.data_type(), "integers, floats, booleans and text"))?;
-    let flag = |row| labels.flag(row).map_err(|found| chunk.bad_cell(row, column, found, ALLOWED));
-    (0..chunk.rows()).map(flag).collect()
+    fn nothing(&self, chunk: &Chunk, row: usize, stage: usize) -> DataError {
+        let allowed = match (self.missing, stage) {
+            (MissingLabel::Error, 1..) => format!(
+                "{ALLOWED_SHORT} (with labels.missing = \"zero\" nothing counts as 0 where `{}` is 0)",
+                self.columns[stage - 1]
+            ),
+            (MissingLabel::Zero, 1..) => format!("{ALLOWED_SHORT} where `{}` is 1", self.columns[stage - 1]),
+            (_, 0) => ALLOWED_SHORT.to_owned(),
+        };
+        chunk.bad_cell(row, &self.columns[stage], "nothing".to_owned(), &allowed)
+    }
 }
 
 /// A column of labels.
-struct Labels(RealColumn);
+struct LabelColumn {
+    cells: Cells,
+    positive: Vec<String>,
+    negative: Vec<String>,
+}
 
-impl Labels {
-    fn new(array: &ArrayRef) -> Option<Self> {
-        match array.data_type() {
-            DataType::Decimal128(..) | DataType::Decimal256(..) => None,
-            _ => RealColumn::new(array).map(Self),
-        }
+enum Cells {
+    Number(Float64Array),
+    Text(StringArray, Arc<Spelling>),
+}
+
+/// What a cell says.
+#[derive(Clone)]
+enum Flag {
+    No,
+    Yes,
+    Missing,
+    /// Nothing that a label may be; it is ready to be shown.
+    Other(String),
+}
+
+impl LabelColumn {
+    fn read(chunk: &Chunk, column: &str, spec: &LabelSpec) -> Result<Self, DataError> {
+        let array = chunk.column(column)?;
+        let wrong =
+            || chunk.bad_type(column, array.data_type(), "integers, floats, decimals, booleans and text");
+        let usual = plain(array).map_err(|error| match error {
+            NoText::Type(_) => wrong(),
+            NoText::Bytes { index, found } => chunk.bad_cell(index, column, found, UTF8),
+        })?;
+        let text = |array: &ArrayRef| Cells::Text(array.as_string::<i32>().clone(), chunk.spelling().clone());
+        let cells = match usual.data_type() {
+            DataType::Utf8 => text(&usual),
+            kind if kind.is_decimal() => text(&cast(&usual, &DataType::Utf8).map_err(|_| wrong())?),
+            kind if kind.is_numeric() || matches!(kind, DataType::Null | DataType::Boolean) => {
+                let numbers = cast(&usual, &DataType::Float64).map_err(|_| wrong())?;
+                Cells::Number(numbers.as_primitive::<Float64Type>().clone())
+            }
+            _ => return Err(wrong()),
+        };
+        let canonical = |words: &Vec<String>| words.iter().map(|word| canonical(word)).collect();
+        Ok(Self { cells, positive: canonical(&spec.positive), negative: canonical(&spec.negative) })
     }
 
-    fn flag(&self, row: usize) -> Result<bool, String> {
-        match &self.0 {
-            RealColumn::Number(array) => match array.is_valid(row).then(|| array.value(row)) {
-                Some(0.0) => Ok(false),
-                Some(1.0) => Ok(true),
-                Some(other) => Err(format!("`{other}`")),
-                None => Err("nothing".to_owned()),
+    fn flag(&self, row: usize) -> Flag {
+        let text = match &self.cells {
+            Cells::Number(array) if array.is_null(row) => return Flag::Missing,
+            Cells::Number(array) => match array.value(row) {
+                0.0 => return Flag::No,
+                1.0 => return Flag::Yes,
+                number if number.is_nan() => return Flag::Missing,
+                number => Cow::Owned(number.to_string()),
             },
-            RealColumn::Text(array) => match array.is_valid(row).then(|| array.value(row)) {
-                Some("0" | "0.0" | "false" | "False" | "FALSE") => Ok(false),
-                Some("1" | "1.0" | "true" | "True" | "TRUE") => Ok(true),
-                Some("") | None => Err("nothing".to_owned()),
-                Some(other) => Err(quoted(other)),
+            Cells::Text(array, _) if array.is_null(row) => return Flag::Missing,
+            Cells::Text(array, spelling) => match spelled(array.value(row), spelling) {
+                Spelled::Missing => return Flag::Missing,
+                Spelled::Same(text) => Cow::Borrowed(text),
+                Spelled::Other(text) => Cow::Owned(text),
+                Spelled::Rounded => Cow::Borrowed(array.value(row)),
             },
+        };
+        match text.as_ref() {
+            "0" | "false" => Flag::No,
+            "1" | "true" => Flag::Yes,
+            text if self.positive.iter().any(|word| word == text) => Flag::Yes,
+            text if self.negative.iter().any(|word| word == text) => Flag::No,
+            text => Flag::Other(quoted(text)),
         }
+    }
+}
+
+/// The label that a text stands for where no other words are named.
+pub fn label_of(text: &str) -> Option<bool> {
+    match canonical(text).as_str() {
+        "0" | "false" => Some(false),
+        "1" | "true" => Some(true),
+        _ => None,
+    }
+}
+
+/// A word as cells are compared with it.
+fn canonical(word: &str) -> String {
+    match spelled(word, &Spelling::default()) {
+        Spelled::Missing | Spelled::Rounded => word.to_owned(),
+        Spelled::Same(text) => text.to_owned(),
+        Spelled::Other(text) => text,
     }
 }

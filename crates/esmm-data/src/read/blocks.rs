@@ -4,13 +4,12 @@
 //! lines of a CSV file. Where the blocks of a CSV file start is known once it was read, so a [`scan`] gives each chunk
 //! with its block.
 
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::chunk::{CHUNK_ROWS, Chunk};
 use super::csv::{CsvReader, Mark};
-use super::files::{self, Format};
+use super::data_file::{DataFile, Format};
 use super::grouped::{GroupedFile, Segment};
 use super::parquet::{self, ParquetFile};
 use super::source::SourceSpec;
@@ -22,7 +21,7 @@ const VALUE_BYTES: f64 = 4.0;
 /// A piece of a source.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Block {
-    path: Arc<Path>,
+    file: DataFile,
     place: Place,
     /// Number of its first row among all rows of the source, from 0.
     first_row: u64,
@@ -49,10 +48,10 @@ pub(crate) fn scan(
     source.open(columns)?; // checks the files before the first of them is read
     let (mut blocks, mut first_row) = (Vec::new(), 0);
     let files = source.files()?;
-    for path in &files {
-        let path: Arc<Path> = path.as_path().into();
-        for (group, rows) in source.row_groups(&path, columns)?.into_iter().enumerate() {
-            let block = Block { path: path.clone(), place: Place::RowGroup(group), first_row, rows };
+    let spelling = Arc::new(source.spelling.clone());
+    for file in &files {
+        for (group, rows) in source.row_groups(file, columns)?.into_iter().enumerate() {
+            let block = Block { file: file.clone(), place: Place::RowGroup(group), first_row, rows };
             source.read_block(&block, columns, |chunk| {
                 each(blocks.len(), chunk)?;
                 Ok(true)
@@ -60,34 +59,34 @@ pub(crate) fn scan(
             blocks.push(block);
             first_row += rows;
         }
-        if files::format(&path)? == Format::Csv {
-            let (delimiter, quote) = source.bytes(&path);
-            let mut reader = CsvReader::open(&path, delimiter, quote, columns)?;
+        if file.format() == Format::Csv {
+            let (delimiter, quote) = source.bytes(file);
+            let mut reader = CsvReader::open(file, delimiter, quote, source.spelling.trim, columns)?;
             loop {
                 let place = Place::Lines(reader.mark());
                 let Some((batch, origin)) = reader.next_chunk(CHUNK_ROWS)? else { break };
-                let chunk = Chunk::new(batch, origin, source.lists, first_row);
+                let chunk = Chunk::new(batch, origin, source.lists, first_row).spelled(&spelling);
                 let rows = chunk.rows() as u64;
                 each(blocks.len(), chunk)?;
-                blocks.push(Block { path: path.clone(), place, first_row, rows });
+                blocks.push(Block { file: file.clone(), place, first_row, rows });
                 first_row += rows;
             }
         }
     }
     match files.last() {
-        Some(path) if first_row == 0 => Err(DataError::file(path, "no rows")),
+        Some(file) if first_row == 0 => Err(DataError::file(file.path(), "no rows")),
         _ => Ok(blocks),
     }
 }
 
 impl SourceSpec {
     /// Rows of each row group of a Parquet file; none of a CSV file.
-    fn row_groups(&self, path: &Path, columns: &[String]) -> Result<Vec<u64>, DataError> {
-        match (&self.groups, files::format(path)?) {
+    fn row_groups(&self, file: &DataFile, columns: &[String]) -> Result<Vec<u64>, DataError> {
+        match (&self.groups, file.format()) {
             (_, Format::Csv) => Ok(Vec::new()),
-            (None, Format::Parquet) => parquet::group_rows(path),
+            (None, Format::Parquet) => parquet::group_rows(file.bytes()),
             (Some(groups), Format::Parquet) => {
-                let file = GroupedFile::open(path, groups, columns, self.lists)?;
+                let file = GroupedFile::open(file.path(), groups, columns, self.lists)?;
                 Ok((0..file.segments()).map(|segment| file.segment_rows(segment) as u64).collect())
             }
         }
@@ -103,10 +102,11 @@ impl SourceSpec {
         columns: &[String],
         mut each: impl FnMut(Chunk) -> Result<bool, DataError>,
     ) -> Result<(), DataError> {
-        let path = &block.path;
+        let path = block.file.path();
+        let spelling = Arc::new(self.spelling.clone());
         let mut rows = 0;
         let mut pass = |chunk: Chunk| {
-            let chunk = chunk.numbered_from(block.first_row + rows);
+            let chunk = chunk.numbered_from(block.first_row + rows).spelled(&spelling);
             rows += chunk.rows() as u64;
             each(chunk)
         };
@@ -123,7 +123,7 @@ impl SourceSpec {
                 }
             }
             (Place::RowGroup(group), None) => {
-                let mut reader = ParquetFile::open_group(path, columns, group)?;
+                let mut reader = ParquetFile::open_group(&block.file, columns, group)?;
                 while let Some((batch, origin)) = reader.next_chunk()? {
                     if !pass(Chunk::new(batch, origin, self.lists, 0))? {
                         return Ok(());
@@ -131,8 +131,8 @@ impl SourceSpec {
                 }
             }
             (Place::Lines(mark), _) => {
-                let (delimiter, quote) = self.bytes(path);
-                let mut reader = CsvReader::open(path, delimiter, quote, columns)?;
+                let (delimiter, quote) = self.bytes(&block.file);
+                let mut reader = CsvReader::open(&block.file, delimiter, quote, self.spelling.trim, columns)?;
                 reader.go_to(mark)?;
                 if let Some((batch, origin)) = reader.next_chunk(CHUNK_ROWS)?
                     && !pass(Chunk::new(batch, origin, self.lists, 0))?
@@ -159,8 +159,9 @@ impl SourceSpec {
             let names = parquet::column_names(path)?;
             Ok(columns.iter().all(|column| names.iter().any(|name| name == column)))
         };
-        for path in self.files()? {
-            if !all_in(&path, own)? || !all_in(&path.with_file_name(groups), beside)? {
+        for file in self.files()? {
+            let path = file.path();
+            if !all_in(path, own)? || !all_in(&path.with_file_name(groups), beside)? {
                 return Ok(false);
             }
         }
@@ -175,13 +176,13 @@ impl SourceSpec {
         let (Place::RowGroup(number), Some(groups)) = (block.place, &self.groups) else {
             return Err(block.changed());
         };
-        let file = GroupedFile::open(&block.path, groups, columns, self.lists)?;
+        let file = GroupedFile::open(block.file.path(), groups, columns, self.lists)?;
         if number >= file.segments() || file.segment_rows(number) as u64 != block.rows {
             return Err(block.changed());
         }
         let mut segment = file.segment(number)?;
         segment.impressions = segment.impressions.numbered_from(block.first_row);
-        Ok(segment)
+        Ok(segment.spelled(&Arc::new(self.spelling.clone())))
     }
 
     /// About what some columns of all files take in memory, encoded, in bytes: 4 a value in a Parquet file, as the files'
@@ -192,17 +193,18 @@ impl SourceSpec {
     /// As [`SourceSpec::files`], and a damaged file.
     pub(crate) fn encoded_bytes(&self, columns: &[String], once: bool) -> Result<u64, DataError> {
         let mut bytes = 0.0;
-        for path in self.files()? {
-            if files::format(&path)? == Format::Csv {
-                bytes += fs::metadata(&path).map_err(|error| DataError::io(&path, &error))?.len() as f64;
+        for file in self.files()? {
+            if file.format() == Format::Csv {
+                bytes += file.len() as f64;
                 continue;
             }
-            bytes += VALUE_BYTES * parquet::num_values(&path, columns)? as f64;
+            let path = file.path();
+            bytes += VALUE_BYTES * parquet::num_values(file.bytes(), columns)? as f64;
             if let Some(groups) = &self.groups {
                 let groups = path.with_file_name(groups);
                 let rows =
                     |path: &Path| parquet::group_rows(path).map(|rows| rows.iter().sum::<u64>() as f64);
-                let repeated = if once { 1.0 } else { rows(&path)? / rows(&groups)?.max(1.0) };
+                let repeated = if once { 1.0 } else { rows(path)? / rows(&groups)?.max(1.0) };
                 bytes += VALUE_BYTES * repeated * parquet::num_values(&groups, columns)? as f64;
             }
         }
@@ -213,6 +215,6 @@ impl SourceSpec {
 impl Block {
     /// An error for a block that is not what it was.
     pub(crate) fn changed(&self) -> DataError {
-        DataError::file(&self.path, "has changed since the training began")
+        DataError::file(self.file.path(), "has changed since the training began")
     }
 }

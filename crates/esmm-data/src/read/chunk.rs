@@ -1,17 +1,22 @@
 //! Some rows of a source: Arrow columns, and where each row came from.
 
 use std::ops::Range;
+use std::sync::{Arc, LazyLock};
 
 use arrow::array::{ArrayRef, BooleanArray};
 use arrow::compute::filter_record_batch;
 use arrow::record_batch::RecordBatch;
 
 use super::list_format::ListFormat;
+use crate::column::spelling::Spelling;
 use crate::error::DataError;
 use crate::place::{Origin, Place};
 
 /// Rows of a chunk at most.
 pub(crate) const CHUNK_ROWS: usize = 8192;
+
+/// The usual spelling, which most chunks share.
+static USUAL: LazyLock<Arc<Spelling>> = LazyLock::new(|| Arc::new(Spelling::default()));
 
 /// Up to 8192 rows of a source with the columns that were asked for.
 #[derive(Debug, Clone)]
@@ -19,13 +24,25 @@ pub struct Chunk {
     batch: RecordBatch,
     origin: Origin,
     lists: ListFormat,
+    spelling: Arc<Spelling>,
     first_row: u64,
 }
 
 impl Chunk {
-    /// A chunk from columns in memory. `first_row` is the number of its first row among all rows, from 0.
+    /// A chunk from columns in memory, in the usual spelling. `first_row` is the number of its first row among all rows, from
+    /// 0.
     pub fn new(batch: RecordBatch, origin: Origin, lists: ListFormat, first_row: u64) -> Self {
-        Self { batch, origin, lists, first_row }
+        Self { batch, origin, lists, spelling: USUAL.clone(), first_row }
+    }
+
+    /// The same rows in another spelling.
+    pub fn spelled(self, spelling: &Arc<Spelling>) -> Self {
+        Self { spelling: spelling.clone(), ..self }
+    }
+
+    /// How its texts become values.
+    pub fn spelling(&self) -> &Arc<Spelling> {
+        &self.spelling
     }
 
     /// Number of rows.
@@ -78,6 +95,7 @@ impl Chunk {
             batch: self.batch.slice(rows.start, rows.len()),
             origin: self.origin.skip(rows.start),
             lists: self.lists,
+            spelling: self.spelling.clone(),
             first_row: self.first_row + rows.start as u64,
         }
     }

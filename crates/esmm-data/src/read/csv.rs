@@ -10,6 +10,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use csv::{ByteRecord, Reader, ReaderBuilder};
 
+use super::data_file::{DataFile, PathColumn, with_constants};
 use super::newlines::Newlines;
 use crate::error::DataError;
 use crate::place::{Origin, Place, RowNumber};
@@ -25,10 +26,12 @@ pub(crate) struct CsvReader {
     path: Arc<Path>,
     reader: Reader<Newlines<File>>,
     width: usize,
+    /// The quote of fields before which a blank stands, where blanks are left out.
+    blank_quote: Option<char>,
     columns: Vec<(usize, String)>,
+    constants: Vec<PathColumn>,
     schema: Arc<Schema>,
     record: ByteRecord,
-    rows: u64,
 }
 
 /// The start of a record in a CSV file.
@@ -39,24 +42,37 @@ pub(crate) struct Mark {
 }
 
 /// The column names of a CSV file.
-pub(crate) fn column_names(path: &Path, delimiter: u8, quote: u8) -> Result<Vec<String>, DataError> {
-    open(path, delimiter, quote).map(|(_, names)| names)
+pub(crate) fn column_names(
+    file: &DataFile,
+    delimiter: u8,
+    quote: u8,
+    trim: bool,
+) -> Result<Vec<String>, DataError> {
+    open(file, delimiter, quote, trim).map(|(_, names)| file.with_path_columns(names))
 }
 
 impl CsvReader {
     /// Opens a file whose columns were already found to be there; `columns` are their names.
-    pub(crate) fn open(path: &Path, delimiter: u8, quote: u8, columns: &[String]) -> Result<Self, DataError> {
-        let (reader, names) = open(path, delimiter, quote)?;
-        let indices = super::columns::find_columns(path, &names, columns)?;
+    pub(crate) fn open(
+        file: &DataFile,
+        delimiter: u8,
+        quote: u8,
+        trim: bool,
+        columns: &[String],
+    ) -> Result<Self, DataError> {
+        let (reader, names) = open(file, delimiter, quote, trim)?;
+        let (columns, constants) = file.sorted(&names, columns);
+        let indices = super::columns::find_columns(file.path(), &names, &columns)?;
         let fields: Vec<Field> = columns.iter().map(|name| Field::new(name, DataType::Utf8, true)).collect();
         Ok(Self {
-            path: path.into(),
+            path: file.path().into(),
             reader,
             width: names.len(),
+            blank_quote: trim.then_some(char::from(quote)),
             columns: indices.into_iter().zip(columns.iter().cloned()).collect(),
+            constants,
             schema: Arc::new(Schema::new(fields)),
             record: ByteRecord::new(),
-            rows: 0,
         })
     }
 
@@ -73,11 +89,15 @@ impl CsvReader {
         let sought = self.reader.seek_raw(SeekFrom::Start(mark.offset), position);
         sought.map_err(|error| broken(&self.path, error))?;
         self.reader.get_mut().set_lines_before(mark.lines_before);
-        self.rows = 1; // somebody has seen rows before, or the ones that come
         Ok(())
     }
 
-    /// The next rows, so many at most; `None` at the end of a file that had some.
+    /// Its columns, without a row.
+    pub(crate) fn no_rows(&self) -> RecordBatch {
+        with_constants(RecordBatch::new_empty(self.schema.clone()), &self.constants)
+    }
+
+    /// The next rows, so many at most; `None` at the end.
     pub(crate) fn next_chunk(&mut self, most: usize) -> Result<Option<(RecordBatch, Origin)>, DataError> {
         let mut builders: Vec<StringBuilder> = self.columns.iter().map(|_| StringBuilder::new()).collect();
         let (mut lines, mut bytes) = (Vec::with_capacity(most), 0);
@@ -87,14 +107,14 @@ impl CsvReader {
             lines.push(line);
             bytes += self.record.as_slice().len();
         }
-        self.rows += lines.len() as u64;
         if lines.is_empty() {
-            return if self.rows > 0 { Ok(None) } else { Err(DataError::file(&self.path, "no rows")) };
+            return Ok(None);
         }
         let arrays = builders.iter_mut().map(|builder| Arc::new(builder.finish()) as ArrayRef).collect();
         let options = RecordBatchOptions::new().with_row_count(Some(lines.len()));
         let batch = RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options)
             .map_err(|error| DataError::file(&self.path, error))?;
+        let batch = with_constants(batch, &self.constants);
         Ok(Some((batch, Origin::lines(self.path.clone(), lines))))
     }
 
@@ -119,7 +139,10 @@ impl CsvReader {
         for (builder, (index, name)) in builders.iter_mut().zip(&self.columns) {
             match std::str::from_utf8(&self.record[*index]) {
                 Ok("") => builder.append_null(),
-                Ok(cell) => builder.append_value(cell),
+                Ok(cell) => match self.blank_quote.and_then(|quote| unquoted(cell, quote)) {
+                    Some(inside) => builder.append_value(inside),
+                    None => builder.append_value(cell),
+                },
                 Err(_) => {
                     let found = crate::error::quoted(&String::from_utf8_lossy(&self.record[*index]));
                     let (place, column, allowed) = (self.place(line), name.clone(), "UTF-8 text".to_owned());
@@ -135,8 +158,22 @@ impl CsvReader {
     }
 }
 
-fn open(path: &Path, delimiter: u8, quote: u8) -> Result<(Reader<Newlines<File>>, Vec<String>), DataError> {
-    let file = File::open(path).map_err(|error| DataError::io(path, &error))?;
+/// A field that begins with a blank and then a quote, ` "a"`, without them; the parser takes such quotes for text.
+fn unquoted(cell: &str, quote: char) -> Option<String> {
+    let begins = matches!(cell.as_bytes().first(), Some(b' ' | b'\t'));
+    let inside = begins.then(|| cell.trim().strip_prefix(quote)?.strip_suffix(quote)).flatten()?;
+    let quote = quote.to_string();
+    Some(inside.replace(&quote.repeat(2), &quote))
+}
+
+fn open(
+    file: &DataFile,
+    delimiter: u8,
+    quote: u8,
+    trim: bool,
+) -> Result<(Reader<Newlines<File>>, Vec<String>), DataError> {
+    let path = file.path();
+    let file = File::open(file.bytes()).map_err(|error| DataError::io(path, &error))?;
     let mut reader = ReaderBuilder::new()
         .delimiter(delimiter)
         .quote(quote)
@@ -147,7 +184,12 @@ fn open(path: &Path, delimiter: u8, quote: u8) -> Result<(Reader<Newlines<File>>
     if header.is_empty() {
         return Err(DataError::file(path, "the file is empty, its first line must name the columns"));
     }
-    let name = |bytes| std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| bad_header(path, bytes));
+    let name = |bytes| {
+        let name = std::str::from_utf8(bytes).map_err(|_| bad_header(path, bytes))?;
+        let unquoted = trim.then(|| unquoted(name, char::from(quote))).flatten();
+        let name = unquoted.as_deref().unwrap_or(name);
+        Ok::<_, DataError>(if trim { name.trim() } else { name }.to_owned())
+    };
     let names = header.iter().map(name).collect::<Result<_, _>>()?;
     Ok((reader, names))
 }

@@ -1,60 +1,71 @@
-//! Paths and globs to files that are there.
+//! Paths, globs and folders to files that are there.
 
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::data_file::DataFile;
 use crate::error::DataError;
 
-/// How a file is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Format {
-    Csv,
-    Parquet,
-}
+/// The path that stands for standard input.
+pub(crate) const STDIN: &str = "-";
 
-/// The format that the extension tells.
-pub(crate) fn format(path: &Path) -> Result<Format, DataError> {
-    match extension(path).as_str() {
-        "csv" | "tsv" | "txt" => Ok(Format::Csv),
-        "parquet" | "pq" => Ok(Format::Parquet),
-        _ => {
-            Err(DataError::file(path, "unknown type of file, allowed are .csv, .tsv, .txt, .parquet and .pq"))
-        }
-    }
-}
-
-/// Whether tabs separate the fields of this file by default.
-pub(crate) fn is_tsv(path: &Path) -> bool {
-    extension(path) == "tsv"
-}
-
-fn extension(path: &Path) -> String {
-    path.extension().map(|extension| extension.to_string_lossy().to_ascii_lowercase()).unwrap_or_default()
-}
-
-/// The files behind some paths and globs, sorted, each once.
-pub(crate) fn expand(paths: &[String]) -> Result<Vec<PathBuf>, DataError> {
+/// The files of some paths in their order, as often as they are named; those of a glob or folder sorted, each once. Text
+/// files of 0 bytes, as Spark writes them, add no rows and are left out.
+pub(crate) fn expand(paths: &[String]) -> Result<Vec<DataFile>, DataError> {
     if paths.is_empty() {
         return Err(DataError::setting("source", "there is no path, at least one file or glob is needed"));
     }
     let mut files = Vec::new();
+    let mut empty = None;
     for path in paths {
-        match Path::new(path) {
-            literal if literal.exists() || !is_glob(path) => files.push(literal.to_owned()),
-            _ => files.extend(matches(path)?),
+        for path in found(path)? {
+            match DataFile::open(&path)? {
+                Some(file) => files.push(file),
+                None => empty = empty.or(Some(path)),
+            }
         }
     }
-    files.sort();
+    match (files.is_empty(), empty) {
+        (true, Some(path)) => {
+            Err(DataError::file(&path, "the file is empty, its first line must name the columns"))
+        }
+        _ => Ok(files),
+    }
+}
+
+/// Files that are named more than once.
+pub(crate) fn repeated(paths: &[String]) -> Result<Vec<PathBuf>, DataError> {
+    let (mut seen, mut repeated) = (HashSet::new(), Vec::new());
+    for path in paths {
+        for path in found(path)? {
+            if !seen.insert(fs::canonicalize(&path).unwrap_or_else(|_| path.clone())) {
+                repeated.push(path);
+            }
+        }
+    }
+    Ok(repeated)
+}
+
+fn found(path: &str) -> Result<Vec<PathBuf>, DataError> {
+    if path == STDIN {
+        return Ok(vec![PathBuf::from(STDIN)]);
+    }
+    let literal = Path::new(path);
+    if literal.is_dir() {
+        return in_folder(literal);
+    }
+    if literal.exists() || !is_glob(path) {
+        return Ok(vec![literal.to_owned()]);
+    }
+    let mut files = Vec::new();
     let mut seen = HashSet::new();
-    let mut unique = Vec::with_capacity(files.len());
-    for file in files {
-        check(&file)?;
-        if seen.insert(fs::canonicalize(&file).unwrap_or_else(|_| file.clone())) {
-            unique.push(file);
-        }
+    for path in matches(path)? {
+        let inside = if path.is_dir() { in_folder(&path)? } else { vec![path] };
+        // A folder and the files in it may match the same glob.
+        files.extend(inside.into_iter().filter(|path| seen.insert(path.clone())));
     }
-    Ok(unique)
+    Ok(files)
 }
 
 fn is_glob(path: &str) -> bool {
@@ -65,21 +76,48 @@ fn matches(pattern: &str) -> Result<Vec<PathBuf>, DataError> {
     let paths = glob::glob(pattern)
         .map_err(|error| DataError::setting("source", format!("`{pattern}` is not a glob: {error}")))?;
     let found: Result<Vec<PathBuf>, _> = paths.collect();
-    match found {
-        Ok(found) if found.is_empty() => Err(DataError::file(Path::new(pattern), "no file matches")),
-        Ok(found) => Ok(found),
-        Err(error) => Err(DataError::io(error.path(), error.error())),
+    let found = found.map_err(|error| DataError::io(error.path(), error.error()))?;
+    let mut files: Vec<PathBuf> = found.into_iter().filter(|path| !is_marker(path)).collect();
+    files.sort();
+    match files.is_empty() {
+        true => Err(DataError::file(Path::new(pattern), "no file matches")),
+        false => Ok(files),
     }
 }
 
-fn check(path: &Path) -> Result<(), DataError> {
-    let metadata = fs::metadata(path).map_err(|error| DataError::io(path, &error))?;
-    if metadata.is_dir() {
-        return Err(DataError::file(path, "is a folder, name the files in it, as in `folder/*.parquet`"));
+/// What Spark and its like leave beside their data.
+fn is_marker(path: &Path) -> bool {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let known = ["_SUCCESS", "_metadata", "_common_metadata"].contains(&name.as_str());
+    known || name.starts_with("_committed_") || name.starts_with("_started_") || name.ends_with(".crc")
+}
+
+/// All files in a folder and the folders in it, sorted, but for those whose names begin with `_` or `.`.
+fn in_folder(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
+    let mut files = Vec::new();
+    walk(folder, &mut files)?;
+    files.sort();
+    match files.is_empty() {
+        true => Err(DataError::file(
+            folder,
+            "the folder has no files (names that begin with _ or . are left out)",
+        )),
+        false => Ok(files),
     }
-    format(path)?;
-    match metadata.len() {
-        0 if metadata.is_file() => Err(DataError::file(path, "the file is empty")),
-        _ => Ok(()),
+}
+
+fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), DataError> {
+    let entries = fs::read_dir(folder).map_err(|error| DataError::io(folder, &error))?;
+    for entry in entries {
+        let path = entry.map_err(|error| DataError::io(folder, &error))?.path();
+        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(['_', '.']));
+        if hidden {
+            continue;
+        }
+        match path.is_dir() {
+            true => walk(&path, files)?,
+            false => files.push(path),
+        }
     }
+    Ok(())
 }

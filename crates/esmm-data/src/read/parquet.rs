@@ -5,11 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use arrow::record_batch::RecordBatch;
+use arrow::record_batch::{RecordBatch, RecordBatchReader};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
 use super::chunk::CHUNK_ROWS;
+use super::data_file::{DataFile, PathColumn, with_constants};
 use crate::error::DataError;
 use crate::place::Origin;
 
@@ -17,6 +18,7 @@ use crate::place::Origin;
 pub(crate) struct ParquetFile {
     path: Arc<Path>,
     reader: ParquetRecordBatchReader,
+    constants: Vec<PathColumn>,
     rows: u64,
 }
 
@@ -48,15 +50,25 @@ pub(crate) fn num_values(path: &Path, columns: &[String]) -> Result<u64, DataErr
 
 impl ParquetFile {
     /// One row group of a file, and nothing else.
-    pub(crate) fn open_group(path: &Path, columns: &[String], group: usize) -> Result<Self, DataError> {
-        let builder = builder(path)?;
+    pub(crate) fn open_group(file: &DataFile, columns: &[String], group: usize) -> Result<Self, DataError> {
+        let path = file.path();
+        let builder = builder_of(file.bytes(), path)?;
         let groups = builder.metadata().row_groups();
         if group >= groups.len() {
             return Err(DataError::file(path, format!("row group {group} is gone: the file has changed")));
         }
         let before = groups[..group].iter().map(|group| group.num_rows() as u64).sum();
-        let file = Self::build(path, builder.with_row_groups(vec![group]), columns, CHUNK_ROWS)?;
-        Ok(Self { rows: before, ..file })
+        let (columns, constants) = file.sorted(&names(builder.schema()), columns);
+        let reader = Self::build(path, builder.with_row_groups(vec![group]), &columns, CHUNK_ROWS)?;
+        Ok(Self { rows: before, constants, ..reader })
+    }
+
+    /// Opens a file of a source, as [`open`](Self::open) does, with the columns in its path.
+    pub(crate) fn open_file(file: &DataFile, columns: &[String], most: usize) -> Result<Self, DataError> {
+        let builder = builder_of(file.bytes(), file.path())?;
+        let (columns, constants) = file.sorted(&names(builder.schema()), columns);
+        let reader = Self::build(file.path(), builder, &columns, most)?;
+        Ok(Self { constants, ..reader })
     }
 
     /// Opens a file and skips all other columns; chunks have so many rows at most.
@@ -74,7 +86,12 @@ impl ParquetFile {
         let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
         let reader = builder.with_projection(mask).with_batch_size(most).build();
         let reader = reader.map_err(|error| DataError::file(path, error))?;
-        Ok(Self { path: path.into(), reader, rows: 0 })
+        Ok(Self { path: path.into(), reader, constants: Vec::new(), rows: 0 })
+    }
+
+    /// Its columns, without a row.
+    pub(crate) fn no_rows(&self) -> RecordBatch {
+        with_constants(RecordBatch::new_empty(self.reader.schema()), &self.constants)
     }
 
     /// The next rows, or `None` at the end.
@@ -85,7 +102,7 @@ impl ParquetFile {
         let batch = batch.map_err(|error| DataError::file(&self.path, error))?;
         let origin = Origin::rows(self.path.clone(), self.rows + 1);
         self.rows += batch.num_rows() as u64;
-        Ok(Some((batch, origin)))
+        Ok(Some((with_constants(batch, &self.constants), origin)))
     }
 }
 
@@ -100,7 +117,12 @@ impl std::fmt::Debug for ParquetFile {
 }
 
 fn builder(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>, DataError> {
-    let file = File::open(path).map_err(|error| DataError::io(path, &error))?;
+    builder_of(path, path)
+}
+
+/// Of the bytes at a path; errors speak of the other one.
+fn builder_of(bytes: &Path, path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>, DataError> {
+    let file = File::open(bytes).map_err(|error| DataError::io(path, &error))?;
     ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| DataError::file(path, error))
 }
 

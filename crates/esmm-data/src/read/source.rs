@@ -1,6 +1,7 @@
 //! Files of impressions: which ones, how they are written, and one way to read them all.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 use serde::{Deserialize, Serialize};
@@ -8,17 +9,20 @@ use serde::{Deserialize, Serialize};
 use super::chunk::{CHUNK_ROWS, Chunk};
 use super::columns::find_columns;
 use super::csv::{self, CsvReader};
-use super::files::{self, Format};
+use super::data_file::{DataFile, Format};
+use super::files;
 use super::grouped::{GroupedFile, GroupedReader, Segments};
 use super::list_format::ListFormat;
 use super::parquet::{self, ParquetFile};
+use crate::column::spelling::Spelling;
 use crate::error::DataError;
 use crate::place::Origin;
 
-/// Some files of impressions, CSV or Parquet by their extension, read in the order of their paths.
+/// Some files of impressions, CSV or Parquet by their extension or content, read in the order in which they are named.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct SourceSpec {
-    /// Files or globs. They are sorted; a file that is named twice is read once.
+    /// Files, globs, folders, or `-` for standard input, in this order; a file that is named twice is read twice. The files of
+    /// a glob or folder are sorted.
     pub paths: Vec<String>,
     /// How CSV files are written.
     #[serde(default)]
@@ -26,6 +30,9 @@ pub struct SourceSpec {
     /// How lists are written in text columns.
     #[serde(default)]
     pub lists: ListFormat,
+    /// How cells become values. Run directories of format version 1 do not say: their cells are exact texts.
+    #[serde(default = "Spelling::exact")]
+    pub spelling: Spelling,
     /// The Parquet file, relative to the folder of each file of impressions, that holds the columns of their groups: see
     /// [`grouped`](super::grouped). `None`: every row has all of its columns.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -54,12 +61,21 @@ impl SourceSpec {
         Self { paths: paths.into_iter().map(Into::into).collect(), ..Self::default() }
     }
 
-    /// The files, sorted, each once.
+    /// The files. Pipes and compressed files are then copied into a temporary folder, see [`spool`](super::spool).
     ///
     /// # Errors
-    /// No path, a glob that matches nothing, a missing or empty file, a folder, an unknown extension.
-    pub fn files(&self) -> Result<Vec<PathBuf>, DataError> {
+    /// No path, a glob that matches nothing, a folder without files, a missing file, an unknown type of file, nothing but
+    /// empty files.
+    pub fn files(&self) -> Result<Vec<DataFile>, DataError> {
         files::expand(&self.paths)
+    }
+
+    /// Files that are named more than once.
+    ///
+    /// # Errors
+    /// As [`SourceSpec::files`].
+    pub fn repeated_files(&self) -> Result<Vec<PathBuf>, DataError> {
+        files::repeated(&self.paths)
     }
 
     /// The columns of the first file.
@@ -69,7 +85,7 @@ impl SourceSpec {
     pub fn column_names(&self) -> Result<Vec<String>, DataError> {
         self.validate()?;
         let files = self.files()?;
-        files.first().map_or(Ok(Vec::new()), |path| self.columns_of(path))
+        files.first().map_or(Ok(Vec::new()), |file| self.columns_of(file))
     }
 
     /// Starts to read the named columns of all files. Can be called again for another pass.
@@ -79,12 +95,20 @@ impl SourceSpec {
     /// columns or has it twice.
     pub fn open(&self, columns: &[String]) -> Result<ChunkReader, DataError> {
         self.validate()?;
-        let files = self.files()?;
-        for path in &files {
-            find_columns(path, &self.columns_of(path)?, columns)?;
+        self.open_files(self.files()?, columns)
+    }
+
+    /// As [`SourceSpec::open`], of some of its files.
+    ///
+    /// # Errors
+    /// As [`SourceSpec::open`].
+    pub fn open_files(&self, files: Vec<DataFile>, columns: &[String]) -> Result<ChunkReader, DataError> {
+        for file in &files {
+            find_columns(file.path(), &self.columns_of(file)?, columns)?;
         }
         let columns = columns.to_vec();
         Ok(ChunkReader {
+            spelling: Arc::new(self.spelling.clone()),
             spec: self.clone(),
             columns,
             chunk_rows: CHUNK_ROWS,
@@ -92,7 +116,23 @@ impl SourceSpec {
             current: None,
             rows: 0,
             last: None,
+            may_be_empty: false,
         })
+    }
+
+    /// A chunk of some columns without a row, as the first file has them.
+    ///
+    /// # Errors
+    /// As [`SourceSpec::open`].
+    pub fn no_rows(&self, columns: &[String]) -> Result<Chunk, DataError> {
+        let files = self.files()?;
+        let file = files.first().ok_or_else(|| DataError::setting("source", "there is no file"))?;
+        let batch = match self.open_file(file, columns, CHUNK_ROWS)? {
+            OpenFile::Csv(reader) => reader.no_rows(),
+            OpenFile::Parquet(reader) => reader.no_rows(),
+            OpenFile::Grouped(_) => return Err(DataError::file(file.path(), "no rows")),
+        };
+        Ok(Chunk::new(batch, Origin::rows(file.path().into(), 1), self.lists, 0))
     }
 
     /// The rows as segments of impressions beside their groups, file after file; `None` where they have no groups.
@@ -104,19 +144,19 @@ impl SourceSpec {
             return Ok(None);
         };
         self.validate()?;
-        let open = |path: PathBuf| GroupedFile::open(parquet_only(&path)?, groups, columns, self.lists);
+        let open = |file: DataFile| GroupedFile::open(parquet_only(&file)?, groups, columns, self.lists);
         let files = self.files()?.into_iter().map(open).collect::<Result<Vec<_>, _>>()?;
-        Ok(Some(Segments::new(files)))
+        Ok(Some(Segments::new(files, Arc::new(self.spelling.clone()))))
     }
 
     /// The number of rows of a file whose format tells it without reading them: `Some` for Parquet, `None` for CSV.
     ///
     /// # Errors
     /// An unknown extension, a damaged file.
-    pub fn known_rows(&self, path: &Path) -> Result<Option<u64>, DataError> {
-        match files::format(path)? {
+    pub fn known_rows(&self, file: &DataFile) -> Result<Option<u64>, DataError> {
+        match file.format() {
             Format::Csv => Ok(None),
-            Format::Parquet => parquet::num_rows(path).map(Some),
+            Format::Parquet => parquet::num_rows(file.bytes()).map(Some),
         }
     }
 
@@ -129,6 +169,8 @@ impl SourceSpec {
             format!("quote = {:?}, it must be one ASCII character and no line feed", self.csv.quote)
         } else if delimiter == self.csv.quote {
             format!("delimiter and quote are both {delimiter:?}, they must differ")
+        } else if let Err(reason) = self.spelling.validate() {
+            reason
         } else if separator == weight_separator {
             format!("the separators of lists and of weights are both {separator:?}, they must differ")
         } else {
@@ -137,46 +179,53 @@ impl SourceSpec {
         Err(DataError::setting("source", reason))
     }
 
-    pub(crate) fn bytes(&self, path: &Path) -> (u8, u8) {
-        let usual = if files::is_tsv(path) { '\t' } else { ',' };
+    pub(crate) fn bytes(&self, file: &DataFile) -> (u8, u8) {
+        let usual = if file.is_tsv() { '\t' } else { ',' };
         (self.csv.delimiter.unwrap_or(usual) as u8, self.csv.quote as u8)
     }
 
-    fn columns_of(&self, path: &Path) -> Result<Vec<String>, DataError> {
+    fn columns_of(&self, file: &DataFile) -> Result<Vec<String>, DataError> {
         if let Some(groups) = &self.groups {
-            return GroupedFile::column_names(parquet_only(path)?, groups);
+            return GroupedFile::column_names(parquet_only(file)?, groups);
         }
-        match files::format(path)? {
+        match file.format() {
             Format::Csv => {
-                let (delimiter, quote) = self.bytes(path);
-                csv::column_names(path, delimiter, quote)
+                let (delimiter, quote) = self.bytes(file);
+                csv::column_names(file, delimiter, quote, self.spelling.trim)
             }
-            Format::Parquet => parquet::column_names(path),
+            Format::Parquet => Ok(file.with_path_columns(parquet::column_names(file.bytes())?)),
         }
     }
 
-    fn open_file(&self, path: &Path, columns: &[String], chunk_rows: usize) -> Result<OpenFile, DataError> {
+    fn open_file(
+        &self,
+        file: &DataFile,
+        columns: &[String],
+        chunk_rows: usize,
+    ) -> Result<OpenFile, DataError> {
         if let Some(groups) = &self.groups {
-            let reader = GroupedReader::open(parquet_only(path)?, groups, columns, self.lists)?;
+            let reader = GroupedReader::open(parquet_only(file)?, groups, columns, self.lists)?;
             return Ok(OpenFile::Grouped(Box::new(reader)));
         }
-        match files::format(path)? {
+        match file.format() {
             Format::Csv => {
-                let (delimiter, quote) = self.bytes(path);
-                CsvReader::open(path, delimiter, quote, columns).map(|reader| OpenFile::Csv(Box::new(reader)))
+                let (delimiter, quote) = self.bytes(file);
+                let reader = CsvReader::open(file, delimiter, quote, self.spelling.trim, columns)?;
+                Ok(OpenFile::Csv(Box::new(reader)))
             }
-            Format::Parquet => {
-                ParquetFile::open(path, columns, chunk_rows).map(|reader| OpenFile::Parquet(Box::new(reader)))
-            }
+            Format::Parquet => ParquetFile::open_file(file, columns, chunk_rows)
+                .map(|reader| OpenFile::Parquet(Box::new(reader))),
         }
     }
 }
 
-/// A path, if it is one of a Parquet file: groups stand beside no others.
-fn parquet_only(path: &Path) -> Result<&Path, DataError> {
-    match files::format(path)? {
-        Format::Parquet => Ok(path),
-        Format::Csv => Err(DataError::file(path, "is no Parquet file; `groups` goes with Parquet only")),
+/// The path of a file, if it is a Parquet file: groups stand beside no others.
+fn parquet_only(file: &DataFile) -> Result<&Path, DataError> {
+    match file.format() {
+        Format::Parquet => Ok(file.path()),
+        Format::Csv => {
+            Err(DataError::file(file.path(), "is no Parquet file; `groups` goes with Parquet only"))
+        }
     }
 }
 
@@ -208,12 +257,14 @@ impl OpenFile {
 #[derive(Debug)]
 pub struct ChunkReader {
     spec: SourceSpec,
+    spelling: Arc<Spelling>,
     columns: Vec<String>,
     chunk_rows: usize,
-    files: std::vec::IntoIter<PathBuf>,
+    files: std::vec::IntoIter<DataFile>,
     current: Option<OpenFile>,
     rows: u64,
-    last: Option<PathBuf>,
+    last: Option<DataFile>,
+    may_be_empty: bool,
 }
 
 impl ChunkReader {
@@ -224,6 +275,12 @@ impl ChunkReader {
         self
     }
 
+    /// Where files without a single row are no error.
+    pub fn or_empty(mut self) -> Self {
+        self.may_be_empty = true;
+        self
+    }
+
     fn advance(&mut self) -> Result<Option<Chunk>, DataError> {
         loop {
             let next = match &mut self.current {
@@ -231,23 +288,25 @@ impl ChunkReader {
                 None => None,
             };
             if let Some(chunk) = next {
-                let chunk = chunk.numbered_from(self.rows);
+                let chunk = chunk.numbered_from(self.rows).spelled(&self.spelling);
                 self.rows += chunk.rows() as u64;
                 return Ok(Some(chunk));
             }
             self.current = None;
-            let Some(path) = self.files.next() else {
+            let Some(file) = self.files.next() else {
                 return self.end();
             };
-            self.current = Some(self.spec.open_file(&path, &self.columns, self.chunk_rows)?);
-            self.last = Some(path);
+            self.current = Some(self.spec.open_file(&file, &self.columns, self.chunk_rows)?);
+            self.last = Some(file);
         }
     }
 
-    /// Parquet files may be empty (Spark writes such parts), but not all of them.
+    /// Files may be empty (Spark writes such parts), but not all of them.
     fn end(&mut self) -> Result<Option<Chunk>, DataError> {
         match self.last.take() {
-            Some(path) if self.rows == 0 => Err(DataError::file(&path, "no rows")),
+            Some(file) if self.rows == 0 && !self.may_be_empty => {
+                Err(DataError::file(file.path(), "no rows"))
+            }
             _ => Ok(None),
         }
     }

@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash64;
 
-use super::time::{self, Moment, Moments};
+use super::time::{self, Kind, Moment, Moments};
 use crate::column::key_column::hashes;
-use crate::error::DataError;
+use crate::error::{DataError, quoted};
 use crate::read::chunk::Chunk;
 use crate::read::source::SourceSpec;
 
@@ -35,6 +35,19 @@ pub enum SplitSpec {
         valid: f64,
         /// Share of the test split.
         test: f64,
+    },
+    /// Rows from one moment on test, those from another one on until then validate, earlier ones train.
+    Date {
+        /// All rows.
+        source: SourceSpec,
+        /// The column with the time, as of a split by time.
+        column: String,
+        /// The first moment of the validation split: a date, a date with a time, or a number, as the column has them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        valid_from: Option<String>,
+        /// The first moment of the test split.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        test_from: Option<String>,
     },
     /// All rows with the same value of a column stay on one side; a missing value counts as one more value.
     Hash {
@@ -102,11 +115,14 @@ pub(crate) struct Shares {
 }
 
 impl SplitSpec {
-    /// Checks the shares.
+    /// Checks the shares, or the moments.
     ///
     /// # Errors
-    /// A share that is negative or not finite, shares that leave nothing to train on.
+    /// A share that is negative or not finite, shares that leave nothing to train on, a moment that is none.
     pub fn validate(&self) -> Result<(), DataError> {
+        if let Self::Date { source, valid_from, test_from, .. } = self {
+            return moments(source, valid_from.as_deref(), test_from.as_deref()).map(|_| ());
+        }
         let shares = self.shares();
         for (name, share) in [("valid", shares.valid), ("test", shares.test)] {
             if !(0.0..1.0).contains(&share) {
@@ -129,6 +145,7 @@ impl SplitSpec {
         match self {
             Self::Files { train: source, .. }
             | Self::Time { source, .. }
+            | Self::Date { source, .. }
             | Self::Hash { source, .. }
             | Self::Random { source, .. } => source,
         }
@@ -140,16 +157,17 @@ impl SplitSpec {
             Self::Files { train, valid, test } => {
                 [Some(train), valid.as_ref(), test.as_ref()].into_iter().flatten().collect()
             }
-            Self::Time { source, .. } | Self::Hash { source, .. } | Self::Random { source, .. } => {
-                vec![source]
-            }
+            Self::Time { source, .. }
+            | Self::Date { source, .. }
+            | Self::Hash { source, .. }
+            | Self::Random { source, .. } => vec![source],
         }
     }
 
     /// The column that divides, if one does.
     pub fn column(&self) -> Option<&str> {
         match self {
-            Self::Time { column, .. } | Self::Hash { column, .. } => Some(column),
+            Self::Time { column, .. } | Self::Date { column, .. } | Self::Hash { column, .. } => Some(column),
             Self::Files { .. } | Self::Random { .. } => None,
         }
     }
@@ -160,6 +178,8 @@ impl SplitSpec {
             (_, Part::Train) => true,
             (Self::Files { valid, .. }, Part::Valid) => valid.is_some(),
             (Self::Files { test, .. }, Part::Test) => test.is_some(),
+            (Self::Date { valid_from, .. }, Part::Valid) => valid_from.is_some(),
+            (Self::Date { test_from, .. }, Part::Test) => test_from.is_some(),
             (_, Part::Valid) => self.shares().valid > 0.0,
             (_, Part::Test) => self.shares().test > 0.0,
         }
@@ -176,6 +196,9 @@ impl SplitSpec {
                 sources.into_iter().filter_map(|(source, part)| Some((source?, Divider::All(part)))).collect()
             }
             Self::Time { source, column, .. } => vec![(source, shares.by_time(source, column)?)],
+            Self::Date { source, column, valid_from, test_from } => {
+                vec![(source, by_date(source, column, valid_from.as_deref(), test_from.as_deref())?)]
+            }
             Self::Hash { source, column, seed, .. } => {
                 vec![(source, Divider::Hash { column: column.clone(), seed: *seed, shares })]
             }
@@ -185,7 +208,7 @@ impl SplitSpec {
 
     fn shares(&self) -> Shares {
         match self {
-            Self::Files { .. } => Shares { valid: 0.0, test: 0.0 },
+            Self::Files { .. } | Self::Date { .. } => Shares { valid: 0.0, test: 0.0 },
             Self::Time { valid, test, .. }
             | Self::Hash { valid, test, .. }
             | Self::Random { valid, test, .. } => Shares { valid: *valid, test: *test },
@@ -218,6 +241,60 @@ impl Shares {
             test_from: moments.first_from(test_rank),
         })
     }
+}
+
+/// The first moments of the validation and of the test split.
+fn moments(
+    source: &SourceSpec,
+    valid_from: Option<&str>,
+    test_from: Option<&str>,
+) -> Result<[Option<Moment>; 2], DataError> {
+    let wrong = |reason: String| DataError::setting("split", reason);
+    let zone = source.spelling.zone().map_err(wrong)?;
+    let moment = |key: &str, text: Option<&str>| match text {
+        None => Ok(None),
+        Some(text) => match Moment::parse(text, &source.spelling, zone) {
+            Ok(Some(moment)) => Ok(Some(moment)),
+            _ => Err(wrong(format!("{key} = {}, it must be {} or a number", quoted(text), time::DATE))),
+        },
+    };
+    let (valid, test) = (moment("valid_from", valid_from)?, moment("test_from", test_from)?);
+    match (valid, test) {
+        (None, None) => {
+            Err(wrong("a date to split at is missing: give `test_from`, `valid_from` or both".into()))
+        }
+        (Some(valid), Some(test)) if valid >= test => {
+            Err(wrong("valid_from must be before test_from".into()))
+        }
+        _ => Ok([valid, test]),
+    }
+}
+
+fn by_date(
+    source: &SourceSpec,
+    column: &str,
+    valid_from: Option<&str>,
+    test_from: Option<&str>,
+) -> Result<Divider, DataError> {
+    let [valid, test] = moments(source, valid_from, test_from)?;
+    let mut moments = Moments::default();
+    for chunk in source.open(&[column.to_owned()])? {
+        moments.observe(&chunk?, column)?;
+    }
+    let is_number = |kind: Kind| kind == Kind::Number;
+    for (key, from) in [("valid_from", valid), ("test_from", test)] {
+        if let (Some(from), Some(kind)) = (from, moments.kind())
+            && is_number(from.kind()) != is_number(kind)
+        {
+            let reason = format!(
+                "{key} is a {}, but column `{column}` holds a {} in each row: they must be alike",
+                from.kind().described(),
+                kind.described()
+            );
+            return Err(DataError::setting("split", reason));
+        }
+    }
+    Ok(Divider::Time { column: column.to_owned(), valid_from: valid, test_from: test })
 }
 
 impl Divider {

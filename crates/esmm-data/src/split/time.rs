@@ -1,29 +1,48 @@
-//! Moments of a time column, in order: numbers or ISO dates.
+//! Moments of a time column, in order: numbers, or dates with and without a time.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use arrow::array::{Array, ArrayRef};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, TimeUnit};
-use arrow::error::ArrowError;
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::datatypes::{DataType, Int64Type};
+use chrono_tz::Tz;
 
-use crate::column::key::Key;
-use crate::column::key_column::KeyColumn;
+use crate::column::key::{Key, Spelled, spelled};
+use crate::column::moment::Stamp;
+use crate::column::plain::{NoText, UTF8, nanos, plain};
 use crate::column::real::{FINITE, RealColumn};
+use crate::column::spelling::Spelling;
 use crate::error::{DataError, quoted};
 use crate::read::chunk::Chunk;
 
-const DATE: &str = "an ISO date, as 2024-01-31 or 2024-01-31T23:59:59";
+pub(crate) const DATE: &str = "an ISO date, as 2024-01-31, 2024-01-31 23:59:59 or 2024-01-31T23:59:59+01:00";
 const TIME_TYPES: &str = "numbers, dates, timestamps and text";
 
-/// A moment. A column has either numbers or texts.
-#[derive(Debug, Clone)]
+/// A moment. A column has numbers, or moments with a zone, or moments without.
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum Moment {
     /// A number, and all its digits when it is whole.
     Number(f64, i64),
-    /// An ISO date.
-    Text(Box<str>),
+    /// A date or time.
+    Stamp(Stamp),
+}
+
+/// What a column of times holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Number,
+    Local,
+    Zoned,
+}
+
+impl Kind {
+    pub(crate) fn described(self) -> &'static str {
+        match self {
+            Self::Number => "number",
+            Self::Local => "time without an offset",
+            Self::Zoned => "time with an offset or zone",
+        }
+    }
 }
 
 impl Ord for Moment {
@@ -32,9 +51,9 @@ impl Ord for Moment {
             (Self::Number(real, whole), Self::Number(other, than)) => {
                 real.total_cmp(other).then_with(|| whole.cmp(than))
             }
-            (Self::Text(text), Self::Text(other)) => text.cmp(other),
-            (Self::Number(..), Self::Text(_)) => Ordering::Less,
-            (Self::Text(_), Self::Number(..)) => Ordering::Greater,
+            (Self::Stamp(stamp), Self::Stamp(other)) => stamp.nanos.cmp(&other.nanos),
+            (Self::Number(..), Self::Stamp(_)) => Ordering::Less,
+            (Self::Stamp(_), Self::Number(..)) => Ordering::Greater,
         }
     }
 }
@@ -63,80 +82,118 @@ impl Moment {
         Self::Number(number, if number.fract() == 0.0 { number as i64 } else { 0 })
     }
 
-    fn parse(text: &str) -> Option<Self> {
-        match Key::parse(text)? {
-            Key::Int(number) => Some(Self::whole(number)),
-            Key::Text(text) => match text.parse::<f64>() {
-                Ok(number) if number.is_finite() => Some(Self::real(number)),
-                _ => is_date(text).then(|| Self::Text(text.into())),
-            },
+    /// The moment that a cell stands for: `Ok(None)` when it is missing, or an error when it is none.
+    pub(crate) fn parse(text: &str, spelling: &Spelling, zone: Option<Tz>) -> Result<Option<Self>, ()> {
+        let canonical = spelled(text, spelling);
+        let whole = match &canonical {
+            Spelled::Missing => return Ok(None),
+            Spelled::Same(text) => Key::parse(text),
+            Spelled::Other(text) => Key::parse(text),
+            Spelled::Rounded => None,
+        };
+        if let Some(Key::Int(number)) = whole {
+            return Ok(Some(Self::whole(number)));
+        }
+        let text = spelling.present(text).ok_or(())?;
+        if let Some(stamp) = Stamp::parse(text, zone) {
+            return Ok(Some(Self::Stamp(stamp)));
+        }
+        match text.starts_with(|first: char| first.is_ascii_alphabetic()) {
+            true => Err(()),
+            false => spelling.real(text).map(|number| number.map(Self::real)).map_err(|_| ()),
         }
     }
-}
 
-fn is_date(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    bytes.len() >= 10
-        && bytes[..10].iter().enumerate().all(|(place, byte)| match place {
-            4 | 7 => *byte == b'-',
-            _ => byte.is_ascii_digit(),
-        })
+    pub(crate) fn kind(&self) -> Kind {
+        match self {
+            Self::Number(..) => Kind::Number,
+            Self::Stamp(Stamp { zoned: true, .. }) => Kind::Zoned,
+            Self::Stamp(_) => Kind::Local,
+        }
+    }
+
+    fn shown(&self) -> String {
+        match self {
+            Self::Number(number, _) => format!("`{number}`"),
+            Self::Stamp(stamp) => format!("`{}`", Stamp::text(stamp.nanos).unwrap_or_default()),
+        }
+    }
 }
 
 /// The moments of a chunk.
 ///
 /// # Errors
-/// A missing value, a value that is neither a finite number nor an ISO date, and numbers among dates.
+/// A missing value, and a value that is neither a finite number nor a date.
 pub(crate) fn read(chunk: &Chunk, column: &str) -> Result<Vec<Moment>, DataError> {
     let array = chunk.column(column)?;
-    let times = as_integers(array);
+    let zone = chunk.spelling().zone().map_err(|reason| DataError::setting("data", reason))?;
+    let times = plain(array).map_err(|error| match error {
+        NoText::Type(kind) => chunk.bad_type(column, &kind, TIME_TYPES),
+        NoText::Bytes { index, found } => chunk.bad_cell(index, column, found, UTF8),
+    })?;
     let missing = |row| chunk.bad_cell(row, column, "nothing".to_owned(), "a time, to split by it");
-    if let DataType::Utf8 | DataType::Int64 = times.data_type() {
-        let keys = KeyColumn::read_array(chunk, column, &times)?;
-        let moment = |row| match (&keys, keys.key(row)) {
-            (_, None) => Err(missing(row)),
-            (KeyColumn::Int(array), _) => Ok(Moment::whole(array.value(row))),
-            (KeyColumn::Text(array), _) => Moment::parse(array.value(row)).ok_or_else(|| {
-                chunk.bad_cell(row, column, quoted(array.value(row)), &format!("a number or {DATE}"))
-            }),
-        };
-        return (0..chunk.rows()).map(moment).collect();
-    }
-    let reals =
-        RealColumn::new(&times).ok_or_else(|| chunk.bad_type(column, array.data_type(), TIME_TYPES))?;
-    let moment = |row| match reals.value(row) {
-        Ok(Some(value)) => Ok(Moment::real(value)),
-        Ok(None) => Err(missing(row)),
-        Err(found) => Err(chunk.bad_cell(row, column, found, FINITE)),
-    };
-    (0..chunk.rows()).map(moment).collect()
-}
-
-/// Integers and timestamps as 64-bit integers, texts as the usual ones, others as they are.
-fn as_integers(array: &ArrayRef) -> ArrayRef {
-    let converted = match array.data_type() {
-        DataType::Timestamp(unit, _) => microseconds(array, *unit),
-        DataType::Date32 => cast(array, &DataType::Int32).and_then(|days| cast(&days, &DataType::Int64)),
-        DataType::Date64 => cast(array, &DataType::Int64),
-        DataType::LargeUtf8 | DataType::Utf8View => cast(array, &DataType::Utf8),
-        DataType::Dictionary(_, values) => {
-            return cast(array, values).map_or(array.clone(), |array| as_integers(&array));
+    let rows = 0..chunk.rows();
+    match times.data_type() {
+        DataType::Int64 => {
+            let array = times.as_primitive::<Int64Type>();
+            let moment = |row| {
+                array.is_valid(row).then(|| Moment::whole(array.value(row))).ok_or_else(|| missing(row))
+            };
+            rows.map(moment).collect()
         }
-        kind if kind.is_integer() && kind != &DataType::UInt64 => cast(array, &DataType::Int64),
-        _ => return array.clone(),
-    };
-    converted.unwrap_or_else(|_| array.clone())
+        DataType::Utf8 => {
+            let (array, spelling) = (times.as_string::<i32>(), chunk.spelling());
+            let moment = |row| match array
+                .is_valid(row)
+                .then(|| Moment::parse(array.value(row), spelling, zone))
+            {
+                None | Some(Ok(None)) => Err(missing(row)),
+                Some(Ok(Some(moment))) => Ok(moment),
+                Some(Err(())) => {
+                    Err(chunk.bad_cell(row, column, quoted(array.value(row)), &format!("a number or {DATE}")))
+                }
+            };
+            rows.map(moment).collect()
+        }
+        DataType::Date32 | DataType::Date64 | DataType::Timestamp(..) => rows
+            .map(|row| match stamp(&times, row, zone) {
+                None => Err(missing(row)),
+                Some(Some(stamp)) => Ok(Moment::Stamp(stamp)),
+                Some(None) => {
+                    let found = "a time that no clock of data.time_zone shows".to_owned();
+                    Err(chunk.bad_cell(row, column, found, DATE))
+                }
+            })
+            .collect(),
+        _ => {
+            let reals = RealColumn::of(chunk, column)
+                .map_err(|_| chunk.bad_type(column, array.data_type(), TIME_TYPES))?;
+            let moment = |row| match reals.value(row) {
+                Ok(Some(value)) => Ok(Moment::real(value)),
+                Ok(None) => Err(missing(row)),
+                Err(found) => Err(chunk.bad_cell(row, column, found, FINITE)),
+            };
+            rows.map(moment).collect()
+        }
+    }
 }
 
-/// Timestamps as microseconds; the time zone is only for display.
-fn microseconds(array: &ArrayRef, unit: TimeUnit) -> Result<ArrayRef, ArrowError> {
-    let plain = cast(&cast(array, &DataType::Int64)?, &DataType::Timestamp(unit, None))?;
-    cast(&cast(&plain, &DataType::Timestamp(TimeUnit::Microsecond, None))?, &DataType::Int64)
+/// The moment of a row of dates or timestamps: `None` when it is missing, `Some(None)` when the zone's clocks skip it.
+fn stamp(times: &ArrayRef, row: usize, zone: Option<Tz>) -> Option<Option<Stamp>> {
+    let nanos = nanos(times)?(row)?;
+    if matches!(times.data_type(), DataType::Timestamp(_, Some(_))) {
+        return Some(Some(Stamp { nanos, zoned: true }));
+    }
+    match (zone, Stamp::clock(nanos)) {
+        (Some(_), Some(shown)) => Some(Stamp::local(shown, zone)),
+        _ => Some(Some(Stamp { nanos, zoned: false })),
+    }
 }
 
 /// How often each moment occurs.
 #[derive(Debug, Default)]
 pub(crate) struct Moments {
+    kind: Option<Kind>,
     counts: BTreeMap<Moment, u64>,
 }
 
@@ -144,26 +201,23 @@ impl Moments {
     /// Counts the moments of a chunk.
     ///
     /// # Errors
-    /// As [`read`], and numbers among dates or dates among numbers.
+    /// As [`read`], and a moment of another kind than those before: nobody knows which of the two is earlier.
     pub(crate) fn observe(&mut self, chunk: &Chunk, column: &str) -> Result<(), DataError> {
         for (row, moment) in read(chunk, column)?.into_iter().enumerate() {
-            let texts = self.counts.keys().next().map(|first| matches!(first, Moment::Text(_)));
-            match (texts, &moment) {
-                (Some(true), Moment::Number(number, _)) => {
-                    return Err(chunk.bad_cell(
-                        row,
-                        column,
-                        format!("`{number}`"),
-                        &format!("{DATE}, as in the rows before"),
-                    ));
-                }
-                (Some(false), Moment::Text(text)) => {
-                    return Err(chunk.bad_cell(row, column, quoted(text), "a number, as in the rows before"));
-                }
-                _ => *self.counts.entry(moment).or_default() += 1,
+            let kind = *self.kind.get_or_insert(moment.kind());
+            if kind != moment.kind() {
+                let found = format!("{}, a {}", moment.shown(), moment.kind().described());
+                let allowed = format!("a {}, as in the rows before", kind.described());
+                return Err(chunk.bad_cell(row, column, found, &allowed));
             }
+            *self.counts.entry(moment).or_default() += 1;
         }
         Ok(())
+    }
+
+    /// What the column holds; `None` of no rows.
+    pub(crate) fn kind(&self) -> Option<Kind> {
+        self.kind
     }
 
     /// The first moment of which all rows have at least this rank, counted from 0: rows that are alike stay together,
@@ -172,7 +226,7 @@ impl Moments {
         let mut before = 0;
         for (moment, count) in &self.counts {
             if before >= rank {
-                return Some(moment.clone());
+                return Some(*moment);
             }
             before += count;
         }

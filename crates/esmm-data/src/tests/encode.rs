@@ -180,8 +180,9 @@ fn quantiles_cut_training_values_into_equal_buckets() {
     let source = folder.text("a.csv", "x,y\n4,1\n1,1\n,1\n3,1\n2,1\n");
     assert_eq!(single(&encode(&source, &specs).unwrap(), 0), [2, 1, 0, 2, 1]);
     assert_eq!(fit(&source, &specs).unwrap().schema().num_rows(), 3);
-    let message = failure(&folder, &folder.text("a.csv", "x\n1\nNaN\n"), &specs);
-    assert_eq!(message, "a.csv:3: column `x`: found `NaN`, allowed is a finite number");
+    assert_eq!(single(&encode(&folder.text("n.csv", "x\n1\nNaN\n2\n"), &specs).unwrap(), 0), [1, 0, 2]);
+    let message = failure(&folder, &folder.text("a.csv", "x\n1\ninf\n"), &specs);
+    assert_eq!(message, "a.csv:3: column `x`: found `inf`, allowed is a finite number");
 }
 
 #[test]
@@ -236,21 +237,30 @@ fn bad_dense_values_say_where() {
         failure(&folder, &source, &[dense("x", transform, None)])
     };
     for transform in [DenseTransform::None, DenseTransform::Standardize, DenseTransform::Log1p] {
-        for bad in ["abc", "NaN", "inf", "1 ", "1_000"] {
+        for bad in ["abc", "inf", "1 2", "1_000"] {
             let message = fails(transform, bad);
             assert_eq!(message, format!("a.csv:3: column `x`: found `{bad}`, allowed is a finite number"));
         }
+        for nothing in ["", "NaN", "NULL"] {
+            assert_eq!(
+                fails(transform, nothing),
+                "a.csv:3: column `x`: found nothing, allowed is a finite number \
+                 (or let the feature's `missing` say what stands for it)"
+            );
+        }
         assert_eq!(
-            fails(transform, ""),
-            "a.csv:3: column `x`: found nothing, allowed is a finite number \
-             (or let the feature's `missing` say what stands for it)"
+            fails(transform, "\"1,5\""),
+            "a.csv:3: column `x`: found `1,5` (for a decimal comma say data.decimal = \",\"), allowed is a finite number"
         );
     }
     let message = fails(DenseTransform::Log1p, "-0.5");
     assert_eq!(message, "a.csv:3: column `x`: found `-0.5`, allowed is a number from 0 on, for log1p");
     let float = folder.parquet("a.parquet", column(Float64Array::from(vec![1.0, f64::NAN])));
+    let filled = encode(&float, &[dense("x", DenseTransform::None, Some(7.0))]).unwrap();
+    assert_eq!(filled.dense, [[1.0, 7.0]]);
+    let float = folder.parquet("i.parquet", column(Float64Array::from(vec![1.0, f64::INFINITY])));
     let message = failure(&folder, &float, &[dense("x", DenseTransform::None, Some(0.0))]);
-    assert_eq!(message, "a.parquet: row 2: column `x`: found `NaN`, allowed is a finite number");
+    assert_eq!(message, "i.parquet: row 2: column `x`: found `inf`, allowed is a finite number");
     let date = folder.parquet("d.parquet", column(Date32Array::from(vec![1])));
     let message = failure(&folder, &date, &[dense("x", DenseTransform::None, None)]);
     assert_eq!(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BooleanArray, Date32Array, Float32Array, Int8Array, StringArray};
 
 use super::{Folder, chunks};
-use crate::{LabelSpec, Orphans, SourceSpec, TruthSpec};
+use crate::{LabelSpec, MissingLabel, Orphans, SourceSpec, TruthSpec};
 
 const CLICK: [&str; 2] = ["click", "conversion"];
 
@@ -19,7 +19,16 @@ fn labels_come_as_numbers_booleans_and_text() {
     let folder = Folder::new();
     let spec = LabelSpec::new(CLICK);
     let expected = [Some(0), Some(1), Some(2)];
-    for cells in [["0", "1"], ["0.0", "1.0"], ["false", "true"], ["False", "True"]] {
+    for cells in [
+        ["0", "1"],
+        ["0.0", "1.0"],
+        ["0.00", "+1"],
+        ["0.000000e+00", "1.000000e+00"],
+        [" 0", "1 "],
+        ["false", "true"],
+        ["False", "True"],
+        ["FALSE", "TRUE"],
+    ] {
         let [no, yes] = cells;
         let text = format!("click,conversion\n{no},{no}\n{yes},{no}\n{yes},{yes}\n");
         assert_eq!(read(&folder.text("a.csv", text), &spec).unwrap(), expected);
@@ -45,26 +54,68 @@ fn other_labels_say_where() {
         let source = folder.text("a.csv", format!("click,conversion\n1,1\n{cell},0\n"));
         folder.message(&read(&source, &LabelSpec::new(CLICK)).unwrap_err())
     };
-    for bad in ["2", "-1", "0.5", "yes", "NaN", "01"] {
+    let way_out =
+        "(or true or false; for other words say labels.positive = [\"yes\"] and labels.negative = [\"no\"])";
+    for bad in ["2", "-1", "0.5", "yes", "t", "01"] {
         let message = fails(bad);
-        assert_eq!(
-            message,
-            format!("a.csv:3: column `click`: found `{bad}`, allowed is 0 or 1 (or true or false)")
-        );
+        assert_eq!(message, format!("a.csv:3: column `click`: found `{bad}`, allowed is 0 or 1 {way_out}"));
     }
-    assert_eq!(fails(""), "a.csv:3: column `click`: found nothing, allowed is 0 or 1 (or true or false)");
+    for nothing in ["", "NaN", "NULL"] {
+        let message = fails(nothing);
+        assert_eq!(message, "a.csv:3: column `click`: found nothing, allowed is 0 or 1 (or true or false)");
+    }
     let columns = |label: ArrayRef| vec![("click", label.clone()), ("conversion", label)];
     let number = folder.parquet("a.parquet", columns(Arc::new(Float32Array::from(vec![0.0, 0.5]))));
     let message = folder.message(&read(&number, &LabelSpec::new(CLICK)).unwrap_err());
     assert_eq!(
         message,
-        "a.parquet: row 2: column `click`: found `0.5`, allowed is 0 or 1 (or true or false)"
+        format!("a.parquet: row 2: column `click`: found `0.5`, allowed is 0 or 1 {way_out}")
     );
     let date = folder.parquet("d.parquet", columns(Arc::new(Date32Array::from(vec![1]))));
     let message = folder.message(&read(&date, &LabelSpec::new(CLICK)).unwrap_err());
     assert_eq!(
         message,
-        "d.parquet: column `click` is Date32, allowed are integers, floats, booleans and text"
+        "d.parquet: column `click` is Date32, allowed are integers, floats, decimals, booleans and text"
+    );
+}
+
+#[test]
+fn words_of_others_are_labels_where_they_are_named() {
+    let folder = Folder::new();
+    for [no, yes] in [["f", "t"], ["no", "yes"], ["-1", "1"], ["-1.0", "1.0"], ["N", "Y"]] {
+        let spec =
+            LabelSpec { positive: vec![yes.into()], negative: vec![no.into()], ..LabelSpec::new(CLICK) };
+        let spec = if yes.starts_with('1') { LabelSpec { positive: Vec::new(), ..spec } } else { spec };
+        let text = format!("click,conversion\n{no},{no}\n{yes},{no}\n{yes},{yes}\n1,0\n");
+        let expected = [Some(0), Some(1), Some(2), Some(1)];
+        assert_eq!(read(&folder.text("a.csv", text), &spec).unwrap(), expected, "{yes}");
+    }
+    let number: ArrayRef = Arc::new(Int8Array::from(vec![-1, 1]));
+    let source = folder.parquet("a.parquet", vec![("click", number.clone()), ("conversion", number)]);
+    let spec = LabelSpec { negative: vec!["-1".into()], ..LabelSpec::new(CLICK) };
+    assert_eq!(read(&source, &spec).unwrap(), [Some(0), Some(2)]);
+    let both = LabelSpec { positive: vec!["x".into()], negative: vec!["x".into()], ..LabelSpec::new(CLICK) };
+    assert_eq!(both.validate().unwrap_err().to_string(), "labels: `x` stands for 1 and for 0");
+    let wrong = LabelSpec { negative: vec!["1.0".into()], ..LabelSpec::new(CLICK) };
+    assert_eq!(wrong.validate().unwrap_err().to_string(), "labels: `1.0` stands for 0 and for 1");
+}
+
+#[test]
+fn nothing_behind_no_click_can_count_as_0() {
+    let folder = Folder::new();
+    let source = folder.text("a.csv", "click,conversion\n0,\n1,1\n1,0\n");
+    let mut spec = LabelSpec::new(CLICK);
+    assert_eq!(
+        folder.message(&read(&source, &spec).unwrap_err()),
+        "a.csv:2: column `conversion`: found nothing, allowed is 0 or 1 (or true or false) \
+         (with labels.missing = \"zero\" nothing counts as 0 where `click` is 0)"
+    );
+    spec.missing = MissingLabel::Zero;
+    assert_eq!(read(&source, &spec).unwrap(), [Some(0), Some(2), Some(1)]);
+    let clicked = folder.text("b.csv", "click,conversion\n1,\n");
+    assert_eq!(
+        folder.message(&read(&clicked, &spec).unwrap_err()),
+        "b.csv:2: column `conversion`: found nothing, allowed is 0 or 1 (or true or false) where `click` is 1"
     );
 }
 

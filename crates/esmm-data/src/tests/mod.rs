@@ -9,6 +9,7 @@ mod source;
 mod split;
 mod stream;
 mod stream_groups;
+mod values;
 
 use std::fs::{self, File};
 use std::sync::Arc;

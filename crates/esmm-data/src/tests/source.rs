@@ -93,13 +93,18 @@ fn chunks_have_8192_rows_and_know_their_place_in_the_source() {
 }
 
 #[test]
-fn globs_and_repeated_files_are_read_once_and_sorted() {
+fn files_come_as_they_are_named_and_those_of_a_glob_sorted() {
     let folder = Folder::new();
     for (name, value) in [("b.csv", 2), ("a.csv", 1), ("c[1].csv", 3)] {
         folder.text(name, format!("x\n{value}\n"));
     }
     let source = SourceSpec::new([folder.path("c[1].csv"), folder.path("*.csv"), folder.path("./a.csv")]);
-    assert_eq!(cells(&source, "x"), ["1", "2", "3"]);
+    assert_eq!(cells(&source, "x"), ["3", "1", "2", "3", "1"]);
+    let repeated = source.repeated_files().unwrap();
+    assert_eq!(
+        repeated.iter().map(|path| folder.message_of(&path.display())).collect::<Vec<_>>(),
+        ["c[1].csv", "./a.csv"]
+    );
 }
 
 #[test]
@@ -114,6 +119,80 @@ fn empty_parquet_parts_are_fine_unless_all_are_empty() {
 }
 
 #[test]
+fn empty_parts_of_text_add_no_rows() {
+    let folder = Folder::new();
+    for (name, text) in
+        [("p0.csv", "x\n"), ("p1.csv", "x\n1\n"), ("p2.csv", ""), ("p3.csv", "x\n2\n"), ("p4.csv", "x\n")]
+    {
+        folder.text(name, text);
+    }
+    let source = SourceSpec::new([folder.path("*.csv")]);
+    assert_eq!(cells(&source, "x"), ["1", "2"]);
+    let whole = SourceSpec::new([folder.path("")]);
+    assert_eq!(cells(&whole, "x"), ["1", "2"]);
+    let none = SourceSpec::new([folder.path("p0.csv")]);
+    assert_eq!(none.open(&names(&["x"])).unwrap().or_empty().count(), 0);
+    assert_eq!(none.no_rows(&names(&["x"])).unwrap().rows(), 0);
+}
+
+#[test]
+fn folders_are_read_with_the_columns_in_their_names() {
+    let folder = Folder::new();
+    for (day, x) in [("2024-05-02", 2), ("2024-05-01", 1), ("__HIVE_DEFAULT_PARTITION__", 3)] {
+        let path = format!("log/day={day}");
+        fs::create_dir_all(folder.path(&path)).unwrap();
+        folder.text(&format!("{path}/part.csv"), format!("x\n{x}\n"));
+        folder.text(&format!("{path}/_SUCCESS"), "");
+        folder.text(&format!("{path}/.part.csv.crc"), "?");
+    }
+    for path in ["log", "log/*", "log/*/*.csv", "log/**/*.csv"] {
+        let source = SourceSpec::new([folder.path(path)]);
+        assert_eq!(cells(&source, "day"), ["2024-05-01", "2024-05-02", "-"], "{path}");
+        assert_eq!(cells(&source, "x"), ["1", "2", "3"], "{path}");
+        assert_eq!(source.column_names().unwrap(), ["x", "day"]);
+    }
+    let part = vec![("x", Arc::new(Int64Array::from(vec![7])) as arrow::array::ArrayRef)];
+    folder.parquet("log/day=2024-05-02/a.parquet", part);
+    let both = SourceSpec::new([folder.path("log/day=2024-05-02")]);
+    let read = chunks(&both, &["day", "x"]).unwrap();
+    assert_eq!(read.len(), 2);
+    assert!(
+        read.iter().all(|chunk| chunk.column("day").unwrap().as_string::<i32>().value(0) == "2024-05-02")
+    );
+    assert_eq!(read[0].column("x").unwrap().as_primitive::<Int64Type>().value(0), 7);
+}
+
+#[test]
+fn compressed_files_are_unpacked_and_errors_name_them() {
+    use std::io::Write;
+    let folder = Folder::new();
+    let text = "x,y\n1,a\n2,b\n3\n";
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    gzip.write_all(text.as_bytes()).unwrap();
+    let packed =
+        [("a.csv.gz", gzip.finish().unwrap()), ("a.csv.zst", zstd::encode_all(text.as_bytes(), 0).unwrap())];
+    for (name, bytes) in packed {
+        let source = folder.text(name, &bytes);
+        assert_eq!(source.column_names().unwrap(), ["x", "y"]);
+        assert_eq!(failure(&folder, &source, &["x"]), format!("{name}:4: found 1 fields, expected 2"));
+        let cut = folder.text(&format!("cut-{name}"), &bytes[..bytes.len() - 6]);
+        assert!(
+            failure(&folder, &cut, &["x"]).starts_with(&format!("cut-{name}: cannot be read or unpacked: "))
+        );
+    }
+}
+
+#[test]
+fn blanks_around_names_and_quotes_are_left_out() {
+    let folder = Folder::new();
+    let source = folder.text("a.csv", "x, y, \"z z\"\n1,2, \"a \"\"b\"\"\"\n");
+    assert_eq!(source.column_names().unwrap(), ["x", "y", "z z"]);
+    assert_eq!(cells(&source, "z z"), ["a \"b\""]);
+    let exact = SourceSpec { spelling: crate::Spelling::exact(), ..source };
+    assert_eq!(exact.column_names().unwrap(), ["x", " y", " \"z z\""]);
+}
+
+#[test]
 fn missing_and_empty_files_are_errors() {
     let folder = Folder::new();
     let fails = |source: SourceSpec| failure(&folder, &source, &["x"]);
@@ -121,17 +200,24 @@ fn missing_and_empty_files_are_errors() {
     assert_eq!(fails(at("gone.csv")), "gone.csv: No such file or directory");
     assert_eq!(fails(at("*.csv")), "*.csv: no file matches");
     assert_eq!(fails(SourceSpec::default()), "source: there is no path, at least one file or glob is needed");
-    assert_eq!(fails(folder.text("empty.csv", "")), "empty.csv: the file is empty");
+    let first_line = "the file is empty, its first line must name the columns";
+    assert_eq!(fails(folder.text("empty.csv", "")), format!("empty.csv: {first_line}"));
     assert_eq!(
         fails(folder.text("bom.csv", "\n\n")),
         "bom.csv: the file is empty, its first line must name the columns"
     );
     assert_eq!(fails(folder.text("header.csv", "x,y\n")), "header.csv: no rows");
-    assert_eq!(fails(folder.text("empty.pq", "")), "empty.pq: the file is empty");
+    assert_eq!(fails(folder.text("empty.pq", "")), "empty.pq: the file is empty, which no Parquet file is");
     let unknown = fails(folder.text("a.xlsx", "x"));
-    assert_eq!(unknown, "a.xlsx: unknown type of file, allowed are .csv, .tsv, .txt, .parquet and .pq");
+    assert_eq!(
+        unknown,
+        "a.xlsx: unknown type of file, allowed are .csv, .tsv, .txt, .parquet and .pq, each also with .gz or .zst"
+    );
     fs::create_dir(folder.path("parts")).unwrap();
-    assert_eq!(fails(at("parts")), "parts: is a folder, name the files in it, as in `folder/*.parquet`");
+    assert_eq!(
+        fails(at("parts")),
+        "parts: the folder has no files (names that begin with _ or . are left out)"
+    );
     assert!(fails(at("[.csv")).contains("is not a glob"));
 }
 

@@ -89,19 +89,84 @@ fn bad_times_say_where() {
     assert_eq!(fails(["1", ""]), "a.csv:3: column `key`: found nothing, allowed is a time, to split by it");
     assert_eq!(
         fails(["1", "31/01/2024"]),
-        "a.csv:3: column `key`: found `31/01/2024`, allowed is a number or an ISO date, as 2024-01-31 or \
-         2024-01-31T23:59:59"
+        "a.csv:3: column `key`: found `31/01/2024`, allowed is a number or an ISO date, as 2024-01-31, \
+         2024-01-31 23:59:59 or 2024-01-31T23:59:59+01:00"
     );
     let message = fails(["1", "2024-01-31"]);
     assert_eq!(
         message,
-        "a.csv:3: column `key`: found `2024-01-31`, allowed is a number, as in the rows before"
+        "a.csv:3: column `key`: found `2024-01-31`, a time without an offset, allowed is a number, as in the rows before"
     );
     let message = fails(["2024-01-31", "20240201"]);
+    assert_eq!(
+        message,
+        "a.csv:3: column `key`: found `20240201`, a number, allowed is a time without an offset, as in the rows before"
+    );
+    for nonsense in ["2024-13-45", "2024-05-01 oops"] {
+        assert!(
+            fails(["2024-01-31", nonsense])
+                .starts_with(&format!("a.csv:3: column `key`: found `{nonsense}`, "))
+        );
+    }
+    let mixed = fails(["2024-01-31 12:00:00Z", "2024-01-31 12:00:00"]);
+    assert!(mixed.ends_with("allowed is a time with an offset or zone, as in the rows before"), "{mixed}");
+}
+
+/// The middle row is the earliest and the first one the latest: 23:30 in Tokyo is 14:30 UTC, 11:00 in New York's summer is
+/// 15:00 UTC.
+#[test]
+fn times_are_moments_whatever_they_are_written_like() {
+    let folder = Folder::new();
+    let last = |keys: [&str; 3]| divided(&by_time(source(&folder, keys), 0.0, 0.3));
+    let earliest_second = [vec![1, 2], vec![], vec![0]];
+    assert_eq!(
+        last(["2024-05-01T11:00:00-04:00", "2024-05-01T23:30:00+09:00", "2024-05-01T14:45:00Z"]),
+        earliest_second
+    );
+    assert_eq!(
+        last(["2024-05-01T14:30:00.500Z", "2024-05-01T14:30:00Z", "2024-05-01T14:30:00.25Z"]),
+        earliest_second
+    );
+    assert_eq!(last(["2024-05-02", "2024-05-01 10:00:00", "2024-05-01T10:00:01"]), earliest_second);
+    let column = Arc::new(TimestampMillisecondArray::from(vec![1_500, 0, 1_250]).with_timezone("+09:00"));
+    let zeros = || Arc::new(Int64Array::from(vec![0; 3]));
+    let rows = Arc::new(Int64Array::from(vec![0, 1, 2]));
+    let columns: Vec<(&str, ArrayRef)> =
+        vec![("row", rows), ("key", column), ("click", zeros()), ("conversion", zeros())];
+    assert_eq!(divided(&by_time(folder.parquet("t.parquet", columns), 0.0, 0.3)), earliest_second);
+}
+
+#[test]
+fn a_date_can_be_split_at() {
+    let folder = Folder::new();
+    let at = |keys: [&str; 4], valid: Option<&str>, test: Option<&str>| {
+        let (valid_from, test_from) = (valid.map(str::to_owned), test.map(str::to_owned));
+        SplitSpec::Date { source: source(&folder, keys), column: "key".into(), valid_from, test_from }
+    };
+    let days = ["2024-05-03", "2024-05-01", "2024-05-02T00:00:00", "2024-05-02 23:59"];
+    assert_eq!(divided(&at(days, Some("2024-05-02"), Some("2024-05-03"))), [vec![1], vec![2, 3], vec![0]]);
+    assert_eq!(divided(&at(days, None, Some("2024-05-02"))), [vec![1], vec![], vec![0, 2, 3]]);
+    assert_eq!(divided(&at(["30", "10", "20", "20"], None, Some("20"))), [vec![1], vec![], vec![0, 2, 3]]);
+    let fails = |spec: SplitSpec| load(&spec).unwrap_err().to_string();
+    assert!(fails(at(days, None, None)).starts_with("split: a date to split at is missing"));
     assert!(
-        message.starts_with("a.csv:3: column `key`: found `20240201`, allowed is an ISO date"),
+        fails(at(days, Some("2024-05-03"), Some("2024-05-02")))
+            .contains("valid_from must be before test_from")
+    );
+    assert!(
+        fails(at(days, None, Some("soon"))).starts_with("split: test_from = `soon`, it must be an ISO date")
+    );
+    let message = fails(at(days, None, Some("20")));
+    assert!(
+        message.starts_with("split: test_from is a number, but column `key` holds a time without"),
         "{message}"
     );
+    let mut berlin =
+        source(&folder, ["2024-07-01 00:30", "2024-06-30 22:15", "2024-07-01 01:00", "2024-07-02"]);
+    berlin.spelling.time_zone = Some("Europe/Berlin".into());
+    let test_from = Some("2024-06-30 22:30:00Z".into());
+    let spec = SplitSpec::Date { source: berlin, column: "key".into(), valid_from: None, test_from };
+    assert_eq!(divided(&spec), [vec![1], vec![], vec![0, 2, 3]]);
 }
 
 #[test]

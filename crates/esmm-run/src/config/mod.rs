@@ -16,8 +16,8 @@ mod version;
 
 pub use optimizer::{Decay, TableOptimizerConfig, TableRule, TowerOptimizerConfig};
 pub use run_file::{
-    DataSection, Encode, FeatureSection, LabelSection, MetricSection, OrphanPolicy, Paths, RunFile, SplitBy,
-    SplitSection,
+    DataSection, Encode, FeatureSection, Instant, LabelSection, MetricSection, MissingPolicy, OrphanPolicy,
+    Paths, RunFile, SplitBy, SplitSection,
 };
 pub use sections::{
     ActivationName, DropoutSection, ModelSection, ScheduleSection, TableOptimizerName, TableSection,

@@ -1,14 +1,14 @@
 //! From a run file to a configuration without gaps: every default filled in, every contradiction refused.
 
 use esmm_core::{EsmmConfig, FeatureSchema};
-use esmm_data::{DataSpec, LabelSpec, Orphans};
+use esmm_data::{DataSpec, LabelSpec, MissingLabel, Orphans};
 use esmm_metrics::Evaluator;
 
 use super::parse::did_you_mean;
 use super::refuse::refuse;
 use super::resolve_data::{feature, reading, split, truth};
 use super::resolve_train::{model, training};
-use super::run_file::{OrphanPolicy, RunFile};
+use super::run_file::{MissingPolicy, OrphanPolicy, RunFile};
 use super::saved::here;
 use super::train_config::{ReadingConfig, TrainConfig};
 use super::version::FORMAT_VERSION;
@@ -24,7 +24,17 @@ impl TrainConfig {
             OrphanPolicy::Error => Orphans::Error,
             OrphanPolicy::Drop => Orphans::Drop,
         };
-        let labels = LabelSpec { columns: file.labels.stages.clone(), orphan_conversions: orphans };
+        let missing = match file.labels.missing {
+            MissingPolicy::Error => MissingLabel::Error,
+            MissingPolicy::Zero => MissingLabel::Zero,
+        };
+        let labels = LabelSpec {
+            columns: file.labels.stages.clone(),
+            orphan_conversions: orphans,
+            positive: file.labels.positive.clone(),
+            negative: file.labels.negative.clone(),
+            missing,
+        };
         let features: Result<Vec<_>, _> = file.features.iter().map(feature).collect();
         let config = Self {
             format_version: FORMAT_VERSION,

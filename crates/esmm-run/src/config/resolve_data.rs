@@ -1,20 +1,34 @@
 //! The sections `[data]`, `[metrics]` and `features` of a run file, resolved.
 
 use esmm_data::{
-    CsvOptions, DenseTransform, FeatureKind, FeatureSpec, ListFormat, SourceSpec, SparseEncoding, SplitSpec,
-    TruthSpec,
+    CsvOptions, DenseTransform, FeatureKind, FeatureSpec, ListFormat, SourceSpec, SparseEncoding, Spelling,
+    SplitSpec, TruthSpec,
 };
 
 use super::memory::bytes;
 use super::refuse::refuse;
-use super::run_file::{DataSection, Encode, FeatureSection, MetricSection, SplitBy};
+use super::run_file::{DataSection, Encode, FeatureSection, Instant, MetricSection, SplitBy};
 use super::train_config::ReadingConfig;
 use crate::error::RunError;
 
 pub(super) fn split(data: &DataSection) -> Result<SplitSpec, RunError> {
     let csv = CsvOptions { delimiter: data.delimiter, quote: data.quote };
     let lists = ListFormat { separator: data.list_separator, weight_separator: data.weight_separator };
-    let source = |paths: Vec<String>| SourceSpec { paths, csv, lists, groups: data.groups.clone() };
+    let spelling = Spelling {
+        trim: data.trim,
+        null: data.null.clone(),
+        decimal: data.decimal,
+        thousands: data.thousands,
+        time_zone: data.time_zone.clone(),
+        exact_keys: false,
+    };
+    let source = |paths: Vec<String>| SourceSpec {
+        paths,
+        csv,
+        lists,
+        spelling: spelling.clone(),
+        groups: data.groups.clone(),
+    };
     let given = |paths: Vec<String>| (!paths.is_empty()).then(|| source(paths));
     let (train, valid, test) = (data.train.to_vec(), data.valid.to_vec(), data.test.to_vec());
     let path = data.path.to_vec();
@@ -57,7 +71,27 @@ fn split_source(data: &DataSection, source: SourceSpec) -> Result<SplitSpec, Run
         Some(column) => Ok(column.clone()),
         None => Err(RunError::Config(format!("data.split.by = \"{by}\" needs `column`"))),
     };
+    let moments = split.valid_from.is_some() || split.test_from.is_some();
+    if moments && split.by != SplitBy::Time {
+        return refuse(
+            "data.split.by",
+            format!("{:?}", split.by),
+            "`valid_from` and `test_from` go with \"time\"",
+        );
+    }
+    if moments && (valid > 0.0 || test > 0.0) {
+        return refuse(
+            "data.split.valid or test",
+            "a share",
+            "`valid_from` and `test_from` take its place: give one",
+        );
+    }
     match split.by {
+        SplitBy::Time if moments => {
+            let text = |moment: &Option<Instant>| moment.as_ref().map(Instant::to_string);
+            let (valid_from, test_from) = (text(&split.valid_from), text(&split.test_from));
+            Ok(SplitSpec::Date { source, column: column("time")?, valid_from, test_from })
+        }
         SplitBy::Time => Ok(SplitSpec::Time { source, column: column("time")?, valid, test }),
         SplitBy::Hash => Ok(SplitSpec::Hash { source, column: column("hash")?, valid, test, seed }),
         SplitBy::Random if split.column.is_some() => refuse(

@@ -1,7 +1,7 @@
 //! The run file: what a person types. Strict: an unknown key is an error that names the nearest one.
 
 use esmm_core::{Pooling, Side};
-use esmm_data::{CsvOptions, ListFormat};
+use esmm_data::{CsvOptions, ListFormat, Spelling};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -56,7 +56,7 @@ pub struct RunFile {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DataSection {
-    /// Files or globs of the training split. Either this or `path` is needed.
+    /// Files, globs or folders of the training split. Either this or `path` is needed.
     pub train: Paths,
     /// Files or globs of the validation split; with `train`.
     pub valid: Paths,
@@ -86,6 +86,16 @@ pub struct DataSection {
     pub list_separator: char,
     /// CSV: between an id and its weight, `a:0.7|b:0.3`.
     pub weight_separator: char,
+    /// Whether blanks around cells, and around the names of a CSV's columns, are left out.
+    pub trim: bool,
+    /// Words that stand for a missing value, beside the empty cell.
+    pub null: Vec<String>,
+    /// Text: between the whole part and the fraction of a number, `.` or `,`.
+    pub decimal: char,
+    /// Text: between groups of three digits of a number; nothing unless said.
+    pub thousands: Option<char>,
+    /// The IANA zone of times that name neither zone nor offset, such as `Europe/Berlin`. Unless said: UTC.
+    pub time_zone: Option<String>,
 }
 
 /// [`ReadingConfig::memory`] of a run file that does not say it, as a person writes it.
@@ -95,6 +105,7 @@ impl Default for DataSection {
     fn default() -> Self {
         let reading = ReadingConfig::default();
         let lists = ListFormat::default();
+        let spelling = Spelling::default();
         Self {
             train: Paths::default(),
             valid: Paths::default(),
@@ -110,6 +121,11 @@ impl Default for DataSection {
             quote: CsvOptions::default().quote,
             list_separator: lists.separator,
             weight_separator: lists.weight_separator,
+            trim: spelling.trim,
+            null: spelling.null,
+            decimal: spelling.decimal,
+            thousands: spelling.thousands,
+            time_zone: spelling.time_zone,
         }
     }
 }
@@ -157,6 +173,33 @@ pub struct SplitSection {
     /// Seed of a split by hash or at random.
     #[serde(default)]
     pub seed: u64,
+    /// By time, instead of shares: the first moment of the validation split, as the column has them: a date, a date with a
+    /// time, or a number.
+    pub valid_from: Option<Instant>,
+    /// By time, instead of shares: the first moment of the test split.
+    pub test_from: Option<Instant>,
+}
+
+/// A moment as a person writes it: `"2024-05-01"`, `"2024-05-01 12:00+02:00"`, `1714521600`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Instant {
+    /// A date, with or without a time.
+    Text(String),
+    /// A whole number.
+    Whole(i64),
+    /// Another number.
+    Real(f64),
+}
+
+impl std::fmt::Display for Instant {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Text(text) => formatter.write_str(text),
+            Self::Whole(number) => number.fmt(formatter),
+            Self::Real(number) => number.fmt(formatter),
+        }
+    }
 }
 
 /// What divides rows.
@@ -179,12 +222,35 @@ pub struct LabelSection {
     pub stages: Vec<String>,
     /// What happens to a row that reached a stage but not the one before, as a conversion without a click.
     pub orphan_conversions: OrphanPolicy,
+    /// Words for 1, beside `1` and `true`.
+    pub positive: Vec<String>,
+    /// Words for 0, beside `0` and `false`.
+    pub negative: Vec<String>,
+    /// What a missing label of a later stage means where the stage before was not reached; elsewhere it is an error.
+    pub missing: MissingPolicy,
 }
 
 impl Default for LabelSection {
     fn default() -> Self {
-        Self { stages: vec!["click".into(), "conversion".into()], orphan_conversions: OrphanPolicy::Error }
+        Self {
+            stages: vec!["click".into(), "conversion".into()],
+            orphan_conversions: OrphanPolicy::Error,
+            positive: Vec::new(),
+            negative: Vec::new(),
+            missing: MissingPolicy::Error,
+        }
     }
+}
+
+/// What a missing label means where the stage before was not reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum MissingPolicy {
+    /// It is an error.
+    #[default]
+    Error,
+    /// The stage was not reached.
+    Zero,
 }
 
 /// What happens to a conversion without a click.

@@ -27,6 +27,7 @@ impl TrainConfig {
                 [Some(train), valid.as_mut(), test.as_mut()].into_iter().flatten().collect()
             }
             SplitSpec::Time { source, .. }
+            | SplitSpec::Date { source, .. }
             | SplitSpec::Hash { source, .. }
             | SplitSpec::Random { source, .. } => vec![source],
         };

@@ -13,6 +13,7 @@ use esmm_train::TrainError;
 
 use super::aliccp_report::printed;
 use super::signals::{self, Answer, Signal};
+use super::stdout::{out, outln};
 use super::{Done, logging, shown, table};
 
 #[derive(Debug, clap::Args)]
@@ -118,12 +119,12 @@ fn run_prepare(args: &PrepareArgs) -> anyhow::Result<Done> {
     let seconds = started.elapsed().as_secs_f64();
     let rate = table::grouped((rows as f64 / seconds) as u64);
     log::info!("{} impressions read in {}, {rate} a second", table::grouped(rows), duration(seconds));
-    print!("{}", printed(&report));
+    out!("{}", printed(&report))?;
     let out = shown(&args.out_dir);
-    println!("Everything is in {out}: train, test, {REPORT_FILE}.");
-    println!("Next:");
-    println!("  esmm train {out}/{RUN_FILE}              the paper's settings");
-    println!("  esmm train {out}/{AUTHORS_RUN_FILE}      those of its authors' code");
+    outln!("Everything is in {out}: train, test, {REPORT_FILE}.")?;
+    outln!("Next:")?;
+    outln!("  esmm train {out}/{RUN_FILE}              the paper's settings")?;
+    outln!("  esmm train {out}/{AUTHORS_RUN_FILE}      those of its authors' code")?;
     Ok(Done::Whole)
 }
 
@@ -142,9 +143,9 @@ fn run_generate(args: &GenerateArgs) -> anyhow::Result<()> {
     for (split, rows, groups) in
         [("train", report.train_rows, report.train_groups), ("test", report.test_rows, report.test_groups)]
     {
-        println!("{split}: {} impressions, {} common rows", table::grouped(rows), table::grouped(groups));
+        outln!("{split}: {} impressions, {} common rows", table::grouped(rows), table::grouped(groups))?;
     }
-    println!("Next: esmm aliccp prepare {out} {out}-prepared");
+    outln!("Next: esmm aliccp prepare {out} {out}-prepared")?;
     Ok(())
 }
 

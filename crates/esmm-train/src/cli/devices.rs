@@ -1,22 +1,26 @@
 //! `esmm devices`
 
 use esmm_core::Precision;
-use esmm_train::{Device, DeviceInfo, DeviceName};
+use esmm_train::{Device, DeviceInfo, DeviceName, TrainError};
+
+use super::stdout::outln;
 
 /// Lists on stdout what `--device` takes here, one a line; why a backend has no device, on its line.
 pub(super) fn run() -> anyhow::Result<()> {
     for backend in DeviceName::available() {
         match backend.devices {
-            Ok(devices) => devices.iter().for_each(|info| line(&info.name.to_string(), &described(info))),
-            Err(reason) => line(backend.backend, &format!("none: {reason}")),
+            Ok(devices) => {
+                devices.iter().try_for_each(|info| line(&info.name.to_string(), &described(info)))?;
+            }
+            Err(reason) => line(backend.backend, &format!("none: {reason}"))?,
         }
     }
-    line("default", &Device::preferred()?.to_string());
+    line("default", &Device::preferred()?.to_string())?;
     Ok(())
 }
 
-fn line(name: &str, text: &str) {
-    println!("{name:<10}{text}");
+fn line(name: &str, text: &str) -> Result<(), TrainError> {
+    outln!("{name:<10}{text}")
 }
 
 fn described(info: &DeviceInfo) -> String {

@@ -6,20 +6,23 @@ use anyhow::Context;
 use esmm_core::TrainBackend;
 use esmm_train::evaluation::Evaluation;
 use esmm_train::guard;
-use esmm_train::manifest::Trust;
 use esmm_train::run_dir::RunDir;
 use esmm_train::scorer::Scorer;
 use esmm_train::{OnDevice, TrainError};
 
+use super::stdout::outln;
 use super::{DeviceArg, ThreadsArg, TrustArg, logging, table};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct EvaluateArgs {
     /// What `esmm train` left.
     run_dir: PathBuf,
-    /// Labelled files or globs, CSV or Parquet.
+    /// Labelled files, globs or folders, CSV or Parquet, or `-` for standard input.
     #[arg(required = true)]
     data: Vec<String>,
+    /// Takes this off the names of the weights, as `module.` of a model that PyTorch trained in parallel.
+    #[arg(long, value_name = "PREFIX")]
+    strip_prefix: Option<String>,
     #[command(flatten)]
     device: DeviceArg,
     #[command(flatten)]
@@ -37,22 +40,21 @@ pub(super) fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
     let run = RunDir::open(&args.run_dir)?;
     let device = args.device.open()?;
     device.check_model(&run.read_model()?)?;
-    let evaluation = device.run(Measure { run: &run, data: &args.data, trust: args.trust.trust() })?;
+    let evaluation = device.run(Measure { run: &run, args })?;
     if let Some(warning) = guard::check_collapse(evaluation.cvr_spread) {
         log::warn!("{warning}");
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&evaluation.metrics).context("metrics as JSON")?);
+        outln!("{}", serde_json::to_string_pretty(&evaluation.metrics).context("metrics as JSON")?)?;
     } else {
-        println!("{}", table::metrics(&args.data.join(", "), &evaluation.metrics));
+        outln!("{}", table::metrics(&args.data.join(", "), &evaluation.metrics))?;
     }
     Ok(())
 }
 
 struct Measure<'a> {
     run: &'a RunDir,
-    data: &'a [String],
-    trust: Trust,
+    args: &'a EvaluateArgs,
 }
 
 impl OnDevice for Measure<'_> {
@@ -62,7 +64,9 @@ impl OnDevice for Measure<'_> {
     where
         B: TrainBackend,
     {
-        let scorer = Scorer::<B::InnerBackend>::open_trusting(self.run, &device, self.trust)?;
-        Ok(scorer.evaluate(&scorer.source(self.data))?)
+        let prefix = self.args.strip_prefix.as_deref();
+        let scorer =
+            Scorer::<B::InnerBackend>::open_stripped(self.run, prefix, &device, self.args.trust.trust())?;
+        Ok(scorer.evaluate(&scorer.source(&self.args.data))?)
     }
 }

@@ -1,15 +1,14 @@
 //! `esmm init`
 
-use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::Context;
 use esmm_profile::{Draft, ProfileRequest};
 use esmm_train::TrainError;
 use esmm_train::data::SourceSpec;
 use esmm_train::files::{Protected, folder_of, remove_leftovers};
 use esmm_train::run_dir::write_atomic;
 
+use super::stdout::{out, outln};
 use super::{logging, shown};
 
 /// Unsure points that are said; the run file has all of them.
@@ -55,12 +54,13 @@ pub(super) fn run(args: &InitArgs) -> anyhow::Result<()> {
     let draft = request.draft()?;
     say(&draft);
     if to_stdout {
-        return std::io::stdout().write_all(draft.run_file.as_bytes()).context("stdout");
+        out!("{}", draft.run_file)?;
+        return Ok(());
     }
     write_atomic(&args.output, draft.run_file.as_bytes())?;
     let path = shown(&args.output);
-    println!("{path} is written: read its comments, edit it.");
-    println!("Next: esmm train {path}");
+    outln!("{path} is written: read its comments, edit it.")?;
+    outln!("Next: esmm train {path}")?;
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use esmm_train::inspect::{Inspection, inspect};
 
+use super::stdout::{out, outln};
 use super::{logging, table};
 
 #[derive(Debug, clap::Args)]
@@ -24,10 +25,10 @@ pub(super) fn run(args: &InspectArgs) -> anyhow::Result<()> {
     logging::init();
     let inspection = inspect(&args.target, args.data)?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&inspection).context("the inspection as JSON")?);
+        outln!("{}", serde_json::to_string_pretty(&inspection).context("the inspection as JSON")?)?;
     } else {
-        print!("{inspection}");
-        print!("{}", headline(&inspection));
+        out!("{inspection}")?;
+        out!("{}", headline(&inspection))?;
     }
     Ok(())
 }

@@ -23,6 +23,7 @@ struct RunLogger {
     start: Instant,
     file: Mutex<Destination>,
     quiet: AtomicBool,
+    only_warnings: AtomicBool,
 }
 
 /// Says things on stderr from now on.
@@ -31,6 +32,7 @@ pub(super) fn init() {
         start: Instant::now(),
         file: Mutex::new(Destination::Waiting(String::new())),
         quiet: AtomicBool::new(false),
+        only_warnings: AtomicBool::new(false),
     });
     if log::set_logger(logger).is_ok() {
         log::set_max_level(LevelFilter::Info);
@@ -49,6 +51,13 @@ pub(super) fn to_file(path: &Path) -> std::io::Result<()> {
         *destination = Destination::File(file);
     }
     Ok(())
+}
+
+/// Says nothing on stderr but warnings and errors.
+pub(super) fn only_warnings() {
+    if let Some(logger) = LOGGER.get() {
+        logger.only_warnings.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Keeps stderr clear while a dashboard owns the terminal.
@@ -72,7 +81,8 @@ impl Log for RunLogger {
             Level::Warn => "warning: ",
             _ => "",
         };
-        if !self.quiet.load(Ordering::Relaxed) {
+        let heard = record.level() <= Level::Warn || !self.only_warnings.load(Ordering::Relaxed);
+        if heard && !self.quiet.load(Ordering::Relaxed) {
             status_line::say(&format!("{prefix}{}", record.args()));
         }
         let line = format!("{:>9.1}s  {prefix}{}\n", self.start.elapsed().as_secs_f64(), record.args());

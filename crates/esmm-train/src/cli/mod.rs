@@ -10,6 +10,7 @@ mod logging;
 mod predict;
 mod report;
 mod signals;
+mod stdout;
 mod synthesize;
 mod table;
 mod train;
@@ -22,7 +23,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use esmm_run::RunError;
 use esmm_train::config::RunFile;
 use esmm_train::manifest::Trust;
-use esmm_train::{Device, DeviceName, TrainError};
+use esmm_train::{Device, DeviceName, TrainError, status_line};
 
 use self::signals::Signal;
 
@@ -129,14 +130,19 @@ enum Done {
 
 /// Runs the command of this process.
 pub(crate) fn run() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(help) => return say_usage(&help),
+    };
     let command = cli.command.unwrap_or_else(|| Command::Train(train::TrainArgs::example()));
     let done = signals::listen().and_then(|()| run_command(command));
+    esmm_data::spool::clear();
     match done {
         Ok(Done::Whole) => ExitCode::SUCCESS,
         Ok(Done::Interrupted(signal)) => ExitCode::from(signal.exit_code()),
+        Err(error) if is_closed(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            status_line::say(&format!("error: {error:#}"));
             ExitCode::from(if is_usage(&error) { 2 } else { 1 })
         }
     }
@@ -152,7 +158,7 @@ fn run_command(command: Command) -> anyhow::Result<Done> {
         Command::Report(args) => report::run(&args).map(|()| Done::Whole),
         Command::Devices => devices::run().map(|()| Done::Whole),
         Command::Schema => {
-            println!("{:#}", RunFile::json_schema());
+            stdout::text(format_args!("{:#}\n", RunFile::json_schema()))?;
             Ok(Done::Whole)
         }
         Command::Synthesize(args) => synthesize::run(&args).map(|()| Done::Whole),
@@ -162,7 +168,7 @@ fn run_command(command: Command) -> anyhow::Result<Done> {
             Ok(Done::Whole)
         }
         Command::Version => {
-            print!("{}", Cli::command().render_version());
+            stdout::text(format_args!("{}", Cli::command().render_version()))?;
             Ok(Done::Whole)
         }
     }
@@ -172,6 +178,24 @@ fn run_command(command: Command) -> anyhow::Result<Done> {
 fn is_usage(error: &anyhow::Error) -> bool {
     let of_training = error.downcast_ref::<TrainError>().is_some_and(TrainError::is_usage);
     of_training || error.downcast_ref::<RunError>().is_some_and(RunError::is_usage)
+}
+
+/// Whether nobody reads the output any more.
+fn is_closed(error: &anyhow::Error) -> bool {
+    let of_training = matches!(error.downcast_ref(), Some(TrainError::Closed));
+    of_training || matches!(error.downcast_ref(), Some(RunError::Closed))
+}
+
+/// Help, the version, or what is wrong with the arguments.
+fn say_usage(help: &clap::Error) -> ExitCode {
+    let code = u8::try_from(help.exit_code()).unwrap_or(2);
+    match help.print() {
+        Err(error) if !help.use_stderr() && error.kind() != std::io::ErrorKind::BrokenPipe => {
+            status_line::say(&format!("error: standard output: cannot be written: {error}"));
+            ExitCode::from(1)
+        }
+        _ => ExitCode::from(code),
+    }
 }
 
 /// A path as a person would type it.

@@ -1,12 +1,11 @@
 //! `esmm predict`
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use esmm_core::TrainBackend;
 use esmm_train::data::SourceSpec;
 use esmm_train::experiment::plan;
 use esmm_train::files::Protected;
-use esmm_train::manifest::Trust;
 use esmm_train::predictions::{PredictionWriter, with_columns};
 use esmm_train::run_dir::RunDir;
 use esmm_train::scorer::Scorer;
@@ -19,38 +18,41 @@ use super::{DeviceArg, ThreadsArg, TrustArg, logging, table};
 pub(super) struct PredictArgs {
     /// What `esmm train` left.
     run_dir: PathBuf,
-    /// Files or globs, CSV or Parquet; labels are not needed.
+    /// Files, globs or folders, CSV or Parquet, or `-` for standard input; labels are not needed.
     #[arg(required = true)]
     data: Vec<String>,
-    /// Where the scores go: .csv or .parquet. One row out for each row in, in the same order.
+    /// Where the scores go: .csv (also .csv.gz and .csv.zst), .parquet, or `-` for CSV on standard output. One row out for
+    /// each row in, in the same order.
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
     /// Columns of the input to pass through, before the scores.
     #[arg(long, value_name = "COL,...", value_delimiter = ',')]
     keep: Vec<String>,
+    /// Takes this off the names of the weights, as `module.` of a model that PyTorch trained in parallel.
+    #[arg(long, value_name = "PREFIX")]
+    strip_prefix: Option<String>,
     #[command(flatten)]
     device: DeviceArg,
     #[command(flatten)]
     trust: TrustArg,
     #[command(flatten)]
     threads: ThreadsArg,
+    /// No word on stderr but warnings and errors.
+    #[arg(long)]
+    quiet: bool,
 }
 
 pub(super) fn run(args: &PredictArgs) -> anyhow::Result<()> {
     logging::init();
     args.threads.set()?;
+    if args.quiet {
+        logging::only_warnings();
+    }
     let run = RunDir::open(&args.run_dir)?;
     args.check_output(&run)?;
     let device = args.device.open()?;
     device.check_model(&run.read_model()?)?;
-    let predict = Predict {
-        run: &run,
-        data: &args.data,
-        keep: &args.keep,
-        output: &args.output,
-        trust: args.trust.trust(),
-    };
-    let rows = device.run(predict)?;
+    let rows = device.run(Predict { run: &run, args })?;
     log::info!("{}: {} rows", args.output.display(), table::grouped(rows));
     Ok(())
 }
@@ -72,10 +74,7 @@ impl PredictArgs {
 
 struct Predict<'a> {
     run: &'a RunDir,
-    data: &'a [String],
-    keep: &'a [String],
-    output: &'a Path,
-    trust: Trust,
+    args: &'a PredictArgs,
 }
 
 impl OnDevice for Predict<'_> {
@@ -85,18 +84,21 @@ impl OnDevice for Predict<'_> {
     where
         B: TrainBackend,
     {
-        let mut scorer = Scorer::<B::InnerBackend>::open_trusting(self.run, &device, self.trust)?;
+        let keep = &self.args.keep;
+        let prefix = self.args.strip_prefix.as_deref();
+        let mut scorer =
+            Scorer::<B::InnerBackend>::open_stripped(self.run, prefix, &device, self.args.trust.trust())?;
         let mut columns = scorer.required_columns();
-        columns.extend(self.keep.iter().filter(|name| !scorer.required_columns().contains(name)).cloned());
-        let source = scorer.source(self.data);
-        let chunks = source.open(&columns)?;
+        columns.extend(keep.iter().filter(|name| !scorer.required_columns().contains(name)).cloned());
+        let source = scorer.source(&self.args.data);
+        let chunks = source.open(&columns)?.or_empty();
         let segments = scorer.segments(&source, &columns)?;
-        let mut writer = PredictionWriter::create(self.output)?;
+        let mut writer = PredictionWriter::create(&self.args.output)?;
         if let Some(segments) = segments {
             for segment in segments {
                 for piece in segment?.pieces(EVALUATION_BATCH) {
-                    let (kept, scores) = (piece.columns(self.keep)?, scorer.score_segment(&piece)?);
-                    writer.write(&with_columns(&kept, self.keep, &scores)?)?;
+                    let (kept, scores) = (piece.columns(keep)?, scorer.score_segment(&piece)?);
+                    writer.write(&with_columns(&kept, keep, &scores)?)?;
                 }
             }
             return Ok(writer.finish()?);
@@ -104,7 +106,11 @@ impl OnDevice for Predict<'_> {
         for chunk in chunks {
             let chunk = chunk?;
             let scores = scorer.score(&chunk)?;
-            writer.write(&with_columns(&chunk, self.keep, &scores)?)?;
+            writer.write(&with_columns(&chunk, keep, &scores)?)?;
+        }
+        if writer.rows() == 0 {
+            // Files without rows make a file without rows, with the names of its columns.
+            writer.write(&with_columns(&source.no_rows(&columns)?, keep, &scorer.no_scores())?)?;
         }
         Ok(writer.finish()?)
     }

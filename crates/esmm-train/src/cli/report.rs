@@ -7,6 +7,7 @@ use esmm_run::RunError;
 use esmm_train::files::{Protected, folder_of, remove_leftovers};
 use esmm_train::run_dir::write_atomic;
 
+use super::stdout::outln;
 use super::{logging, shown};
 
 #[derive(Debug, clap::Args)]
@@ -36,7 +37,7 @@ pub(super) fn run(args: &ReportArgs) -> anyhow::Result<()> {
     write_atomic(&args.output, text.as_bytes())?;
     let (count, size) = (runs.len(), text.len().div_ceil(1024));
     let what = if count == 1 { "1 run".to_owned() } else { format!("{count} runs") };
-    println!("{}: {what}, {size} KiB; open it in a browser", shown(&args.output));
+    outln!("{}: {what}, {size} KiB; open it in a browser", shown(&args.output))?;
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use esmm_train::TrainError;
 use esmm_train::data::synthetic::{SyntheticConfig, write_csv, write_parquet};
 use esmm_train::run_dir::write_atomic;
 
+use super::stdout::outln;
 use super::{logging, shown, table, train};
 
 #[derive(Debug, clap::Args)]
@@ -62,7 +63,7 @@ pub(super) fn run(args: &SynthesizeArgs) -> anyhow::Result<()> {
         Format::Csv => write_csv(config, &data)?,
     }
     write_atomic(&run_file, train::synthetic_run(&data).as_bytes())?;
-    println!("{}: {} impressions", shown(&data), table::grouped(args.rows as u64));
-    println!("Next: esmm train {}", shown(&run_file));
+    outln!("{}: {} impressions", shown(&data), table::grouped(args.rows as u64))?;
+    outln!("Next: esmm train {}", shown(&run_file))?;
     Ok(())
 }

@@ -21,6 +21,7 @@ use esmm_train::trainer::{TrainingControl, TrainingDisplay, TrainingEnd};
 use esmm_train::{ProgressStyle, TrainError};
 
 use super::signals::{self, Answer, Signal};
+use super::stdout::outln;
 use super::{DeviceArg, Done, ThreadsArg, logging, shown, table};
 
 /// The run file of a training without one.
@@ -56,7 +57,7 @@ pub(super) struct TrainArgs {
     /// Progress as plain lines even on a terminal, where it is one line that is redrawn.
     #[arg(long, conflicts_with = "quiet")]
     plain: bool,
-    /// No progress.
+    /// No word on stderr but warnings and errors; results on stdout only.
     #[arg(long)]
     quiet: bool,
     #[command(flatten)]
@@ -68,6 +69,9 @@ pub(super) struct TrainArgs {
 
 pub(super) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
     logging::init();
+    if args.quiet {
+        logging::only_warnings();
+    }
     if args.is_example {
         log::info!(
             "no command was given: about to train the built-in example (Ctrl-C ends it; `esmm help` lists the commands)"
@@ -98,9 +102,12 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
     claim.check_inputs(&plan::files(&config)?)?;
     log::info!("run directory: {}", shown(claim.run().path()));
     let experiment = Experiment::load(config)?;
-    for (split, report) in experiment.report.splits() {
-        log::info!("{split}: {}", table::read(report, &experiment.config.labels.columns));
-    }
+    let splits = experiment.report.splits();
+    let splits = splits.map(|(split, report)| {
+        format!("{split}: {}", table::read(report, &experiment.config.labels.columns))
+    });
+    let splits: Vec<String> = splits.collect();
+    splits.iter().for_each(|line| log::info!("{line}"));
     for warning in experiment.warnings() {
         log::warn!("{warning}");
     }
@@ -128,7 +135,11 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
     let end = experiment.run(&run, &device, &control);
     logging::quiet(false);
     let stages = &experiment.config.labels.columns;
-    report(&run, stages, end.map_err(|error| with_the_way_on(error, &run))?)
+    let trained = end.map_err(|error| with_the_way_on(error, &run))?;
+    if args.quiet {
+        splits.iter().try_for_each(|line| outln!("{line}"))?;
+    }
+    report(&run, stages, trained, args.quiet)
 }
 
 /// A device that failed leaves the newest checkpoint as it was: says which one.
@@ -144,7 +155,7 @@ fn with_the_way_on(error: TrainError, run: &RunDir) -> TrainError {
     })
 }
 
-fn report(run: &RunDir, stages: &[String], trained: Trained) -> anyhow::Result<Done> {
+fn report(run: &RunDir, stages: &[String], trained: Trained, quiet: bool) -> anyhow::Result<Done> {
     let path = shown(run.path());
     match trained.end {
         TrainingEnd::Interrupted { step } => {
@@ -163,17 +174,20 @@ fn report(run: &RunDir, stages: &[String], trained: Trained) -> anyhow::Result<D
             (None, Some(valid)) => ("valid split (no test split was given)", valid),
             (None, None) => ("train split (no other was given)", &metrics.train),
         };
-        println!("{}", table::metrics(name, split));
+        outln!("{}", table::metrics(name, split))?;
     }
-    println!("Everything is in {path}: weights, vocabularies, metrics.json, log.");
-    println!("Next:");
-    println!("  esmm evaluate {path} DATA.csv                    measure it on other data");
+    if quiet {
+        return Ok(Done::Whole);
+    }
+    outln!("Everything is in {path}: weights, vocabularies, metrics.json, log.")?;
+    outln!("Next:")?;
+    outln!("  esmm evaluate {path} DATA.csv                    measure it on other data")?;
     let columns = prediction_columns(stages).join(", ");
-    println!("  esmm predict {path} DATA.csv -o scores.csv       {columns} for each row");
-    println!("  esmm report {path} -o report.html                a page to look at, curves and all");
-    println!("  esmm inspect {path}                              the model, layer by layer");
+    outln!("  esmm predict {path} DATA.csv -o scores.csv       {columns} for each row")?;
+    outln!("  esmm report {path} -o report.html                a page to look at, curves and all")?;
+    outln!("  esmm inspect {path}                              the model, layer by layer")?;
     if run.tensorboard().exists() {
-        println!("  tensorboard --logdir {path}                      curves, distributions, the graph");
+        outln!("  tensorboard --logdir {path}                      curves, distributions, the graph")?;
     }
     Ok(Done::Whole)
 }

@@ -49,7 +49,7 @@ fn columns(config: &TrainConfig) -> Vec<String> {
 pub fn files(config: &TrainConfig) -> Result<Vec<PathBuf>, TrainError> {
     let mut files = Vec::new();
     for source in config.data.sources() {
-        files.extend(SourceSpec::files(source)?);
+        files.extend(SourceSpec::files(source)?.into_iter().map(|file| file.path().to_owned()));
     }
     Ok(files)
 }

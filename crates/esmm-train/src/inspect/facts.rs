@@ -92,6 +92,7 @@ fn by(config: &TrainConfig) -> &'static str {
     match config.data {
         SplitSpec::Files { .. } => "files",
         SplitSpec::Time { .. } => "time",
+        SplitSpec::Date { .. } => "date",
         SplitSpec::Hash { .. } => "hash",
         SplitSpec::Random { .. } => "random",
     }

@@ -1,9 +1,11 @@
 //! Segment after segment, as they are or as flat chunks.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::file::GroupedFile;
 use super::segment::Segment;
+use crate::column::spelling::Spelling;
 use crate::error::DataError;
 use crate::read::chunk::Chunk;
 use crate::read::list_format::ListFormat;
@@ -15,12 +17,13 @@ pub struct Segments {
     current: Option<GroupedFile>,
     next: usize,
     rows: u64,
+    spelling: Arc<Spelling>,
 }
 
 impl Segments {
-    pub(crate) fn new(files: Vec<GroupedFile>) -> Self {
+    pub(crate) fn new(files: Vec<GroupedFile>, spelling: Arc<Spelling>) -> Self {
         let mut files = files.into_iter();
-        Self { current: files.next(), files, next: 0, rows: 0 }
+        Self { current: files.next(), files, next: 0, rows: 0, spelling }
     }
 }
 
@@ -34,7 +37,7 @@ impl Iterator for Segments {
         let segment = self.current.as_ref()?.segment(self.next).map(|mut segment| {
             segment.impressions = segment.impressions.numbered_from(self.rows);
             self.rows += segment.rows() as u64;
-            segment
+            segment.spelled(&self.spelling)
         });
         self.next += 1;
         Some(segment)

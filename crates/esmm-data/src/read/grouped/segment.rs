@@ -9,6 +9,7 @@ use arrow::datatypes::{DataType, Field, Schema, UInt64Type};
 use arrow::record_batch::RecordBatch;
 
 use super::GROUP_COLUMN;
+use crate::column::spelling::Spelling;
 use crate::error::DataError;
 use crate::read::chunk::{CHUNK_ROWS, Chunk};
 
@@ -86,6 +87,15 @@ impl Segment {
     pub fn columns(&self, names: &[String]) -> Result<Chunk, DataError> {
         let only = Self { columns: names.to_vec(), ..self.clone() };
         only.flat(0..self.rows())
+    }
+
+    /// The same rows in another spelling.
+    pub(crate) fn spelled(self, spelling: &Arc<Spelling>) -> Self {
+        Self {
+            impressions: self.impressions.spelled(spelling),
+            groups: self.groups.spelled(spelling),
+            ..self
+        }
     }
 
     /// Number of impressions.

@@ -21,15 +21,16 @@ pub(crate) fn is_printed(cell: &str) -> bool {
 /// The items of a printed list; `None` where it is no flat list, or was cut short.
 pub(crate) fn items(cell: &str) -> Option<Vec<Item>> {
     let inside = cell.get(1..cell.len() - 1)?;
+    let is_dictionary = cell.starts_with('{');
     let mut parts = parts(inside, |byte| byte == b',')?;
-    if let [only] = parts.as_slice() {
+    if let ([only], false) = (parts.as_slice(), is_dictionary) {
         parts = numbers_between_blanks(only)?;
     }
     // Python writes a tuple of one as `(1,)`.
     if parts.last().is_some_and(|last| last.trim().is_empty()) {
         parts.pop();
     }
-    parts.into_iter().map(|part| item(part.trim())).collect()
+    parts.into_iter().map(|part| item(part.trim(), is_dictionary)).collect()
 }
 
 /// NumPy puts nothing but blanks between numbers, and between quoted texts.
@@ -72,7 +73,7 @@ fn starts_item(before: &str) -> bool {
     before.is_empty() || before.ends_with([':', '('])
 }
 
-fn item(part: &str) -> Option<Item> {
+fn item(part: &str, is_dictionary: bool) -> Option<Item> {
     if part == "..." {
         return None;
     }
@@ -80,7 +81,7 @@ fn item(part: &str) -> Option<Item> {
     let (text, after_colon) = match halves.as_slice() {
         [text] => (*text, None),
         // A time or an address is one bare text.
-        [.., weight] if weight.trim().parse::<f64>().is_ok() && halves.len() == 2 => {
+        [.., weight] if is_dictionary && weight.trim().parse::<f64>().is_ok() && halves.len() == 2 => {
             (halves[0].trim(), Some(weight.trim().to_owned()))
         }
         _ => (part, None),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn::module::{Module, ParamId};
 use burn::tensor::backend::{AutodiffBackend, Backend};
-use burn::tensor::{Tensor, TensorPrimitive};
+use burn::tensor::{Tensor, TensorData, TensorPrimitive};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -244,6 +244,25 @@ impl<B: Backend> Esmm<B> {
     /// What the model was made from.
     pub fn config(&self) -> &EsmmConfig {
         &self.config
+    }
+
+    /// The same model, the last bias of tower k set to `logits[k]`: about what it says of every row before it has
+    /// learned anything. A start at the logits of the conditional rates of the stages saves a training the steps that
+    /// find them.
+    ///
+    /// # Panics
+    /// When there are not as many logits as stages.
+    pub fn with_output_biases(mut self, logits: &[f64]) -> Self {
+        let bias = &mut self.towers.output.bias;
+        let stages = bias.dims()[0];
+        assert_eq!(logits.len(), stages, "{} biases for {stages} stages", logits.len());
+        let values: Vec<f32> = logits.iter().map(|logit| *logit as f32).collect();
+        let data = TensorData::new(values, [stages, 1]);
+        // `map` takes the tensor as it comes: without its flag the bias would never get a gradient.
+        *bias = bias.clone().map(|old| {
+            Tensor::from_data(data, &old.device()).set_require_grad(old.is_require_grad())
+        });
+        self
     }
 
     /// Identity of the arena in records and gradient containers.

@@ -35,7 +35,7 @@ pub use column::plain::usual_type;
 pub use column::spelling::Spelling;
 pub use column::zoned::zoned_text;
 pub use dataset::{Dataset, EncodedChunk, Sides, SparseColumn, Truth, UserGroups};
-pub use encode::encoder::FittedEncoders;
+pub use encode::encoder::{DenseColumns, FittedEncoders};
 pub use encode::feature::{DenseTransform, FeatureKind, FeatureSpec, SparseEncoding};
 pub use encode::fit::EncoderFitter;
 pub use encode::save::{FEATURES_FILE, VOCABULARIES_FILE};

@@ -7,12 +7,23 @@ use crate::feature::{BagGuess, Choice, Encoding, FeatureGuess, LeftOut};
 use crate::list::{self, ListForm};
 use crate::stats::Stats;
 use crate::words;
+use crate::worth::Worth;
 use esmm_run::wording::{grouped, percent};
 
 /// Whole numbers with at most so many distinct values are ids.
 const FEW_IDS: usize = 32;
-/// A vocabulary of more values than this leaves out those that are seen once.
+/// A vocabulary of more values than this leaves out rare ones: their rows of the table would be learned by heart.
 const LARGE: u64 = 1000;
+/// A value of a large vocabulary is known from so many rows on ...
+const ENOUGH_ROWS: u64 = 5;
+/// ... or from so many, where most have fewer.
+const TWO_ROWS: u64 = 2;
+/// Numbers of which more than this share is missing, and none is below 1, are ids: zero would be a value.
+const OFTEN_MISSING: f64 = 0.05;
+/// So many whole numbers without a gap from 0 or 1 on are likely a numbering.
+const LONG_NUMBERING: usize = 100;
+/// Bins of a number.
+const BINS: usize = 16;
 /// More values than this are hashed: a vocabulary of them would be large and slow to make.
 const VERY_LARGE: u64 = 2_000_000;
 /// Buckets of a hash at most: 8 million rows of 16 values with Adam's state take 1.5 GiB.
@@ -21,8 +32,6 @@ const MOST_BUCKETS: u64 = 1 << 23;
 const UNIQUE_ROWS: usize = 50;
 /// Numbers that are skewed to the right by more than this.
 const SKEWED: f64 = 1.0;
-/// Numbers with tails that are heavier than this, as excess kurtosis.
-const HEAVY: f64 = 20.0;
 /// Mean bytes of a text that is prose and no value.
 const PROSE: usize = 40;
 
@@ -35,8 +44,8 @@ pub(crate) struct Rows {
     pub(crate) whole: bool,
 }
 
-/// Makes something of a column that is neither label nor time.
-pub(crate) fn choose(column: &Column, rows: Rows) -> Choice {
+/// Makes something of a column that is neither label nor time. `clicks` are those of the rows that were looked at.
+pub(crate) fn choose(column: &Column, rows: Rows, clicks: &[bool]) -> Choice {
     let stats = &column.stats;
     let out = |kind, why: String| leave_out(column, kind, why, false);
     if let Kind::Other(kind) = &column.kind {
@@ -53,14 +62,13 @@ pub(crate) fn choose(column: &Column, rows: Rows) -> Choice {
         return out("constant", format!("has the same value in every row ({value})"));
     }
     if stats.all_numbers() && column.kind != Kind::Flag {
-        return choose_numbers(column, rows);
+        return choose_numbers(column, rows, clicks);
     }
     choose_text(column, rows)
 }
 
-fn choose_numbers(column: &Column, rows: Rows) -> Choice {
-    let stats = &column.stats;
-    let name = &column.name;
+fn choose_numbers(column: &Column, rows: Rows, clicks: &[bool]) -> Choice {
+    let (stats, name) = (&column.stats, &column.name);
     let id_name = words::sounds_like_id(name);
     let is_name = id_name || stats.numbers.is_numbering(stats.distinct);
     let every_row = stats.is_unique() && stats.missing() == 0 && stats.present >= UNIQUE_ROWS;
@@ -79,36 +87,56 @@ fn choose_numbers(column: &Column, rows: Rows) -> Choice {
                       encode = \"standardize\"";
         return ids(column, stats, None, rows, String::new(), Some(unsure.to_owned()));
     }
-    numbers(column, rows)
+    if !stats.numbers.whole || few || words::sounds_like_count(name) {
+        return numbers(column, rows, None);
+    }
+    ids_or_quantity(column, rows, clicks)
 }
 
-fn numbers(column: &Column, rows: Rows) -> Choice {
+/// Whole numbers whose name tells neither.
+fn ids_or_quantity(column: &Column, rows: Rows, clicks: &[bool]) -> Choice {
     let stats = &column.stats;
-    let numbers = &column.stats.numbers;
-    let min = short(numbers.min);
-    let max = short(numbers.max);
-    let missing = (stats.missing() > 0 || !rows.whole).then_some(numbers.median);
-    let dense = |encode| Encoding::Dense { encode, missing };
-    let quantile = "or encode = \"quantile\", buckets = 32";
-    let (encoding, shape, alternative) = if numbers.min >= 0.0 && numbers.skewness > SKEWED {
-        (dense("log1p"), "skewed to the right", quantile)
-    } else if numbers.excess > HEAVY {
-        (Encoding::Quantile { buckets: 32 }, "with heavy tails", "or encode = \"standardize\"")
-    } else {
-        (dense("standardize"), "", quantile)
-    };
-    let mut why = format!("numbers from {min} to {max}");
-    if !shape.is_empty() {
-        why.push_str(&format!(", {shape}"));
+    let as_ids =
+        |before: &str, unsure: Option<String>| ids(column, stats, None, rows, format!("{before}; "), unsure);
+    if words::is_digits(&column.name) {
+        return as_ids("its name is a number, as ids have", None);
     }
+    if stats.missing() as f64 > OFTEN_MISSING * stats.rows as f64 && stats.numbers.min >= 1.0 {
+        let unsure = "whole numbers from 1 on that are often missing, taken for ids; a quantity would be encode = \"ple\"";
+        return as_ids("never below 1 and often missing", Some(unsure.to_owned()));
+    }
+    let worth = Worth::of(column, clicks);
+    if let Some(worth) = worth.filter(|worth| worth.is_ids()) {
+        let unsure = format!("taken for ids, as {worth}; a quantity would be encode = \"ple\"");
+        return as_ids("rates jump from value to value", worth.is_close().then_some(unsure));
+    }
+    if stats.distinct > LONG_NUMBERING && stats.numbers.has_no_gap(stats.distinct) {
+        let unsure = "whole numbers without a gap, taken for ids; a quantity would be encode = \"ple\"";
+        return as_ids("a numbering without a gap", Some(unsure.to_owned()));
+    }
+    let close = worth.filter(|worth| worth.is_close());
+    let unsure =
+        close.map(|worth| format!("taken for a quantity though {worth}; ids would have no `encode`"));
+    numbers(column, rows, unsure)
+}
+
+fn numbers(column: &Column, rows: Rows, unsure: Option<String>) -> Choice {
+    let (stats, numbers) = (&column.stats, &column.stats.numbers);
+    let (min, max) = (short(numbers.min), short(numbers.max));
+    let missing = (stats.missing() > 0 || !rows.whole).then_some(numbers.median);
+    let bins = BINS.min(stats.distinct.saturating_sub(1)).max(1);
+    let encoding = Encoding::Ple { bins, missing };
+    let right = numbers.min >= 0.0 && numbers.skewness > SKEWED;
+    let alternative = if right { "or encode = \"log1p\"" } else { "or encode = \"standardize\"" };
+    let mut why = format!("numbers from {min} to {max}");
     why.push_str(&missing_text(stats));
-    if let Encoding::Dense { missing: Some(_), .. } = encoding {
+    if missing.is_some() {
         why.push_str(match stats.missing() {
             0 => "; missing: the median, should one be",
             _ => "; missing: the median",
         });
     }
-    feature(column, encoding, None, why, Some(alternative.to_owned()), None)
+    Choice::Feature(Box::new(feature(column, encoding, why, Some(alternative.to_owned()), unsure)))
 }
 
 fn choose_text(column: &Column, rows: Rows) -> Choice {
@@ -192,7 +220,8 @@ fn ids(
     let (encoding, alternative) = match all {
         few if few <= LARGE => (Encoding::Vocabulary { min_count: 1 }, None),
         many if many <= VERY_LARGE => {
-            let min_count = if rows.whole && stats.singles == 0 { 1 } else { 2 };
+            let mean = stats.present as u64 / stats.distinct.max(1) as u64;
+            let min_count = if mean >= ENOUGH_ROWS { ENOUGH_ROWS } else { TWO_ROWS };
             let hash = format!("or encode = \"hash\", buckets = {buckets}");
             (Encoding::Vocabulary { min_count }, Some(hash))
         }
@@ -200,8 +229,9 @@ fn ids(
     };
     let number = column.lengths.is_none() && bag.is_none() && stats.all_whole() && stats.distinct > 2;
     let number = number && !words::sounds_like_id(&column.name);
-    let alternative = alternative.or_else(|| number.then(|| "or encode = \"standardize\"".to_owned()));
-    feature(column, encoding, bag, why, alternative, unsure)
+    let alternative = alternative.or_else(|| number.then(|| "or encode = \"ple\"".to_owned()));
+    let guess = feature(column, encoding, why, alternative, unsure);
+    Choice::Feature(Box::new(FeatureGuess { bag, ids: all, ..guess }))
 }
 
 fn unique(column: &Column, rows: Rows) -> Choice {
@@ -214,17 +244,17 @@ fn leave_out(column: &Column, kind: &'static str, why: String, unsure: bool) -> 
     Choice::LeaveOut(LeftOut { column: column.name.clone(), kind, why, unsure })
 }
 
+/// A feature of one value a row, without ids.
 fn feature(
     column: &Column,
     encoding: Encoding,
-    bag: Option<BagGuess>,
     why: String,
     alternative: Option<String>,
     unsure: Option<String>,
-) -> Choice {
+) -> FeatureGuess {
     let side = words::side(&column.name);
     let column = column.name.clone();
-    Choice::Feature(Box::new(FeatureGuess { column, side, encoding, bag, why, alternative, unsure }))
+    FeatureGuess { column, side, encoding, bag: None, ids: 0, why, alternative, unsure }
 }
 
 fn missing_text(stats: &Stats) -> String {

@@ -25,6 +25,7 @@ impl Guesses {
             share(labels.conversion.count - labels.orphans, labels.click.count)
         ));
         found.push(match &self.split.time {
+            _ if self.named.is_some() => "split: by the names of the files".to_owned(),
             Some(column) => format!("split: by time, `{column}`"),
             None => "split: at random".to_owned(),
         });
@@ -37,6 +38,14 @@ impl Guesses {
             grouped(lists as u64),
             grouped(dense as u64),
             grouped(self.left_out.len() as u64)
+        ));
+        let plan = self.plan();
+        found.push(format!(
+            "plan: {} steps, {} epochs of {} rows in batches of {}",
+            grouped(plan.steps()),
+            plan.epochs,
+            grouped(plan.rows),
+            plan.batch
         ));
         found
     }
@@ -58,7 +67,7 @@ impl Guesses {
     /// What was unsure, a line each, the weightiest first.
     pub(crate) fn unsure(&self) -> Vec<String> {
         let mut unsure = self.labels.unsure();
-        unsure.extend(self.split.unsure.clone());
+        unsure.extend(self.split.unsure.clone().filter(|_| self.named.is_none()));
         for left_out in self.left_out.iter().filter(|left_out| left_out.unsure) {
             unsure.push(format!("{} is left out: it {}", quoted(&left_out.column), left_out.why));
         }

@@ -7,6 +7,7 @@ use crate::column::Column;
 use crate::feature::LeftOut;
 use crate::guesses::Guesses;
 use crate::label::{Labels, Said};
+use crate::named_files::NamedFiles;
 use crate::sample::Sample;
 use crate::split::SplitGuess;
 use crate::{group, trial, write};
@@ -60,9 +61,10 @@ impl ProfileRequest {
     /// # Errors
     /// Files that cannot be read, columns that hold no labels, no column that could be a feature.
     pub fn draft(&self) -> Result<Draft, RunError> {
-        let sample = Sample::read(&self.paths)?;
+        let named = NamedFiles::of(&self.paths)?;
+        let sample = Sample::read(named.as_ref().map_or(&self.paths, |named| &named.train))?;
         let columns = Column::all(&sample)?;
-        let mut guesses = self.guess(&sample, &columns)?;
+        let mut guesses = self.guess(&sample, &columns, named)?;
         let mut run_file = String::new();
         // Whatever the reader refuses in the rows that are at hand is left out, with the reader's reason.
         for _ in 0..2 {
@@ -78,7 +80,12 @@ impl ProfileRequest {
         Ok(Draft { run_file, found: guesses.found(&sample), unsure: guesses.unsure() })
     }
 
-    fn guess(&self, sample: &Sample, columns: &[Column]) -> Result<Guesses, RunError> {
+    fn guess(
+        &self,
+        sample: &Sample,
+        columns: &[Column],
+        named: Option<NamedFiles>,
+    ) -> Result<Guesses, RunError> {
         let path = sample.path();
         let said = Said { click: self.click.as_deref(), conversion: self.conversion.as_deref() };
         let labels = Labels::find(columns, said, &path)?;
@@ -101,10 +108,12 @@ impl ProfileRequest {
             left_out: unreadable.collect(),
             lists: None,
             rows,
+            named,
         };
         for column in columns {
             guesses.take(column);
         }
+        guesses.settle_numbers();
         guesses.settle_lists();
         guesses.pair_weights(columns);
         guesses.share_tables(columns);

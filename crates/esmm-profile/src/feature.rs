@@ -30,6 +30,8 @@ pub(crate) struct FeatureGuess {
     pub(crate) side: Option<Side>,
     pub(crate) encoding: Encoding,
     pub(crate) bag: Option<BagGuess>,
+    /// Distinct ids in all rows, about; 0 for numbers.
+    pub(crate) ids: u64,
     pub(crate) why: String,
     pub(crate) alternative: Option<String>,
     pub(crate) unsure: Option<String>,
@@ -40,14 +42,14 @@ pub(crate) struct FeatureGuess {
 pub(crate) enum Encoding {
     Vocabulary { min_count: u64 },
     Hash { buckets: u64 },
-    Quantile { buckets: u64 },
-    Dense { encode: &'static str, missing: Option<f64> },
+    Ple { bins: usize, missing: Option<f64> },
+    Standardize { missing: Option<f64> },
 }
 
 impl Encoding {
     /// Whether it makes numbers.
     pub(crate) fn is_dense(self) -> bool {
-        matches!(self, Self::Dense { .. })
+        matches!(self, Self::Ple { .. } | Self::Standardize { .. })
     }
 
     /// Whether it makes ids with a vocabulary.

@@ -5,9 +5,11 @@ use esmm_run::RunError;
 
 use crate::choose::{Rows, choose};
 use crate::column::Column;
-use crate::feature::{BagGuess, Choice, FeatureGuess, LeftOut};
+use crate::feature::{BagGuess, Choice, Encoding, FeatureGuess, LeftOut};
 use crate::label::Labels;
 use crate::leak;
+use crate::named_files::NamedFiles;
+use crate::plan::Plan;
 use crate::sample::Sample;
 use crate::split::SplitGuess;
 
@@ -23,7 +25,12 @@ pub(crate) struct Guesses {
     /// Separators of lists and weights in text, if there are lists.
     pub(crate) lists: Option<(char, Option<char>)>,
     pub(crate) rows: Rows,
+    /// Files that their names divide.
+    pub(crate) named: Option<NamedFiles>,
 }
+
+/// Numbers of which a table has more than this are standardized: cut into bins they would make the first layer wide.
+const MANY_NUMBERS: usize = 64;
 
 impl Sample {
     /// The file that an error speaks of.
@@ -48,10 +55,34 @@ impl Guesses {
         if let Some(why) = leak::knows(column, &self.labels) {
             return out("knows a label", why);
         }
-        match choose(column, self.rows) {
+        match choose(column, self.rows, &self.labels.click.flags) {
             Choice::Feature(guess) => self.features.push(*guess),
             Choice::LeaveOut(left_out) => self.left_out.push(left_out),
         }
+    }
+
+    /// Few numbers are cut into bins, many are standardized.
+    pub(crate) fn settle_numbers(&mut self) {
+        let numbers = self.features.iter().filter(|feature| feature.encoding.is_dense()).count();
+        if numbers <= MANY_NUMBERS {
+            return;
+        }
+        for feature in &mut self.features {
+            if let Encoding::Ple { missing, .. } = feature.encoding {
+                feature.encoding = Encoding::Standardize { missing };
+                feature.alternative = Some("or encode = \"ple\"".to_owned());
+            }
+        }
+    }
+
+    /// What the rows and ids allow.
+    pub(crate) fn plan(&self) -> Plan {
+        let learned = match &self.named {
+            Some(_) => 1.0,
+            None => 1.0 - self.split.valid - self.split.test,
+        };
+        let ids = self.features.iter().map(|feature| feature.ids).max().unwrap_or(0);
+        Plan::of((self.rows.total as f64 * learned).round() as u64, ids)
     }
 
     pub(crate) fn check_features(&self, sample: &Sample) -> Result<(), RunError> {

@@ -21,12 +21,15 @@ mod guesses;
 mod label;
 mod leak;
 mod list;
+mod named_files;
 mod numbers;
+mod plan;
 mod sample;
 mod split;
 mod stats;
 mod trial;
 mod words;
+mod worth;
 mod write;
 
 pub use draft::{Draft, ProfileRequest};

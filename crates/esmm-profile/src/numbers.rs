@@ -43,6 +43,11 @@ impl Numbers {
         Self { count, whole, min, max, median, skewness, excess }
     }
 
+    /// Whether all whole numbers from 0 or 1 to the largest are among them, which are `distinct` different ones.
+    pub(crate) fn has_no_gap(&self, distinct: usize) -> bool {
+        self.whole && (0.0..=1.0).contains(&self.min) && self.max - self.min + 1.0 == distinct as f64
+    }
+
     /// Whether they count up without a gap: so many distinct whole numbers between the smallest and the largest.
     pub(crate) fn is_numbering(&self, distinct: usize) -> bool {
         self.whole && self.count == distinct && self.max - self.min + 1.0 == distinct as f64
@@ -62,5 +67,8 @@ mod tests {
         assert_eq!((numbers.min, numbers.max, numbers.median, numbers.whole), (0.0, 4.0, 0.0, true));
         assert_eq!(Numbers::of(vec![2.5; 3]).skewness, 0.0);
         assert!(Numbers::of(vec![7.0, 5.0, 6.0]).is_numbering(3));
+        assert!(Numbers::of(vec![1.0, 2.0, 2.0, 3.0]).has_no_gap(3));
+        assert!(!Numbers::of(vec![2.0, 3.0, 4.0]).has_no_gap(3));
+        assert!(!Numbers::of(vec![0.0, 1.0, 3.0]).has_no_gap(3));
     }
 }

@@ -57,8 +57,15 @@ pub(crate) fn sounds_like_id(name: &str) -> bool {
     !has(name, COUNT) && has(name, ID)
 }
 
-const COUNT: &str = "count counts cnt num number n total sum amount age price days freq frequency recency score rate \
-    ratio avg mean length size";
+const COUNT: &str = "count counts cnt num number n total sum amount amt age price cost days freq frequency recency score \
+    rate ratio avg mean length size distance duration seconds minutes mins weight height width depth temperature \
+    income salary budget balance percent pct";
+
+/// Whether a name is made of digits, as Ali-CCP and Criteo name fields of ids.
+pub(crate) fn is_digits(name: &str) -> bool {
+    let words = words(name);
+    !words.is_empty() && words.iter().all(|word| word.chars().all(|letter| letter.is_ascii_digit()))
+}
 
 /// Whether a column has the name of a quantity.
 pub(crate) fn sounds_like_count(name: &str) -> bool {
@@ -91,6 +98,7 @@ mod tests {
     fn the_first_word_that_tells_decides_the_side() {
         let cases = [("user_item_ctr", Some(Side::User)), ("adCategory", Some(Side::Item)), ("hour", None)];
         cases.iter().for_each(|(name, expected)| assert_eq!(side(name), *expected, "{name}"));
+        assert!(is_digits("109_14") && !is_digits("c109") && !is_digits("--"));
         assert!(sounds_like_id("shopId") && !sounds_like_id("item_count") && !sounds_like_id("height"));
     }
 }

@@ -8,12 +8,15 @@ use esmm_data::quoted;
 use crate::feature::{Encoding, FeatureGuess, LeftOut};
 use crate::guesses::Guesses;
 use crate::label::listed;
+use crate::plan::Plan;
 use crate::sample::Sample;
 
 /// Width of a comment.
 const WIDTH: usize = 112;
 /// Columns with the same reason that are listed one by one.
 const ONE_BY_ONE: usize = 6;
+/// Bins of a number that need not be said.
+const DEFAULT_BINS: usize = 16;
 /// Unsure points that are listed.
 const UNSURE: usize = 20;
 
@@ -25,7 +28,7 @@ pub(crate) fn run_file(guesses: &Guesses, sample: &Sample, paths: &[String]) -> 
     text.push_str(&data(guesses, sample, paths));
     text.push_str(&labels(guesses));
     text.push_str(&metrics(guesses));
-    text.push_str(&model_and_training(guesses.rows.total));
+    text.push_str(&model_and_training(guesses.plan()));
     text
 }
 
@@ -51,8 +54,8 @@ fn head(guesses: &Guesses, sample: &Sample, paths: &[String]) -> String {
     text.push_str(
         "\n# A feature of ids: no `encode` (a vocabulary of the training rows; rarer than min_count is unknown),\n\
          # \"hash\" (buckets), \"raw\" (num_embeddings) or \"quantile\" (numbers cut into buckets). With pooling = \"mean\" or\n\
-         # \"sum\" it takes lists. A feature of numbers: \"dense\" (as they are), \"standardize\" or \"log1p\"; `missing`\n\
-         # stands for a missing one. side: \"user\", \"item\", or \"context\" where none is given.\n",
+         # \"sum\" it takes lists. A feature of numbers: \"ple\" (cut into bins), \"dense\" (as they are), \"standardize\" or\n\
+         # \"log1p\"; `missing` stands for a missing one. side: \"user\", \"item\", or \"context\" where none is given.\n",
     );
     text
 }
@@ -88,10 +91,14 @@ fn entry(feature: &FeatureGuess) -> String {
         Encoding::Vocabulary { min_count: 1 } => {}
         Encoding::Vocabulary { min_count } => keys.push(format!("min_count = {min_count}")),
         Encoding::Hash { buckets } => keys.push(format!("encode = \"hash\", buckets = {buckets}")),
-        Encoding::Quantile { buckets } => keys.push(format!("encode = \"quantile\", buckets = {buckets}")),
-        Encoding::Dense { encode, missing } => {
-            keys.push(format!("encode = \"{encode}\""));
-            keys.extend(missing.map(|missing| format!("missing = {:?}", missing as f32)));
+        Encoding::Ple { bins, missing } => {
+            keys.push("encode = \"ple\"".to_owned());
+            keys.extend((bins != DEFAULT_BINS).then(|| format!("bins = {bins}")));
+            keys.extend(missing.map(missing_key));
+        }
+        Encoding::Standardize { missing } => {
+            keys.push("encode = \"standardize\"".to_owned());
+            keys.extend(missing.map(missing_key));
         }
     }
     if let Some(bag) = &feature.bag {
@@ -105,6 +112,10 @@ fn entry(feature: &FeatureGuess) -> String {
         keys.extend(bag.shares.iter().map(|owner| format!("shares = {}", toml_text(owner))));
     }
     format!("{{ {} }}", keys.join(", "))
+}
+
+fn missing_key(missing: f64) -> String {
+    format!("missing = {:?}", missing as f32)
 }
 
 fn left_out(left_out: &[LeftOut]) -> String {
@@ -129,11 +140,15 @@ fn left_out(left_out: &[LeftOut]) -> String {
 
 fn data(guesses: &Guesses, sample: &Sample, paths: &[String]) -> String {
     let mut text = "\n[data]\n".to_owned();
-    let path = match paths {
-        [path] => toml_text(path),
-        paths => format!("[{}]", paths.iter().map(|path| toml_text(path)).collect::<Vec<_>>().join(", ")),
-    };
-    text.push_str(&format!("path = {path}\n"));
+    match &guesses.named {
+        Some(named) => {
+            let parts = [("train", &named.train), ("valid", &named.valid), ("test", &named.test)];
+            for (part, paths) in parts.into_iter().filter(|(_, paths)| !paths.is_empty()) {
+                text.push_str(&format!("{part} = {}\n", path_list(paths)));
+            }
+        }
+        None => text.push_str(&format!("path = {}\n", path_list(paths))),
+    }
     if let Some(delimiter) = sample.source.csv.delimiter {
         text.push_str(&format!("delimiter = {}\n", toml_text(&delimiter.to_string())));
     }
@@ -150,6 +165,12 @@ fn data(guesses: &Guesses, sample: &Sample, paths: &[String]) -> String {
         if let Some(weight) = weight.filter(|weight| *weight != ':') {
             text.push_str(&format!("weight_separator = {}\n", toml_text(&weight.to_string())));
         }
+    }
+    if let Some(named) = &guesses.named {
+        if named.valid.is_empty() {
+            text.push_str("# Without a validation file the last weights are kept, and patience has nothing to wait for.\n");
+        }
+        return text;
     }
     let split = &guesses.split;
     text.push_str(&comment(&format!("{}.", capital(&split.why))));
@@ -175,6 +196,13 @@ fn data(guesses: &Guesses, sample: &Sample, paths: &[String]) -> String {
     text.push_str(&hash.unwrap_or_default());
     text.push_str("# or files of your own, instead of path and split: train = \"...\", valid = \"...\", test = \"...\"\n");
     text
+}
+
+fn path_list(paths: &[String]) -> String {
+    match paths {
+        [path] => toml_text(path),
+        paths => format!("[{}]", paths.iter().map(|path| toml_text(path)).collect::<Vec<_>>().join(", ")),
+    }
 }
 
 fn labels(guesses: &Guesses) -> String {
@@ -207,19 +235,20 @@ fn metrics(guesses: &Guesses) -> String {
     if text.is_empty() { text } else { format!("\n[metrics]\n{text}") }
 }
 
-fn model_and_training(rows: u64) -> String {
-    let (hidden, batch_size) = match rows {
-        0..100_000 => ("[64, 32]", 256),
-        100_000..5_000_000 => ("[64, 32]", 1024),
-        _ => ("[128, 64]", 4096),
-    };
+fn model_and_training(plan: Plan) -> String {
+    let Plan { embedding_dim, hidden, dropout, batch, epochs, .. } = plan;
+    let steps = plan.steps();
+    let few = if steps < 200 { "; more rows would help more than more epochs" } else { "" };
     format!(
-        "\n[model]\nembedding_dim = 16\nhidden = {hidden}\n# dropout = 0.1\n\
-         \n[train]\nepochs = 3\n# By the number of rows: small batches learn more from little data, large ones are faster.\n\
-         batch_size = {batch_size}\n# The validation metric that chooses the weights to keep; or cvr.auc, ctr.log_loss, ...\n\
-         select = \"ctcvr.auc\"\n# Stop after so many validations without a better one.\n# patience = 2\n\
-         # Event files for `tensorboard --logdir`: curves, distributions, the graph of the model.\ntensorboard = true\n\
-         # tables = {{ l2 = 1e-5 }}  # against overfitting of rare ids\n# schedule = {{ decay = \"linear\" }}\n"
+        "\n[model]\n# By the rows an id has: wider embeddings learn more, and more by heart.\n\
+         embedding_dim = {embedding_dim}\nhidden = {hidden:?}\ndropout = {dropout:?}\n\
+         \n[train]\n# About {steps} steps{few}. More epochs mostly learn the training rows by heart.\n\
+         epochs = {epochs}\nbatch_size = {batch}\n# Stop after so many validations without a better one.\npatience = 1\n\
+         # The validation metric that chooses the weights to keep; or cvr.auc, ctr.log_loss, ...\n\
+         select = \"ctcvr.auc\"\n# Event files for `tensorboard --logdir`: curves, distributions, the graph of the model.\n\
+         tensorboard = true\ntowers = {{ learning_rate = 2e-3 }}\ntables = {{ learning_rate = 2e-3 }}\n\
+         # A rate that falls to about 0 makes the end steadier from one seed to the next.\n\
+         schedule = {{ decay = \"cosine\", final_factor = 0.01 }}\n"
     )
 }
 

@@ -66,7 +66,8 @@ impl DenseEncoder {
         let value = self.fill(value)?;
         let bad = |allowed| BadValue { found: format!("`{value}`"), allowed };
         let number = match self.transform {
-            DenseTransform::None => value,
+            // What is cut into pieces afterwards is the value itself.
+            DenseTransform::None | DenseTransform::PiecewiseLinear { .. } => value,
             DenseTransform::Standardize if self.std > 0.0 => (value - self.mean) / self.std,
             DenseTransform::Standardize => value - self.mean,
             DenseTransform::Log1p if value < 0.0 => return Err(bad("a number from 0 on, for log1p")),

@@ -8,8 +8,11 @@ impl FittedEncoders {
     /// What row `row` of the table of the `feature`-th sparse feature stands for: a key, a range of values, a hash
     /// bucket. Row 0 is `missing or unknown`. `None` for a feature or a row that does not exist.
     pub fn sparse_value(&self, feature: usize, row: u32) -> Option<String> {
-        let fitted =
-            self.fitted().iter().filter(|fitted| !matches!(fitted, Fitted::Dense(_))).nth(feature)?;
+        let fitted = self
+            .fitted()
+            .iter()
+            .filter(|fitted| !matches!(fitted, Fitted::Dense(_) | Fitted::Pieces(..)))
+            .nth(feature)?;
         let fitted = match fitted {
             Fitted::Shares(owner) => self.fitted().get(*owner)?,
             own => own,
@@ -22,17 +25,19 @@ impl FittedEncoders {
         }
     }
 
-    /// The value that the `feature`-th dense feature encodes as `number`, up to rounding. `None` for a feature that does
-    /// not exist.
+    /// The value that the `feature`-th dense feature encodes as `number`, or as several numbers that add up to it, up to
+    /// rounding. `None` for a feature that does not exist, and for one that saw no value in training.
     pub fn dense_value(&self, feature: usize, number: f32) -> Option<f64> {
-        let dense = |fitted: &Fitted| match fitted {
-            Fitted::Dense(encoder) => Some(*encoder),
-            _ => None,
-        };
-        let encoder = self.fitted().iter().filter_map(dense).nth(feature)?;
+        let dense =
+            self.fitted().iter().filter(|fitted| matches!(fitted, Fitted::Dense(_) | Fitted::Pieces(..)));
         let number = f64::from(number);
+        let encoder = match dense.skip(feature).next()? {
+            Fitted::Dense(encoder) => encoder,
+            Fitted::Pieces(_, pieces) => return pieces.value(number),
+            Fitted::Table(_) | Fitted::Shares(_) => return None,
+        };
         Some(match encoder.transform {
-            DenseTransform::None => number,
+            DenseTransform::None | DenseTransform::PiecewiseLinear { .. } => number,
             DenseTransform::Standardize if encoder.std > 0.0 => number * encoder.std + encoder.mean,
             DenseTransform::Standardize => number + encoder.mean,
             DenseTransform::Log1p => number.exp_m1(),

@@ -1,12 +1,14 @@
 //! Fitted encoders: from a chunk of raw columns to table rows and numbers.
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use esmm_core::{FeatureSchema, Pooling, Side};
 
 use super::dense::DenseEncoder;
 use super::feature::{FeatureKind, FeatureSpec};
+use super::pieces::Pieces;
 use super::table::TableEncoder;
 use super::users::users_stand_apart;
 use crate::column::bag::{Bags, Weights, row_of};
@@ -33,15 +35,26 @@ pub(crate) enum Fitted {
     Table(TableEncoder),
     Shares(usize),
     Dense(DenseEncoder),
+    /// Cut into pieces after its missing values were filled in.
+    Pieces(DenseEncoder, Pieces),
+}
+
+/// The numbers that a dense feature gives the model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DenseColumns {
+    /// Name of the feature.
+    pub name: String,
+    /// Its dense columns, in schema order.
+    pub columns: Range<usize>,
 }
 
 impl FittedEncoders {
     pub(crate) fn new(specs: Vec<FeatureSpec>, fitted: Vec<Fitted>) -> Result<Self, DataError> {
         let rows = |fitted: &Fitted| match fitted {
             Fitted::Table(table) => table.num_embeddings(),
-            Fitted::Shares(_) | Fitted::Dense(_) => 0,
+            Fitted::Shares(_) | Fitted::Dense(_) | Fitted::Pieces(..) => 0,
         };
-        let features = specs.iter().zip(&fitted).map(|(spec, fitted)| spec.describe(rows(fitted)));
+        let features = specs.iter().zip(&fitted).flat_map(|(spec, fitted)| spec.describe(rows(fitted)));
         let schema = FeatureSchema::new(features.collect())?;
         Ok(Self { specs, fitted, schema })
     }
@@ -54,6 +67,18 @@ impl FittedEncoders {
     /// What was asked for.
     pub fn specs(&self) -> &[FeatureSpec] {
         &self.specs
+    }
+
+    /// The dense features, each with its columns.
+    pub fn dense_features(&self) -> Vec<DenseColumns> {
+        let mut start = 0;
+        let dense = self.specs.iter().filter(|spec| matches!(spec.kind, FeatureKind::Dense { .. }));
+        let columns = dense.map(|spec| {
+            let columns = start..start + spec.dense_width();
+            start = columns.end;
+            DenseColumns { name: spec.name.clone(), columns }
+        });
+        columns.collect()
     }
 
     pub(crate) fn fitted(&self) -> &[Fitted] {
@@ -148,6 +173,9 @@ impl FittedEncoders {
             let chunk = chunk_of(spec);
             match fitted {
                 Fitted::Dense(encoder) => encoded.dense.push(encode_dense(encoder, spec, chunk)?),
+                Fitted::Pieces(encoder, pieces) => {
+                    encoded.dense.extend(encode_pieces(encoder, pieces, spec, chunk)?);
+                }
                 Fitted::Table(table) => encoded.sparse.push(encode_sparse(table, spec, chunk)?),
                 Fitted::Shares(_) => {}
             }
@@ -181,6 +209,26 @@ fn encode_dense(encoder: &DenseEncoder, spec: &FeatureSpec, chunk: &Chunk) -> Re
         Ok(())
     })?;
     Ok(numbers)
+}
+
+fn encode_pieces(
+    encoder: &DenseEncoder,
+    pieces: &Pieces,
+    spec: &FeatureSpec,
+    chunk: &Chunk,
+) -> Result<Vec<Vec<f32>>, DataError> {
+    let mut columns = vec![vec![0.0; chunk.rows()]; spec.dense_width()];
+    RealColumn::read(chunk, &spec.column, |row, value| {
+        let value = encoder.fill(value);
+        let value = value.map_err(|bad| chunk.bad_cell(row, &spec.column, bad.found, bad.allowed))?;
+        let (full, share) = pieces.place(value);
+        columns[..full].iter_mut().for_each(|column| column[row] = 1.0);
+        if let Some(column) = columns.get_mut(full) {
+            column[row] = share as f32;
+        }
+        Ok(())
+    })?;
+    Ok(columns)
 }
 
 fn encode_sparse(table: &TableEncoder, spec: &FeatureSpec, chunk: &Chunk) -> Result<SparseColumn, DataError> {

@@ -45,7 +45,7 @@ pub enum FeatureKind {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         shares: Option<String>,
     },
-    /// To one number.
+    /// To one number, or to several that say where it lies.
     Dense {
         /// What is done to the value.
         transform: DenseTransform,
@@ -93,10 +93,28 @@ pub enum DenseTransform {
     Standardize,
     /// `ln(1 + x)`; a negative value is an error.
     Log1p,
+    /// The filled share of each of some bins of about equal count among the training rows: as many numbers as bins
+    /// (arXiv 2203.05556). Where repeated values leave fewer bins the last numbers are 0.
+    PiecewiseLinear {
+        /// Number of bins.
+        bins: usize,
+    },
+}
+
+impl DenseTransform {
+    /// Numbers that a value becomes.
+    pub(crate) fn width(self) -> usize {
+        match self {
+            Self::None | Self::Standardize | Self::Log1p => 1,
+            Self::PiecewiseLinear { bins } => bins,
+        }
+    }
 }
 
 /// Largest table that a `u32` can address, without row 0.
 const MAX_ROWS: usize = u32::MAX as usize - 1;
+/// Most bins of a number: each is a column of the model's input.
+const MAX_BINS: usize = 1024;
 
 impl FeatureSpec {
     /// The columns that this feature reads.
@@ -108,14 +126,26 @@ impl FeatureSpec {
         std::iter::once(self.column.as_str()).chain(weights)
     }
 
-    /// The core's description, with the rows of its table.
-    pub(crate) fn describe(&self, num_embeddings: usize) -> Feature {
+    /// Numbers that it gives the model: 0 for a sparse feature.
+    pub(crate) fn dense_width(&self) -> usize {
+        match self.kind {
+            FeatureKind::Sparse { .. } => 0,
+            FeatureKind::Dense { transform, .. } => transform.width(),
+        }
+    }
+
+    /// The core's description, with the rows of its table. A feature of several numbers is as many dense features,
+    /// `name[1]`, `name[2]`, ...
+    pub(crate) fn describe(&self, num_embeddings: usize) -> Vec<Feature> {
         let (name, side) = (self.name.clone(), self.side);
         match &self.kind {
-            FeatureKind::Dense { .. } => Feature::dense(name, side),
+            FeatureKind::Dense { transform: DenseTransform::PiecewiseLinear { bins }, .. } => {
+                (1..=*bins).map(|bin| Feature::dense(format!("{name}[{bin}]"), side)).collect()
+            }
+            FeatureKind::Dense { .. } => vec![Feature::dense(name, side)],
             FeatureKind::Sparse { bag, shares, .. } => {
                 let (bag, shares) = (*bag, shares.clone());
-                Feature::Sparse(SparseFeature { name, side, num_embeddings, bag, shares })
+                vec![Feature::Sparse(SparseFeature { name, side, num_embeddings, bag, shares })]
             }
         }
     }
@@ -126,7 +156,7 @@ impl FeatureSpec {
     }
 
     /// The core's description with as many rows as its table can have, or one where only the data tells.
-    pub fn with_known_rows(&self) -> Feature {
+    pub fn with_known_rows(&self) -> Vec<Feature> {
         let rows = match &self.kind {
             FeatureKind::Sparse { encoding, .. } => encoding.most_rows(),
             FeatureKind::Dense { .. } => None,
@@ -144,6 +174,11 @@ impl FeatureSpec {
             }
             FeatureKind::Dense { transform: DenseTransform::Log1p, missing: Some(value) } if *value < 0.0 => {
                 Err(format!("missing = {value}, with log1p it must not be negative"))
+            }
+            FeatureKind::Dense { transform: DenseTransform::PiecewiseLinear { bins }, .. }
+                if !(1..=MAX_BINS).contains(bins) =>
+            {
+                Err(format!("bins = {bins}, it must be 1 to {MAX_BINS}"))
             }
             FeatureKind::Dense { .. } => Ok(()),
             FeatureKind::Sparse { bag: None, weighted, weights_column, .. }
@@ -182,7 +217,7 @@ impl SparseEncoding {
 
 /// Checks all features and finds, for each, the feature whose table it uses: itself, or the one that it shares.
 pub(crate) fn owners(specs: &[FeatureSpec]) -> Result<Vec<usize>, DataError> {
-    FeatureSchema::new(specs.iter().map(|spec| spec.describe(1)).collect())?;
+    FeatureSchema::new(specs.iter().flat_map(|spec| spec.describe(1)).collect())?;
     let places: HashMap<&str, usize> =
         specs.iter().enumerate().map(|(place, spec)| (spec.name.as_str(), place)).collect();
     let owner = |(place, spec): (usize, &FeatureSpec)| match &spec.kind {

@@ -3,6 +3,7 @@
 use super::dense::{DenseEncoder, Moments};
 use super::encoder::{Fitted, FittedEncoders};
 use super::feature::{DenseTransform, FeatureKind, FeatureSpec, SparseEncoding, owners};
+use super::pieces::Pieces;
 use super::quantile::Quantiles;
 use super::table::TableEncoder;
 use super::vocabulary::KeyCounts;
@@ -73,7 +74,8 @@ impl EncoderFitter {
                 FeatureKind::Sparse { encoding: SparseEncoding::Vocabulary { .. }, .. } => {
                     Statistics::Counts(KeyCounts::default())
                 }
-                FeatureKind::Sparse { encoding: SparseEncoding::Quantile { .. }, .. } => {
+                FeatureKind::Sparse { encoding: SparseEncoding::Quantile { .. }, .. }
+                | FeatureKind::Dense { transform: DenseTransform::PiecewiseLinear { .. }, .. } => {
                     Statistics::Values(Vec::new())
                 }
                 FeatureKind::Dense { transform: DenseTransform::Standardize, .. } => {
@@ -144,6 +146,15 @@ fn fitted(kind: &FeatureKind, statistics: Statistics) -> Fitted {
                 mean: moments.mean(),
                 std: moments.std(),
             })
+        }
+        (FeatureKind::Dense { transform: DenseTransform::PiecewiseLinear { bins }, missing }, statistics) => {
+            let transform = DenseTransform::PiecewiseLinear { bins: *bins };
+            let values = match statistics {
+                Statistics::Values(values) => values,
+                Statistics::Nothing | Statistics::Counts(_) | Statistics::Moments(_) => Vec::new(),
+            };
+            let encoder = DenseEncoder { transform, missing: *missing, mean: 0.0, std: 0.0 };
+            Fitted::Pieces(encoder, Pieces::fit(values, *bins))
         }
         (FeatureKind::Dense { transform, missing }, _) => {
             Fitted::Dense(DenseEncoder { transform: *transform, missing: *missing, mean: 0.0, std: 0.0 })

@@ -7,6 +7,7 @@ pub(crate) mod encoder;
 pub(crate) mod feature;
 pub(crate) mod fit;
 mod hasher;
+mod pieces;
 mod quantile;
 pub(crate) mod save;
 mod table;

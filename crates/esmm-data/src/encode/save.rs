@@ -11,6 +11,7 @@ use twox_hash::XxHash64;
 use super::dense::DenseEncoder;
 use super::encoder::{Fitted, FittedEncoders};
 use super::feature::{DenseTransform, FeatureKind, FeatureSpec, SparseEncoding, owners};
+use super::pieces::Pieces;
 use super::quantile::Quantiles;
 use super::table::TableEncoder;
 use super::vocabulary::Vocabulary;
@@ -46,7 +47,7 @@ struct SavedFeature {
 enum SavedFit {
     /// Keys of a vocabulary.
     Keys(usize),
-    /// Edges of quantile buckets.
+    /// Edges of quantile buckets, or of the bins of a piecewise-linear encoding.
     Edges(Vec<Exact>),
     /// Of a standardized feature.
     Moments { mean: Exact, std: Exact },
@@ -156,6 +157,9 @@ fn fit_of(fitted: &Fitted) -> Option<SavedFit> {
         Fitted::Table(TableEncoder::Quantile(quantiles)) => {
             Some(SavedFit::Edges(quantiles.edges().iter().copied().map(Exact).collect()))
         }
+        Fitted::Pieces(_, pieces) => {
+            Some(SavedFit::Edges(pieces.edges().iter().copied().map(Exact).collect()))
+        }
         Fitted::Dense(DenseEncoder { transform: DenseTransform::Standardize, mean, std, .. }) => {
             Some(SavedFit::Moments { mean: Exact(*mean), std: Exact(*std) })
         }
@@ -165,6 +169,15 @@ fn fit_of(fitted: &Fitted) -> Option<SavedFit> {
 
 fn restore(spec: &FeatureSpec, fit: Option<SavedFit>, vocabulary: Option<Vocabulary>) -> Option<Fitted> {
     let table = match (&spec.kind, fit) {
+        (
+            FeatureKind::Dense { transform: DenseTransform::PiecewiseLinear { bins }, missing },
+            Some(SavedFit::Edges(edges)),
+        ) => {
+            let transform = DenseTransform::PiecewiseLinear { bins: *bins };
+            let encoder = DenseEncoder { transform, missing: *missing, mean: 0.0, std: 0.0 };
+            let edges = edges.into_iter().map(|edge| edge.0).collect();
+            return Some(Fitted::Pieces(encoder, Pieces::from_edges(edges, *bins)?));
+        }
         (FeatureKind::Dense { transform, missing }, fit) => {
             let (mean, std) = match (transform, fit) {
                 (DenseTransform::Standardize, Some(SavedFit::Moments { mean, std })) if std.0 >= 0.0 => {

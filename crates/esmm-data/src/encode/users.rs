@@ -10,12 +10,10 @@ use crate::read::source::SourceSpec;
 impl Sides {
     /// Those of some features.
     pub(crate) fn of(specs: &[FeatureSpec]) -> Self {
-        let side = |dense: bool| {
-            let specs =
-                specs.iter().filter(move |spec| matches!(spec.kind, FeatureKind::Dense { .. }) == dense);
-            specs.map(|spec| spec.side == Side::User).collect()
-        };
-        Self { sparse: side(false), dense: side(true) }
+        let is_user = |spec: &FeatureSpec| spec.side == Side::User;
+        let sparse = specs.iter().filter(|spec| matches!(spec.kind, FeatureKind::Sparse { .. }));
+        let dense = specs.iter().flat_map(|spec| std::iter::repeat_n(is_user(spec), spec.dense_width()));
+        Self { sparse: sparse.map(is_user).collect(), dense: dense.collect() }
     }
 }
 

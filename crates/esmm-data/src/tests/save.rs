@@ -6,7 +6,10 @@ use std::path::Path;
 use esmm_core::Pooling;
 
 use super::{Folder, bag, dense, fit, sparse, vocabulary};
-use crate::{DenseTransform, FEATURES_FILE, FeatureKind, FittedEncoders, SparseEncoding, VOCABULARIES_FILE};
+use crate::{
+    DenseTransform, FEATURES_FILE, FeatureKind, FeatureSpec, FittedEncoders, SparseEncoding,
+    VOCABULARIES_FILE,
+};
 
 /// One feature of every kind.
 fn encoders(folder: &Folder) -> FittedEncoders {
@@ -23,6 +26,10 @@ fn encoders(folder: &Folder) -> FittedEncoders {
         sparse("age", SparseEncoding::Quantile { buckets: 3 }),
         dense("price", DenseTransform::Standardize, Some(0.1)),
         dense("spend", DenseTransform::Log1p, None),
+        FeatureSpec {
+            name: "spend in pieces".into(),
+            ..dense("spend", DenseTransform::PiecewiseLinear { bins: 4 }, Some(2.0))
+        },
     ];
     let header = "item,history,city,hash,raw,age,price,spend\n";
     let lines =

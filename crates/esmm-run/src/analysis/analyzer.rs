@@ -1,8 +1,7 @@
 //! What watches the batches of the final evaluation go by.
 
-use esmm_core::FeatureSchema;
 use esmm_data::loader::EncodedRows;
-use esmm_data::{FittedEncoders, SparseColumn};
+use esmm_data::{DenseColumns, FittedEncoders, SparseColumn};
 use esmm_metrics::Evaluator;
 
 use super::feature::FeatureSums;
@@ -28,7 +27,7 @@ pub struct Analyzer<'a> {
 #[derive(Debug)]
 struct Values {
     sparse: Vec<FeatureSums>,
-    dense: Vec<FeatureSums>,
+    dense: Vec<(DenseColumns, FeatureSums)>,
     edges: Option<Vec<Vec<f32>>>,
 }
 
@@ -58,7 +57,7 @@ impl<'a> Analyzer<'a> {
                 ..SplitAnalysis::default()
             },
             touched: wanted.tables.then(|| TouchedRows::new(schema)),
-            values: wanted.values.then(|| Values::new(schema, tasks.count())),
+            values: wanted.values.then(|| Values::new(encoders, tasks.count())),
             tasks,
         }
     }
@@ -96,16 +95,21 @@ impl<'a> Analyzer<'a> {
 }
 
 impl Values {
-    fn new(schema: &FeatureSchema, tasks: usize) -> Self {
+    fn new(encoders: &FittedEncoders, tasks: usize) -> Self {
+        let tables = encoders.schema().row_ranges();
+        let dense = encoders.dense_features().into_iter();
         Self {
-            sparse: schema.row_ranges().iter().map(|table| FeatureSums::new(table.len, tasks)).collect(),
-            dense: schema.dense().map(|_| FeatureSums::new(RANGES, tasks)).collect(),
+            sparse: tables.iter().map(|table| FeatureSums::new(table.len, tasks)).collect(),
+            dense: dense.map(|columns| (columns, FeatureSums::new(RANGES, tasks))).collect(),
             edges: None,
         }
     }
 
     fn push(&mut self, rows: &EncodedRows, before: u64, scores: &HostScores, tasks: &mut RowTasks) {
-        let cut_all = || rows.dense.iter().map(|column| cut(column)).collect();
+        let cut_all = || {
+            let columns = self.dense.iter().map(|(feature, _)| feature.columns.clone());
+            columns.map(|columns| cut(&added_up(&rows.dense[columns]))).collect()
+        };
         let edges = self.edges.get_or_insert_with(cut_all);
         for row in 0..scores.labels.depth.len() {
             let number = before + row as u64;
@@ -113,9 +117,10 @@ impl Values {
             for (feature, (sums, column)) in self.sparse.iter_mut().zip(&rows.sparse).enumerate() {
                 sums.add(number, ids(column, rows.sparse_entry(feature, row)), tasks);
             }
-            let dense = self.dense.iter_mut().zip(&rows.dense).zip(edges.iter());
-            for (feature, ((sums, column), edges)) in dense.enumerate() {
-                let value = column[rows.dense_entry(feature, row)];
+            for ((feature, sums), edges) in self.dense.iter_mut().zip(edges.iter()) {
+                let columns = feature.columns.clone();
+                let value: f32 =
+                    columns.map(|column| rows.dense[column][rows.dense_entry(column, row)]).sum();
                 let range = edges.partition_point(|edge| *edge <= value);
                 sums.add(number, &[range as u32], tasks);
             }
@@ -130,12 +135,18 @@ impl Values {
             found.push(sums.finish(&feature.name, name));
         }
         let edges = self.edges.unwrap_or_default();
-        for (place, ((feature, sums), edges)) in schema.dense().zip(&self.dense).zip(&edges).enumerate() {
+        for (place, ((feature, sums), edges)) in self.dense.iter().zip(&edges).enumerate() {
             let value = |edge: &f32| encoders.dense_value(place, *edge).map_or_else(String::new, brief);
             found.push(sums.finish_ranges(&feature.name, |range| range_name(edges, range as usize, value)));
         }
         found
     }
+}
+
+/// Columns of one feature, added up: the shares of a piecewise-linear number rise with the number.
+fn added_up(columns: &[Vec<f32>]) -> Vec<f32> {
+    let rows = columns.first().map_or(0, Vec::len);
+    (0..rows).map(|row| columns.iter().map(|column| column[row]).sum()).collect()
 }
 
 /// The ids of one row.

@@ -10,7 +10,7 @@ use super::resolve_data::{feature, reading, split, truth};
 use super::resolve_train::{model, training};
 use super::run_file::{MissingPolicy, OrphanPolicy, RunFile};
 use super::saved::here;
-use super::train_config::{ReadingConfig, TrainConfig};
+use super::train_config::{ModelConfig, ReadingConfig, TrainConfig};
 use super::version::FORMAT_VERSION;
 use crate::error::RunError;
 
@@ -122,9 +122,11 @@ impl TrainConfig {
         extended.train.patience = other.train.patience;
         extended.train.log_every = other.train.log_every;
         extended.train.tensorboard = other.train.tensorboard;
+        // Where the biases started matters no more once a training has begun.
+        let model = ModelConfig { prior: self.model.prior, ..other.model };
         // A run file that leaves the choice open asks for no other one.
         let streaming = other.reading.streaming.or(self.reading.streaming);
-        let other = Self { reading: ReadingConfig { streaming, ..other.reading }, ..other };
+        let other = Self { model, reading: ReadingConfig { streaming, ..other.reading }, ..other };
         if extended.absolute() == other.absolute() {
             return Ok(extended);
         }

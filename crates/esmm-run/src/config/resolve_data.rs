@@ -11,6 +11,9 @@ use super::run_file::{DataSection, Encode, FeatureSection, Instant, MetricSectio
 use super::train_config::ReadingConfig;
 use crate::error::RunError;
 
+/// Bins of a piecewise-linear encoding unless said.
+const PLE_BINS: usize = 16;
+
 pub(super) fn split(data: &DataSection) -> Result<SplitSpec, RunError> {
     let csv = CsvOptions { delimiter: data.delimiter, quote: data.quote };
     let lists = ListFormat { separator: data.list_separator, weight_separator: data.weight_separator };
@@ -119,9 +122,10 @@ pub(super) fn feature(section: &FeatureSection) -> Result<FeatureSpec, RunError>
         false => Ok(()),
     };
     let encode = section.encode;
-    let dense = matches!(encode, Encode::Dense | Encode::Standardize | Encode::Log1p);
+    let dense = encode.is_dense();
     allowed("min_count", section.min_count.is_some(), encode == Encode::Vocabulary)?;
     allowed("buckets", section.buckets.is_some(), matches!(encode, Encode::Hash | Encode::Quantile))?;
+    allowed("bins", section.bins.is_some(), encode == Encode::Ple)?;
     allowed("num_embeddings", section.num_embeddings.is_some(), encode == Encode::Raw)?;
     allowed("missing", section.missing.is_some(), dense)?;
     allowed("pooling", section.pooling.is_some(), !dense)?;
@@ -148,6 +152,7 @@ pub(super) fn feature(section: &FeatureSection) -> Result<FeatureSpec, RunError>
         Encode::Dense => real(DenseTransform::None),
         Encode::Standardize => real(DenseTransform::Standardize),
         Encode::Log1p => real(DenseTransform::Log1p),
+        Encode::Ple => real(DenseTransform::PiecewiseLinear { bins: section.bins.unwrap_or(PLE_BINS) }),
     };
     let column = section.column.clone().unwrap_or_else(|| name.clone());
     Ok(FeatureSpec { name: name.clone(), column, side: section.side, kind })

@@ -35,6 +35,7 @@ pub(super) fn model(section: &ModelSection) -> Result<ModelConfig, RunError> {
         towers: TowersConfig { hidden, activation, batch_norm: section.batch_norm, dropout },
         shared_embeddings: section.shared_embeddings,
         embedding_init_std: section.embedding_init_std,
+        prior: section.prior,
     })
 }
 

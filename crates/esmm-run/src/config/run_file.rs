@@ -282,6 +282,8 @@ pub struct FeatureSection {
     pub min_count: Option<u64>,
     /// `hash`, `quantile`: the number of buckets, which they need.
     pub buckets: Option<usize>,
+    /// `ple`: the number of bins. Unless said: 16.
+    pub bins: Option<usize>,
     /// `raw`: the number of ids, which it needs. Ids are whole numbers below it.
     pub num_embeddings: Option<usize>,
     /// Makes a sparse feature a list of any number of ids a row, and says how their embeddings become one.
@@ -320,6 +322,18 @@ pub enum Encode {
     Standardize,
     /// Dense: `ln(1 + x)`; a negative value is an error.
     Log1p,
+    /// Dense, piecewise linear: the filled share of each of `bins` bins of about equal count in the training rows.
+    Ple,
+}
+
+impl Encode {
+    /// Whether values become numbers.
+    pub(super) fn is_dense(self) -> bool {
+        match self {
+            Self::Vocabulary | Self::Hash | Self::Raw | Self::Quantile => false,
+            Self::Dense | Self::Standardize | Self::Log1p | Self::Ple => true,
+        }
+    }
 }
 
 /// What is measured beyond the metrics that need labels only.

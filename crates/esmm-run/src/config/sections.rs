@@ -28,6 +28,8 @@ pub struct ModelSection {
     /// Standard deviation of the initial embeddings.
     #[schemars(range(min = 0.0))]
     pub embedding_init_std: f64,
+    /// Whether each tower's last bias starts at the logit of its stage's conditional rate in the training rows.
+    pub prior: bool,
 }
 
 impl Default for ModelSection {
@@ -41,6 +43,7 @@ impl Default for ModelSection {
             dropout: DropoutSection::All(0.0),
             shared_embeddings: true,
             embedding_init_std: 0.01,
+            prior: true,
         }
     }
 }

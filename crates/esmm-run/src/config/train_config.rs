@@ -63,6 +63,10 @@ pub struct ModelConfig {
     pub shared_embeddings: bool,
     /// Standard deviation of the first embedding values.
     pub embedding_init_std: f64,
+    /// Whether each tower's last bias starts at the logit of its stage's conditional training rate. A configuration
+    /// that was saved without the key began without.
+    #[serde(default)]
+    pub prior: bool,
 }
 
 /// The training.

@@ -1,6 +1,8 @@
 //! Guard rails: what is suspicious about data and model before anyone believes a metric.
 
-use esmm_data::{Dataset, SparseColumn};
+use std::borrow::Cow;
+
+use esmm_data::{Dataset, DenseColumns, SparseColumn};
 use esmm_metrics::{SplitMetrics, auc};
 
 /// A single feature that ranks a label better than this knows the label.
@@ -20,8 +22,8 @@ const LARGE: f64 = 100.0;
 pub struct Names<'a> {
     /// Sparse features in the order of the dataset.
     pub sparse: &'a [String],
-    /// Dense features in the order of the dataset.
-    pub dense: &'a [String],
+    /// Dense features with their columns of the dataset.
+    pub dense: &'a [DenseColumns],
     /// Stages of the funnel.
     pub stages: &'a [String],
 }
@@ -35,7 +37,10 @@ pub fn check_features(train: &Dataset, all_rows: u64, names: Names<'_>) -> Vec<S
         rows => format!("the first {rows} training rows"),
     };
     let sparse = names.sparse.iter().zip(&train.sparse).map(|(name, column)| (name, Column::Sparse(column)));
-    let dense = names.dense.iter().zip(&train.dense).map(|(name, column)| (name, Column::Dense(column)));
+    let dense = names
+        .dense
+        .iter()
+        .map(|feature| (&feature.name, Column::Dense(number(&train.dense[feature.columns.clone()]))));
     for (name, column) in sparse.chain(dense) {
         if column.is_constant() {
             warnings.push(format!("feature `{name}` has the same value in {looked_at}: it cannot help"));
@@ -55,7 +60,10 @@ pub fn check_features(train: &Dataset, all_rows: u64, names: Names<'_>) -> Vec<S
 
 /// Warnings about dense features whose values, as the model reads them, are out of all proportion to embeddings.
 pub fn check_scale(train: &Dataset, names: Names<'_>) -> Vec<String> {
-    let sizes = names.dense.iter().zip(&train.dense).map(|(name, values)| (name, root_mean_square(values)));
+    let sizes = names.dense.iter().map(|feature| {
+        let columns = &train.dense[feature.columns.clone()];
+        (&feature.name, columns.iter().map(|values| root_mean_square(values)).fold(0.0, f64::max))
+    });
     sizes
         .filter(|(_, size)| *size > LARGE)
         .map(|(name, size)| {
@@ -125,7 +133,18 @@ pub fn check_collapse(spread: f64) -> Option<String> {
 
 enum Column<'a> {
     Sparse(&'a SparseColumn),
-    Dense(&'a [f32]),
+    Dense(Cow<'a, [f32]>),
+}
+
+/// The number of a feature: its column, or the sum of its columns, which rises with what they encode.
+fn number(columns: &[Vec<f32>]) -> Cow<'_, [f32]> {
+    match columns {
+        [column] => Cow::Borrowed(column),
+        columns => {
+            let rows = columns.first().map_or(0, Vec::len);
+            (0..rows).map(|row| columns.iter().map(|column| column[row]).sum()).collect()
+        }
+    }
 }
 
 impl Column<'_> {
@@ -212,9 +231,20 @@ mod tests {
         names.iter().map(|name| (*name).to_owned()).collect()
     }
 
+    /// Dense features of one column each.
+    fn columns(names: &[&str]) -> Vec<DenseColumns> {
+        let numbered = names.iter().enumerate();
+        let feature = |(place, name): (usize, &&str)| DenseColumns {
+            name: (*name).to_owned(),
+            columns: place..place + 1,
+        };
+        numbered.map(feature).collect()
+    }
+
     #[test]
     fn leaks_and_constants_are_found_and_single_ids_are_not() {
-        let (sparse, dense) = (names(&["leak", "row_id", "third"]), names(&["one", "minus_label"]));
+        let sparse = names(&["leak", "row_id", "third"]);
+        let dense = columns(&["one", "minus_label"]);
         let stages = names(&["click", "conversion"]);
         let warnings =
             check_features(&data(), 2000, Names { sparse: &sparse, dense: &dense, stages: &stages });
@@ -231,7 +261,7 @@ mod tests {
     fn numbers_out_of_proportion_are_named() {
         let mut data = data();
         data.dense = vec![vec![3.0, -4.0, 99.0], vec![1.0e7, 2.0e7, 3.0e7]];
-        let dense = names(&["price", "cents"]);
+        let dense = columns(&["price", "cents"]);
         let warnings = check_scale(&data, Names { sparse: &[], dense: &dense, stages: &[] });
         assert_eq!(warnings.len(), 1, "{warnings:?}");
         // The root of (1 + 4 + 9) / 3 is 2.16.

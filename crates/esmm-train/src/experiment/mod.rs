@@ -16,7 +16,9 @@ use esmm_run::run_dir::{RunDir, write_json};
 
 use self::guard::Names;
 use crate::error::TrainError;
-use crate::trainer::{BestWeights, TrainerConfig, TrainingControl, TrainingData, TrainingEnd, train};
+use crate::trainer::{
+    BestWeights, TrainerConfig, TrainingControl, TrainingData, TrainingEnd, prior_logits, train,
+};
 
 pub use self::run::Trained;
 pub use esmm_run::metrics::RunMetrics;
@@ -124,7 +126,10 @@ impl Experiment {
         B: TrainBackend,
     {
         let data = TrainingData { train: self.train.clone(), valid: self.valid.clone() };
-        train::<B>(&TrainerConfig::of(&self.config, &self.model), &data, run, device, control)
+        let trained = &self.report.train;
+        let prior = self.config.model.prior.then(|| prior_logits(trained.rows, &trained.reached));
+        let config = TrainerConfig { prior, ..TrainerConfig::of(&self.config, &self.model) };
+        train::<B>(&config, &data, run, device, control)
     }
 
     /// Measures all splits with the best weights, tells the observers, and writes `metrics.json`.
@@ -189,7 +194,7 @@ fn warnings(
     train: &Dataset,
 ) -> Vec<String> {
     let sparse: Vec<String> = encoders.schema().sparse().map(|feature| feature.name.clone()).collect();
-    let dense: Vec<String> = encoders.schema().dense().map(|feature| feature.name.clone()).collect();
+    let dense = encoders.dense_features();
     let stages = &config.labels.columns;
     let names = Names { sparse: &sparse, dense: &dense, stages };
     let mut warnings = guard::check_features(train, report.train.rows, names);

@@ -30,6 +30,8 @@ pub struct TrainerConfig {
     pub seed: u64,
     /// Precision of the matmuls of hidden layers while it learns; it is always measured in f32.
     pub precision: Precision,
+    /// Logits at which the last biases of the towers start, one a stage; `None`: where the model's seed puts them.
+    pub prior: Option<Vec<f64>>,
     /// The validation metric that selects the best weights, such as `ctcvr.auc`.
     pub select: String,
     /// Stop after so many validations without a better one.
@@ -96,6 +98,7 @@ impl TrainerConfig {
             batch_size: train.batch_size,
             seed: train.seed,
             precision: train.precision,
+            prior: None,
             select: train.select.clone(),
             patience: train.patience,
             validate_every: train.validate_every,

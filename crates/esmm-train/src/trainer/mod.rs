@@ -4,6 +4,8 @@ mod config;
 mod control;
 mod display;
 mod no_logger;
+mod plan;
+mod prior;
 pub mod strategy;
 
 use std::sync::Arc;
@@ -28,6 +30,7 @@ const SHOWN_AUC_ROWS: usize = 4_000_000;
 pub use self::config::{TrainerConfig, TrainingData, TrainingEnd};
 pub use self::control::TrainingControl;
 pub use self::display::{DisplayedTraining, TrainingDisplay};
+pub use self::prior::prior_logits;
 pub use esmm_run::BestWeights;
 pub use esmm_run::evaluation::EVALUATION_BATCH;
 
@@ -55,6 +58,10 @@ where
 
     let optimizer = SharedOptimizer::new(&config.towers);
     let model = config.model.init::<B>(device)?.with_precision(config.precision)?;
+    let model = match &config.prior {
+        Some(logits) => model.with_output_biases(logits),
+        None => model,
+    };
     let mut learner = config.learner.clone().init(model);
     let checkpoints = Checkpoints::new(run.checkpoint());
     let mut state = TrainingState { train_rows: data.train.rows() as u64, ..TrainingState::default() };
@@ -77,6 +84,7 @@ where
         steps -= 1;
     }
     let total_steps = config.epochs * steps;
+    plan::say_steps(config, state.train_rows, total_steps);
     let schedule = Schedule { total_steps, step: state.step, ..config.schedule };
 
     control.observers.start(state.step);

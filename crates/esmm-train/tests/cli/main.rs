@@ -11,6 +11,7 @@ mod endings;
 mod fuzz;
 mod init;
 mod inspect;
+mod quality;
 mod report;
 mod resume;
 mod streaming;

@@ -1,0 +1,64 @@
+//! The plan of the training: what its rows and ids allow.
+
+/// Share of the rows that are learned from is at least this.
+const STEPS: u64 = 250;
+/// Fewer rows of training an id than this, and wide embeddings are learned by heart.
+const ROWS_AN_ID: u64 = 50;
+/// From so many rows on, dropout costs more than it saves.
+const MANY_ROWS: u64 = 1_000_000;
+
+/// Sizes of the model and of its training.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Plan {
+    /// Rows that are learned from.
+    pub(crate) rows: u64,
+    pub(crate) embedding_dim: u64,
+    pub(crate) hidden: [u64; 2],
+    pub(crate) dropout: f64,
+    pub(crate) batch: u64,
+    pub(crate) epochs: u64,
+}
+
+impl Plan {
+    /// For so many rows of training and so many ids in the largest table.
+    pub(crate) fn of(rows: u64, ids: u64) -> Self {
+        let mut batch = match rows {
+            0..50_000 => 256,
+            50_000..5_000_000 => 1024,
+            _ => 4096,
+        };
+        let epochs = 2;
+        while batch > 32 && epochs * rows < STEPS * batch && rows < 50_000 {
+            batch /= 2;
+        }
+        let embedding_dim = if ids > 0 && rows / ids < ROWS_AN_ID { 8 } else { 16 };
+        let hidden = if rows < 5_000_000 { [64, 32] } else { [128, 64] };
+        let dropout = if rows < MANY_ROWS { 0.2 } else { 0.0 };
+        Self { rows, embedding_dim, hidden, dropout, batch, epochs }
+    }
+
+    /// Steps of the training.
+    pub(crate) fn steps(&self) -> u64 {
+        self.epochs * self.rows.div_ceil(self.batch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_are_neither_few_nor_many() {
+        for rows in [2_000, 10_000, 40_000, 60_000, 200_000, 400_000] {
+            let plan = Plan::of(rows, 10);
+            assert!((100..=1000).contains(&plan.steps()), "{rows}: {plan:?}, {} steps", plan.steps());
+        }
+    }
+
+    #[test]
+    fn few_rows_an_id_make_embeddings_narrow() {
+        assert_eq!(Plan::of(100_000, 3_000).embedding_dim, 8);
+        assert_eq!(Plan::of(100_000, 2_000).embedding_dim, 16);
+        assert_eq!(Plan::of(100_000, 0).embedding_dim, 16);
+    }
+}

@@ -1,0 +1,48 @@
+//! Where the last biases of the towers start: at the logits of the conditional rates of the training rows.
+//!
+//! Without it each tower starts at about 50%, and a few hundred steps are not enough to come down to a rate of a
+//! percent: all probabilities are then too high on the very rows that were learned from.
+
+/// Logit of reaching each stage from the one before: `ln(n_k / (n_(k-1) - n_k))`, where `n_0` is all rows. A rate of 0 or 1
+/// has no finite logit, and no row says nothing about a rate; then half a row is added on either side (a Beta(1/2, 1/2)
+/// prior).
+///
+/// ```
+/// use esmm_train::trainer::prior_logits;
+///
+/// let logits = prior_logits(1000, &[100, 20]);
+/// assert_eq!(logits, [(100.0_f64 / 900.0).ln(), (20.0_f64 / 80.0).ln()]);
+/// ```
+pub fn prior_logits(rows: u64, reached: &[u64]) -> Vec<f64> {
+    let before = std::iter::once(rows).chain(reached.iter().copied());
+    before.zip(reached).map(|(before, reached)| logit(*reached as f64, before as f64)).collect()
+}
+
+fn logit(reached: f64, before: f64) -> f64 {
+    let missed = before - reached;
+    match reached > 0.0 && missed > 0.0 {
+        true => (reached / missed).ln(),
+        false => ((reached + 0.5) / (missed + 0.5)).ln(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logits_are_those_of_the_conditional_rates() {
+        // Rates 1/2, 1/4 and 1/5 of the stage before.
+        let logits = prior_logits(800, &[400, 100, 20]);
+        let rates: Vec<f64> = logits.iter().map(|logit| 1.0 / (1.0 + (-logit).exp())).collect();
+        for (rate, expected) in rates.iter().zip([0.5, 0.25, 0.2]) {
+            assert!((rate - expected).abs() < 1e-15, "{rates:?}");
+        }
+    }
+
+    #[test]
+    fn rates_without_a_logit_are_finite() {
+        assert_eq!(prior_logits(10, &[10, 0]), [21.0_f64.ln(), (0.5_f64 / 10.5).ln()]);
+        assert_eq!(prior_logits(0, &[0, 0]), [0.0, 0.0]);
+    }
+}

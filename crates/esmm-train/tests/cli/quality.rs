@@ -1,0 +1,107 @@
+//! What makes probabilities right: where the biases start, how numbers are read.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use esmm_core::StateDict;
+use serde_json::Value;
+
+use crate::common::Workspace;
+
+fn json(workspace: &Workspace, name: &str) -> Value {
+    serde_json::from_str(&workspace.read(name)).unwrap()
+}
+
+/// The last bias of each tower, in order.
+fn output_biases(workspace: &Workspace, run: &str) -> Vec<f64> {
+    let dict = StateDict::read(&workspace.path(&format!("{run}/model.safetensors"))).unwrap();
+    let last = dict.entries.iter().filter(|(name, _)| name.ends_with("task_last_layer.bias"));
+    last.flat_map(|(_, values)| values.iter::<f64>().collect::<Vec<_>>()).collect()
+}
+
+/// Learning rates at which nothing is learned, so that the weights are where they started.
+const STILL: [&str; 6] = [
+    "--set",
+    "train.towers.learning_rate=1e-12",
+    "--set",
+    "train.tables.learning_rate=1e-12",
+    "--set",
+    "train.epochs=1",
+];
+
+fn still(workspace: &Workspace, run: &str, more: &[&str]) {
+    let said =
+        workspace.esmm(&[&["train", "run.toml", "--run-dir", run, "--quiet"], &STILL[..], more].concat());
+    assert_eq!(said.code, 0, "{}", said.stderr);
+}
+
+#[test]
+fn biases_start_at_the_logits_of_the_conditional_training_rates() {
+    let workspace = Workspace::new();
+    still(&workspace, "run", &[]);
+    let metrics = json(&workspace, "run/metrics.json");
+    let count = |name: &str| metrics["train"][name].as_f64().unwrap();
+    let (rows, clicks, conversions) = (count("rows"), count("clicks"), count("conversions"));
+    let expected = [(clicks / (rows - clicks)).ln(), (conversions / (clicks - conversions)).ln()];
+    let found = output_biases(&workspace, "run");
+    assert_eq!(found.len(), 2);
+    for (bias, logit) in found.iter().zip(expected) {
+        assert!((bias - logit).abs() < 1e-6, "{found:?}, expected {expected:?}");
+    }
+    still(&workspace, "without", &["--set", "model.prior=false"]);
+    let without = output_biases(&workspace, "without");
+    assert!(without.iter().zip(expected).all(|(bias, logit)| (bias - logit).abs() > 1e-3), "{without:?}");
+}
+
+/// A run that began before there was a prior goes on as it was.
+#[test]
+fn a_run_without_the_key_is_resumed() {
+    let workspace = Workspace::new();
+    still(&workspace, "run", &["--set", "model.prior=false"]);
+    let mut config = json(&workspace, "run/config.json");
+    assert!(config["model"].as_object_mut().unwrap().remove("prior").is_some());
+    workspace.write("run/config.json", &config.to_string());
+    let args = ["train", "run.toml", "--run-dir", "run", "--resume", "--quiet"];
+    let said = workspace.esmm(&[&args, &STILL[..4], &["--set", "train.epochs=2"]].concat());
+    assert_eq!(said.code, 0, "{}", said.stderr);
+}
+
+#[test]
+fn planned_steps_are_said_and_few_of_them_warned_of() {
+    let workspace = Workspace::new();
+    let said = workspace.esmm(&["train", "run.toml", "--run-dir", "run"]);
+    assert!(said.stderr.contains("8 steps: 240 rows in batches of 64, 2 epochs"), "{}", said.stderr);
+    assert!(said.stderr.contains("8 steps are few"), "{}", said.stderr);
+    let many = ["--set", "train.batch_size=2"];
+    let said = workspace.esmm(&[&["train", "run.toml", "--run-dir", "many"], &many[..]].concat());
+    assert!(said.stderr.contains("240 steps: "), "{}", said.stderr);
+    assert!(!said.stderr.contains("are few"), "{}", said.stderr);
+}
+
+/// All commands that read a run directory take one with a number in pieces; the report speaks of one feature.
+#[test]
+fn numbers_in_pieces_go_all_the_way() {
+    let workspace = Workspace::new();
+    let run_file =
+        workspace.read("run.toml").replace("encode = \"standardize\"", "encode = \"ple\", bins = 4");
+    workspace.write("run.toml", &run_file);
+    for args in [
+        vec!["train", "run.toml", "--run-dir", "run", "--quiet"],
+        vec!["evaluate", "run", "data.csv"],
+        vec!["predict", "run", "data.csv", "-o", "scores.csv"],
+        vec!["inspect", "run"],
+        vec!["inspect", "run.toml"],
+        vec!["report", "run", "-o", "report.html"],
+        vec!["train", "run.toml", "--run-dir", "run", "--quiet", "--resume", "--set", "train.epochs=3"],
+    ] {
+        let said = workspace.esmm(&args);
+        assert_eq!(said.code, 0, "{args:?}: {}", said.stderr);
+    }
+    let analysis = json(&workspace, "run/analysis.json").to_string();
+    assert!(analysis.contains("\"price\"") && !analysis.contains("price[1]"), "{analysis}");
+    workspace.write("other.toml", &run_file.replace("bins = 4", "bins = 0"));
+    let error = workspace.esmm(&["train", "other.toml", "--run-dir", "other"]).error(1).to_owned();
+    assert!(error.contains("feature `price`: bins = 0, it must be 1 to 1024"), "{error}");
+    workspace.write("other.toml", &run_file.replace("\"ple\"", "\"log1p\""));
+    let error = workspace.esmm(&["train", "other.toml", "--run-dir", "other"]).error(2).to_owned();
+    assert!(error.contains("`bins` does not go with encode"), "{error}");
+}

@@ -259,9 +259,9 @@ impl<B: Backend> Esmm<B> {
         let values: Vec<f32> = logits.iter().map(|logit| *logit as f32).collect();
         let data = TensorData::new(values, [stages, 1]);
         // `map` takes the tensor as it comes: without its flag the bias would never get a gradient.
-        *bias = bias.clone().map(|old| {
-            Tensor::from_data(data, &old.device()).set_require_grad(old.is_require_grad())
-        });
+        *bias = bias
+            .clone()
+            .map(|old| Tensor::from_data(data, &old.device()).set_require_grad(old.is_require_grad()));
         self
     }
 

@@ -15,7 +15,12 @@ pub struct Calibration {
 impl Calibration {
     /// Counts one row from the log of its predicted probability.
     pub fn push(&mut self, log_p: f64, positive: bool) {
-        self.add(log_p, if positive { 1.0 } else { 0.0 });
+        self.push_weighted(log_p, positive, 1.0);
+    }
+
+    /// Counts one row as `weight` rows; `weight` is finite and not negative.
+    pub fn push_weighted(&mut self, log_p: f64, positive: bool, weight: f64) {
+        self.add(log_p, if positive { 1.0 } else { 0.0 }, weight);
     }
 
     /// Counts one row whose true probability is known, instead of its label.
@@ -23,7 +28,7 @@ impl Calibration {
         if !(0.0..=1.0).contains(&truth) {
             self.not_a_probability.get_or_insert((self.rows, truth));
         }
-        self.add(log_p, f64::from(truth));
+        self.add(log_p, f64::from(truth), 1.0);
     }
 
     /// The ratio, 0 or more.
@@ -43,12 +48,12 @@ impl Calibration {
         }
     }
 
-    fn add(&mut self, log_p: f64, happened: f64) {
+    fn add(&mut self, log_p: f64, happened: f64, weight: f64) {
         if log_p.is_nan() {
             self.not_a_number.get_or_insert(self.rows);
         }
-        self.predicted += log_p.exp();
-        self.happened += happened;
+        self.predicted += weight * log_p.exp();
+        self.happened += weight * happened;
         self.rows += 1;
     }
 }

@@ -41,6 +41,7 @@ pub struct Evaluator {
     depth: Vec<u8>,
     groups: Option<Vec<u64>>,
     truth: Option<Truth>,
+    weights: Option<Vec<f32>>,
 }
 
 impl Evaluator {
@@ -64,7 +65,16 @@ impl Evaluator {
             depth: Vec::new(),
             groups: with_group.then(Vec::new),
             truth: with_truth.then(Truth::default),
+            weights: None,
         })
+    }
+
+    /// The same evaluator for rows that stand for several rows each: 4 bytes a row more, and 16 while a task is sorted.
+    /// Metrics count weights then, while `rows`, `clicks` and `conversions` still count rows. What is drawn counts rows,
+    /// and is undefined; so is what compares with the truth of synthetic data, which is left out.
+    #[must_use]
+    pub fn weighted(self) -> Self {
+        Self { weights: Some(Vec::new()), truth: None, ..self }
     }
 
     /// The names that [`SplitMetrics::metric`] will know.
@@ -79,10 +89,29 @@ impl Evaluator {
     /// When lengths disagree, a depth is above K, or group or truth are given where they were not announced (or the
     /// other way round).
     pub fn push(&mut self, rows: EvaluationRows<'_>) {
+        assert!(self.weights.is_none(), "a weighted evaluator takes rows with their weights");
         self.check(&rows);
+        self.add(rows, None);
+    }
+
+    /// Adds the rows of a batch with their weights, each finite and not negative.
+    ///
+    /// # Panics
+    /// As [`push`](Self::push), and when the evaluator is not [`weighted`](Self::weighted).
+    pub fn push_weighted(&mut self, rows: EvaluationRows<'_>, weights: &[f32]) {
+        let rows = EvaluationRows { truth: None, ..rows };
+        self.check(&rows);
+        assert_eq!(weights.len(), rows.depth.len(), "one weight for each row");
+        let Some(own) = &mut self.weights else { panic!("weights for an evaluator without") };
+        make_room(own, weights.len());
+        own.extend_from_slice(weights);
+        self.add(rows, Some(weights));
+    }
+
+    fn add(&mut self, rows: EvaluationRows<'_>, weights: Option<&[f32]>) {
         let stages = self.stages.len();
         for task in &mut self.tasks {
-            task.push(&rows, stages);
+            task.push(&rows, weights, stages);
         }
         make_room(&mut self.depth, rows.depth.len());
         self.depth.extend_from_slice(rows.depth);
@@ -108,7 +137,8 @@ impl Evaluator {
             "conversions".clone_into(conversions);
         }
         let entire_space = self.truth.as_ref().map(|truth| truth.metrics(&self.depth));
-        let metrics = |task: &Task| task.metrics(&self.depth, self.groups.as_deref());
+        let metrics =
+            |task: &Task| task.metrics(&self.depth, self.groups.as_deref(), self.weights.as_deref());
         SplitMetrics {
             rows: self.depth.len() as u64,
             reached,
@@ -120,7 +150,11 @@ impl Evaluator {
     /// The measured rows of each task by score, with the task's name, in report order: what any curve is read off.
     /// Sorts 4 bytes a row when the iterator comes to the task.
     pub fn rankings(&self) -> impl Iterator<Item = (&str, Result<Ranking, Undefined>)> {
-        self.tasks.iter().map(|task| (task.name.as_str(), task.ranking(&self.depth)))
+        let ranking = |task: &Task| match &self.weights {
+            Some(_) => Err(Undefined::Weighted),
+            None => task.ranking(&self.depth),
+        };
+        self.tasks.iter().map(move |task| (task.name.as_str(), ranking(task)))
     }
 
     /// The curves of each task, with its name, in report order.
@@ -151,7 +185,7 @@ mod tests {
     use super::{EvaluationRows, Evaluator, MetricError};
     use crate::entire_space::TruthRows;
     use crate::log_loss::log_sigmoid;
-    use crate::{SplitMetrics, auc, calibration, log_loss};
+    use crate::{SplitMetrics, TaskMetrics, Undefined, auc, calibration, log_loss};
 
     const LOGITS: [f32; 18] =
         [1.0, 0.5, -1.0, -2.0, 0.25, 3.0, 2.0, 1.5, 0.0, 0.5, -3.0, 1.0, -1.0, 2.0, -0.5, 0.75, -0.5, 4.0];
@@ -239,6 +273,41 @@ mod tests {
             let predicted: f64 = curves.deciles.iter().map(|bin| bin.predicted * bin.rows as f64).sum();
             let ratio = predicted / curves.positives as f64;
             assert!((ratio - metrics.calibration.unwrap()).abs() < 1e-6, "{name}: {ratio}, {metrics:?}");
+        }
+    }
+
+    /// Rows with a weight are as many copies of them, in every metric of every task; weights of 1 change no bit.
+    #[test]
+    fn weights_are_copies() {
+        let copies = [2.0_f32, 3.0, 1.0, 2.0, 4.0, 1.0];
+        let repeat = |values: &[f32]| -> Vec<f32> {
+            let rows = values.chunks(3).zip(copies);
+            rows.flat_map(|(row, copies)| row.repeat(copies as usize)).collect()
+        };
+        let depth: Vec<u8> =
+            DEPTH.iter().zip(copies).flat_map(|(depth, copies)| vec![*depth; copies as usize]).collect();
+        let expected = evaluate(&["click", "cart", "buy"], &repeat(&LOGITS), &depth);
+        let weighted = |weights: &[f32]| {
+            let stages = names(&["click", "cart", "buy"]);
+            let mut evaluator = Evaluator::new(&stages, false, false).unwrap().weighted();
+            evaluator.push_weighted(rows(&reach(&LOGITS, 3), &LOGITS, &DEPTH), weights);
+            assert!(evaluator.rankings().all(|(_, ranking)| ranking == Err(Undefined::Weighted)));
+            evaluator.metrics()
+        };
+        let found = weighted(&copies);
+        assert_eq!((found.rows, found.tasks.len()), (6, expected.tasks.len()));
+        for ((name, found), (_, expected)) in found.tasks.iter().zip(&expected.tasks) {
+            let values = |task: &TaskMetrics| {
+                [task.auc, task.log_loss, task.normalized_entropy, task.calibration].map(Option::unwrap)
+            };
+            for (found, expected) in values(found).into_iter().zip(values(expected)) {
+                assert!((found - expected).abs() < 1e-12, "{name}: {found}, {expected}");
+            }
+        }
+        let plain = evaluate(&["click", "cart", "buy"], &LOGITS, &DEPTH);
+        for ((_, one), (_, plain)) in weighted(&[1.0; 6]).tasks.iter().zip(&plain.tasks) {
+            assert_eq!((one.log_loss, one.calibration), (plain.log_loss, plain.calibration));
+            assert_eq!((one.auc, one.normalized_entropy), (plain.auc, plain.normalized_entropy));
         }
     }
 

@@ -31,6 +31,7 @@ mod rows;
 mod task;
 mod task_scores;
 mod undefined;
+mod weighted;
 
 pub use auc::{Auc, auc};
 pub use calibration::{Calibration, calibration, soft_calibration};
@@ -44,3 +45,4 @@ pub use report::{BestReachable, EntireSpaceMetrics, GroupMetrics, SplitMetrics, 
 pub use rows::EvaluationRows;
 pub use task_scores::TaskScores;
 pub use undefined::Undefined;
+pub use weighted::weighted_auc;

@@ -7,6 +7,9 @@ use crate::undefined::{Undefined, both_classes};
 pub struct LogLoss {
     rows: u64,
     positives: u64,
+    /// Weights of all rows, of the positive ones, and the weighted sum of what they lost.
+    weight: f64,
+    positive_weight: f64,
     sum: f64,
     impossible: Option<u64>,
     not_a_number: Option<u64>,
@@ -15,16 +18,23 @@ pub struct LogLoss {
 impl LogLoss {
     /// Counts one row: `log_p` is the log-probability of a positive, `log_not_p` that of a negative.
     pub fn push(&mut self, log_p: f64, log_not_p: f64, positive: bool) {
+        self.push_weighted(log_p, log_not_p, positive, 1.0);
+    }
+
+    /// Counts one row as `weight` rows; `weight` is finite and not negative.
+    pub fn push_weighted(&mut self, log_p: f64, log_not_p: f64, positive: bool, weight: f64) {
         let happened = if positive { log_p } else { log_not_p };
         if log_p.is_nan() || log_not_p.is_nan() {
             self.not_a_number.get_or_insert(self.rows);
-        } else if happened == f64::NEG_INFINITY {
+        } else if happened == f64::NEG_INFINITY && weight > 0.0 {
             self.impossible.get_or_insert(self.rows);
-        } else {
-            self.sum -= happened;
+        } else if weight > 0.0 {
+            self.sum -= weight * happened;
         }
         self.rows += 1;
         self.positives += u64::from(positive);
+        self.weight += weight;
+        self.positive_weight += if positive { weight } else { 0.0 };
     }
 
     /// Number of rows.
@@ -46,7 +56,8 @@ impl LogLoss {
             (0, ..) => Err(Undefined::NoRows),
             (_, Some(row), _) => Err(Undefined::NotANumber { row }),
             (_, None, Some(row)) => Err(Undefined::Impossible { row }),
-            (rows, None, None) => Ok(self.sum / rows as f64),
+            (rows, None, None) if self.weight == 0.0 => Err(Undefined::NoWeight { rows }),
+            (_, None, None) => Ok(self.sum / self.weight),
         }
     }
 
@@ -57,7 +68,11 @@ impl LogLoss {
     /// As [`LogLoss::value`], and one class missing: the base rate then has no entropy.
     pub fn normalized_entropy(&self) -> Result<f64, Undefined> {
         both_classes(self.positives, self.rows - self.positives)?;
-        Ok(self.value()? / entropy(self.positives, self.rows))
+        let rate = self.positive_weight / self.weight;
+        match rate > 0.0 && rate < 1.0 {
+            true => Ok(self.value()? / entropy(rate)),
+            false => Err(Undefined::NoWeight { rows: self.rows }),
+        }
     }
 }
 
@@ -108,9 +123,8 @@ fn collect(log_p: &[f32], log_not_p: &[f32], labels: &[bool]) -> LogLoss {
     sum
 }
 
-/// Entropy of a rate `positives / rows` that is neither 0 nor 1, in nats.
-fn entropy(positives: u64, rows: u64) -> f64 {
-    let rate = positives as f64 / rows as f64;
+/// Entropy of a rate that is neither 0 nor 1, in nats.
+fn entropy(rate: f64) -> f64 {
     -rate * rate.ln() - (1.0 - rate) * (-rate).ln_1p()
 }
 

@@ -9,6 +9,7 @@ use crate::log_loss::{LogLoss, log_sigmoid};
 use crate::report::{GroupMetrics, RESERVED, Reasons, TaskMetrics, defined};
 use crate::rows::EvaluationRows;
 use crate::undefined::Undefined;
+use crate::weighted::{weighted_auc_of, weighted_group_auc_of};
 
 /// One task: reaching `reach` stages, measured on the rows that reached `given`.
 #[derive(Debug, Clone)]
@@ -56,7 +57,7 @@ impl Task {
     }
 
     /// Adds the measured rows of a batch of a funnel of `stages` stages.
-    pub(crate) fn push(&mut self, rows: &EvaluationRows<'_>, stages: usize) {
+    pub(crate) fn push(&mut self, rows: &EvaluationRows<'_>, weights: Option<&[f32]>, stages: usize) {
         let column = usize::from(self.reach) - 1;
         if self.given == 0 {
             make_room(&mut self.scores, rows.depth.len());
@@ -74,8 +75,9 @@ impl Task {
             };
             let positive = *depth >= self.reach;
             self.scores.push(score);
-            self.log_loss.push(log_p, log_not_p, positive);
-            self.calibration.push(log_p, positive);
+            let weight = weights.map_or(1.0, |weights| f64::from(weights[row]));
+            self.log_loss.push_weighted(log_p, log_not_p, positive, weight);
+            self.calibration.push_weighted(log_p, positive, weight);
         }
     }
 
@@ -84,16 +86,34 @@ impl Task {
         depth.iter().filter(|depth| **depth >= self.given).map(|depth| *depth >= self.reach)
     }
 
-    /// The metrics of everything pushed; `depth` and `groups` are of all rows of the split.
-    pub(crate) fn metrics(&self, depth: &[u8], groups: Option<&[u64]>) -> TaskMetrics {
+    /// The weight of each of the measured rows.
+    fn weights<'a>(&'a self, depth: &'a [u8], weights: &'a [f32]) -> impl Iterator<Item = f64> + 'a {
+        let measured = depth.iter().zip(weights).filter(|(depth, _)| **depth >= self.given);
+        measured.map(|(_, weight)| f64::from(*weight))
+    }
+
+    /// The metrics of everything pushed; `depth`, `groups` and `weights` are of all rows of the split.
+    pub(crate) fn metrics(
+        &self,
+        depth: &[u8],
+        groups: Option<&[u64]>,
+        weights: Option<&[f32]>,
+    ) -> TaskMetrics {
         let mut undefined = Reasons::new();
         let mut note = |name: &str, value: Result<f64, Undefined>| {
             let renamed = value.map_err(|reason| reason.with_row(|row| row_of_split(depth, self.given, row)));
             defined(&mut undefined, name, renamed)
         };
-        let auc = auc_of(self.scores.len(), self.scores.iter().copied().zip(self.labels(depth)));
+        let scored = self.scores.iter().copied().zip(self.labels(depth));
+        let auc = match weights {
+            None => auc_of(self.scores.len(), scored),
+            Some(weights) => {
+                let rows = scored.zip(self.weights(depth, weights));
+                weighted_auc_of(rows.map(|((score, positive), weight)| (score, positive, weight)))
+            }
+        };
         let interval = auc.and_then(|auc| auc.ci95());
-        let grouped = groups.map(|groups| self.grouped(depth, groups));
+        let grouped = groups.map(|groups| self.grouped(depth, groups, weights));
         let metrics = TaskMetrics {
             auc: note("auc", auc.map(|auc| auc.value)),
             auc_ci95: note("auc_ci95", interval.map(|ci| ci.0))
@@ -124,10 +144,24 @@ impl Task {
     }
 
     /// The groups' counts, and GAUC.
-    fn grouped(&self, depth: &[u8], groups: &[u64]) -> (GroupMetrics, Result<f64, Undefined>) {
+    fn grouped(
+        &self,
+        depth: &[u8],
+        groups: &[u64],
+        weights: Option<&[f32]>,
+    ) -> (GroupMetrics, Result<f64, Undefined>) {
         let measured = groups.iter().zip(depth).filter(|(_, depth)| **depth >= self.given);
         let rows = measured.zip(&self.scores);
-        let found = group_auc_of(rows.map(|((group, depth), score)| (*group, *score, *depth >= self.reach)));
+        let rows = rows.map(|((group, depth), score)| (*group, *score, *depth >= self.reach));
+        let found = match weights {
+            None => group_auc_of(rows),
+            Some(weights) => {
+                let rows = rows.zip(self.weights(depth, weights));
+                weighted_group_auc_of(
+                    rows.map(|((group, score, positive), weight)| (group, score, positive, weight)),
+                )
+            }
+        };
         let (groups_used, groups_skipped) = match found {
             Ok(found) => (found.groups_used, found.groups_skipped),
             Err(Undefined::NoGroups { groups }) => (0, groups),

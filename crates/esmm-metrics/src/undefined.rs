@@ -56,6 +56,15 @@ pub enum Undefined {
         /// Number of groups.
         groups: u64,
     },
+    /// The rows of a class, or all rows, have the weight 0.
+    #[error("the weights of a class add up to 0 ({rows} rows)")]
+    NoWeight {
+        /// Number of rows.
+        rows: u64,
+    },
+    /// What is drawn counts rows, which is wrong where rows stand for several.
+    #[error("rows have weights: what counts rows would be wrong")]
+    Weighted,
     /// The sums overflow: the inputs are no log-probabilities.
     #[error("the value is not finite")]
     NotFinite,

@@ -94,7 +94,8 @@ impl<B: EsmmBackend> Scorer<B> {
         let (labels, by_group) = (&self.config.labels, self.config.reading.by_group);
         let rows = FileRows::open(source, &self.encoders, labels, group, truth, by_group)?;
         let stages = &self.config.labels.columns;
-        evaluate(&self.weights, &self.model, stages, &rows.into(), &self.device, |_| {})
+        let rate = self.config.negative_rate;
+        evaluate(&self.weights, &self.model, stages, &rows.into(), rate, &self.device, |_| {})
     }
 
     /// The segments of a source whose groups have what their impressions share of features, for

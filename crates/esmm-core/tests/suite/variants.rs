@@ -40,6 +40,18 @@ fn towers_with_own_tables_do_not_share_gradients() {
     assert!(grads.len() == 1 && grads[0].iter().any(|&grad| grad != 0.0));
 }
 
+/// The biases are what was asked for, and they still learn.
+#[test]
+fn output_biases_are_set_and_learn() {
+    let config = config(user_price_item());
+    let model = config.init::<Auto>(&Default::default()).unwrap().with_output_biases(&[-2.0, 0.5]);
+    assert_eq!(values(model.towers.output.bias.val().inner()), [-2.0, 0.5]);
+    let forward = model.forward_train(&batch(&config.schema), key());
+    let grads = forward.logits.conditional.sum().backward();
+    let grad = model.towers.output.bias.val().grad(&grads).unwrap();
+    assert_eq!(values(grad), [ROWS as f64; 2]);
+}
+
 /// `[user embedding, price, item embedding] * weight + bias`, in the columns of the state dict.
 #[test]
 fn a_linear_model_is_a_dot_product() {

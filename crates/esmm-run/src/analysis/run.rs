@@ -25,10 +25,11 @@ impl<'a> RunAnalyzer<'a> {
     }
 
     /// What watches the split of this name. Table rows are looked for in the training split; rates by feature value in the
-    /// others, or in the training split where it is `alone`.
-    pub fn split(&self, split: &str, alone: bool) -> Analyzer<'a> {
+    /// others, or in the training split where it is `alone`; not where rows are `weighted`, as rates count rows.
+    pub fn split(&self, split: &str, alone: bool, weighted: bool) -> Analyzer<'a> {
         let train = split == "train";
-        Analyzer::new(self.encoders, self.stages, split, Wanted { tables: train, values: !train || alone })
+        let values = (!train || alone) && !weighted;
+        Analyzer::new(self.encoders, self.stages, split, Wanted { tables: train, values })
     }
 
     /// Takes what was found on a split, whose scores are all in `scores`.

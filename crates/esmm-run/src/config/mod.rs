@@ -1,6 +1,7 @@
 //! What a person types ([`RunFile`], strict) and what it comes to ([`TrainConfig`], resolved and saved).
 
 mod memory;
+mod negative_rate;
 mod optimizer;
 mod parse;
 mod reference;
@@ -14,6 +15,7 @@ mod sections;
 mod train_config;
 mod version;
 
+pub use negative_rate::NegativeRate;
 pub use optimizer::{Decay, TableOptimizerConfig, TableRule, TowerOptimizerConfig};
 pub use run_file::{
     DataSection, Encode, FeatureSection, Instant, LabelSection, MetricSection, MissingPolicy, OrphanPolicy,

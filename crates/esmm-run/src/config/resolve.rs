@@ -4,6 +4,7 @@ use esmm_core::{EsmmConfig, FeatureSchema};
 use esmm_data::{DataSpec, LabelSpec, MissingLabel, Orphans};
 use esmm_metrics::Evaluator;
 
+use super::negative_rate::NegativeRate;
 use super::parse::did_you_mean;
 use super::refuse::refuse;
 use super::resolve_data::{feature, reading, split, truth};
@@ -42,6 +43,7 @@ impl TrainConfig {
             data: split(&file.data)?,
             reading: reading(&file.data)?,
             features: features?,
+            negative_rate: file.labels.negative_rate.map_or(Ok(None), NegativeRate::new)?,
             group: file.metrics.group.clone(),
             truth: truth(&file.metrics),
             model: model(&file.model)?,

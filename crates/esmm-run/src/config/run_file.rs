@@ -228,6 +228,9 @@ pub struct LabelSection {
     pub negative: Vec<String>,
     /// What a missing label of a later stage means where the stage before was not reached; elsewhere it is an error.
     pub missing: MissingPolicy,
+    /// The share of the impressions without a click that the data still holds, in (0, 1]. Probabilities and metrics are
+    /// then those of the full log. Unless said: all.
+    pub negative_rate: Option<f64>,
 }
 
 impl Default for LabelSection {
@@ -238,6 +241,7 @@ impl Default for LabelSection {
             positive: Vec::new(),
             negative: Vec::new(),
             missing: MissingPolicy::Error,
+            negative_rate: None,
         }
     }
 }

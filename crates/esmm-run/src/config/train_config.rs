@@ -4,6 +4,7 @@ use esmm_core::{Precision, TowersConfig};
 use esmm_data::{FeatureSpec, LabelSpec, SplitSpec, TruthSpec};
 use serde::{Deserialize, Serialize};
 
+use super::negative_rate::NegativeRate;
 use super::optimizer::{Decay, TableOptimizerConfig, TowerOptimizerConfig};
 
 /// A resolved configuration: `config.json` of a run directory.
@@ -20,6 +21,9 @@ pub struct TrainConfig {
     pub features: Vec<FeatureSpec>,
     /// The stages of the funnel.
     pub labels: LabelSpec,
+    /// The share of the impressions without a click that the data still holds; `None`: all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub negative_rate: Option<NegativeRate>,
     /// The column whose values are the groups of GAUC.
     pub group: Option<String>,
     /// Columns with true rates.

@@ -7,6 +7,8 @@ use esmm_core::{EsmmBackend, FunnelLogits};
 use esmm_data::loader::RowLabels;
 use esmm_metrics::{EvaluationRows, TruthRows};
 
+use crate::config::NegativeRate;
+
 /// Scores of labelled rows in host memory.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HostScores {
@@ -55,14 +57,16 @@ impl HostScores {
         self.log_reach.len() / self.labels.depth.len().max(1)
     }
 
-    /// Mean cross-entropy of reaching each stage.
-    pub fn losses(&self) -> Vec<f64> {
-        let (rows, stages) = (self.labels.depth.len(), self.stages());
+    /// Mean cross-entropy of reaching each stage, each row as many times as it stands for impressions of the full log.
+    pub fn losses(&self, negative_rate: Option<NegativeRate>) -> Vec<f64> {
+        let stages = self.stages();
+        let weight = |depth: u8| negative_rate.map_or(1.0, |rate| f64::from(rate.weight(depth)));
+        let rows: f64 = self.labels.depth.iter().map(|depth| weight(*depth)).sum();
         let mut losses = vec![0.0_f64; stages];
         for (row, &depth) in self.labels.depth.iter().enumerate() {
             for (stage, loss) in losses.iter_mut().enumerate() {
                 let logs = if usize::from(depth) > stage { &self.log_reach } else { &self.log_not_reach };
-                *loss -= f64::from(logs[row * stages + stage]) / rows as f64;
+                *loss -= weight(depth) * f64::from(logs[row * stages + stage]) / rows;
             }
         }
         losses

@@ -6,6 +6,7 @@ use esmm_data::SplitRows;
 use esmm_data::loader::{BatchLoader, BatchLoaderConfig, EsmmBatch, LoaderHandle, Purpose};
 use esmm_metrics::{Evaluator, SplitMetrics};
 
+use crate::config::NegativeRate;
 use crate::error::RunError;
 mod host_scores;
 
@@ -23,6 +24,8 @@ pub struct EvaluationPlan {
     pub with_group: bool,
     /// Whether the rows have true rates.
     pub with_truth: bool,
+    /// The share of impressions without a click that the rows still hold; `None`: all of them.
+    pub negative_rate: Option<NegativeRate>,
 }
 
 /// The metrics of a split, with what they were computed from.
@@ -50,8 +53,9 @@ impl<B: EsmmBackend> ScoreBatch<B> for Esmm<B> {
 
 impl EvaluationPlan {
     /// What the labels of a split allow.
-    pub fn of(stages: &[String], rows: &SplitRows) -> Self {
-        Self { stages: stages.to_vec(), with_group: rows.has_group(), with_truth: rows.has_truth() }
+    pub fn of(stages: &[String], rows: &SplitRows, negative_rate: Option<NegativeRate>) -> Self {
+        let (with_group, with_truth) = (rows.has_group(), rows.has_truth());
+        Self { stages: stages.to_vec(), with_group, with_truth, negative_rate }
     }
 
     /// Scores and measures all rows of a loader; `each` sees the scores of every batch. `handle` is the loader's.
@@ -67,11 +71,21 @@ impl EvaluationPlan {
     ) -> Result<Evaluation, RunError> {
         let evaluator = Evaluator::new(&self.stages, self.with_group, self.with_truth);
         let mut evaluator = evaluator.map_err(|error| RunError::Config(error.to_string()))?;
+        if self.negative_rate.is_some() {
+            evaluator = evaluator.weighted();
+        }
         let mut spread = Spread::default();
         let mut batches = loader.iter();
         while let Some(batch) = batches.next() {
             let scores = model.score(batch);
-            evaluator.push(scores.rows());
+            match self.negative_rate {
+                None => evaluator.push(scores.rows()),
+                Some(rate) => {
+                    let depth = scores.labels.depth.iter();
+                    let weights: Vec<f32> = depth.map(|depth| rate.weight(*depth)).collect();
+                    evaluator.push_weighted(scores.rows(), &weights);
+                }
+            }
             spread.push(&scores);
             each(scores, batches.progress());
         }
@@ -90,6 +104,7 @@ pub fn evaluate<B: EsmmBackend>(
     config: &EsmmConfig,
     stages: &[String],
     rows: &SplitRows,
+    negative_rate: Option<NegativeRate>,
     device: &<B as burn::tensor::backend::BackendTypes>::Device,
     mut each: impl FnMut(&HostScores),
 ) -> Result<Evaluation, RunError> {
@@ -100,7 +115,8 @@ pub fn evaluate<B: EsmmBackend>(
         purpose: Purpose::Scoring,
     };
     let loader: BatchLoader<B> = loader.init(rows.clone(), device);
-    EvaluationPlan::of(stages, rows).evaluate(model, &loader, &loader.handle(), |scores, _| each(&scores))
+    let plan = EvaluationPlan::of(stages, rows, negative_rate);
+    plan.evaluate(model, &loader, &loader.handle(), |scores, _| each(&scores))
 }
 
 #[derive(Default)]

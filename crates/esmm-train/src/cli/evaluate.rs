@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use esmm_core::TrainBackend;
+use esmm_train::config::NegativeRate;
 use esmm_train::evaluation::Evaluation;
 use esmm_train::guard;
 use esmm_train::run_dir::RunDir;
@@ -29,6 +30,10 @@ pub(super) struct EvaluateArgs {
     trust: TrustArg,
     #[command(flatten)]
     threads: ThreadsArg,
+    /// The share of the impressions without a click that DATA still holds, in (0, 1]; by default that of the training data.
+    /// 1 is for a full log.
+    #[arg(long, value_name = "SHARE")]
+    negative_rate: Option<f64>,
     /// Metrics as JSON, in the form of metrics.json.
     #[arg(long)]
     json: bool,
@@ -40,7 +45,8 @@ pub(super) fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
     let run = RunDir::open(&args.run_dir)?;
     let device = args.device.open()?;
     device.check_model(&run.read_model()?)?;
-    let evaluation = device.run(Measure { run: &run, args })?;
+    let rate = args.negative_rate.map(NegativeRate::new).transpose().map_err(TrainError::from)?;
+    let evaluation = device.run(Measure { run: &run, args, rate })?;
     if let Some(warning) = guard::check_collapse(evaluation.cvr_spread) {
         log::warn!("{warning}");
     }
@@ -55,6 +61,8 @@ pub(super) fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
 struct Measure<'a> {
     run: &'a RunDir,
     args: &'a EvaluateArgs,
+    /// The rate that was asked for, if one was.
+    rate: Option<Option<NegativeRate>>,
 }
 
 impl OnDevice for Measure<'_> {
@@ -65,8 +73,18 @@ impl OnDevice for Measure<'_> {
         B: TrainBackend,
     {
         let prefix = self.args.strip_prefix.as_deref();
-        let scorer =
+        let mut scorer =
             Scorer::<B::InnerBackend>::open_stripped(self.run, prefix, &device, self.args.trust.trust())?;
+        if let Some(rate) = self.rate {
+            scorer.config.negative_rate = rate;
+        }
+        if let Some(rate) = scorer.config.negative_rate {
+            let times = 1.0 / rate.get();
+            log::info!(
+                "an impression without a click counts {times:.4} times (negative_rate = {})",
+                rate.get()
+            );
+        }
         Ok(scorer.evaluate(&scorer.source(&self.args.data))?)
     }
 }

@@ -127,7 +127,11 @@ impl Experiment {
     {
         let data = TrainingData { train: self.train.clone(), valid: self.valid.clone() };
         let trained = &self.report.train;
-        let prior = self.config.model.prior.then(|| prior_logits(trained.rows, &trained.reached));
+        let prior = self
+            .config
+            .model
+            .prior
+            .then(|| prior_logits(trained.rows, &trained.reached, self.config.negative_rate));
         let config = TrainerConfig { prior, ..TrainerConfig::of(&self.config, &self.model) };
         train::<B>(&config, &data, run, device, control)
     }
@@ -152,9 +156,10 @@ impl Experiment {
         let alone = self.valid.is_none() && self.test.is_none();
         let mut found = Vec::new();
         for (split, rows) in self.splits() {
-            let mut analyzer = analysis.split(split, alone);
+            let mut analyzer = analysis.split(split, alone, self.config.negative_rate.is_some());
             let see = |scores: &HostScores| analyzer.push(scores);
-            let measured = evaluate(&model, &self.model, stages, rows, device, see)?;
+            let rate = self.config.negative_rate;
+            let measured = evaluate(&model, &self.model, stages, rows, rate, device, see)?;
             analysis.add(analyzer, &measured.scores);
             observers.evaluation(&EvaluationRecord {
                 split,

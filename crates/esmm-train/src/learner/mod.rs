@@ -161,7 +161,7 @@ impl<B: EsmmBackend> InferenceStep for EsmmLearner<B> {
     type Output = InferenceOutput;
 
     fn step(&self, batch: EsmmBatch<B>) -> InferenceOutput {
-        InferenceOutput(self.score(batch))
+        InferenceOutput { scores: self.score(batch), negative_rate: self.config.loss.negative_rate }
     }
 }
 

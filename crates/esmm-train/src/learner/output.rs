@@ -7,6 +7,7 @@ use burn::tensor::backend::Backend;
 use burn::train::ItemLazy;
 use burn::train::metric::Adaptor;
 
+use esmm_run::config::NegativeRate;
 use esmm_run::evaluation::HostScores;
 
 use crate::optimizer::GradientNorms;
@@ -66,14 +67,19 @@ impl ItemLazy for StepReport {
 
 /// An inference step: the scores of its rows, in host memory.
 #[derive(Debug, Clone, PartialEq)]
-pub struct InferenceOutput(pub HostScores);
+pub struct InferenceOutput {
+    /// The scores.
+    pub scores: HostScores,
+    /// The share of impressions without a click that the rows still hold; `None`: all of them.
+    pub negative_rate: Option<NegativeRate>,
+}
 
 impl ItemLazy for InferenceOutput {
     type ItemSync = StepReport;
 
     fn sync(self) -> StepReport {
-        let Self(scores) = self;
-        let tasks = scores.losses();
+        let Self { scores, negative_rate } = self;
+        let tasks = scores.losses(negative_rate);
         let rows = scores.labels.depth.len();
         StepReport { rows, total: tasks.iter().sum(), tasks, scores: Some(Arc::new(scores)) }
     }

@@ -80,7 +80,10 @@ impl TrainerConfig {
             model: model.clone(),
             stages: config.labels.columns.clone(),
             learner: EsmmLearnerConfig {
-                loss: EsmmLoss { task_weights: train.task_weights.clone() },
+                loss: EsmmLoss {
+                    task_weights: train.task_weights.clone(),
+                    negative_rate: config.negative_rate,
+                },
                 tables: train.tables,
                 clip_norm: train.clip_norm,
                 seed: train.seed,

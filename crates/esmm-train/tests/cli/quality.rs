@@ -105,3 +105,74 @@ fn numbers_in_pieces_go_all_the_way() {
     let error = workspace.esmm(&["train", "other.toml", "--run-dir", "other"]).error(2).to_owned();
     assert!(error.contains("`bins` does not go with encode"), "{error}");
 }
+
+/// A fifth of the impressions without a click gives the probabilities of all of them, for CTR, CVR and CTCVR; and the
+/// metrics of the sample are those of the full log within their intervals.
+#[test]
+fn sampled_negatives_give_the_probabilities_of_the_full_log() {
+    let workspace = Workspace::new();
+    let said = workspace.esmm(&["synthesize", "full", "--rows", "60000", "--seed", "3", "--format", "csv"]);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    let all = workspace.read("full/data.csv");
+    let mut lines = all.lines();
+    let header = lines.next().unwrap();
+    let click = header.split(',').position(|name| name == "click").unwrap();
+    let kept = lines.enumerate().filter(|(row, line)| {
+        let clicked = line.split(',').nth(click) == Some("1");
+        clicked || (*row as u32).wrapping_mul(2_654_435_761) % 1000 < 200
+    });
+    let kept: Vec<&str> = std::iter::once(header).chain(kept.map(|(_, line)| line)).collect();
+    workspace.write("full/sampled.csv", &(kept.join("\n") + "\n"));
+    let run_file = workspace.read("full/run.toml").replace("data.csv", "sampled.csv");
+    workspace.write("full/run.toml", &run_file.replace("[labels]\n", "[labels]\nnegative_rate = 0.2\n"));
+    let said = workspace.esmm(&["train", "full/run.toml", "--run-dir", "run", "--quiet"]);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    assert_eq!(json(&workspace, "run/config.json")["negative_rate"], 0.2);
+    let measured = |args: &[&str]| -> Value {
+        let said = workspace.esmm(&[&["evaluate", "run", "--json"], args].concat());
+        assert_eq!(said.code, 0, "{}", said.stderr);
+        serde_json::from_str(&said.stdout).unwrap()
+    };
+    let full = measured(&["full/data.csv", "--negative-rate", "1"]);
+    let sampled = measured(&["full/sampled.csv"]);
+    for task in ["ctr", "cvr", "ctcvr"] {
+        let number = |metrics: &Value, key: &str| metrics[task][key].as_f64().unwrap();
+        let calibration = number(&full, "calibration");
+        assert!((0.85..=1.18).contains(&calibration), "{task}: {calibration} on the full log");
+        let difference = (number(&sampled, "calibration") - calibration).abs();
+        assert!(difference < 0.05, "{task}: {sampled} and {full}");
+        let interval = &sampled[task]["auc_ci95"];
+        let auc = number(&full, "auc");
+        let inside = interval[0].as_f64().unwrap() <= auc && auc <= interval[1].as_f64().unwrap();
+        assert!(inside, "{task}: AUC {auc} of the full log, {interval} of the sample");
+    }
+    // Clicked rows are all there, and count once.
+    for key in ["auc", "log_loss", "calibration"] {
+        let values = [&full, &sampled].map(|metrics| metrics["cvr"][key].as_f64().unwrap());
+        assert!((values[0] - values[1]).abs() < 1e-9, "{key}: {values:?}");
+    }
+}
+
+#[test]
+fn a_rate_of_one_changes_nothing_and_one_outside_is_refused() {
+    let workspace = Workspace::new();
+    for (run, set) in [("plain", "labels.negative_rate=1.0"), ("one", "train.seed=1")] {
+        let said = workspace.esmm(&["train", "run.toml", "--run-dir", run, "--quiet", "--set", set]);
+        assert_eq!(said.code, 0, "{}", said.stderr);
+    }
+    for name in ["config.json", "metrics.json", "analysis.json"] {
+        assert_eq!(
+            workspace.read(&format!("plain/{name}")),
+            workspace.read(&format!("one/{name}")),
+            "{name}"
+        );
+    }
+    let weights = |run: &str| std::fs::read(workspace.path(&format!("{run}/model.safetensors"))).unwrap();
+    assert!(weights("plain") == weights("one"));
+    for rate in ["0.0", "-0.1", "1.5"] {
+        let set = format!("labels.negative_rate={rate}");
+        let error =
+            workspace.esmm(&["train", "run.toml", "--run-dir", "bad", "--set", &set]).error(2).to_owned();
+        assert!(error.contains("it must be above 0 and at most 1"), "{error}");
+    }
+}

@@ -71,7 +71,11 @@ where
 {
     /// A strategy that goes on from `first`.
     pub fn new(parts: StrategyParts<B>, data: &TrainingData, run: &RunDir, first: TrainingState) -> Self {
-        let plan = EvaluationPlan::of(&parts.config.stages, data.valid.as_ref().unwrap_or(&data.train));
+        let plan = EvaluationPlan::of(
+            &parts.config.stages,
+            data.valid.as_ref().unwrap_or(&data.train),
+            parts.config.learner.loss.negative_rate,
+        );
         let (run, has_valid) = (run.clone(), data.valid.is_some());
         Self { parts, plan, has_valid, run, first, end: Mutex::new(None) }
     }

@@ -68,7 +68,7 @@ where
         let (events, strategy) = (&mut self.events, self.strategy);
         let each = |scores, progress| {
             let item = TrainingItem::new(
-                InferenceOutput(scores),
+                InferenceOutput { scores, negative_rate: strategy.plan.negative_rate },
                 progress,
                 epochs.clone(),
                 Some(step as usize),

@@ -101,7 +101,7 @@ pub(crate) fn spelled<'a>(text: &'a str, spelling: &Spelling) -> Spelled<'a> {
         b'0'..=b'9' | b'+' | b'-' => match number(text, spelling.decimal) {
             Some(Number::Whole(number)) => Spelled::Other(number),
             Some(Number::Rounded) => Spelled::Rounded,
-            None => moment(text).map_or(Spelled::Same(text), |text| Spelled::Other(text)),
+            None => moment(text).map_or(Spelled::Same(text), Spelled::Other),
         },
         b't' | b'T' | b'f' | b'F' => match truth(text) {
             Some(flag) => Spelled::Other(flag.to_string()),

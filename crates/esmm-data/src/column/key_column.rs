@@ -144,7 +144,7 @@ fn canonical(texts: &StringArray, spelling: &Spelling) -> Result<KeyColumn, KeyE
         let builder = written.get_or_insert_with(|| {
             let mut builder = StringBuilder::with_capacity(texts.len(), texts.value_data().len());
             (0..index).for_each(|before| {
-                builder.append_option(texts.is_valid(before).then(|| texts.value(before)))
+                builder.append_option(texts.is_valid(before).then(|| texts.value(before)));
             });
             builder
         });

@@ -39,7 +39,7 @@ fn numbers_between_blanks(only: &str) -> Option<Vec<&str>> {
     let words: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
     let is_word =
         |word: &&str| word.parse::<f64>().is_ok() || word.starts_with(['\'', '"']) || *word == "...";
-    Some(match words.len() > 1 && words.iter().all(|word| is_word(word)) {
+    Some(match words.len() > 1 && words.iter().all(is_word) {
         true => words,
         false => vec![only],
     })

@@ -32,7 +32,7 @@ pub struct Pieces(Kind);
 #[derive(Debug)]
 enum Kind {
     Rows(Box<ChunkReader>),
-    Groups(Segments),
+    Groups(Box<Segments>),
 }
 
 impl Iterator for Pieces {
@@ -57,7 +57,7 @@ impl SourceSpec {
     pub fn pieces(&self, columns: &[String], by_group: bool) -> Result<Pieces, DataError> {
         let segments = if by_group { self.segments(columns)? } else { None };
         Ok(Pieces(match segments {
-            Some(segments) => Kind::Groups(segments),
+            Some(segments) => Kind::Groups(Box::new(segments)),
             None => Kind::Rows(Box::new(self.open(columns)?)),
         }))
     }

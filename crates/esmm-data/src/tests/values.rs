@@ -229,8 +229,8 @@ fn arrays() -> Vec<(&'static str, ArrayRef)> {
     arrays.push(("stock", f64s([Some(1.0), Some(2.0), Some(f64::NAN), Some(4.0), Some(5.0)])));
     arrays.push(("click", Arc::new(BooleanArray::from(vec![true, false, true, true, false]))));
     arrays.push(("click", Arc::new(Int8Array::from(vec![1, 0, 1, 1, 0]))));
-    let halves = [1.0, 0.0, 1.0, 1.0, 0.0]
-        .map(|value| <Float16Type as arrow::array::ArrowPrimitiveType>::Native::from_f32(value));
+    let halves =
+        [1.0, 0.0, 1.0, 1.0, 0.0].map(<Float16Type as arrow::array::ArrowPrimitiveType>::Native::from_f32);
     arrays.push(("click", Arc::new(Float16Array::from(halves.to_vec()))));
     arrays.push((
         "click",

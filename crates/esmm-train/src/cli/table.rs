@@ -1,7 +1,7 @@
 //! Metrics as a table.
 
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{CellAlignment, ContentArrangement, Table};
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table};
 use esmm_train::data::SplitReport;
 use esmm_train::metric::{SplitMetrics, TaskMetrics};
 use esmm_train::status_line;
@@ -38,7 +38,9 @@ pub(super) fn metrics(title: &str, split: &SplitMetrics) -> String {
     }
     for index in 2..table.column_count() {
         if let Some(column) = table.column_mut(index) {
+            // Numbers stay in one piece; names are broken where a table is too wide.
             column.set_cell_alignment(CellAlignment::Right);
+            column.set_constraint(ColumnConstraint::ContentWidth);
         }
     }
     let mut text = format!("{title}: {} impressions, {}\n{table}\n", grouped(split.rows), counts.join(", "));

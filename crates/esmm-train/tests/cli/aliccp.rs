@@ -102,7 +102,8 @@ fn killed_or_interrupted_it_leaves_nothing_half_and_runs_again() {
         (workspace.path("raw/sample_skeleton_train.csv"), workspace.path(".out.partial"));
     assert!(Command::new("mkfifo").arg(&skeleton).status().unwrap().success());
     for signal in ["KILL", "INT", "KILL"] {
-        let mut child = workspace.command(&["aliccp", "prepare", "raw", "out", "--quiet"]).spawn().unwrap();
+        let mut child =
+            workspace.command_that_hears(&["aliccp", "prepare", "raw", "out", "--quiet"]).spawn().unwrap();
         // Opens when the preparation opens the other end.
         let mut pipe = File::options().write(true).open(&skeleton).unwrap();
         let endless =

@@ -164,7 +164,8 @@ fn long_training(workspace: &Workspace, run: &str) -> Child {
     workspace.write("data.csv", &csv(20_000));
     let args =
         ["train", "run.toml", "--run-dir", run, "--set", "train.epochs=400", "--set", "train.batch_size=16"];
-    let child = workspace.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let child =
+        workspace.command_that_hears(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     wait_until(|| {
         fs::read_to_string(workspace.path(run).join("train.log")).is_ok_and(|log| log.contains("epoch 1:"))
     });
@@ -390,8 +391,12 @@ mod signals {
         let before = files(&workspace.path(""));
         for (signal, code) in [("-INT", 130), ("-TERM", 143), ("-HUP", 129)] {
             let args = ["predict", "run", "many.csv", "-o", "scores.csv"];
-            let mut child =
-                workspace.command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            let mut child = workspace
+                .command_that_hears(&args)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
             wait_until(|| {
                 files(&workspace.path("")).iter().any(|name| name.starts_with(".esmm-"))
                     || child.try_wait().unwrap().is_some()

@@ -115,7 +115,7 @@ fn ctrl_c_saves_a_checkpoint_and_resume_ends_as_if_it_had_not_happened() {
     let long = ["train", "run.toml", "--set", "train.epochs=3", "--set", "train.batch_size=16"];
     let run = |dir: &'static str| [&long[..], &["--run-dir", dir]].concat();
     let child = workspace
-        .command(&run("interrupted"))
+        .command_that_hears(&run("interrupted"))
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::piped())
         .spawn()

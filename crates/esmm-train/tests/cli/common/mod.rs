@@ -69,6 +69,16 @@ impl Workspace {
         command
     }
 
+    /// As [`command`](Self::command), listening to signals even where the tests run with some of them ignored, as a job in
+    /// the background of a script does. `env` is that of coreutils.
+    pub(crate) fn command_that_hears(&self, args: &[&str]) -> Command {
+        let mut command = Command::new("env");
+        command.args(["--default-signal=INT,TERM,HUP", env!("CARGO_BIN_EXE_esmm")]).args(args);
+        command.current_dir(self.folder.path()).stdin(Stdio::null());
+        command.env("XDG_RUNTIME_DIR", self.folder.path());
+        command
+    }
+
     pub(crate) fn esmm(&self, args: &[&str]) -> Said {
         Said::from(self.command(args).output().unwrap())
     }

@@ -87,7 +87,6 @@ fn is_common(code: &str) -> bool {
 fn lean() -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_HORIZONTAL_ONLY.row_separator(LineStyle::none()));
-    table::fit(&mut table);
     table
 }
 

@@ -217,6 +217,11 @@ impl SparseEncoding {
 
 /// Checks all features and finds, for each, the feature whose table it uses: itself, or the one that it shares.
 pub(crate) fn owners(specs: &[FeatureSpec]) -> Result<Vec<usize>, DataError> {
+    let setting = |spec: &FeatureSpec, reason| DataError::setting(format!("feature `{}`", spec.name), reason);
+    // Before the schema: a dense feature with a wrong setting may be no column of it at all.
+    for spec in specs.iter().filter(|spec| matches!(spec.kind, FeatureKind::Dense { .. })) {
+        spec.validate().map_err(|reason| setting(spec, reason))?;
+    }
     FeatureSchema::new(specs.iter().flat_map(|spec| spec.describe(1)).collect())?;
     let places: HashMap<&str, usize> =
         specs.iter().enumerate().map(|(place, spec)| (spec.name.as_str(), place)).collect();
@@ -237,7 +242,7 @@ pub(crate) fn owners(specs: &[FeatureSpec]) -> Result<Vec<usize>, DataError> {
             true => Err("quantile buckets take one value a row, not a bag".to_owned()),
             false => spec.validate(),
         };
-        valid.map_err(|reason| DataError::setting(format!("feature `{}`", spec.name), reason))?;
+        valid.map_err(|reason| setting(spec, reason))?;
     }
     Ok(owners)
 }

@@ -28,10 +28,10 @@ impl FittedEncoders {
     /// The value that the `feature`-th dense feature encodes as `number`, or as several numbers that add up to it, up to
     /// rounding. `None` for a feature that does not exist, and for one that saw no value in training.
     pub fn dense_value(&self, feature: usize, number: f32) -> Option<f64> {
-        let dense =
+        let mut dense =
             self.fitted().iter().filter(|fitted| matches!(fitted, Fitted::Dense(_) | Fitted::Pieces(..)));
         let number = f64::from(number);
-        let encoder = match dense.skip(feature).next()? {
+        let encoder = match dense.nth(feature)? {
             Fitted::Dense(encoder) => encoder,
             Fitted::Pieces(_, pieces) => return pieces.value(number),
             Fitted::Table(_) | Fitted::Shares(_) => return None,

@@ -61,7 +61,7 @@ fn mixed(seed: u32) -> u32 {
 #[test]
 fn ids_are_told_from_quantities() {
     let workspace = Workspace::new();
-    let mut text = "shelf,level_of,318,sparse,click,conversion\n".to_owned();
+    let mut text = "shelf,width,318,sparse,click,conversion\n".to_owned();
     for row in 0..40_000_u32 {
         let random = |salt: u32| mixed(row * 8 + salt);
         let (shelf, quantity) = (10 + random(1) % 300 * 7, 10 + random(2) % 400);
@@ -77,7 +77,7 @@ fn ids_are_told_from_quantities() {
     }
     workspace.write("data.csv", &text);
     let file = drafted(&workspace, &[]);
-    expect(&file, &[("shelf", ""), ("level_of", "encode = \"ple\""), ("318", ""), ("sparse", "")]);
+    expect(&file, &[("shelf", ""), ("width", "encode = \"ple\""), ("318", ""), ("sparse", "")]);
     let text = workspace.read("guess.toml");
     let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(words.contains("rates jump from value to value"), "{words}");

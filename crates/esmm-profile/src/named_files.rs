@@ -52,7 +52,8 @@ impl NamedFiles {
                 }
             }
         }
-        let divided = !found.train.is_empty() && !(found.valid.is_empty() && found.test.is_empty());
+        let has_another = !found.valid.is_empty() || !found.test.is_empty();
+        let divided = has_another && !found.train.is_empty();
         Ok(divided.then_some(found))
     }
 

@@ -158,6 +158,11 @@ fn columns<S: Simd, const N: usize>(simd: S, task: &mut Task<'_, '_>, column: us
 
 /// `M` rows and `N` registers of columns: all sums stay in registers.
 #[inline(always)]
+#[allow(
+    clippy::needless_range_loop,
+    clippy::manual_memcpy,
+    reason = "loops of constant length are unrolled; a copy between slices would leave the registers"
+)]
 fn tile<S: Simd, const M: usize, const N: usize>(
     simd: S,
     task: &mut Task<'_, '_>,

@@ -1,7 +1,7 @@
 //! Metrics as a table.
 
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table};
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Width};
 use esmm_train::data::SplitReport;
 use esmm_train::metric::{SplitMetrics, TaskMetrics};
 use esmm_train::status_line;
@@ -15,11 +15,11 @@ pub(super) fn metrics(title: &str, split: &SplitMetrics) -> String {
     table.load_style(UTF8_HORIZONTAL_ONLY);
     fit(&mut table);
     let best = best(split);
-    let mut header = vec!["task", "measured\non", "AUC", "95% interval"];
+    let mut header = vec!["task", "rows", "AUC", "95% interval"];
     if best.is_some() {
-        header.push("best\npossible");
+        header.push("best\npos-\nsible");
     }
-    header.extend(["log loss", "norm.\nentropy", "cali-\nbration"]);
+    header.extend(["log\nloss", "norm.\nentropy", "cali-\nbration"]);
     let gauc = split.tasks.iter().any(|(_, task)| task.gauc.is_some());
     if gauc {
         header.push("GAUC");
@@ -35,6 +35,13 @@ pub(super) fn metrics(title: &str, split: &SplitMetrics) -> String {
             cells.push(number(task.gauc.as_ref().and_then(|gauc| gauc.value)));
         }
         table.add_row(cells);
+    }
+    // Names are broken where a table is too wide, but not those of two stages.
+    for (index, width) in [(0, "CTCVR".len()), (1, "clicked".len())] {
+        if let Some(column) = table.column_mut(index) {
+            let padding = 2;
+            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(width as u16 + padding)));
+        }
     }
     for index in 2..table.column_count() {
         if let Some(column) = table.column_mut(index) {

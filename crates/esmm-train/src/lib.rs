@@ -6,8 +6,7 @@
 //! makes steps of them, with [`EsmmLoss`] and the [`optimizer`]s; [`trainer`] runs the steps under Burn's
 //! `SupervisedTraining`, and [`observe`] has its observers; [`evaluation`] measures with the exact [`metric`]s;
 //! [`experiment`] ties a configuration to its data and [`run_dir`] keeps what comes out; [`scorer`] opens that again and
-//! scores new rows. [`profile`] looks at files that nobody has described yet, and drafts a run file; [`inspect`] says
-//! what a model costs.
+//! scores new rows; [`inspect`] says what a model costs. Reports, drafts of run files and Ali-CCP are crates of their own.
 //!
 //! ```no_run
 //! use esmm_train::config::{RunFile, TrainConfig};

@@ -4,6 +4,7 @@ mod aliccp;
 mod aliccp_report;
 mod devices;
 mod evaluate;
+mod export;
 mod init;
 mod inspect;
 mod logging;
@@ -51,6 +52,8 @@ enum Command {
     Inspect(inspect::InspectArgs),
     /// Writes a page about one run directory, or a comparison of several.
     Report(report::ReportArgs),
+    /// Writes a trained model as ONNX, with what is needed to encode rows for it.
+    Export(export::ExportArgs),
     /// Lists the devices that this program and this machine offer for --device.
     Devices,
     /// Prints the JSON schema of run files, with which editors complete and check them.
@@ -156,6 +159,7 @@ fn run_command(command: Command) -> anyhow::Result<Done> {
         Command::Predict(args) => predict::run(&args).map(|()| Done::Whole),
         Command::Inspect(args) => inspect::run(&args).map(|()| Done::Whole),
         Command::Report(args) => report::run(&args).map(|()| Done::Whole),
+        Command::Export(args) => export::run(&args).map(|()| Done::Whole),
         Command::Devices => devices::run().map(|()| Done::Whole),
         Command::Schema => {
             stdout::text(format_args!("{:#}\n", RunFile::json_schema()))?;

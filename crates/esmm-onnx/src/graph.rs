@@ -1,0 +1,250 @@
+//! The model as a graph of ONNX operators.
+
+use esmm_core::{EsmmConfig, Pooling};
+use esmm_rank::{FoldedLayer, FoldedModel, ScoreColumn, ScoreKind};
+
+use crate::inputs::{Inputs, Who};
+use crate::message::{
+    Attribute, Dimension, FLOAT, Graph, INT64, Length, Node, Shape, Tensor, TensorType, Type, ValueInfo,
+};
+
+/// Builds a graph.
+#[derive(Default)]
+pub(crate) struct Builder {
+    graph: Graph,
+}
+
+/// The graph of a model. Table rows are offset into one table a copy, and the user's half of the first layer is computed for
+/// one row.
+pub(crate) fn graph(config: &EsmmConfig, folded: &FoldedModel, stages: &[String]) -> Graph {
+    let mut builder = Builder::default();
+    builder.graph.name = "esmm".to_owned();
+    let sides = Who::ALL.map(|who| (who, Inputs::of(config, who)));
+    for (who, inputs) in &sides {
+        builder.declare(*who, inputs);
+    }
+    let towers_of_copy = config.stages / config.copies();
+    let mut logits = Vec::new();
+    for (copy, tables) in folded.tables.iter().enumerate() {
+        let table: Vec<f32> = tables.iter().flatten().copied().collect();
+        let rows = (table.len() / config.embedding_dim) as i64;
+        let table_name = format!("table_{copy}");
+        if rows > 0 {
+            builder.floats(&table_name, &table, &[rows, config.embedding_dim as i64]);
+        }
+        let read: Vec<Option<String>> = sides
+            .iter()
+            .map(|(who, inputs)| builder.read(*who, inputs, &table_name, copy, config.embedding_dim))
+            .collect();
+        for tower in copy * towers_of_copy..(copy + 1) * towers_of_copy {
+            logits.push(builder.tower(&sides, &read, &folded.layers, tower));
+        }
+    }
+    builder.scores(&logits, stages);
+    builder.graph
+}
+
+impl Builder {
+    fn node(&mut self, op: &str, inputs: &[&str], output: &str, attributes: Vec<Attribute>) -> String {
+        self.graph.node.push(Node {
+            input: inputs.iter().map(|input| (*input).to_owned()).collect(),
+            output: vec![output.to_owned()],
+            name: output.to_owned(),
+            op_type: op.to_owned(),
+            attribute: attributes,
+        });
+        output.to_owned()
+    }
+
+    fn floats(&mut self, name: &str, values: &[f32], dims: &[i64]) -> String {
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.constant(name, FLOAT, bytes, dims)
+    }
+
+    fn ints(&mut self, name: &str, values: &[i64], dims: &[i64]) -> String {
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.constant(name, INT64, bytes, dims)
+    }
+
+    fn constant(&mut self, name: &str, data_type: i32, bytes: Vec<u8>, dims: &[i64]) -> String {
+        self.graph.initializer.push(Tensor {
+            dims: dims.to_vec(),
+            data_type,
+            name: name.to_owned(),
+            raw_data: Some(bytes),
+            ..Tensor::default()
+        });
+        name.to_owned()
+    }
+
+    fn declare(&mut self, who: Who, inputs: &Inputs) {
+        let rows = if who == Who::User { Length::Value(1) } else { Length::Any("N".to_owned()) };
+        let mut declare = |name: String, elem_type: i32, width: Length| {
+            self.graph.input.push(value(name, elem_type, vec![rows.clone(), width]));
+        };
+        if !inputs.singles.is_empty() {
+            declare(who.name().to_owned(), INT64, Length::Value(inputs.singles.len() as i64));
+        }
+        if !inputs.dense.is_empty() {
+            declare(format!("{}_dense", who.name()), FLOAT, Length::Value(inputs.dense.len() as i64));
+        }
+        for bag in &inputs.bags {
+            let any = Length::Any(format!("L_{}", bag.name));
+            declare(format!("{}_ids", bag.name), INT64, any.clone());
+            declare(format!("{}_weights", bag.name), FLOAT, any);
+        }
+    }
+
+    /// What one side brings to the first layer: `[1 or N, width]`; `None` where it has no feature.
+    fn read(&mut self, who: Who, inputs: &Inputs, table: &str, copy: usize, dim: usize) -> Option<String> {
+        let side = format!("{}_{copy}", who.name());
+        let mut parts = Vec::new();
+        if !inputs.singles.is_empty() {
+            let first: Vec<i64> = inputs.singles.iter().map(|(_, first)| *first as i64).collect();
+            let offsets = self.ints(&format!("{side}_offsets"), &first, &[1, first.len() as i64]);
+            let rows = self.node("Add", &[who.name(), &offsets], &format!("{side}_rows"), vec![]);
+            let found =
+                self.node("Gather", &[table, &rows], &format!("{side}_embeddings"), vec![int("axis", 0)]);
+            let shape = self.ints(&format!("{side}_shape"), &[-1, (first.len() * dim) as i64], &[2]);
+            parts.push(self.node("Reshape", &[&found, &shape], &format!("{side}_single"), vec![]));
+        }
+        for bag in &inputs.bags {
+            parts.push(self.pool(bag, table, copy));
+        }
+        if !inputs.dense.is_empty() {
+            parts.push(format!("{}_dense", who.name()));
+        }
+        match parts.len() {
+            0 => None,
+            1 => parts.pop(),
+            _ => {
+                let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+                Some(self.node("Concat", &parts, &format!("{side}_input"), vec![int("axis", 1)]))
+            }
+        }
+    }
+
+    /// The weighted sum or mean of a bag's embeddings, `[1 or N, D]`; an empty bag gives zeros.
+    fn pool(&mut self, bag: &crate::inputs::Bag, table: &str, copy: usize) -> String {
+        let name = format!("{}_{copy}", bag.name);
+        let (ids, weights) = (format!("{}_ids", bag.name), format!("{}_weights", bag.name));
+        let offset = self.ints(&format!("{name}_offset"), &[bag.first_row as i64], &[1]);
+        let rows = self.node("Add", &[&ids, &offset], &format!("{name}_rows"), vec![]);
+        let found = self.node("Gather", &[table, &rows], &format!("{name}_embeddings"), vec![int("axis", 0)]);
+        let axis = self.ints(&format!("{name}_axis"), &[1], &[1]);
+        // [rows, 1, L] times [rows, L, D].
+        let flat = self.node("Unsqueeze", &[&weights, &axis], &format!("{name}_weights_row"), vec![]);
+        let sums = self.node("MatMul", &[&flat, &found], &format!("{name}_sums"), vec![]);
+        let sum = self.node("Squeeze", &[&sums, &axis], &format!("{name}_sum"), vec![]);
+        match bag.pooling {
+            Pooling::Sum => sum,
+            Pooling::Mean => {
+                let total = self.node(
+                    "ReduceSum",
+                    &[&weights, &axis],
+                    &format!("{name}_total"),
+                    vec![int("keepdims", 1)],
+                );
+                let zero = self.floats(&format!("{name}_zero"), &[0.0], &[1]);
+                let one = self.floats(&format!("{name}_one"), &[1.0], &[1]);
+                let empty = self.node("Equal", &[&total, &zero], &format!("{name}_empty"), vec![]);
+                let divisor = self.node("Where", &[&empty, &one, &total], &format!("{name}_divisor"), vec![]);
+                self.node("Div", &[&sum, &divisor], &format!("{name}_mean"), vec![])
+            }
+        }
+    }
+
+    /// The logit of a tower, `[N, 1]`.
+    fn tower(
+        &mut self,
+        sides: &[(Who, Inputs); 2],
+        read: &[Option<String>],
+        layers: &[Vec<FoldedLayer>],
+        tower: usize,
+    ) -> String {
+        let mut x = String::new();
+        for (index, layer) in layers.iter().map(|layer| &layer[tower]).enumerate() {
+            let name = format!("tower_{}_layer_{index}", tower + 1);
+            let bias = self.floats(&format!("{name}_bias"), layer.bias(), &[layer.outputs() as i64]);
+            let sum = if index == 0 {
+                self.first_layer(&name, &bias, sides, read, layer)
+            } else {
+                let all: Vec<usize> = (0..layer.inputs()).collect();
+                let dims = [layer.inputs() as i64, layer.outputs() as i64];
+                let weight = self.floats(&format!("{name}_weight"), &layer.weights(&all), &dims);
+                self.node("Gemm", &[&x, &weight, &bias], &format!("{name}_sum"), vec![])
+            };
+            x = match layer.slope() {
+                None => sum,
+                Some(0.0) => self.node("Relu", &[&sum], &format!("{name}_output"), vec![]),
+                Some(slope) => {
+                    self.node("LeakyRelu", &[&sum], &format!("{name}_output"), vec![float("alpha", slope)])
+                }
+            };
+        }
+        x
+    }
+
+    /// The user's half once, the items' half N times, and their sum.
+    fn first_layer(
+        &mut self,
+        name: &str,
+        bias: &str,
+        sides: &[(Who, Inputs); 2],
+        read: &[Option<String>],
+        layer: &FoldedLayer,
+    ) -> String {
+        let mut sum = bias.to_owned();
+        for ((who, inputs), read) in sides.iter().zip(read) {
+            let Some(read) = read else { continue };
+            let columns = inputs.columns();
+            let dims = [columns.len() as i64, layer.outputs() as i64];
+            let weight =
+                self.floats(&format!("{name}_weight_{}", who.name()), &layer.weights(&columns), &dims);
+            let half = self.node("MatMul", &[read, &weight], &format!("{name}_{}", who.name()), vec![]);
+            sum = self.node("Add", &[&half, &sum], &format!("{name}_sum_{}", who.name()), vec![]);
+        }
+        sum
+    }
+
+    /// Probabilities `[N]` of all columns of scores.
+    fn scores(&mut self, logits: &[String], stages: &[String]) {
+        let shape = self.ints("flat", &[-1], &[1]);
+        let (mut conditional, mut reach): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
+        for (stage, logit) in logits.iter().enumerate() {
+            let flat = self.node("Reshape", &[logit, &shape], &format!("logit_{}", stage + 1), vec![]);
+            let prob = self.node("Sigmoid", &[&flat], &format!("conditional_{}", stage + 1), vec![]);
+            reach.push(match reach.last() {
+                None => prob.clone(),
+                Some(before) => {
+                    let before = before.clone();
+                    self.node("Mul", &[&before, &prob], &format!("reach_{}", stage + 1), vec![])
+                }
+            });
+            conditional.push(prob);
+        }
+        for column in ScoreColumn::all(stages) {
+            let from = match column.kind {
+                ScoreKind::Reach(stage) => &reach[stage],
+                ScoreKind::Conditional(stage) => &conditional[stage],
+            };
+            let from = from.clone();
+            self.node("Identity", &[&from], &column.name, vec![]);
+            self.graph.output.push(value(column.name, FLOAT, vec![Length::Any("N".to_owned())]));
+        }
+    }
+}
+
+fn value(name: String, elem_type: i32, lengths: Vec<Length>) -> ValueInfo {
+    let dim = lengths.into_iter().map(|length| Dimension { length: Some(length) }).collect();
+    let tensor = TensorType { elem_type, shape: Some(Shape { dim }) };
+    ValueInfo { name, kind: Some(Type { tensor: Some(tensor) }) }
+}
+
+fn int(name: &str, i: i64) -> Attribute {
+    Attribute { name: name.to_owned(), i, kind: 2, ..Attribute::default() }
+}
+
+fn float(name: &str, f: f32) -> Attribute {
+    Attribute { name: name.to_owned(), f, kind: 1, ..Attribute::default() }
+}

@@ -1,0 +1,11 @@
+//! Compiles the messages of the Open Inference Protocol, without `protoc`.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo:rerun-if-changed=proto/inference.proto");
+    #[cfg(feature = "service")]
+    {
+        let files = protox::compile(["proto/inference.proto"], ["proto"])?;
+        tonic_prost_build::configure().build_client(false).compile_fds(files)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,213 @@
+//! A model that is served: engine, catalogue, version.
+
+use std::fs;
+use std::hash::Hasher;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime};
+
+use esmm_data::SourceSpec;
+use esmm_rank::{Catalogue, ItemSource, Part, RankModel, SharePrecision};
+use serde_json::{Map, Value};
+use twox_hash::XxHash64;
+
+use crate::memory;
+
+/// What is served, and from where.
+#[derive(Debug, Clone)]
+pub struct ModelSource {
+    /// The run directory, or a link to one.
+    pub run_dir: PathBuf,
+    /// Name of the model in answers and in the paths of the Open Inference Protocol.
+    pub name: String,
+    /// The items of the catalogue.
+    pub items: Option<ItemFiles>,
+    /// Features of the context that differ between the candidates of a request.
+    pub per_candidate: Vec<String>,
+}
+
+/// Files with the items of a catalogue.
+#[derive(Debug, Clone)]
+pub struct ItemFiles {
+    /// Files or globs, CSV or Parquet.
+    pub paths: Vec<String>,
+    /// The column with their ids.
+    pub key: String,
+    /// Columns of numbers to rank by.
+    pub values: Vec<String>,
+    /// How the shares lie in memory.
+    pub precision: SharePrecision,
+}
+
+/// A catalogue and the column of its ids.
+#[derive(Debug)]
+pub(crate) struct Listed {
+    pub(crate) items: Catalogue,
+    pub(crate) key: String,
+}
+
+/// A model, loaded.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) name: String,
+    /// Digits of a checksum of weights, encoders and schema.
+    pub(crate) version: String,
+    pub(crate) model: RankModel,
+    pub(crate) catalogue: Option<Listed>,
+    /// `metrics.json`, where there is one.
+    pub(crate) metrics: Option<Value>,
+    pub(crate) loaded_at: SystemTime,
+    pub(crate) load_seconds: f64,
+    pub(crate) bytes: u64,
+}
+
+impl Loaded {
+    /// Column of the ids of items.
+    pub(crate) fn key(&self) -> Option<&str> {
+        self.catalogue.as_ref().map(|catalogue| catalogue.key.as_str())
+    }
+
+    /// Reads everything, beside a model that may be serving. One line says what is wrong.
+    pub(crate) fn load(source: &ModelSource) -> Result<Self, String> {
+        let start = Instant::now();
+        // A link may move meanwhile: everything is read from where it pointed first.
+        let folder = fs::canonicalize(&source.run_dir)
+            .map_err(|error| format!("{}: cannot be read: {error}", source.run_dir.display()))?;
+        let before = fingerprint(&folder);
+        memory::check_model(&folder.join("model.safetensors"))?;
+        let version = version(&folder)?;
+        let model = RankModel::open(&folder, &source.per_candidate).map_err(|error| error.to_string())?;
+        let catalogue = match &source.items {
+            None => None,
+            Some(files) => {
+                let items = ItemSource {
+                    files: SourceSpec::new(files.paths.clone()),
+                    key: files.key.clone(),
+                    values: files.values.clone(),
+                    precision: files.precision,
+                    memory: memory::available(),
+                };
+                let items = model.catalogue(&items).map_err(|error| error.to_string())?;
+                tracing::info!(items = items.len(), bytes = items.bytes(), "catalogue");
+                Some(Listed { items, key: files.key.clone() })
+            }
+        };
+        if fingerprint(&folder) != before {
+            return Err(format!("{}: changed while it was read", folder.display()));
+        }
+        let metrics = fs::read(folder.join("metrics.json")).ok();
+        let bytes = model.ranker.bytes() + catalogue.as_ref().map_or(0, |listed| listed.items.bytes());
+        let mut loaded = Self {
+            name: source.name.clone(),
+            version,
+            model,
+            catalogue,
+            metrics: metrics.and_then(|text| serde_json::from_slice(&text).ok()),
+            loaded_at: SystemTime::now(),
+            load_seconds: 0.0,
+            bytes,
+        };
+        loaded.warm_up()?;
+        loaded.load_seconds = start.elapsed().as_secs_f64();
+        Ok(loaded)
+    }
+
+    /// Ranks for a user of whom nothing is known: touches the weights, and shows that the model answers.
+    fn warm_up(&self) -> Result<(), String> {
+        use crate::rank::request::{Item, RankRequest};
+        use crate::rank::run::{Worker, rank};
+        let mut request = RankRequest { user: self.blank(Part::Query), ..RankRequest::default() };
+        match &self.catalogue {
+            Some(listed) => {
+                let ids = (0..listed.items.len().min(1000) as u32).filter_map(|place| listed.items.id(place));
+                let pairs = self.blank(Part::Pair);
+                request.items = ids
+                    .map(|id| match pairs.is_empty() {
+                        true => Item::Id(id.to_owned()),
+                        false => {
+                            let mut item = pairs.clone();
+                            item.insert(listed.key.clone(), Value::from(id));
+                            Item::Features(item)
+                        }
+                    })
+                    .collect();
+            }
+            None => {
+                let mut item = self.blank(Part::Item);
+                item.extend(self.blank(Part::Pair));
+                request.items = vec![Item::Features(item)];
+            }
+        }
+        let mut worker = Worker::default();
+        for _ in 0..3 {
+            rank(self, &request, &mut worker)
+                .map_err(|error| format!("the model does not answer: {error}"))?;
+        }
+        Ok(())
+    }
+
+    /// A value for every column of a part that every encoder takes.
+    pub(crate) fn blank(&self, part: Part) -> Map<String, Value> {
+        let mut values = Map::new();
+        for (spec, feature) in self.model.features(part) {
+            for column in spec.columns() {
+                let raw = matches!(
+                    &spec.kind,
+                    esmm_data::FeatureKind::Sparse {
+                        bag: None,
+                        encoding: esmm_data::SparseEncoding::Raw { .. },
+                        ..
+                    }
+                );
+                let number = matches!(feature, esmm_core::Feature::Dense(_)) || raw;
+                let blank = if number { Value::from(0) } else { Value::Null };
+                values.entry(column).and_modify(|value| *value = blank.clone()).or_insert(blank.clone());
+            }
+        }
+        values
+    }
+}
+
+/// Identity of the files of a run directory: another one means another model.
+pub(crate) fn fingerprint(folder: &Path) -> String {
+    let files = ["config.json", "schema.json", "model.safetensors", "encoders/features.json"];
+    let mut text = folder.display().to_string();
+    for file in files {
+        match fs::metadata(folder.join(file)) {
+            Ok(metadata) => {
+                let changed =
+                    metadata.modified().ok().and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
+                text.push_str(&format!("|{}:{:?}:{}", metadata.len(), changed, identity(&metadata)));
+            }
+            Err(error) => text.push_str(&format!("|{:?}", error.kind())),
+        }
+    }
+    text
+}
+
+#[cfg(unix)]
+fn identity(metadata: &fs::Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::ino(metadata)
+}
+
+#[cfg(not(unix))]
+fn identity(_: &fs::Metadata) -> u64 {
+    0
+}
+
+fn version(folder: &Path) -> Result<String, String> {
+    let mut hash = XxHash64::with_seed(0);
+    for file in ["schema.json", "encoders/features.json", "model.safetensors"] {
+        let path = folder.join(file);
+        let refused = |error: std::io::Error| format!("{}: cannot be read: {error}", path.display());
+        let mut reader = fs::File::open(&path).map_err(refused)?;
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            match reader.read(&mut buffer).map_err(refused)? {
+                0 => break,
+                count => hash.write(&buffer[..count]),
+            }
+        }
+    }
+    Ok(format!("{:016x}", hash.finish()))
+}

@@ -1,0 +1,128 @@
+//! What `/v1/rank` answers.
+
+use serde::ser::{SerializeMap, SerializeSeq};
+use serde::{Serialize, Serializer};
+
+/// The ranked candidates of one request.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Answer {
+    /// The best first.
+    pub(crate) items: Vec<RankedItem>,
+    /// How many were scored.
+    pub(crate) candidates: usize,
+    /// Ids that are not in the catalogue; they were not scored.
+    pub(crate) unknown_items: Vec<String>,
+    /// For each sparse feature, ids that the training has not seen.
+    pub(crate) unknown: Vec<Unknown>,
+}
+
+/// One candidate.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct RankedItem {
+    /// Its place in the request, from 0.
+    pub(crate) index: usize,
+    /// Its id, where it has one.
+    pub(crate) id: Option<String>,
+    /// One a column of scores.
+    pub(crate) scores: Vec<f32>,
+    /// Its expected value, where that was asked for.
+    pub(crate) value: Option<f32>,
+}
+
+/// How much of a feature the model does not know.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Unknown {
+    pub(crate) feature: String,
+    pub(crate) unknown: usize,
+    pub(crate) ids: usize,
+}
+
+/// A body: the model's version, and the answer to each request.
+pub(crate) struct AnswerBody<'a> {
+    pub(crate) model: &'a str,
+    pub(crate) version: &'a str,
+    pub(crate) names: Vec<&'a str>,
+    pub(crate) answers: &'a [Answer],
+    /// Whether the requests came as a list.
+    pub(crate) many: bool,
+}
+
+struct Named<'a, T> {
+    names: &'a [&'a str],
+    value: &'a T,
+}
+
+impl Serialize for AnswerBody<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("model", self.model)?;
+        map.serialize_entry("version", self.version)?;
+        match self.answers {
+            [answer] if !self.many => write_answer(&mut map, answer, &self.names)?,
+            answers => map.serialize_entry("answers", &List { names: &self.names, values: answers })?,
+        }
+        map.end()
+    }
+}
+
+struct List<'a, T> {
+    names: &'a [&'a str],
+    values: &'a [T],
+}
+
+impl<'a, T> Serialize for List<'a, T>
+where
+    Named<'a, T>: Serialize,
+{
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut list = serializer.serialize_seq(Some(self.values.len()))?;
+        for value in self.values {
+            list.serialize_element(&Named { names: self.names, value })?;
+        }
+        list.end()
+    }
+}
+
+impl Serialize for Named<'_, Answer> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        write_answer(&mut map, self.value, self.names)?;
+        map.end()
+    }
+}
+
+fn write_answer<M: SerializeMap>(map: &mut M, answer: &Answer, names: &[&str]) -> Result<(), M::Error> {
+    map.serialize_entry("candidates", &answer.candidates)?;
+    map.serialize_entry("items", &List { names, values: &answer.items })?;
+    if !answer.unknown_items.is_empty() {
+        map.serialize_entry("unknown_items", &answer.unknown_items)?;
+    }
+    let unknown: std::collections::BTreeMap<&str, usize> = answer
+        .unknown
+        .iter()
+        .filter(|feature| feature.unknown > 0)
+        .map(|feature| (feature.feature.as_str(), feature.unknown))
+        .collect();
+    if !unknown.is_empty() {
+        map.serialize_entry("unknown", &unknown)?;
+    }
+    Ok(())
+}
+
+impl Serialize for Named<'_, RankedItem> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let item = self.value;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("index", &item.index)?;
+        if let Some(id) = &item.id {
+            map.serialize_entry("id", id)?;
+        }
+        for (name, score) in self.names.iter().zip(&item.scores) {
+            map.serialize_entry(name, score)?;
+        }
+        if let Some(value) = item.value {
+            map.serialize_entry("value", &value)?;
+        }
+        map.end()
+    }
+}

@@ -130,13 +130,13 @@ impl DataType {
         let float = |value: &Value| value.as_f64();
         Ok(match self {
             Self::Bool => Arc::new(BooleanArray::from(all(input, self, &values, Value::as_bool)?)),
-            Self::Uint8 => Arc::new(UInt8Array::from(all(input, self, &values, whole)?)),
-            Self::Uint16 => Arc::new(UInt16Array::from(all(input, self, &values, whole)?)),
-            Self::Uint32 => Arc::new(UInt32Array::from(all(input, self, &values, whole)?)),
+            Self::Uint8 => Arc::new(UInt8Array::from(all(input, self, &values, whole::<u8>)?)),
+            Self::Uint16 => Arc::new(UInt16Array::from(all(input, self, &values, whole::<u16>)?)),
+            Self::Uint32 => Arc::new(UInt32Array::from(all(input, self, &values, whole::<u32>)?)),
             Self::Uint64 => Arc::new(UInt64Array::from(all(input, self, &values, Value::as_u64)?)),
-            Self::Int8 => Arc::new(Int8Array::from(all(input, self, &values, whole)?)),
-            Self::Int16 => Arc::new(Int16Array::from(all(input, self, &values, whole)?)),
-            Self::Int32 => Arc::new(Int32Array::from(all(input, self, &values, whole)?)),
+            Self::Int8 => Arc::new(Int8Array::from(all(input, self, &values, whole::<i8>)?)),
+            Self::Int16 => Arc::new(Int16Array::from(all(input, self, &values, whole::<i16>)?)),
+            Self::Int32 => Arc::new(Int32Array::from(all(input, self, &values, whole::<i32>)?)),
             Self::Int64 => Arc::new(Int64Array::from(all(input, self, &values, Value::as_i64)?)),
             Self::Fp32 => {
                 let values = all(input, self, &values, float)?;

@@ -30,7 +30,7 @@
 //! total                                             153,986   604.5 KiB
 //! ```
 //!
-//! The first values come from the seed, so they are the same on every machine; untrained, they mean nothing.
+//! The initial values come from the seed, so they are the same on every machine; untrained, they mean nothing.
 
 use burn_ndarray::{NdArray, NdArrayDevice};
 use esmm_core::{ModelSummary, NotebookConfig, NotebookFeature};

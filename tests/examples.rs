@@ -34,7 +34,7 @@ fn printed(name: &str) -> Result<String, Box<dyn Error>> {
     Err(format!("{name}: {}\nstdout:\n{stdout}\nstderr:\n{stderr}", output.status).into())
 }
 
-/// The first number behind `label` in every line that holds it.
+/// The first number after `label` in every line that holds it.
 fn numbers(text: &str, label: &str) -> Vec<f64> {
     let after = text.lines().filter_map(|line| Some(line.split_once(label)?.1));
     after.filter_map(|rest| rest.split([' ', ',']).find_map(|word| word.parse().ok())).collect()

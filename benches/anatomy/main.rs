@@ -1,4 +1,4 @@
-//! Where the time of a training step on a GPU goes: the host, launches, products, memory traffic.
+//! Where the time of a training step on a GPU goes: the host, launches, matmuls, memory traffic.
 //!
 //! ```sh
 //! cargo bench --features wgpu --bench anatomy -- [--workload NAME] [--device NAME] [--batch N] [--precision NAME] [--kernels]
@@ -6,7 +6,7 @@
 //!
 //! Three things are measured. A step, with the device waited for once in 20. The host's part of it: the same steps until all
 //! of their work is queued. And the kernels: CubeCL's profile of other processes tells how long each ran. One does few steps
-//! and one more, and the last launches of the longer one, as many as it has more, are those of its last steps. Kernels other than products read and write memory
+//! and one more, and the last launches of the longer one, as many as it has more, are those of its last steps. Kernels other than matmuls read and write memory
 //! and compute next to nothing, so their time is that of memory traffic. What a step takes beyond its kernels is launches,
 //! uploads, and a device that waits for the host.
 //!
@@ -50,7 +50,7 @@ struct Options {
     /// Rows of a batch instead of the workload's
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     batch: Option<u64>,
-    /// Numbers of the hidden products: f32, tf32, bf16 or f16
+    /// Dtype of the hidden matmuls: f32, tf32, bf16 or f16
     #[arg(long, default_value = "f32")]
     precision: Precision,
     /// Lists the kernels
@@ -104,10 +104,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         workloads.iter().try_for_each(|workload| device.run(steps(workload)).map(drop))?;
         return Ok(());
     }
-    println!("{device}, products in {}", options.precision);
+    println!("{device}, matmuls in {}", options.precision);
     println!("                  milliseconds of a step           launches      milliseconds of its kernels");
     println!(
-        "workload   batch  whole    host  beyond kernels   ours  Burn's  products  tables  layers  others  Burn's"
+        "workload   batch  whole    host  beyond kernels   ours  Burn's  matmuls  tables  layers  others  Burn's"
     );
     for workload in &workloads {
         if let Err(reason) = device.open().and_then(|device| device.check_model(&workload.config())) {
@@ -127,12 +127,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn line(workload: &Workload, times: &Times, profile: &Profile) {
-    let [products, tables, layers, others, burn] = Kind::ALL.map(|kind| profile.milliseconds(kind));
+    let [matmuls, tables, layers, others, burn] = Kind::ALL.map(|kind| profile.milliseconds(kind));
     let burns = profile.launches(Kind::Burn);
     let ours: f64 = Kind::ALL.iter().map(|&kind| profile.launches(kind)).sum::<f64>() - burns;
-    let beyond = times.whole - products - tables - layers - others - burn;
+    let beyond = times.whole - matmuls - tables - layers - others - burn;
     println!(
-        "{:<9} {:>6} {:>6.2} {:>7.2} {beyond:>15.2} {ours:>6.1} {burns:>7.1} {products:>9.2} {tables:>7.2} {layers:>7.2} \
+        "{:<9} {:>6} {:>6.2} {:>7.2} {beyond:>15.2} {ours:>6.1} {burns:>7.1} {matmuls:>8.2} {tables:>7.2} {layers:>7.2} \
          {others:>7.2} {burn:>7.2}",
         workload.name, workload.batch, times.whole, times.host,
     );

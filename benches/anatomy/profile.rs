@@ -8,11 +8,11 @@ use std::process::Command;
 /// What a kernel is for.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Kind {
-    /// Products of the towers.
-    Products,
+    /// Matmuls of the towers.
+    Matmuls,
     /// Rows of the tables: gathered, pooled, summed, updated.
     Tables,
-    /// What surrounds the products of a layer.
+    /// What surrounds the matmuls of a layer.
     Layers,
     /// Loss, and updates of the towers' weights.
     Others,
@@ -29,12 +29,12 @@ pub(crate) struct Launches(BTreeMap<String, Vec<f64>>);
 pub(crate) struct Profile(BTreeMap<String, (f64, f64)>);
 
 impl Kind {
-    pub(crate) const ALL: [Self; 5] = [Self::Products, Self::Tables, Self::Layers, Self::Others, Self::Burn];
+    pub(crate) const ALL: [Self; 5] = [Self::Matmuls, Self::Tables, Self::Layers, Self::Others, Self::Burn];
 
     /// By the name of its function, without `_kernel`.
     fn of(kernel: &str) -> Self {
         match kernel {
-            "Matmul" => Self::Products,
+            "Matmul" => Self::Matmuls,
             "Gather" | "Pool" | "SumPieces" | "JoinPieces" | "Adam" => Self::Tables,
             "Round" | "Restore" | "AddBias" | "Finish" | "ChunkMoments" | "JoinMoments" | "Pack"
             | "ChunkSums" | "JoinSums" | "ChunkValues" | "HiddenGrad" | "Blend" | "Apply" | "AddGroups" => {
@@ -111,7 +111,7 @@ impl fmt::Display for Profile {
     }
 }
 
-/// `| 48.653µs   | PoolKernel | WgpuRuntime` to seconds and `Pool`. Kernels of products name all of their parts, those of
+/// `| 48.653µs   | PoolKernel | WgpuRuntime` to seconds and `Pool`. Kernels of matmuls name all of their parts, those of
 /// Burn their operation.
 fn kernel(line: &str) -> Option<(f64, String)> {
     let mut cells = line.strip_prefix("| ")?.split(" | ").map(str::trim);

@@ -60,7 +60,7 @@ struct Options {
     /// Rows of a batch instead of the workload's; several, separated by commas, one after the other
     #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..))]
     batch: Vec<u64>,
-    /// Numbers of the hidden products in training: f32, tf32, bf16 or f16
+    /// Dtype of the hidden matmuls in training: f32, tf32, bf16 or f16
     #[arg(long, default_value = "f32")]
     precision: Precision,
     /// What builds the batches

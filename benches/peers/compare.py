@@ -371,7 +371,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--cuda", action="store_true", help="both sides on the first CUDA device")
     sizes = "rows of a batch, several for a table each; default: the workload's"
     parser.add_argument("--batch", **names | {"metavar": "N,..."}, help=sizes)
-    parser.add_argument("--precision", default="f32", help="of our products, beside f32: tf32, bf16 or f16")
+    parser.add_argument("--precision", default="f32", help="of our matmuls, beside f32: tf32, bf16 or f16")
     parser.add_argument("--ours-device", **names, help="default: ndarray,flex, or with --cuda cuda")
     parser.add_argument("--variants", **names, help="of PyTorch, default: all")
     parser.add_argument("--binary", type=Path, metavar="FILE", help="our benchmark; default: cargo builds it")

@@ -101,7 +101,7 @@ class Towers(nn.Module):
 
 
 class WideTowers(nn.Module):
-    """The same towers with their first layers side by side: one product instead of two narrow ones."""
+    """The same towers with their first layers side by side: one matmul instead of two narrow ones."""
 
     def __init__(self, workload: Workload) -> None:
         super().__init__()

@@ -85,8 +85,8 @@ impl Workload {
         vec![Self::notebook(), Self::aliccp(), Self::bigtable()]
     }
 
-    /// Multiplications and additions of the towers' products for one row, forward.
-    pub(crate) fn product_flops(&self) -> f64 {
+    /// Multiplications and additions of the towers' matmuls for one row, forward.
+    pub(crate) fn matmul_flops(&self) -> f64 {
         let mut width = self.tables.len() * self.dim + self.dense;
         let mut flops = 0;
         for &hidden in self.hidden.iter().chain(&[1]) {

@@ -62,7 +62,7 @@ where
         }
     }
 
-    /// The same, its hidden products in other numbers.
+    /// The same, its hidden matmuls in another dtype.
     ///
     /// # Errors
     /// Numbers that the device lacks.

@@ -248,7 +248,7 @@ fn gradient_norms_agree() {
     assert!((left[0] / expected[0] - 0.5).abs() < 1e-4, "{left:?}");
 }
 
-/// `torch.optim.Adam` adds its epsilon of 1e-8 behind the bias correction, `SparseAdam` and lazy Adam in front of it,
+/// `torch.optim.Adam` adds its epsilon of 1e-8 after the bias correction, `SparseAdam` and lazy Adam before it,
 /// where it weighs up to 32 times as much: the smallest gradient of a table here is 7e-7. With 1e-10 both are near 0.
 fn adam_agrees_with_the_dense_optimizer(device: DeviceName) {
     let tables = TableRule::LazyAdam { beta_1: 0.9, beta_2: 0.999, epsilon: 1e-10 };

@@ -3,7 +3,7 @@
 //!
 //! Bounds: rounding differs from the first step on and 26 steps of Adam carry it along. The loss of each step (near 0.6)
 //! may differ by 1e-3, each AUC by 5e-3: 400 rows of a split with 40 conversions have some 14,000 pairs, of which rounding
-//! may turn a few. With hidden products of factors in f16 losses within 3.5e-4 and AUCs within 9e-4 were seen, and bounds are
+//! may turn a few. With hidden matmuls of factors in f16 losses within 3.5e-4 and AUCs within 9e-4 were seen, and bounds are
 //! five times that, which tf32 gets as well; bf16 keeps three bits less and gets eight times as much.
 #![cfg(any(feature = "wgpu", feature = "cuda"))]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]

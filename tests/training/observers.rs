@@ -1,4 +1,4 @@
-//! Who looks on at a training sees every recorded step and every measured split, and changes nothing.
+//! An observer of a training sees every recorded step and every measured split, and changes nothing.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 

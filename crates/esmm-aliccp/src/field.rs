@@ -84,7 +84,7 @@ const FIELDS_CODES: [&str; FIELDS_LEN] = [
     "205", "206", "207", "210", "216", "508", "509", "702", "853", "301",
 ];
 
-/// The field with a number below 1000, and with or without `_14` behind it.
+/// The field with a number below 1000, and with or without `_14` after it.
 #[inline]
 pub(crate) fn find(number: usize, in_14_days: bool) -> Option<usize> {
     let place = PLACES.get(number + if in_14_days { 1024 } else { 0 })?;

@@ -19,7 +19,8 @@ impl GroupIndex {
 
     /// The group of a common index, a new one if it has none.
     pub(crate) fn number(&mut self, index: &[u8]) -> u32 {
-        let (hash, Self { table, bytes, ends }) = (hash(index), self);
+        let hash = hash(index);
+        let Self { table, bytes, ends } = self;
         if let Some(group) = table.find(hash, |group| key(bytes, ends, *group) == index) {
             return *group;
         }

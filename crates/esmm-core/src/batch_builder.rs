@@ -257,7 +257,8 @@ impl BatchBuilder {
         column: &Column<'_, SparseInput<'_>>,
         touched: &mut Option<Vec<u32>>,
     ) -> Result<(), EsmmError> {
-        let (ids, range) = (column.values.ids(), self.ranges[column.feature]);
+        let ids = column.values.ids();
+        let range = self.ranges[column.feature];
         if ids.iter().max().is_some_and(|&max| max as usize >= range.len) {
             return Err(self.out_of_range(column));
         }
@@ -270,11 +271,13 @@ impl BatchBuilder {
     }
 
     fn out_of_range(&self, column: &Column<'_, SparseInput<'_>>) -> EsmmError {
-        let (values, len) = (column.values, self.ranges[column.feature].len);
+        let values = column.values;
+        let len = self.ranges[column.feature].len;
         let beyond = |row: &usize| values.ids()[values.range(*row)].iter().any(|&id| id as usize >= len);
         let row = (0..values.len()).find(beyond).unwrap_or(0);
         let found = values.ids()[values.range(row)].iter().copied().find(|&id| id as usize >= len);
-        let (name, found) = (self.names[column.feature].clone(), u64::from(found.unwrap_or(0)));
+        let name = self.names[column.feature].clone();
+        let found = u64::from(found.unwrap_or(0));
         EsmmError::IdOutOfRange { row, name, found, max: len as u64 - 1 }
     }
 

@@ -129,7 +129,8 @@ impl EsmmConfig {
             batch_norm: false,
             dropout: vec![0.0; 3],
         };
-        let (embedding_init_std, seed) = (0.01, 0);
+        let embedding_init_std = 0.01;
+        let seed = 0;
         Self {
             schema,
             embedding_dim: 18,

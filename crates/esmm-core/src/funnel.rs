@@ -108,7 +108,8 @@ impl<B: EsmmBackend> FunnelLogits<B> {
     /// # Panics
     /// When the shapes differ.
     pub fn losses(&self, reached: Tensor<B, 2>) -> Tensor<B, 1> {
-        let (logits, labels) = (self.conditional.dims(), reached.dims());
+        let logits = self.conditional.dims();
+        let labels = reached.dims();
         assert_eq!(logits, labels, "logits {logits:?} and labels {labels:?} must have one shape");
         float(B::Kernels::funnel_loss(self.primitive(), reached.into_primitive().tensor()))
     }
@@ -145,7 +146,8 @@ pub(crate) fn reach_logs<B: Backend>(conditional: Tensor<B, 2>) -> ReachLogs<B> 
         missed.push(log_add_exp(missed[k - 1].clone(), fails_here));
         reach.push(reach[k - 1].clone() + column(&log_pass, k));
     }
-    let (log_reach, log_missed) = (Tensor::cat(reach, 1), Tensor::cat(missed, 1));
+    let log_reach = Tensor::cat(reach, 1);
+    let log_missed = Tensor::cat(missed, 1);
     let small = log_reach.clone().clamp_max(-std::f64::consts::LN_2).exp().neg().log1p();
     let is_small = log_reach.clone().lower_elem(-std::f64::consts::LN_2);
     ReachLogs { log_not_reach: log_missed.mask_where(is_small, small), log_reach }

@@ -86,10 +86,8 @@ impl<B: Backend> Esmm<B> {
                 let name = |part: &str| format!("ctr_batchnorm_{j}.{part}");
                 replace(&mut norm.gamma, import.rows(&name("weight"), outputs)?);
                 replace(&mut norm.beta, import.rows(&name("bias"), outputs)?);
-                let (mean, variance) = (
-                    import.rows(&name("running_mean"), outputs)?,
-                    import.rows(&name("running_var"), outputs)?,
-                );
+                let mean = import.rows(&name("running_mean"), outputs)?;
+                let variance = import.rows(&name("running_var"), outputs)?;
                 norm.running_mean.update(|_| mean);
                 norm.running_variance.update(|_| variance);
             }
@@ -222,7 +220,8 @@ fn table_entries(config: &EsmmConfig) -> Vec<(String, RowRange)> {
 /// For each column of PyTorch's concatenated input (schema order), its column here (sparse first, then dense).
 fn input_columns(config: &EsmmConfig) -> Vec<usize> {
     let dim = config.embedding_dim;
-    let (mut sparse, mut dense) = (0, config.schema.num_sparse() * dim);
+    let mut sparse = 0;
+    let mut dense = config.schema.num_sparse() * dim;
     let mut columns = Vec::with_capacity(config.schema.input_width(dim));
     for feature in config.schema.features() {
         let (next, width) = match feature {

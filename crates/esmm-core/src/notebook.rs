@@ -133,7 +133,8 @@ impl NotebookConfig {
             let expected = format!("column {} for feature `{}`", feature.column, feature.name);
             return Err(shape(format!("{columns} columns"), expected));
         }
-        let (mut sparse, mut dense) = (Vec::new(), Vec::new());
+        let mut sparse = Vec::new();
+        let mut dense = Vec::new();
         for (_, feature) in self.features() {
             let cells = matrix.iter().skip(feature.column).step_by(columns).copied();
             match feature.number {
@@ -159,7 +160,8 @@ fn ids(cells: impl Iterator<Item = f32>, feature: &NotebookFeature) -> Result<Ve
         if found.fract() == 0.0 && (0.0..=max as f32).contains(&found) {
             return Ok(found as u32);
         }
-        let (name, column) = (feature.name.clone(), feature.column);
+        let name = feature.name.clone();
+        let column = feature.column;
         Err(EsmmError::NotAnId { row, column, name, found, max })
     };
     cells.enumerate().map(id).collect()

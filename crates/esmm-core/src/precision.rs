@@ -49,7 +49,8 @@ impl Precision {
 
     /// `precision = bf16: this device has f32, f16`
     pub(crate) fn missing(self, has: &[Self]) -> EsmmError {
-        let (found, allowed) = (self.name().to_owned(), format!("this device has {}", Self::list(has)));
+        let found = self.name().to_owned();
+        let allowed = format!("this device has {}", Self::list(has));
         EsmmError::Config { key: "precision", found, allowed }
     }
 }

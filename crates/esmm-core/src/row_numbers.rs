@@ -73,7 +73,8 @@ mod tests {
         numbers.next = u32::MAX - 5;
         for _ in 0..4 {
             numbers.start_batch(4);
-            let (mut touched, mut found) = (Vec::new(), Vec::new());
+            let mut touched = Vec::new();
+            let mut found = Vec::new();
             numbers.number(RowRange { start: 1, len: 2 }, &[1, 0, 1, 0], &mut touched, &mut found);
             assert_eq!((touched, found), (vec![2, 1], vec![0, 1, 0, 1]));
         }

@@ -69,7 +69,8 @@ fn sorted(slots: &[u32], num_slots: usize) -> (Vec<i32>, Vec<i32>) {
     for slot in 0..num_slots {
         offsets[slot + 1] += offsets[slot];
     }
-    let (mut next, mut entries) = (offsets.clone(), vec![0; slots.len()]);
+    let mut next = offsets.clone();
+    let mut entries = vec![0; slots.len()];
     for (entry, &slot) in slots.iter().enumerate() {
         let place = &mut next[slot as usize];
         entries[*place as usize] = entry as i32;

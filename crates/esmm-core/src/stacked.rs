@@ -89,7 +89,8 @@ impl<B: EsmmBackend> StackedLinear<B> {
         };
         match input {
             TowerInput::Tensor(input) => {
-                let (x, w) = (input.dims(), self.weight.dims());
+                let x = input.dims();
+                let w = self.weight.dims();
                 let fits = x[2] == w[1] && (x[0] == 1 || x[0] == w[0]);
                 assert!(fits, "input {x:?} does not fit the weights {w:?}");
                 B::Kernels::layer(Layer { input: primitive(input), weights }, spec)

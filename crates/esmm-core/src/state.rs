@@ -10,7 +10,7 @@ use burn::module::{
 use burn::tensor::Tensor;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 
-/// State behind a lock: clones of a module share it, so that an update reaches all of them and needs no copy.
+/// State under a lock: clones of a module share it, so that an update reaches all of them and needs no copy.
 ///
 /// Burn's Learner clones the model at every step; a [`Param`] would then never be uniquely owned and each in-place
 /// update of a table would copy the table. Records save the state; optimizers skip it, because it gets no gradient.

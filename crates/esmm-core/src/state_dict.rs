@@ -212,7 +212,8 @@ fn read_safetensors(path: &Path) -> Result<StateDict, EsmmError> {
     let file = SafeTensors::deserialize(&bytes).map_err(damaged)?;
     let mut dict = StateDict::new(path);
     for (name, view) in file.tensors() {
-        let (shape, bytes) = (view.shape().to_vec(), view.data());
+        let shape = view.shape().to_vec();
+        let bytes = view.data();
         let data = match view.dtype() {
             Dtype::F32 => TensorData::new(numbers(bytes, f32::from_le_bytes), shape),
             Dtype::F64 => TensorData::new(numbers(bytes, |b| f64::from_le_bytes(b) as f32), shape),

@@ -73,7 +73,8 @@ impl ModelSummary {
             let layer = LayerSummary::new(&feature.name, "Shared embedding", format!("[B, {dim}]"), 0);
             layers.push(lookup(feature, layer));
         }
-        let (mut width, stages) = (config.schema.input_width(dim), config.stages);
+        let mut width = config.schema.input_width(dim);
+        let stages = config.stages;
         let mut input = LayerSummary::new("input", "Concat", format!("[B, {width}]"), 0);
         input.row_bytes = 4 * config.schema.dense().count() as u64;
         layers.push(input);
@@ -150,7 +151,8 @@ impl fmt::Display for ModelSummary {
         };
         line("layer", "type", "output shape", "parameters", "memory")?;
         for layer in &self.layers {
-            let (parameters, bytes) = (grouped(layer.parameters), memory(layer.bytes()));
+            let parameters = grouped(layer.parameters);
+            let bytes = memory(layer.bytes());
             line(&layer.name, layer.kind, &layer.output, &parameters, &bytes)?;
         }
         line("total", "", "", &grouped(self.parameters()), &memory(self.bytes()))

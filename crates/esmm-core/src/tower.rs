@@ -183,7 +183,8 @@ impl<B: EsmmBackend> Towers<B> {
     pub fn inference_layers(&self) -> Vec<InferenceLayer<FloatTensor<B>>> {
         let output = self.output.inference_layer(None, Activation::None, None);
         let hidden = self.layers.iter().map(|layer| {
-            let (norm, slope) = (layer.norm.as_ref(), layer.slope.as_ref());
+            let norm = layer.norm.as_ref();
+            let slope = layer.slope.as_ref();
             layer.linear.inference_layer(norm, self.config.activation, slope)
         });
         hidden.chain([output]).collect()

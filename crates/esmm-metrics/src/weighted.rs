@@ -80,8 +80,10 @@ pub(crate) fn weighted_group_auc_of(
         return Err(Undefined::NoRows);
     }
     sorted.sort_by_key(|row| row.0);
-    let (mut sum, mut weight) = (0.0, 0.0);
-    let (mut groups_used, mut groups_skipped) = (0, 0);
+    let mut sum = 0.0;
+    let mut weight = 0.0;
+    let mut groups_used = 0;
+    let mut groups_skipped = 0;
     for group in sorted.chunk_by(|left, right| left.0 == right.0) {
         let rows = group.iter().map(|(_, score, positive, weight)| (*score, *positive, *weight));
         match weighted_auc_of(rows) {
@@ -131,7 +133,8 @@ impl Class {
 
 /// For each row the weighted share of the others that score lower, a tie counting half. Both are sorted.
 fn shares_below(rows: &[Row], others: &[Row], weight: f64) -> Vec<f64> {
-    let (mut below, mut next) = (0.0, 0);
+    let mut below = 0.0;
+    let mut next = 0;
     let mut shares = Vec::with_capacity(rows.len());
     for run in rows.chunk_by(|left, right| left.0 == right.0) {
         let key = run[0].0;

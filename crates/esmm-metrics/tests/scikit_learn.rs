@@ -71,7 +71,8 @@ fn log_loss_entropy_and_calibration() {
     assert_eq!(cases.len(), 3);
     for case in cases {
         let name = case["name"].as_str().unwrap();
-        let (log_p, log_not_p) = (floats(&case["log_p"]), floats(&case["log_not_p"]));
+        let log_p = floats(&case["log_p"]);
+        let log_not_p = floats(&case["log_not_p"]);
         let labels = flags(&case["labels"]);
         let expected = |key: &str| case[key].as_f64().unwrap();
         // The log-probabilities were rounded to f32, scikit-learn's probabilities were not: 2^-24 each.
@@ -86,14 +87,16 @@ fn log_loss_entropy_and_calibration() {
 fn a_million_rows_with_ties() {
     let file: Value = from_str(include_str!("../../../tests/metrics/million.json")).unwrap();
     let expected = |key: &str| file[key].as_f64().unwrap();
-    let (mut scores, mut labels) = (Vec::new(), Vec::new());
+    let mut scores = Vec::new();
+    let mut labels = Vec::new();
     let mut state = 20_180_407_u64;
     let mut top_bits = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         state >> 40
     };
     for _ in 0..1_000_000 {
-        let (first, second) = (top_bits(), top_bits());
+        let first = top_bits();
+        let second = top_bits();
         scores.push((first >> 12) as f32 / 4096.0);
         labels.push(second < (1 << 24) / 50 + first / 8);
     }
@@ -181,7 +184,8 @@ fn a_funnel_of_two_stages() {
             (found.auc_ci95.unwrap(), expected.auc_ci95.unwrap());
         assert_near(low, expected_low, 1e-12, name);
         assert_near(high, expected_high, 1e-12, name);
-        let (found, expected) = (found.gauc.clone().unwrap(), expected.gauc.clone().unwrap());
+        let found = found.gauc.clone().unwrap();
+        let expected = expected.gauc.clone().unwrap();
         assert_eq!(found.groups_used, expected.groups_used, "{name}");
         assert_eq!(found.groups_skipped, expected.groups_skipped, "{name}");
     }
@@ -190,7 +194,8 @@ fn a_funnel_of_two_stages() {
     assert_near(best.ctr_auc.unwrap(), expected.ctr_auc.unwrap(), 1e-12, "best CTR");
     assert_near(best.cvr_auc.unwrap(), expected.cvr_auc.unwrap(), 1e-12, "best CVR");
     assert_near(best.ctcvr_auc.unwrap(), expected.ctcvr_auc.unwrap(), 1e-12, "best CTCVR");
-    let (found, expected) = (best.entire_space_cvr_auc.unwrap(), expected.entire_space_cvr_auc.unwrap());
+    let found = best.entire_space_cvr_auc.unwrap();
+    let expected = expected.entire_space_cvr_auc.unwrap();
     assert_near(found, expected, 1e-12, "best over the entire space");
 }
 

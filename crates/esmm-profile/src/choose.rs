@@ -68,7 +68,8 @@ pub(crate) fn choose(column: &Column, rows: Rows, clicks: &[bool]) -> Choice {
 }
 
 fn choose_numbers(column: &Column, rows: Rows, clicks: &[bool]) -> Choice {
-    let (stats, name) = (&column.stats, &column.name);
+    let stats = &column.stats;
+    let name = &column.name;
     let id_name = words::sounds_like_id(name);
     let is_name = id_name || stats.numbers.is_numbering(stats.distinct);
     let every_row = stats.is_unique() && stats.missing() == 0 && stats.present >= UNIQUE_ROWS;
@@ -121,8 +122,10 @@ fn ids_or_quantity(column: &Column, rows: Rows, clicks: &[bool]) -> Choice {
 }
 
 fn numbers(column: &Column, rows: Rows, unsure: Option<String>) -> Choice {
-    let (stats, numbers) = (&column.stats, &column.stats.numbers);
-    let (min, max) = (short(numbers.min), short(numbers.max));
+    let stats = &column.stats;
+    let numbers = &column.stats.numbers;
+    let min = short(numbers.min);
+    let max = short(numbers.max);
     let missing = (stats.missing() > 0 || !rows.whole).then_some(numbers.median);
     let bins = BINS.min(stats.distinct.saturating_sub(1)).max(1);
     let encoding = Encoding::Ple { bins, missing };

@@ -84,7 +84,8 @@ impl Score {
             .flexible(true)
             .has_headers(false)
             .from_reader(head);
-        let (mut widths, mut record) = (Vec::new(), ByteRecord::new());
+        let mut widths = Vec::new();
+        let mut record = ByteRecord::new();
         while widths.len() < RECORDS && reader.read_byte_record(&mut record).unwrap_or(false) {
             widths.push(record.len());
         }

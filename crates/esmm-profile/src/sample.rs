@@ -98,7 +98,8 @@ impl Sample {
     fn read_files(&mut self, files: &[DataFile]) -> Result<(), DataError> {
         let looked_at = files.len().min(FILES);
         let rows = ROWS.min(CELLS / self.columns.len().max(1)).max(1000);
-        let (quota, bytes) = (rows.div_ceil(looked_at), BYTES / looked_at);
+        let quota = rows.div_ceil(looked_at);
+        let bytes = BYTES / looked_at;
         let mut seen = (0_u64, 0_u64); // rows and bytes of the text files that were looked at
         let mut unseen = 0; // bytes of text of which the rows are not known
         for (place, file) in files.iter().enumerate() {
@@ -157,7 +158,8 @@ impl Sample {
 fn readable(names: Vec<String>) -> (Vec<String>, Vec<(String, &'static str)>) {
     let mut count = std::collections::HashMap::<String, usize>::new();
     names.iter().for_each(|name| *count.entry(name.clone()).or_default() += 1);
-    let (mut columns, mut unreadable) = (Vec::new(), Vec::<(String, &'static str)>::new());
+    let mut columns = Vec::new();
+    let mut unreadable = Vec::<(String, &'static str)>::new();
     for name in names {
         match count.get(&name) {
             _ if name.is_empty() => unreadable.push((name, "has no name in the first line")),

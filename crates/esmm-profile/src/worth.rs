@@ -49,7 +49,8 @@ impl Worth {
         }
         order.sort_by(|left, right| left.0.total_cmp(&right.0).then(left.1.cmp(&right.1)));
         // Place 0 of both is that of missing values.
-        let (mut value_of, mut range_of) = (vec![0_usize; numbers.len()], vec![0_usize; numbers.len()]);
+        let mut value_of = vec![0_usize; numbers.len()];
+        let mut range_of = vec![0_usize; numbers.len()];
         let mut values = 0;
         let mut range = 0;
         for (rank, (number, row)) in order.iter().enumerate() {
@@ -76,7 +77,8 @@ impl Worth {
 
     /// Whether little would have to change for the other answer.
     pub(crate) fn is_close(self) -> bool {
-        let (weak, strong) = (self.scaled(0.7), self.scaled(1.0 / 0.7));
+        let weak = self.scaled(0.7);
+        let strong = self.scaled(1.0 / 0.7);
         weak.is_ids() != strong.is_ids()
     }
 
@@ -89,7 +91,8 @@ impl Worth {
 impl fmt::Display for Worth {
     /// `single values tell 0.0192 nats of a click, ranges of them 0.0050`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (values, ranges) = (self.values.max(0.0), self.ranges.max(0.0));
+        let values = self.values.max(0.0);
+        let ranges = self.ranges.max(0.0);
         write!(f, "single values tell {values:.4} nats of a click, ranges of them {ranges:.4}")
     }
 }
@@ -103,7 +106,8 @@ struct Rates {
 
 impl Rates {
     fn of(places: &[usize], last: usize, clicks: &[bool], keep: impl Fn(usize) -> bool) -> Self {
-        let (mut rows, mut clicked) = (vec![0.0; last + 1], vec![0.0; last + 1]);
+        let mut rows = vec![0.0; last + 1];
+        let mut clicked = vec![0.0; last + 1];
         for (row, (place, click)) in places.iter().zip(clicks).enumerate() {
             if keep(row) {
                 rows[*place] += 1.0;
@@ -131,8 +135,11 @@ impl Rates {
         let mean = |value: fn(&(f64, f64, f64)) -> f64| {
             pairs.iter().map(|pair| pair.2 * value(pair)).sum::<f64>() / weight
         };
-        let (left, right) = (mean(|pair| pair.0), mean(|pair| pair.1));
-        let (mut both, mut lefts, mut rights) = (0.0, 0.0, 0.0);
+        let left = mean(|pair| pair.0);
+        let right = mean(|pair| pair.1);
+        let mut both = 0.0;
+        let mut lefts = 0.0;
+        let mut rights = 0.0;
         for (own, next, weight) in &pairs {
             both += weight * (own - left) * (next - right);
             lefts += weight * (own - left).powi(2);

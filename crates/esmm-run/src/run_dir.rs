@@ -1,4 +1,4 @@
-//! The run directory: everything that one training leaves behind, each file written whole or not at all.
+//! The run directory: everything that one training leaves, each file written whole or not at all.
 
 use std::ffi::OsStr;
 use std::fs;

@@ -56,7 +56,7 @@ pub struct SharedFeatures {
 }
 
 impl<T, I> Bags<T, I> {
-    /// The same behind other handles.
+    /// The same over other handles.
     pub fn map<U, J>(self, mut floats: impl FnMut(T) -> U, mut ints: impl FnMut(I) -> J) -> Bags<U, J> {
         Bags {
             tables: self.tables,
@@ -96,7 +96,7 @@ impl<T, I> InputBags<T, I> {
         self
     }
 
-    /// The same behind other handles.
+    /// The same over other handles.
     pub fn map<U, J>(self, mut floats: impl FnMut(T) -> U, mut ints: impl FnMut(I) -> J) -> InputBags<U, J> {
         InputBags {
             own: self.own.map(&mut floats, &mut ints),
@@ -111,7 +111,7 @@ impl<T, I> InputBags<T, I> {
 }
 
 impl<T, I> GroupBags<T, I> {
-    /// The same behind other handles.
+    /// The same over other handles.
     pub fn map<U, J>(self, floats: impl FnMut(T) -> U, mut ints: impl FnMut(I) -> J) -> GroupBags<U, J> {
         GroupBags {
             bags: self.bags.map(floats, &mut ints),

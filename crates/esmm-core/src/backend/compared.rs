@@ -67,9 +67,11 @@ fn same<B: Backend>(
     found: &FloatTensor<B>,
     expected: &FloatTensor<B>,
 ) {
-    let (shape, expected_shape) = (found.shape(), expected.shape());
+    let shape = found.shape();
+    let expected_shape = expected.shape();
     assert_eq!(shape, expected_shape, "{operation}: shapes of {result} from kernel and definition");
-    let (found, expected) = (values::<B>(found), values::<B>(expected));
+    let found = values::<B>(found);
+    let expected = values::<B>(expected);
     let mut difference = 0.0;
     let mut size = 0.0;
     for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
@@ -84,7 +86,8 @@ fn same<B: Backend>(
             );
         }
     }
-    let (difference, size) = (difference.sqrt(), size.sqrt());
+    let difference = difference.sqrt();
+    let size = size.sqrt();
     assert!(
         difference <= tolerance * size + 1e-12,
         "{operation}: {result} differs by {difference:e} from its definition, whose norm is {size:e}"
@@ -116,7 +119,8 @@ fn same_output<B: Backend>(
         }
         (None, None) => {}
         (found, expected) => {
-            let (found, expected) = (found.is_some(), expected.is_some());
+            let found = found.is_some();
+            let expected = expected.is_some();
             panic!("{operation}: moments by the kernel: {found}, by definition: {expected}");
         }
     }

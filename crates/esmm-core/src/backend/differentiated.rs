@@ -90,7 +90,8 @@ impl<B: Backend, C: CheckpointStrategy, K: Kernels<B>> Kernels<Autodiff<B, C>> f
         grad: FloatTensor<Autodiff<B, C>>,
         spec: LayerSpec,
     ) -> FirstLayerGrads<FloatTensor<Autodiff<B, C>>> {
-        let (layer, saved) = (layer.map(inner::<B, C>, indices::<B, C>), saved.map(inner::<B, C>));
+        let layer = layer.map(inner::<B, C>, indices::<B, C>);
+        let saved = saved.map(inner::<B, C>);
         K::first_layer_backward(layer, saved, own, grad.primitive, spec).map(outside::<B, C>)
     }
 
@@ -115,7 +116,8 @@ impl<B: Backend, C: CheckpointStrategy, K: Kernels<B>> Kernels<Autodiff<B, C>> f
         grad: FloatTensor<Autodiff<B, C>>,
         spec: LayerSpec,
     ) -> Layer<FloatTensor<Autodiff<B, C>>> {
-        let (layer, saved) = (layer.map(inner::<B, C>), saved.map(inner::<B, C>));
+        let layer = layer.map(inner::<B, C>);
+        let saved = saved.map(inner::<B, C>);
         K::layer_backward(layer, saved, grad.primitive, spec).map(outside::<B, C>)
     }
 
@@ -133,7 +135,8 @@ impl<B: Backend, C: CheckpointStrategy, K: Kernels<B>> Kernels<Autodiff<B, C>> f
         running: Moments<FloatTensor<Autodiff<B, C>>>,
         epsilon: f64,
     ) -> [FloatTensor<Autodiff<B, C>>; 2] {
-        let (norm, running) = (norm.map(inner::<B, C>), running.map(inner::<B, C>));
+        let norm = norm.map(inner::<B, C>);
+        let running = running.map(inner::<B, C>);
         K::fold_norm(bias.primitive, norm, running, epsilon).map(outside::<B, C>)
     }
 
@@ -159,7 +162,9 @@ impl<B: Backend, C: CheckpointStrategy, K: Kernels<B>> Kernels<Autodiff<B, C>> f
         logits: FloatTensor<Autodiff<B, C>>,
         reached: FloatTensor<Autodiff<B, C>>,
     ) -> FloatTensor<Autodiff<B, C>> {
-        let (node, logits, reached) = (logits.node, logits.primitive, reached.primitive);
+        let node = logits.node;
+        let logits = logits.primitive;
+        let reached = reached.primitive;
         match FunnelLossOp::<K>(PhantomData).prepare::<C>([node]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
                 let output = K::funnel_loss(logits.clone(), reached.clone());

@@ -52,7 +52,8 @@ pub(super) fn uploaded_values<B: Backend>(
     tensor: FloatTensor<B>,
     fill: &mut dyn FnMut(&mut [f32]),
 ) -> FloatTensor<B> {
-    let (shape, device) = (tensor.shape(), B::float_device(&tensor));
+    let shape = tensor.shape();
+    let device = B::float_device(&tensor);
     drop(tensor);
     let mut values = vec![0.0; shape.num_elements()];
     fill(&mut values);

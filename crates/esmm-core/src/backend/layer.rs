@@ -126,7 +126,7 @@ impl LayerSpec {
 }
 
 impl<T> LayerWeights<T> {
-    /// The same weights behind other handles.
+    /// The same weights over other handles.
     pub fn map<U>(self, mut change: impl FnMut(T) -> U) -> LayerWeights<U> {
         LayerWeights {
             weight: change(self.weight),
@@ -148,7 +148,7 @@ impl<T> LayerWeights<T> {
 }
 
 impl<T> Norm<T> {
-    /// The same behind other handles.
+    /// The same over other handles.
     pub fn map<U>(self, mut change: impl FnMut(T) -> U) -> Norm<U> {
         Norm { gamma: change(self.gamma), beta: change(self.beta) }
     }
@@ -160,7 +160,7 @@ impl<T> Norm<T> {
 }
 
 impl<T> Moments<T> {
-    /// The same behind other handles.
+    /// The same over other handles.
     pub fn map<U>(self, mut change: impl FnMut(T) -> U) -> Moments<U> {
         Moments { mean: change(self.mean), variance: change(self.variance) }
     }
@@ -172,14 +172,14 @@ impl<T> Moments<T> {
 }
 
 impl<T> Layer<T> {
-    /// The same behind other handles.
+    /// The same over other handles.
     pub fn map<U>(self, mut change: impl FnMut(T) -> U) -> Layer<U> {
         Layer { input: change(self.input), weights: self.weights.map(change) }
     }
 }
 
 impl<T, I> FirstLayer<T, I> {
-    /// The same behind other handles.
+    /// The same over other handles.
     pub fn map<U, J>(self, mut floats: impl FnMut(T) -> U, ints: impl FnMut(I) -> J) -> FirstLayer<U, J> {
         FirstLayer {
             table: floats(self.table),
@@ -190,28 +190,28 @@ impl<T, I> FirstLayer<T, I> {
 }
 
 impl<T> FirstLayerGrads<T> {
-    /// The same behind other handles.
+    /// The same over other handles.
     pub fn map<U>(self, mut change: impl FnMut(T) -> U) -> FirstLayerGrads<U> {
         FirstLayerGrads { table: change(self.table), weights: self.weights.map(change) }
     }
 }
 
 impl<T> LayerOutput<T> {
-    /// The same behind other handles.
+    /// The same over other handles.
     pub fn map<U>(self, mut change: impl FnMut(T) -> U) -> LayerOutput<U> {
         LayerOutput { output: change(self.output), saved: self.saved.map(change) }
     }
 }
 
 impl<T> LayerSaved<T> {
-    /// The same behind other handles.
+    /// The same over other handles.
     pub fn map<U>(self, mut change: impl FnMut(T) -> U) -> LayerSaved<U> {
         LayerSaved { hidden: change(self.hidden), moments: self.moments.map(|moments| moments.map(change)) }
     }
 }
 
 impl<T> InferenceLayer<T> {
-    /// The same behind other handles.
+    /// The same over other handles.
     pub fn map<U>(self, mut change: impl FnMut(T) -> U) -> InferenceLayer<U> {
         InferenceLayer {
             weight: change(self.weight),

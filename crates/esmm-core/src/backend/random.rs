@@ -55,7 +55,8 @@ impl Dropout {
     #[inline]
     pub fn factors(&self, group: u32) -> [f32; 4] {
         let [low, high] = threefry(self.key, [group, 0]);
-        let (threshold, scale) = (self.threshold(), self.scale());
+        let threshold = self.threshold();
+        let scale = self.scale();
         [low & 0xffff, low >> 16, high & 0xffff, high >> 16]
             .map(|bits| if bits < threshold { 0.0 } else { scale })
     }

@@ -97,7 +97,7 @@ pub(crate) fn bias_correction(beta_1: f64, beta_2: f64, step: u64) -> f64 {
 }
 
 impl<T> WithMoments<T> {
-    /// The same behind other handles.
+    /// The same over other handles.
     pub fn map<U>(self, mut change: impl FnMut(T) -> U) -> WithMoments<U> {
         WithMoments { tensor: change(self.tensor), moments: self.moments.into_iter().map(change).collect() }
     }

@@ -9,7 +9,7 @@ use esmm_core::StateDict;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Why a file cannot be read: one line, behind its path.
+/// Why a file cannot be read: one line, after its path.
 fn unreadable(path: &Path) -> String {
     let text = one_line(StateDict::read(path).unwrap_err());
     let reason = text.strip_prefix(&format!("{}: ", path.display()));
@@ -55,7 +55,8 @@ fn flipped_bytes_do_not_panic() {
     let folder = tempfile::tempdir().unwrap();
     let mut rng = ChaCha8Rng::seed_from_u64(72);
     for file in ["notebook.pt", "notebook.safetensors"] {
-        let (bytes, path) = (fs::read(golden(file)).unwrap(), folder.path().join(file));
+        let bytes = fs::read(golden(file)).unwrap();
+        let path = folder.path().join(file);
         for round in 0..40 {
             let mut bytes = bytes.clone();
             // Headers are at the start of both and at the end of a `.pt`.
@@ -121,7 +122,8 @@ fn a_file_that_is_not_there_is_told() {
 #[test]
 fn a_failed_write_leaves_the_old_file() {
     let folder = tempfile::tempdir().unwrap();
-    let (path, temporary) = (folder.path().join("w.safetensors"), folder.path().join("w.safetensors.tmp"));
+    let path = folder.path().join("w.safetensors");
+    let temporary = folder.path().join("w.safetensors.tmp");
     let config = config(user_price_item());
     let dict = config.init::<Plain>(&Default::default()).unwrap().state_dict();
     dict.write_safetensors(&path).unwrap();

@@ -47,7 +47,8 @@ fn log_probabilities() {
         near("log_ctcvr", &stage(&logs.log_reach, 1));
         // Where P is small, log(1 - P) is -P, and P = exp(log P) is as near as a rounded log P lets it be.
         for (k, key, log_p) in [(0, "log_not_ctr", "log_ctr"), (1, "log_not_ctcvr", "log_ctcvr")] {
-            let (found, expected) = (stage(&logs.log_not_reach, k), column(&pairs, key));
+            let found = stage(&logs.log_not_reach, k);
+            let expected = column(&pairs, key);
             for (row, log_p) in column(&pairs, log_p).into_iter().enumerate() {
                 let relative = RELATIVE + log_p.abs() * f64::from(f32::EPSILON);
                 assert_near(
@@ -127,7 +128,8 @@ fn a_product_of_sigmoids_is_not_finite() {
 
 #[test]
 fn a_later_stage_is_never_likelier() {
-    let (rows, stages) = (2000, 4);
+    let rows = 2000;
+    let stages = 4;
     for scale in [1.0, 10.0, 120.0] {
         let logits: Vec<f64> = uniform(21, rows * stages).iter().map(|x| scale * x).collect();
         let conditional = by_columns(&tensor::<Plain, 2>(&logits, [rows, stages]));

@@ -138,7 +138,8 @@ fn gradients<A: Both>(
 ) -> StateDict {
     let mut holder = config.init::<A::InnerBackend>(&Default::default()).unwrap();
     let rows = touched.take_grads(grads).unwrap();
-    let (numbers, values) = (rows.rows.host().to_vec(), crate::common::values(rows.grads));
+    let numbers = rows.rows.host().to_vec();
+    let values = crate::common::values(rows.grads);
     let [height, width] = holder.embeddings.table.value().dims();
     let mut dense = vec![f64::NAN; height * width];
     for (row, grad) in numbers.iter().zip(values.chunks_exact(width)) {
@@ -183,7 +184,8 @@ fn a_state_dict_goes_through_the_model_unchanged() {
     for file in ["notebook.pt", "notebook.safetensors"] {
         let model = notebook.load::<Plain>(file);
         model.state_dict().write_safetensors(&path).unwrap();
-        let (written, original) = (StateDict::read(&path).unwrap(), golden_dict("notebook.safetensors"));
+        let written = StateDict::read(&path).unwrap();
+        let original = golden_dict("notebook.safetensors");
         assert!(written.entries.keys().eq(original.entries.keys()), "{:?}", written.entries.keys());
         for (name, data) in &original.entries {
             let found = &written.entries[name];

@@ -49,7 +49,9 @@ impl Column {
         match self {
             Self::Single(ids) => Self::Single(groups.map(|group| ids[group]).collect()),
             Self::Bag { offsets, ids, weights } => {
-                let (mut ends, mut all_ids, mut all_weights) = (vec![0], Vec::new(), Vec::new());
+                let mut ends = vec![0];
+                let mut all_ids = Vec::new();
+                let mut all_weights = Vec::new();
                 for group in groups {
                     let range = offsets[group]..offsets[group + 1];
                     all_ids.extend_from_slice(&ids[range.clone()]);

@@ -17,7 +17,8 @@ fn small() -> EsmmConfig {
 
 /// What loading says after `change` to a dict that fits.
 fn refusal(change: impl FnOnce(&mut StateDict)) -> String {
-    let (config, device) = (small(), Default::default());
+    let config = small();
+    let device = Default::default();
     let model = config.init::<Plain>(&device).unwrap();
     let mut dict = model.state_dict();
     change(&mut dict);
@@ -82,7 +83,8 @@ fn a_wrong_shape_or_type_is_told() {
 
 #[test]
 fn a_wrapper_s_prefix_is_named_and_stripped() {
-    let (config, device) = (small(), Default::default());
+    let config = small();
+    let device = Default::default();
     let fitting = config.init::<Plain>(&device).unwrap().state_dict();
     for (prefix, writer) in [
         ("module.", ", as torch.nn.DataParallel writes them"),
@@ -121,7 +123,8 @@ fn another_model_is_refused() {
 
 #[test]
 fn counters_of_batches_are_optional() {
-    let (config, device) = (small(), Default::default());
+    let config = small();
+    let device = Default::default();
     let model = config.init::<Plain>(&device).unwrap();
     let mut dict = model.state_dict();
     let before = dict.entries.len();

@@ -62,7 +62,8 @@ fn a_linear_model_is_a_dot_product() {
     let model = config.init::<Plain>(&Default::default()).unwrap();
     let dict = model.state_dict();
     let entry = |name: &str| -> Vec<f64> { dict.entries[name].iter::<f64>().collect() };
-    let (user, item) = (entry("user.weight"), entry("item.weight"));
+    let user = entry("user.weight");
+    let item = entry("item.weight");
     let row = |table: &[f64], id: usize| table[3 * id..][..3].to_vec();
     let mut expected = Vec::new();
     for (index, price) in price(0).into_iter().enumerate() {
@@ -133,8 +134,10 @@ fn the_order_of_a_bag_does_not_matter() {
                     .conditional,
             )
         };
-        let (ids, weights) = ([3, 8, 3, 0, 5], [0.5, 1.0, -0.25, 2.0, 0.125]);
-        let (turned, turned_weights) = ([5, 3, 0, 8, 3], [0.125, -0.25, 2.0, 1.0, 0.5]);
+        let ids = [3, 8, 3, 0, 5];
+        let weights = [0.5, 1.0, -0.25, 2.0, 0.125];
+        let turned = [5, 3, 0, 8, 3];
+        let turned_weights = [0.125, -0.25, 2.0, 1.0, 0.5];
         assert_near("weighted", &run(&turned, Some(&turned_weights)), &run(&ids, Some(&weights)), 1e-6, 1e-6);
         assert_near("plain", &run(&turned, None), &run(&ids, None), 1e-6, 1e-6);
         assert_ne!(run(&ids, None), run(&ids, Some(&weights)));

@@ -12,7 +12,7 @@ mod table_norms;
 
 pub use table_norms::TableNorms;
 
-/// Looks on while a training runs. Called in the training's thread, in order; it should return quickly.
+/// Observes a training without changing it. Called in the training's thread, in order; it should return quickly.
 ///
 /// It cannot fail: what goes wrong inside (a full disk) is its own to report, and the training goes on.
 pub trait TrainingObserver: Send {

@@ -28,7 +28,8 @@ impl HostBags<'_> {
 
     /// The pooled rows of all copies of the table, `[T, B, F * D + V]`.
     pub(super) fn pool(&self, table: &[f32], dim: usize) -> Vec<f32> {
-        let (tables, width) = (self.tables, self.width(dim));
+        let tables = self.tables;
+        let width = self.width(dim);
         // Rows with many entries make smaller tasks; each bag is summed by itself, so the cut does not show.
         let task_rows = (ENTRIES * 8 * self.rows / self.slots.len().max(1)).clamp(1, ROWS);
         let fill = |out: &mut [MaybeUninit<f32>]| {
@@ -54,7 +55,9 @@ impl HostBags<'_> {
         rows: Range<usize>,
         out: &mut [MaybeUninit<f32>],
     ) {
-        let (width, sparse, num_dense) = (self.width(dim), self.num_sparse * dim, self.num_dense());
+        let width = self.width(dim);
+        let sparse = self.num_sparse * dim;
+        let num_dense = self.num_dense();
         match self.weighted {
             None => {
                 let slots = &self.slots[rows.start * self.num_sparse..rows.end * self.num_sparse];
@@ -198,7 +201,8 @@ impl SortedEntries {
 
     /// All slots, cut into ranges of about `size` entries.
     fn ranges(&self, size: usize) -> Vec<Range<usize>> {
-        let (mut ranges, mut start) = (Vec::new(), 0);
+        let mut ranges = Vec::new();
+        let mut start = 0;
         for slot in 0..self.offsets.len() - 1 {
             let entries = self.offsets[slot + 1] - self.offsets[start];
             if entries as usize >= size || slot + 2 == self.offsets.len() {

@@ -65,7 +65,8 @@ impl Block {
     ) -> Self {
         let slope = slope_of(spec.activation, weights.slope, tower);
         let Some((moments, norm)) = moments.zip(weights.norm) else {
-            let (zeros, ones) = (vec![0.0; width], vec![1.0; width]);
+            let zeros = vec![0.0; width];
+            let ones = vec![1.0; width];
             let inverse_std = ones.clone();
             return Self { spec, width, mean: zeros.clone(), scale: ones, shift: zeros, slope, inverse_std };
         };
@@ -74,7 +75,8 @@ impl Block {
         let inverse_std: Vec<f32> = roots.map(f32::recip).collect();
         let scale =
             own(norm.gamma).iter().zip(&inverse_std).map(|(gamma, inverse)| gamma * inverse).collect();
-        let (mean, shift) = (own(moments.mean), own(norm.beta));
+        let mean = own(moments.mean);
+        let shift = own(norm.beta);
         Self { spec, width, mean, scale, shift, slope, inverse_std }
     }
 
@@ -96,8 +98,11 @@ impl Block {
     #[inline(always)]
     fn forward_row(&self, hidden: &[f32], out: &mut [MaybeUninit<f32>], factor: impl Fn(usize) -> f32) {
         let width = self.width;
-        let (hidden, out) = (&hidden[..width], &mut out[..width]);
-        let (mean, scale, shift) = (&self.mean[..width], &self.scale[..width], &self.shift[..width]);
+        let hidden = &hidden[..width];
+        let out = &mut out[..width];
+        let mean = &self.mean[..width];
+        let scale = &self.scale[..width];
+        let shift = &self.shift[..width];
         for h in 0..width {
             let z = (hidden[h] - mean[h]) * scale[h] + shift[h];
             let activated = if z > 0.0 { z } else { z * self.slope };
@@ -132,9 +137,13 @@ impl Block {
         factor: impl Fn(usize) -> f32,
     ) {
         let width = self.width;
-        let (hidden, grad) = (&hidden[..width], &mut grad[..width]);
-        let (mean, scale, shift) = (&self.mean[..width], &self.scale[..width], &self.shift[..width]);
-        let (sum, centred_sum) = (&mut sums.grad[..width], &mut sums.centred[..width]);
+        let hidden = &hidden[..width];
+        let grad = &mut grad[..width];
+        let mean = &self.mean[..width];
+        let scale = &self.scale[..width];
+        let shift = &self.shift[..width];
+        let sum = &mut sums.grad[..width];
+        let centred_sum = &mut sums.centred[..width];
         let slope_sum = &mut sums.slope[..width];
         let learns_slope = self.spec.activation == Activation::Prelu;
         for h in 0..width {
@@ -166,8 +175,10 @@ impl Block {
     #[inline(always)]
     fn correct_rows(&self, correction: &Correction, hidden: &[f32], grad: &mut [f32]) {
         let width = self.width;
-        let (mean, scale) = (&self.mean[..width], &self.scale[..width]);
-        let (grad_mean, centred) = (&correction.mean[..width], &correction.centred[..width]);
+        let mean = &self.mean[..width];
+        let scale = &self.scale[..width];
+        let grad_mean = &correction.mean[..width];
+        let centred = &correction.centred[..width];
         for (hidden, grad) in hidden.chunks_exact(width).zip(grad.chunks_exact_mut(width)) {
             for h in 0..width {
                 grad[h] = scale[h] * (grad[h] - grad_mean[h] - (hidden[h] - mean[h]) * centred[h]);

@@ -32,7 +32,8 @@ impl DropoutRow {
                 *word = (u64::from(low) | u64::from(high) << 32).to_le();
             }
         }
-        let (threshold, scale) = (self.dropout.threshold(), self.dropout.scale());
+        let threshold = self.dropout.threshold();
+        let scale = self.dropout.scale();
         let bits: &[u16] = &bytemuck::cast_slice(&self.words)[first % 4..];
         for (factor, bits) in self.factors.iter_mut().zip(bits) {
             *factor = if u32::from(u16::from_le(*bits)) < threshold { 0.0 } else { scale };

@@ -62,7 +62,8 @@ impl HostFirstLayer<'_> {
         saved: &LayerSaved<&[f32]>,
         grad: &mut [f32],
     ) -> FirstLayerGrads<Vec<f32>> {
-        let (towers, outputs) = (self.layer.towers, self.layer.outputs);
+        let towers = self.layer.towers;
+        let outputs = self.layer.outputs;
         let weight = self.own_weight(pooled);
         let own_grads = self.own_layer(pooled, &weight, &[]).backward(saved, grad);
         let own = pooled.parts.own(&self.own);
@@ -81,7 +82,8 @@ impl HostFirstLayer<'_> {
             put_rows(&mut weight, &grads.weight, towers, outputs, part.columns);
         }
         for (narrow, grads) in pooled.parts.narrow.iter().zip(&grads) {
-            let (start, len) = (narrow.rows.start * self.dim, narrow.rows.len() * self.dim);
+            let start = narrow.rows.start * self.dim;
+            let len = narrow.rows.len() * self.dim;
             let copies = table.chunks_exact_mut(num_rows * self.dim).zip(grads.values.chunks_exact(len));
             for (table, grads) in copies {
                 table[start..][..len].iter_mut().zip(grads).for_each(|(to, grad)| *to += grad);

@@ -36,7 +36,8 @@ pub(super) fn loss_backward(logits: &[f32], reached: &[f32], grad: &[f32]) -> Ve
 
 /// `log P` and `log(1 - P)` of each stage, `[B, K]`.
 pub(super) fn logs(logits: &[f32], stages: usize) -> [Vec<f32>; 2] {
-    let (mut reach, mut not_reach) = (vec![0.0; logits.len()], vec![0.0; logits.len()]);
+    let mut reach = vec![0.0; logits.len()];
+    let mut not_reach = vec![0.0; logits.len()];
     let outs = reach.par_chunks_mut(ROWS * stages).zip(not_reach.par_chunks_mut(ROWS * stages));
     logits.par_chunks(ROWS * stages).zip(outs).for_each(|(logits, (reach, not_reach))| {
         let mut stage_logs = vec![Stage::default(); stages];
@@ -98,10 +99,12 @@ fn sum_losses(logits: &[f32], reached: &[f32], stages: usize) -> Vec<f64> {
 
 /// The logs of every stage of a row.
 fn walk(logits: &[f32], logs: &mut [Stage]) {
-    let (mut log_reach, mut log_missed) = (0.0, f32::NEG_INFINITY);
+    let mut log_reach = 0.0;
+    let mut log_missed = f32::NEG_INFINITY;
     for (&logit, stage) in logits.iter().zip(logs) {
         let tail = (-logit.abs()).exp().ln_1p();
-        let (log_pass, log_fail) = (logit.min(0.0) - tail, (-logit).min(0.0) - tail);
+        let log_pass = logit.min(0.0) - tail;
+        let log_fail = (-logit).min(0.0) - tail;
         log_missed = log_add_exp(log_missed, log_reach + log_fail);
         log_reach += log_pass;
         let log_not_reach = if log_reach < -LN_2 { (-log_reach.exp()).ln_1p() } else { log_missed };

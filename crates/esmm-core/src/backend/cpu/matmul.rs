@@ -43,7 +43,8 @@ impl<'a> Matrix<'a> {
 
     /// Rows as columns.
     pub(super) fn transposed(self) -> Self {
-        let (rows, columns) = (self.columns, self.rows);
+        let rows = self.columns;
+        let columns = self.rows;
         Self { rows, columns, row_stride: self.column_stride, column_stride: self.row_stride, ..self }
     }
 
@@ -90,7 +91,9 @@ fn check(lhs: Matrix<'_>, rhs: Matrix<'_>, out: usize) {
 /// The matrices fit their slices and each other, `out` points to `lhs.rows * rhs.columns` values that nobody else
 /// touches, and they are initialized if `add`.
 unsafe fn run(lhs: Matrix<'_>, rhs: Matrix<'_>, out: *mut f32, add: bool) {
-    let (rows, columns, depth) = (lhs.rows, rhs.columns, lhs.columns);
+    let rows = lhs.rows;
+    let columns = rhs.columns;
+    let depth = lhs.columns;
     // SAFETY: every element that the strides reach lies in its slice, as the caller promises.
     unsafe {
         gemm::gemm(

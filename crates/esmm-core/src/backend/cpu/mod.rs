@@ -58,7 +58,8 @@ impl<B: HostBackend> Kernels<B> for Cpu {
 
     fn gather_rows(table: FloatTensor<B>, rows: Indices<B>) -> FloatTensor<B> {
         let table = Host::<B>::new(table);
-        let (count, dim) = (rows.len(), table.dim(1));
+        let count = rows.len();
+        let dim = table.dim(1);
         let slots = rows.host();
         let bags = HostBags { tables: 1, rows: count, num_sparse: 1, slots, weighted: None, dense: None };
         B::tensor(bags.pool(table.values(), dim), &[count, dim])
@@ -106,7 +107,8 @@ impl<B: HostBackend> Kernels<B> for Cpu {
         epsilon: f64,
     ) -> [FloatTensor<B>; 2] {
         let bias = Host::<B>::new(bias);
-        let (norm, running) = (norm.map(Host::<B>::new), running.map(Host::<B>::new));
+        let norm = norm.map(Host::<B>::new);
+        let running = running.map(Host::<B>::new);
         let roots = running.variance.values().iter().map(|variance| (variance + epsilon as f32).sqrt());
         let scale = norm.gamma.values().iter().zip(roots).map(|(gamma, root)| gamma / root);
         let scale: Vec<f32> = scale.collect();
@@ -135,7 +137,8 @@ impl<B: HostBackend> Kernels<B> for Cpu {
     }
 
     fn funnel_loss(logits: FloatTensor<B>, reached: FloatTensor<B>) -> FloatTensor<B> {
-        let (logits, reached) = (Host::<B>::new(logits), Host::<B>::new(reached));
+        let logits = Host::<B>::new(logits);
+        let reached = Host::<B>::new(reached);
         let stages = logits.dim(1);
         B::tensor(funnel::loss(logits.values(), reached.values(), stages), &[stages])
     }

@@ -23,7 +23,8 @@ fn group_slices<'a, B: HostBackend>(groups: &'a GroupBags<Host<B>, Indices<B>>) 
 }
 
 fn layer_slices<B: HostBackend>(layer: &Layer<Host<B>>, spec: LayerSpec) -> HostLayer<'_> {
-    let (input, weight) = (&layer.input, &layer.weights.weight);
+    let input = &layer.input;
+    let weight = &layer.weights.weight;
     HostLayer {
         spec,
         towers: weight.dim(0),
@@ -41,7 +42,8 @@ fn first_layer_slices<B: HostBackend>(
     layer: &FirstLayer<Host<B>, Indices<B>>,
     spec: LayerSpec,
 ) -> HostFirstLayer<'_> {
-    let (own, weight) = (&layer.bags.own, &layer.weights.weight);
+    let own = &layer.bags.own;
+    let weight = &layer.weights.weight;
     HostFirstLayer {
         layer: HostLayer {
             spec,
@@ -100,7 +102,8 @@ pub(super) fn layer_backward<B: HostBackend>(
     grad: FloatTensor<B>,
     spec: LayerSpec,
 ) -> Layer<FloatTensor<B>> {
-    let (operands, saved) = (operands.map(Host::<B>::new), saved.map(Host::<B>::new));
+    let operands = operands.map(Host::<B>::new);
+    let saved = saved.map(Host::<B>::new);
     let mut grad = Host::<B>::new(grad);
     let layer = layer_slices(&operands, spec);
     let grads = layer.backward(&saved_slices(&saved), grad.values_mut());

@@ -94,7 +94,8 @@ fn pays(rows: usize, batch: usize, dim: usize) -> bool {
 /// For each feature the rows of the table that its ids lie among, if it is narrow.
 fn narrow_ranges(bags: &HostBags<'_>, dim: usize) -> Vec<Option<Range<u32>>> {
     let features = bags.num_sparse;
-    let (mut low, mut high) = (vec![u32::MAX; features], vec![0; features]);
+    let mut low = vec![u32::MAX; features];
+    let mut high = vec![0; features];
     let mut singles = vec![0; features];
     match bags.weighted {
         None => {
@@ -149,15 +150,19 @@ fn take_out(bags: &HostBags<'_>, ranges: &[Option<Range<u32>>]) -> (Option<Rest>
         return (Some(Rest { num_sparse: others.len(), slots, weighted: None }), of_rows.collect());
     };
     // Place of each feature among the narrow ones, or among the others.
-    let (mut narrows, mut rests) = (0.., 0..);
+    let mut narrows = 0..;
+    let mut rests = 0..;
     let places: Vec<usize> = ranges
         .iter()
         .filter_map(|range| if range.is_some() { narrows.next() } else { rests.next() })
         .collect();
     let mut of_rows: Vec<Vec<u32>> = vec![Vec::with_capacity(bags.rows); narrow];
-    let (mut slots, mut rest_segments, mut rest_weights) = (Vec::new(), Vec::new(), Vec::new());
+    let mut slots = Vec::new();
+    let mut rest_segments = Vec::new();
+    let mut rest_weights = Vec::new();
     for ((&bag, &weight), &slot) in segments.iter().zip(weights).zip(bags.slots) {
-        let (row, feature) = (bag as usize / features, bag as usize % features);
+        let row = bag as usize / features;
+        let feature = bag as usize % features;
         match &ranges[feature] {
             Some(range) => of_rows[places[feature]].push(slot - range.start),
             None => {

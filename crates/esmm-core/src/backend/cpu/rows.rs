@@ -70,7 +70,9 @@ fn boundaries(rows: &[u32], height: usize) -> Vec<usize> {
 }
 
 fn bands<'a>(tables: Vec<&'a mut [f32]>, widths: &[usize], ends: &[usize]) -> Vec<Band<'a>> {
-    let (mut rest, mut start, mut bands) = (tables, 0, Vec::with_capacity(ends.len()));
+    let mut rest = tables;
+    let mut start = 0;
+    let mut bands = Vec::with_capacity(ends.len());
     for &end in ends {
         let cut = |(table, width): (&'a mut [f32], &usize)| table.split_at_mut((end - start) * width);
         let (tables, after) = rest.into_iter().zip(widths).map(cut).unzip();
@@ -101,7 +103,8 @@ struct Adam {
 
 impl Step {
     fn new(update: &RowUpdate) -> Self {
-        let (rate, l2) = (update.learning_rate as f32, update.l2 as f32);
+        let rate = update.learning_rate as f32;
+        let l2 = update.l2 as f32;
         let adam = |beta_1: f64, beta_2: f64, epsilon: f64| Adam {
             rate: (update.learning_rate * bias_correction(beta_1, beta_2, update.step)) as f32,
             l2,

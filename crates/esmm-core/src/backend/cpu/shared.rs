@@ -240,7 +240,8 @@ pub(super) fn put_rows(
     outputs: usize,
     columns: &[Range<usize>],
 ) {
-    let (len, part_len) = (all.len() / towers, part.len() / towers);
+    let len = all.len() / towers;
+    let part_len = part.len() / towers;
     for (all, mut part) in all.chunks_exact_mut(len).zip(part.chunks_exact(part_len)) {
         for rows in columns {
             let (rows_of, rest) = part.split_at(rows.len() * outputs);

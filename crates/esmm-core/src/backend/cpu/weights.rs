@@ -23,7 +23,8 @@ pub(super) fn update(
 ) -> Vec<f32> {
     let step = Step::new(update);
     assert_eq!(weight.len(), grad.len(), "values of a weight and of its gradient");
-    let (found, kept) = (moments.len(), update.rule.num_moments());
+    let found = moments.len();
+    let kept = update.rule.num_moments();
     assert_eq!(found, kept, "{:?} found {found} moments instead of {kept}", update.rule);
     let fill = |out: &mut [MaybeUninit<f32>]| {
         let values = out.par_chunks_mut(VALUES).zip(weight.par_chunks(VALUES)).zip(grad.par_chunks(VALUES));
@@ -60,7 +61,8 @@ struct Step {
 
 impl Step {
     fn new(update: &WeightUpdate) -> Self {
-        let (rate, keep) = (update.learning_rate, 1.0 - update.learning_rate * update.decay);
+        let rate = update.learning_rate;
+        let keep = 1.0 - update.learning_rate * update.decay;
         let (rate, beta_1, beta_2, epsilon) = match update.rule {
             WeightRule::Sgd { momentum } => (rate, momentum, 0.0, 0.0),
             WeightRule::Adam { beta_1, beta_2, epsilon } => {

@@ -52,7 +52,8 @@ pub(super) fn pool_input_backward<B: Backend>(
         let columns: Vec<usize> = features.columns(shared, dim).into_iter().flatten().collect();
         grad.clone().select(2, numbers(&columns, &grad))
     };
-    let (own_grad, row_grad) = (of(false), of(true));
+    let own_grad = of(false);
+    let row_grad = of(true);
     let [tables, _, width] = row_grad.dims();
     let zeros = Tensor::zeros([tables, bags.rows, width], (&row_grad.device(), row_grad.dtype()));
     let group_grad = zeros.select_assign(1, ints(of_rows.tensor()), row_grad, IndexingUpdateOp::Add);
@@ -65,7 +66,8 @@ pub(super) fn pool_input_backward<B: Backend>(
 /// `table [T * U, D]` to `[T, B, F * D + V]`.
 fn pool<B: Backend>(table: Tensor<B, 2>, bags: Bags<FloatTensor<B>, Indices<B>>) -> Tensor<B, 3> {
     let [all, dim] = table.dims();
-    let (tables, rows) = (bags.tables, bags.rows);
+    let tables = bags.tables;
+    let rows = bags.rows;
     let table = table.reshape([tables, all / tables, dim]);
     let dense = bags.dense.map(|dense| {
         let dense = float::<B, 2>(dense);

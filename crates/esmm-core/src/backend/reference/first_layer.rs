@@ -28,7 +28,8 @@ pub(super) fn backward<B: Backend>(
 ) -> FirstLayerGrads<FloatTensor<B>> {
     let FirstLayer { table, bags, weights } = operands;
     let shape = table.shape();
-    let (num_rows, dim) = (shape[0] / bags.own.tables, shape[1]);
+    let num_rows = shape[0] / bags.own.tables;
+    let dim = shape[1];
     let grads = layer::backward::<B>(Layer { input: pooled, weights }, saved, grad, spec);
     let table = pool_input_backward::<B>(float(grads.input), bags, num_rows, dim);
     FirstLayerGrads { table: primitive(table), weights: grads.weights }

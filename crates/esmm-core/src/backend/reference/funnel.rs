@@ -26,7 +26,8 @@ pub(super) fn probs<B: Backend>(logits: FloatTensor<B>) -> [FloatTensor<B>; 3] {
         let logit: Tensor<B, 1> = logits.clone().slice([0..rows, stage..stage + 1]).reshape([-1]);
         crate::funnel::log_sigmoid(logit)
     };
-    let (ctr, cvr) = (log(0), log(1));
+    let ctr = log(0);
+    let cvr = log(1);
     [ctr.clone().exp(), cvr.clone().exp(), (ctr + cvr).exp()].map(primitive)
 }
 

@@ -16,9 +16,11 @@ pub(super) fn update<B: Backend>(
         let len = tensor.shape().num_elements();
         float(B::float_reshape(tensor, [len].into()))
     };
-    let (weight, mut grad) = (line(state.tensor), line(grad));
+    let weight = line(state.tensor);
+    let mut grad = line(grad);
     let mut moments: Vec<Tensor<B, 1>> = state.moments.into_iter().map(line).collect();
-    let (found, kept) = (moments.len(), update.rule.num_moments());
+    let found = moments.len();
+    let kept = update.rule.num_moments();
     assert_eq!(found, kept, "{:?} found {found} moments instead of {kept}", update.rule);
     if update.l2 != 0.0 {
         grad = weight.clone() * update.l2 + grad;

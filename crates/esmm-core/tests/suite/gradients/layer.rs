@@ -13,7 +13,7 @@ type Sizes = [usize; 5];
 const NAMES: [&str; 6] = ["input", "weight", "bias", "gamma", "beta", "slope"];
 
 /// `[inputs of one tower or all, rows, width]` times `[towers, width, outputs]` plus `[towers, outputs]`.
-fn products(x: &[f64], w: &[f64], b: &[f64], [own, towers, rows, width, outputs]: Sizes) -> Vec<f64> {
+fn matmul(x: &[f64], w: &[f64], b: &[f64], [own, towers, rows, width, outputs]: Sizes) -> Vec<f64> {
     let mut output = Vec::with_capacity(towers * rows * outputs);
     for tower in 0..towers {
         let x = &x[if own == 1 { 0 } else { tower * rows * width }..];
@@ -46,11 +46,12 @@ fn layer(
 ) -> (Vec<f64>, f64) {
     let [x, w, b, gamma, beta, slope] = inputs;
     let [_, towers, rows, _, width] = sizes;
-    let hidden = products(x, w, b, sizes);
+    let hidden = matmul(x, w, b, sizes);
     let (mean, variance) = statistics(&hidden, [towers, rows, width]);
     let mut kink = f64::INFINITY;
     let output = hidden.iter().zip(mask).enumerate().map(|(index, (&x, &factor))| {
-        let (tower, h) = (index / (rows * width), index % width);
+        let tower = index / (rows * width);
+        let h = index % width;
         let at = tower * width + h;
         let z = if batch_norm {
             (x - mean[at]) / (variance[at] + spec.epsilon).sqrt() * gamma[at] + beta[at]
@@ -131,7 +132,7 @@ fn tower_layer_of(batch_norm: bool, spec: LayerSpec, sizes: Sizes, swapped: bool
     };
     assert_eq!(found.saved.moments.is_some(), batch_norm);
     if let Some(moments) = &found.saved.moments {
-        let hidden = products(&inputs[0], &inputs[1], &inputs[2], sizes);
+        let hidden = matmul(&inputs[0], &inputs[1], &inputs[2], sizes);
         let (mean, variance) = statistics(&hidden, [towers, rows, outputs]);
         near("mean", &values(float::<Auto, 2>(moments.mean.clone())), &mean);
         near("variance", &values(float::<Auto, 2>(moments.variance.clone())), &variance);

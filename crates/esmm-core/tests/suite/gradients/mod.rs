@@ -64,7 +64,8 @@ fn pooling() {
             let what = &format!("{what}, {tables} tables, {num_dense} dense, transposed {swapped}");
             let sizes = [tables, num_touched, dim, rows, num_sparse];
             let width = num_sparse * dim + num_dense;
-            let (x, weights) = (uniform(2, tables * num_touched * dim), uniform(3, tables * rows * width));
+            let x = uniform(2, tables * num_touched * dim);
+            let weights = uniform(3, tables * rows * width);
             let dense = uniform(4, rows * num_dense);
             let segments: Vec<_> = entries.iter().map(|entry| entry.0).collect();
             let slots: Vec<_> = entries.iter().map(|entry| entry.1).collect();
@@ -157,7 +158,9 @@ fn definition(table: &[f64], weight: &[f64]) -> Vec<f64> {
 
 #[test]
 fn first_layer_with_groups() {
-    let (table, weight, grad) = (uniform(21, 12), uniform(22, 36), uniform(23, 20));
+    let table = uniform(21, 12);
+    let weight = uniform(22, 36);
+    let grad = uniform(23, 20);
     let bags = |rows, slots: &[usize]| Bags {
         tables: 1,
         rows,

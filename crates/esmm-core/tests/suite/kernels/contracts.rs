@@ -43,7 +43,8 @@ fn moments_are_counted<B: EsmmBackend>() {
             let update = WeightUpdate { rule, step: 1, learning_rate: 0.1, l2: 0.0, decay: 0.0 };
             let _ = B::Kernels::update_weights(state, random::<B, 2>(3, [6, 4]), update);
         });
-        let (found, kept) = (rule.num_moments() + 1, rule.num_moments());
+        let found = rule.num_moments() + 1;
+        let kept = rule.num_moments();
         assert!(text.contains(&format!("{rule:?} found {found} moments instead of {kept}")), "{text}");
     }
 }

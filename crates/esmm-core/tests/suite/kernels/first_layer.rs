@@ -97,7 +97,9 @@ impl BagsCase {
                 }
             })
             .collect();
-        let (mut slots, mut segments, mut weights) = (Vec::new(), Vec::new(), Vec::new());
+        let mut slots = Vec::new();
+        let mut segments = Vec::new();
+        let mut weights = Vec::new();
         for bag in 0..rows * num_sparse {
             let (is_narrow, range) = &features[bag % num_sparse];
             let is_single = *is_narrow || !entries.are_weighted();
@@ -142,7 +144,8 @@ impl FirstLayerCase {
     pub(super) fn new(rng: &mut ChaCha8Rng, rows: usize, entries: Entries, with_groups: bool) -> Self {
         let towers = rng.random_range(1..4);
         let tables = if rng.random() { 1 } else { towers };
-        let (table_rows, dim) = (rng.random_range(1..900), rng.random_range(1..40));
+        let table_rows = rng.random_range(1..900);
+        let dim = rng.random_range(1..40);
         let num_sparse = rng.random_range(if with_groups { 2..6 } else { 1..6 });
         let mut sparse = vec![false; num_sparse];
         let mut dense = vec![false; rng.random_range(0..3)];
@@ -269,7 +272,8 @@ fn identity<B: Backend>(towers: usize, width: usize) -> LayerWeights<FloatTensor
 fn gathering<B: EsmmBackend>() {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     for dim in [1, 7, 18, 32] {
-        let (height, count) = (rng.random_range(1..500), rng.random_range(1..700));
+        let height = rng.random_range(1..500);
+        let count = rng.random_range(1..700);
         let rows: Vec<usize> = (0..count).map(|_| rng.random_range(0..height)).collect();
         let seed = rng.random::<u32>().into();
         let found = B::Kernels::gather_rows(random::<B, 2>(seed, [height, dim]), ints::<B>(&rows));
@@ -346,7 +350,8 @@ fn other_types<B: EsmmBackend>() {
     let rows = ints::<Expected>(&case.own.slots);
     let expected = <Reference as Kernels<Expected>>::gather_rows(case.table::<Expected>(), rows);
     // f16 keeps 11 bits.
-    let (found, expected) = (flat::<B>(&found), flat::<Expected>(&expected));
+    let found = flat::<B>(&found);
+    let expected = flat::<Expected>(&expected);
     crate::common::assert_near("other type", &found, &expected, 1e-3, 0.0);
     if dtype == DType::F64 {
         let operands = case.operands::<B>().map(as_other, |indices| indices);

@@ -57,11 +57,13 @@ fn losses<B: EsmmBackend>() {
             let case = FunnelCase::new(&mut rng, rows, stages, scale);
             let what = format!("{rows} rows, {stages} stages, logits to {scale}");
             type R = Reference;
-            let (logits, expected_logits) = (case.logits::<B>(), case.logits::<Expected>());
+            let logits = case.logits::<B>();
+            let expected_logits = case.logits::<Expected>();
             let found = B::Kernels::funnel_logs(logits.clone());
             let expected = <R as Kernels<Expected>>::funnel_logs(expected_logits.clone());
             for (found, expected) in found.iter().zip(&expected) {
-                let (found, expected) = (flat::<B>(found), flat::<Expected>(expected));
+                let found = flat::<B>(found);
+                let expected = flat::<Expected>(expected);
                 assert_near(&format!("{what}, logs"), &found, &expected, logs, tolerance::<B>());
             }
             let found = B::Kernels::funnel_probs(logits.clone());
@@ -69,10 +71,12 @@ fn losses<B: EsmmBackend>() {
             for (found, expected) in found.iter().zip(&expected) {
                 // At 90 the logarithm that the definition takes back has no more than five digits after the point;
                 // below 1e-38 the steps of f32 are 1.4e-45.
-                let (found, expected) = (flat::<B>(found), flat::<Expected>(expected));
+                let found = flat::<B>(found);
+                let expected = flat::<Expected>(expected);
                 assert_near(&format!("{what}, probs"), &found, &expected, smallest, probs);
             }
-            let (reached, expected_reached) = (case.reached::<B>(), case.reached::<Expected>());
+            let reached = case.reached::<B>();
+            let expected_reached = case.reached::<Expected>();
             let found = B::Kernels::funnel_loss(logits.clone(), reached.clone());
             let expected =
                 <R as Kernels<Expected>>::funnel_loss(expected_logits.clone(), expected_reached.clone());

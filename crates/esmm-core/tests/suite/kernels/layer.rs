@@ -187,7 +187,8 @@ fn precisions<B: EsmmBackend>() {
             assert_near(&what(name), found, expected, tolerance * scale, 0.0);
         };
         close("output", &flat::<B>(&found.output), &flat::<Expected>(&expected.output));
-        let (tiny, shape) = (1e-9, [case.towers, case.rows, case.outputs]);
+        let tiny = 1e-9;
+        let shape = [case.towers, case.rows, case.outputs];
         let grad = uniform(case.seed + 6, shape.iter().product());
         let grad: Vec<f64> = grad.iter().map(|value| value * tiny).collect();
         let grad = primitive(tensor::<B, 3>(&grad, shape));

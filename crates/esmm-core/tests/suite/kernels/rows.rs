@@ -278,7 +278,8 @@ fn adam_counts_far() {
 
 #[test]
 fn the_autodiff_backend_updates_the_same() {
-    let (start, grads) = (uniform(31, HEIGHT * WIDTH), uniform(40, 2 * WIDTH));
+    let start = uniform(31, HEIGHT * WIDTH);
+    let grads = uniform(40, 2 * WIDTH);
     let rule = TableRule::Adagrad { epsilon: 1e-3 };
     let update = RowUpdate { rule, step: 1, learning_rate: 0.1, l2: 0.01 };
     let (table, moments) = state(&start, rule);

@@ -70,7 +70,9 @@ impl Expected64 {
     fn step(&mut self, grads: &[f64], update: WeightUpdate) {
         let rate = update.learning_rate;
         for (index, grad) in grads.iter().enumerate() {
-            let (w, m, v) = (&mut self.weight[index], &mut self.first[index], &mut self.second[index]);
+            let w = &mut self.weight[index];
+            let m = &mut self.first[index];
+            let v = &mut self.second[index];
             let g = grad + update.l2 * *w;
             *w *= 1.0 - rate * update.decay;
             match update.rule {

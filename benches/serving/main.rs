@@ -1,15 +1,23 @@
 //! The ranking engine: one user against N candidates, one thread a request, as `ort_split.py` beside it asks ONNX Runtime.
 //!
 //! ```sh
-//! cargo bench --bench serving -- [--n 200,1000,2000] [--seconds 3] [--items 200000]
+//! cargo bench --bench serving -- [--n 200,1000,2000] [--seconds 3] [--items 200000] [--mode catalogue]
+//! cargo bench --bench serving -- --prepare DIR          # a run directory and items with the same model, for esmm-serve
+//! cargo bench --bench serving -- --http 127.0.0.1:8080 [--rate 600 [--reload 10]] [--n 1000] [--top 50]
 //! ```
 //!
 //! The model: 24 sparse features (14 of user and context, 10 of the item) of D = 16 in one table of a million rows, two
 //! towers 384-200-80-1 with ReLU and batch norm. A request: 14 ids and N candidates, in the mode `catalogue` by their places
 //! among `--items` items, in the mode `features` with 10 ids each. One JSON object a line: mode, n, p50_ms, p99_ms, requests.
+//!
+//! `--http` asks a service over one connection, one request after the other; with `--rate` at that many requests a second,
+//! answered or not (open loop), a latency counting from when its request was due.
 
 #![allow(clippy::expect_used, reason = "a bench that cannot go on ends")]
 
+mod http;
+
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use burn_ndarray::NdArray;
@@ -36,6 +44,27 @@ struct Args {
     /// Items of the catalogue.
     #[arg(long, default_value_t = 200_000)]
     items: usize,
+    /// One of the modes alone.
+    #[arg(long, value_parser = ["catalogue", "features"])]
+    mode: Option<String>,
+    /// Write a run directory and items for a service into this folder.
+    #[arg(long, value_name = "DIR")]
+    prepare: Option<PathBuf>,
+    /// Ask the service at this address.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    http: Option<String>,
+    /// With --http: requests a second.
+    #[arg(long, requires = "http")]
+    rate: Option<f64>,
+    /// With --rate: seconds between reloads.
+    #[arg(long, requires = "rate")]
+    reload: Option<f64>,
+    /// With --rate: connections.
+    #[arg(long, default_value_t = 16)]
+    connections: usize,
+    /// With --http: candidates that are answered.
+    #[arg(long, default_value_t = 50)]
+    top: usize,
     /// What Cargo passes to every bench.
     #[arg(long, hide = true)]
     bench: bool,
@@ -100,18 +129,26 @@ fn measure(name: &str, n: usize, seconds: f64, mut ask: impl FnMut(usize)) {
         ask(times.len() % REQUESTS);
         times.push(begin.elapsed().as_secs_f64() * 1e3);
     }
+    let measured = percentiles(&mut times);
+    println!("{{\"engine\": \"esmm-rank\", \"mode\": \"{name}\", \"n\": {n}, {measured}}}");
+}
+
+/// Fields of a line.
+fn percentiles(times: &mut [f64]) -> String {
     times.sort_by(f64::total_cmp);
     let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
-    println!(
-        "{{\"engine\": \"esmm-rank\", \"mode\": \"{name}\", \"n\": {n}, \"p50_ms\": {:.3}, \"p99_ms\": {:.3}, \"requests\": {}}}",
-        at(0.5),
-        at(0.99),
-        times.len()
-    );
+    let (p50, p99, p999, requests) = (at(0.5), at(0.99), at(0.999), times.len());
+    format!("\"p50_ms\": {p50:.3}, \"p99_ms\": {p99:.3}, \"p999_ms\": {p999:.3}, \"requests\": {requests}")
 }
 
 fn main() {
     let args = Args::parse();
+    if let Some(folder) = &args.prepare {
+        return http::prepare(folder, args.items);
+    }
+    if let Some(address) = &args.http {
+        return ask(address, &args);
+    }
     let ranker = ranker();
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     let catalogue = catalogue(&ranker, args.items, &mut rng);
@@ -137,7 +174,29 @@ fn main() {
                 assert_eq!(scores.len(), n);
             };
             let name = if listed { "catalogue" } else { "features" };
+            if args.mode.as_ref().is_some_and(|mode| mode != name) {
+                continue;
+            }
             measure(name, n, args.seconds, &mut ask);
         }
+    }
+}
+
+fn ask(address: &str, args: &Args) {
+    for &n in &args.n {
+        let Some(rate) = args.rate else {
+            http::closed_loop(address, n, args.items, args.top, args.seconds);
+            continue;
+        };
+        let load = http::Load {
+            n,
+            items: args.items,
+            top: args.top,
+            rate,
+            seconds: args.seconds,
+            connections: args.connections,
+            reload: args.reload,
+        };
+        http::open_loop(address, &load);
     }
 }

@@ -2,10 +2,7 @@
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto/inference.proto");
-    #[cfg(feature = "service")]
-    {
-        let files = protox::compile(["proto/inference.proto"], ["proto"])?;
-        tonic_prost_build::configure().build_client(false).compile_fds(files)?;
-    }
+    let files = protox::compile(["proto/inference.proto"], ["proto"])?;
+    tonic_prost_build::configure().build_client(false).compile_fds(files)?;
     Ok(())
 }

@@ -1,11 +1,13 @@
 //! From a run directory to an ONNX model and the files beside it.
 
 use std::fs;
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use esmm_core::StateDict;
-use esmm_rank::FoldedModel;
+use esmm_data::SourceSpec;
+use esmm_rank::{FoldedModel, ModelParts, version};
+use esmm_run::files::{NewFile, Protected};
+use esmm_run::manifest::Trust;
 use esmm_run::run_dir::{RunDir, read_json, write_atomic, write_json};
 use prost::Message;
 use serde_json::{Value, json};
@@ -22,6 +24,17 @@ pub const OPSET: i64 = 17;
 const IR_VERSION: i64 = 8;
 /// Bytes of weights that a message of Protocol Buffers, which ends at 2 GiB, holds beside the graph.
 pub const MOST_INSIDE: u64 = 2_000_000_000;
+/// Constants of fewer bytes stay in the model.
+const SMALL: usize = 1024;
+
+/// How a model is exported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExportOptions {
+    /// With more bytes of weights than these they go into a file of their own, the model's name with `.data`.
+    pub most_inside: u64,
+    /// Whether weights that the training did not write are exported.
+    pub trust: Trust,
+}
 
 /// What an export wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,50 +51,66 @@ pub struct Exported {
     pub golden: PathBuf,
 }
 
+impl Default for ExportOptions {
+    fn default() -> Self {
+        Self { most_inside: MOST_INSIDE, trust: Trust::Nothing }
+    }
+}
+
+impl Exported {
+    fn beside(model: &Path) -> Self {
+        let beside = |name: &str| model.with_file_name(name);
+        let mut weights = model.as_os_str().to_owned();
+        weights.push(".data");
+        Self {
+            model: model.to_owned(),
+            weights: Some(PathBuf::from(weights)),
+            preprocessing: beside("preprocessing.json"),
+            vocabularies: beside("vocabularies.parquet"),
+            golden: beside("golden.json"),
+        }
+    }
+
+    fn files(&self) -> impl Iterator<Item = &Path> {
+        let beside = [&self.model, &self.preprocessing, &self.vocabularies, &self.golden];
+        beside.into_iter().chain(&self.weights).map(PathBuf::as_path)
+    }
+}
+
 /// Writes the model of a run directory as ONNX to `path`, and beside it `preprocessing.json`, `vocabularies.parquet` and
-/// `golden.json`; with more than `most_inside` bytes of weights (usually [`MOST_INSIDE`]) these go into a file of their own,
-/// `path` with `.data`.
+/// `golden.json`.
 ///
 /// # Errors
-/// A run directory that cannot be read, a disk that refuses. Each file appears whole or not at all.
-pub fn export(run_dir: &Path, path: &Path, most_inside: u64) -> Result<Exported, OnnxError> {
+/// A run directory that cannot be read, or whose files are not those that the training wrote; an output among its files, or
+/// beside the `preprocessing.json` of another model; a disk that refuses. Each file appears whole or not at all, the model
+/// last.
+pub fn export(run_dir: &Path, path: &Path, options: &ExportOptions) -> Result<Exported, OnnxError> {
     let run = RunDir::open(run_dir)?;
-    let config = run.read_model()?;
-    let stages = run.read_config()?.labels.columns;
-    let weights = StateDict::read(&run.weights())?;
+    let mut exported = Exported::beside(path);
+    check_output(&run, &exported)?;
+    let ModelParts { config, weights, format, stages, .. } =
+        ModelParts::read_trusting(run.path(), options.trust)?;
     let golden = golden(&config, weights.clone(), &stages)?;
-    let folded = FoldedModel::new(&config, weights)?;
-    let mut graph = graph(&config, &folded, &stages);
-    let beside = |name: &str| path.with_file_name(name);
-    let bytes: usize =
-        graph.initializer.iter().filter_map(|tensor| tensor.raw_data.as_ref()).map(Vec::len).sum();
-    let data = (bytes as u64 > most_inside).then(|| {
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(".data");
-        path.with_file_name(name)
-    });
-    if let Some(data) = &data {
-        move_out(&mut graph, data)?;
-    }
-    let encoders: Value = read_json(&run.encoders().join("features.json"))?;
+    let folded = weights.into_iter().map(|weights| FoldedModel::new(&config, weights));
+    let folded = FoldedModel::join(folded.collect::<Result<_, _>>()?);
+    let Some(folded) = folded else { return Err(OnnxError::file(run.path(), "has no weights")) };
+    let mut graph = graph(&config, folded, &stages);
     let inputs: Vec<Value> =
         Who::ALL.into_iter().flat_map(|who| Inputs::of(&config, who).describe(who)).collect();
-    let outputs: Vec<&String> = graph.output.iter().map(|output| &output.name).collect();
-    let preprocessing = json!({
-        "inputs": inputs,
-        "outputs": outputs,
-        "features": encoders["features"],
-        "vocabularies": "vocabularies.parquet",
-        "rules": RULES,
-    });
-    let exported = Exported {
-        model: path.to_owned(),
-        weights: data,
-        preprocessing: beside("preprocessing.json"),
-        vocabularies: beside("vocabularies.parquet"),
-        golden: beside("golden.json"),
-    };
-    let entry = |key: &str, value: String| Entry { key: key.to_owned(), value };
+    let version = version(run.path())?;
+    let preprocessing = preprocessing(&run, &format, &exported, &version, &inputs, &graph)?;
+    let vocabularies = run.encoders().join("vocabularies.parquet");
+    let keys = fs::read(&vocabularies).map_err(|error| OnnxError::file(&vocabularies, error))?;
+    let bytes: usize =
+        graph.initializer.iter().filter_map(|tensor| tensor.raw_data.as_ref()).map(Vec::len).sum();
+    let apart = exported.weights.take_if(|_| bytes as u64 > options.most_inside);
+    exported.weights.clone_from(&apart);
+    if let Some(data) = &apart {
+        move_out(&mut graph, data)?;
+    }
+    write_json(&exported.preprocessing, &preprocessing)?;
+    write_json(&exported.golden, &golden)?;
+    write_atomic(&exported.vocabularies, &keys)?;
     let model = Model {
         ir_version: IR_VERSION,
         producer_name: "esmm".to_owned(),
@@ -89,45 +118,102 @@ pub fn export(run_dir: &Path, path: &Path, most_inside: u64) -> Result<Exported,
         graph: Some(graph),
         opset_import: vec![OperatorSet { domain: String::new(), version: OPSET }],
         metadata_props: vec![
+            entry("version", version),
             entry("stages", stages.join(",")),
-            entry("preprocessing", "preprocessing.json".into()),
+            entry("preprocessing", "preprocessing.json".to_owned()),
         ],
     };
     write_atomic(path, &model.encode_to_vec())?;
-    write_json(&exported.preprocessing, &preprocessing)?;
-    write_json(&exported.golden, &golden)?;
-    let vocabularies = run.encoders().join("vocabularies.parquet");
-    let keys = fs::read(&vocabularies).map_err(|error| OnnxError::file(&vocabularies, error))?;
-    write_atomic(&exported.vocabularies, &keys)?;
     Ok(exported)
 }
 
+fn entry(key: &str, value: String) -> Entry {
+    Entry { key: key.to_owned(), value }
+}
+
+/// Nothing of the run directory is written over, and no other model loses what its rows are encoded with.
+fn check_output(run: &RunDir, exported: &Exported) -> Result<(), OnnxError> {
+    let protected = Protected::new().folder(run.path(), "a file of the run directory");
+    protected.check("-o", &exported.model, &["onnx"])?;
+    for path in exported.files() {
+        protected.check("-o, beside it", path, &[])?;
+    }
+    let path = &exported.preprocessing;
+    if !path.exists() {
+        return Ok(());
+    }
+    let there: Value = read_json(path).unwrap_or_default();
+    match there["model"].as_str() {
+        Some(name) if name == name_of(&exported.model) => Ok(()),
+        Some(name) => Err(OnnxError::file(
+            path,
+            format!("belongs to {name}: write each model into a folder of its own"),
+        )),
+        None => {
+            let reason = "is no file of an export, and would be lost: write the model into another folder";
+            Err(OnnxError::file(path, reason))
+        }
+    }
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// What encodes rows for the model.
+fn preprocessing(
+    run: &RunDir,
+    format: &SourceSpec,
+    exported: &Exported,
+    version: &str,
+    inputs: &[Value],
+    graph: &Graph,
+) -> Result<Value, OnnxError> {
+    let encoders: Value = read_json(&run.encoders().join("features.json"))?;
+    let outputs: Vec<&String> = graph.output.iter().map(|output| &output.name).collect();
+    Ok(json!({
+        "model": name_of(&exported.model),
+        "version": version,
+        "opset": OPSET,
+        "inputs": inputs,
+        "outputs": outputs,
+        "features": encoders["features"],
+        "spelling": format.spelling,
+        "lists": format.lists,
+        "vocabularies": "vocabularies.parquet",
+        "rules": RULES,
+    }))
+}
+
 /// How a value becomes what the graph reads, for whoever encodes rows elsewhere.
-const RULES: [&str; 7] = [
-    "Row 0 of every table stands for missing and unknown values.",
-    "A text that is a whole number in its shortest form is the same key as that number.",
-    "vocabulary: the row of the key in vocabularies.parquet, of the feature that `shares` names where there is one.",
+const RULES: [&str; 10] = [
+    "Inputs name features, in `columns` or `feature`; `features` says for each feature its column of the data and its encoding.",
+    "Keys are texts: digits of whole numbers (42 for 42.0), true, false, dates 2024-01-31, moments 2024-01-31T11:30:00 in UTC, \
+     other texts without blanks around them. Empty cells, null, NaN and the words of `spelling.null` are missing.",
+    "Row 0 of every table stands for missing and unknown values. A feature with `shares` uses the encoding and the vocabulary \
+     of that feature.",
+    "vocabulary: the row of the key in vocabularies.parquet.",
     "hash: 1 + xxHash64(the key's text, seed 0x45534D4D) modulo buckets. raw: 1 + the value.",
-    "quantile: 1 + the number of edges that are not above the value; a missing value is row 0.",
-    "dense: missing values replaced by `missing`; then standardize (x - mean) / std, x - mean where std is 0; log1p ln(1 + x).",
-    "Bags: NAME_ids and NAME_weights padded to the same length, at least 1, with id 0 and weight 0; weight 1 where there are none.",
+    "quantile: 1 + the number of edges that are not above the value.",
+    "dense: a missing value is replaced by `missing`; then none: the value; standardize: (x - mean) / std, x - mean where std \
+     is 0; log1p: ln(1 + x).",
+    "piecewise_linear: NAME[t] is (x - e_(t-1)) / (e_t - e_(t-1)) clipped to [0, 1], of the edges e_0, e_1, ...; 0 for bins \
+     beyond the last edge.",
+    "Bags: NAME_ids and NAME_weights, padded to one length of at least 1 with id 0 and weight 0. Weights are 1 where the data \
+     has none. Ids that are missing or unknown are row 0 with their weight.",
+    "Arithmetic of values is in 64 bits, the result is rounded to 32.",
 ];
 
 /// Moves the values of large constants into a file of their own.
 fn move_out(graph: &mut Graph, path: &Path) -> Result<(), OnnxError> {
-    let refused = |error: std::io::Error| OnnxError::file(path, error);
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".tmp");
-    let temporary = PathBuf::from(temporary);
-    let mut file = std::io::BufWriter::new(fs::File::create(&temporary).map_err(refused)?);
-    let location = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let refused = |error: std::io::Error| OnnxError::file(path, format!("cannot be written: {error}"));
+    let mut file = BufWriter::new(NewFile::beside(path).map_err(refused)?);
     let mut offset = 0;
     for tensor in &mut graph.initializer {
-        let Some(bytes) = tensor.raw_data.take_if(|bytes| bytes.len() >= 1024) else { continue };
+        let Some(bytes) = tensor.raw_data.take_if(|bytes| bytes.len() >= SMALL) else { continue };
         file.write_all(&bytes).map_err(refused)?;
-        let entry = |key: &str, value: String| Entry { key: key.to_owned(), value };
         tensor.external_data = vec![
-            entry("location", location.clone()),
+            entry("location", name_of(path)),
             entry("offset", offset.to_string()),
             entry("length", bytes.len().to_string()),
         ];
@@ -135,6 +221,5 @@ fn move_out(graph: &mut Graph, path: &Path) -> Result<(), OnnxError> {
         offset += bytes.len();
     }
     let file = file.into_inner().map_err(|error| refused(error.into_error()))?;
-    file.sync_all().map_err(refused)?;
-    fs::rename(&temporary, path).map_err(refused)
+    file.finish().map_err(refused)
 }

@@ -24,8 +24,12 @@ struct Side {
 }
 
 /// The request by the inputs of the graph, and what the engine answers.
-pub(crate) fn golden(config: &EsmmConfig, weights: StateDict, stages: &[String]) -> Result<Value, OnnxError> {
-    let ranker = Ranker::new(config, weights, &[])?;
+pub(crate) fn golden(
+    config: &EsmmConfig,
+    weights: Vec<StateDict>,
+    stages: &[String],
+) -> Result<Value, OnnxError> {
+    let ranker = Ranker::ensemble(config, weights, &[])?;
     let user = Side::of(config, Who::User, 1);
     let items = Side::of(config, Who::Items, CANDIDATES);
     let (user_sparse, item_sparse) = (user.sparse(), items.sparse());

@@ -16,7 +16,8 @@ pub(crate) struct Builder {
 
 /// The graph of a model. Table rows are offset into one table a copy, and the user's half of the first layer is computed for
 /// one row.
-pub(crate) fn graph(config: &EsmmConfig, folded: &FoldedModel, stages: &[String]) -> Graph {
+pub(crate) fn graph(config: &EsmmConfig, folded: FoldedModel, stages: &[String]) -> Graph {
+    let FoldedModel { tables, layers } = folded;
     let mut builder = Builder::default();
     builder.graph.name = "esmm".to_owned();
     let sides = Who::ALL.map(|who| (who, Inputs::of(config, who)));
@@ -25,19 +26,24 @@ pub(crate) fn graph(config: &EsmmConfig, folded: &FoldedModel, stages: &[String]
     }
     let towers_of_copy = config.stages / config.copies();
     let mut logits = Vec::new();
-    for (copy, tables) in folded.tables.iter().enumerate() {
-        let table: Vec<f32> = tables.iter().flatten().copied().collect();
-        let rows = (table.len() / config.embedding_dim) as i64;
+    for (copy, tables) in tables.into_iter().enumerate() {
+        let values: usize = tables.iter().map(Vec::len).sum();
+        let rows = (values / config.embedding_dim) as i64;
         let table_name = format!("table_{copy}");
         if rows > 0 {
-            builder.floats(&table_name, &table, &[rows, config.embedding_dim as i64]);
+            // Each table goes as soon as its bytes are there: they are most of a model.
+            let mut bytes = Vec::with_capacity(values * 4);
+            for table in tables {
+                bytes.extend(table.iter().flat_map(|value| value.to_le_bytes()));
+            }
+            builder.constant(&table_name, FLOAT, bytes, &[rows, config.embedding_dim as i64]);
         }
         let read: Vec<Option<String>> = sides
             .iter()
             .map(|(who, inputs)| builder.read(*who, inputs, &table_name, copy, config.embedding_dim))
             .collect();
         for tower in copy * towers_of_copy..(copy + 1) * towers_of_copy {
-            logits.push(builder.tower(&sides, &read, &folded.layers, tower));
+            logits.push(builder.tower(&sides, &read, &layers, tower));
         }
     }
     builder.scores(&logits, stages);
@@ -207,22 +213,31 @@ impl Builder {
         sum
     }
 
-    /// Probabilities `[N]` of all columns of scores.
+    /// Probabilities `[N]` of all columns of scores. `logits` are those of the stages, of several models one after the other:
+    /// their probabilities of reaching a stage are averaged.
     fn scores(&mut self, logits: &[String], stages: &[String]) {
         let shape = self.ints("flat", &[-1], &[1]);
-        let (mut conditional, mut reach): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
-        for (stage, logit) in logits.iter().enumerate() {
-            let flat = self.node("Reshape", &[logit, &shape], &format!("logit_{}", stage + 1), vec![]);
-            let prob = self.node("Sigmoid", &[&flat], &format!("conditional_{}", stage + 1), vec![]);
-            reach.push(match reach.last() {
-                None => prob.clone(),
-                Some(before) => {
-                    let before = before.clone();
-                    self.node("Mul", &[&before, &prob], &format!("reach_{}", stage + 1), vec![])
-                }
-            });
-            conditional.push(prob);
+        let several = logits.len() > stages.len();
+        let mut of_models: Vec<[Vec<String>; 2]> = Vec::new();
+        for (model, logits) in logits.chunks(stages.len()).enumerate() {
+            let prefix = if several { format!("model_{}_", model + 1) } else { String::new() };
+            let (mut conditional, mut reach): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
+            for (stage, logit) in logits.iter().enumerate() {
+                let name = |what: &str| format!("{prefix}{what}_{}", stage + 1);
+                let flat = self.node("Reshape", &[logit, &shape], &name("logit"), vec![]);
+                let prob = self.node("Sigmoid", &[&flat], &name("conditional"), vec![]);
+                reach.push(match reach.last().cloned() {
+                    None => prob.clone(),
+                    Some(before) => self.node("Mul", &[&before, &prob], &name("reach"), vec![]),
+                });
+                conditional.push(prob);
+            }
+            of_models.push([conditional, reach]);
         }
+        let [conditional, reach] = match several {
+            false => of_models.remove(0),
+            true => self.average(&of_models, stages.len()),
+        };
         for column in ScoreColumn::all(stages) {
             let from = match column.kind {
                 ScoreKind::Reach(stage) => &reach[stage],
@@ -232,6 +247,26 @@ impl Builder {
             self.node("Identity", &[&from], &column.name, vec![]);
             self.graph.output.push(value(column.name, FLOAT, vec![Length::Any("N".to_owned())]));
         }
+    }
+
+    /// Means of what the models reach, and their quotients.
+    fn average(&mut self, of_models: &[[Vec<String>; 2]], stages: usize) -> [Vec<String>; 2] {
+        let least = self.floats("least", &[f32::MIN_POSITIVE], &[1]);
+        let (mut conditional, mut reach): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
+        for stage in 0..stages {
+            let name = |what: &str| format!("{what}_{}", stage + 1);
+            let models: Vec<&str> = of_models.iter().map(|[_, reach]| reach[stage].as_str()).collect();
+            let mean = self.node("Mean", &models, &name("reach"), vec![]);
+            conditional.push(match reach.last().cloned() {
+                None => mean.clone(),
+                Some(before) => {
+                    let before = self.node("Max", &[&before, &least], &name("above_zero"), vec![]);
+                    self.node("Div", &[&mean, &before], &name("conditional"), vec![])
+                }
+            });
+            reach.push(mean);
+        }
+        [conditional, reach]
     }
 }
 

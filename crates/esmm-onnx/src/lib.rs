@@ -6,7 +6,7 @@
 //!
 //! ```no_run
 //! # fn main() -> Result<(), esmm_onnx::OnnxError> {
-//! let exported = esmm_onnx::export("runs/mine".as_ref(), "model.onnx".as_ref(), esmm_onnx::MOST_INSIDE)?;
+//! let exported = esmm_onnx::export("runs/mine".as_ref(), "model.onnx".as_ref(), &Default::default())?;
 //! println!("{}", exported.model.display());
 //! # Ok(())
 //! # }
@@ -21,4 +21,4 @@ mod inputs;
 mod message;
 
 pub use error::OnnxError;
-pub use export::{Exported, MOST_INSIDE, OPSET, export};
+pub use export::{ExportOptions, Exported, MOST_INSIDE, OPSET, export};

@@ -1,9 +1,9 @@
 //! A catalogue from files.
 
-use arrow::array::{Array, ArrayRef, AsArray, Float32Array, StringArray};
+use arrow::array::{Array, AsArray, Float32Array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float32Type};
-use esmm_data::{Chunk, SourceSpec};
+use esmm_data::{Chunk, SourceSpec, usual_type};
 
 use crate::catalogue::{Catalogue, SharePrecision};
 use crate::error::RankError;
@@ -13,8 +13,8 @@ use crate::part::Part;
 /// Where the items of a catalogue come from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ItemSource {
-    /// CSV or Parquet, with the columns of the item features.
-    pub files: SourceSpec,
+    /// Files, globs or folders, CSV or Parquet, written as those of the training; with the columns of the item features.
+    pub paths: Vec<String>,
     /// The column with their ids, each once.
     pub key: String,
     /// Columns of numbers that requests can rank by, as a price.
@@ -38,15 +38,15 @@ impl RankModel {
                 columns.push(column.clone());
             }
         }
-        let files = SourceSpec { lists: self.lists(), ..source.files.clone() };
+        let files = self.source(&source.paths);
         let mut catalogue = Catalogue::new(&self.ranker, source.precision, source.values.clone());
         self.check_memory(source, self.known_items(&files)?)?;
         for chunk in files.open(&columns)? {
             let chunk = chunk?;
             self.check_memory(source, (catalogue.len() + chunk.rows()) as u64)?;
-            let keys = keys(&chunk, &source.key)?;
+            let keys = chunk.keys(&source.key)?;
             let at = |row: usize| chunk.origin().place(row).to_string();
-            if let Some(row) = (0..keys.len()).find(|row| keys.is_null(*row) || keys.value(*row).is_empty()) {
+            if let Some(row) = (0..keys.len()).find(|row| keys.is_null(*row)) {
                 return Err(RankError::Catalogue(format!("{}: column `{}` is empty", at(row), source.key)));
             }
             let ids: Vec<&str> = keys.iter().flatten().collect();
@@ -89,31 +89,23 @@ impl RankModel {
     }
 }
 
-fn keys(chunk: &Chunk, column: &str) -> Result<StringArray, RankError> {
-    let array = chunk.column(column)?;
-    let plain = match array.data_type() {
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Dictionary(..) => true,
-        kind => kind.is_integer(),
-    };
-    let text = plain.then(|| cast(array, &DataType::Utf8).ok()).flatten();
-    let Some(text) = text else {
-        let path = chunk.origin().path().display();
-        let found = array.data_type();
-        let message = format!("{path}: column `{column}` is {found}, ids are text or integers");
-        return Err(RankError::Catalogue(message));
-    };
-    Ok(text.as_string::<i32>().clone())
-}
-
+/// Numbers by the rules for files: `9,50` where the training's files have a decimal comma.
 fn values(chunk: &Chunk, column: &str) -> Result<Float32Array, RankError> {
-    let array: &ArrayRef = chunk.column(column)?;
-    let numbers = cast(array, &DataType::Float32).ok();
     let refused = |row: usize| {
         let place = chunk.origin().place(row);
-        RankError::Catalogue(format!("{place}: column `{column}` holds no finite number"))
+        RankError::Catalogue(format!("{place}: column `{column}` holds no finite number of 32 bits"))
     };
-    let Some(numbers) = numbers else { return Err(refused(0)) };
-    let numbers = numbers.as_primitive::<Float32Type>().clone();
+    let Some(array) = usual_type(chunk.column(column)?) else { return Err(refused(0)) };
+    let numbers: Float32Array = match array.data_type() {
+        DataType::Utf8 => {
+            let number = |cell: &str| chunk.spelling().number(cell).map(|number| number as f32);
+            array.as_string::<i32>().iter().map(|cell| cell.and_then(number)).collect()
+        }
+        _ => match cast(&array, &DataType::Float32) {
+            Ok(numbers) => numbers.as_primitive::<Float32Type>().clone(),
+            Err(_) => return Err(refused(0)),
+        },
+    };
     let finite = |row: &usize| numbers.is_valid(*row) && numbers.value(*row).is_finite();
     match (0..numbers.len()).find(|row| !finite(row)) {
         None => Ok(numbers),

@@ -12,6 +12,7 @@
 mod catalogue;
 mod encoded;
 mod error;
+mod funnel;
 mod items;
 mod kernel;
 mod model;
@@ -29,6 +30,7 @@ pub use encoded::{Borrowed, Encoded};
 pub use error::RankError;
 pub use items::ItemSource;
 pub use model::{ModelParts, RankModel};
+pub use open::version;
 pub use order::best;
 pub use part::{Columns, Part};
 pub use ranker::{Ranker, Request, Scores};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, Schema};
 use esmm_core::{EsmmConfig, Feature, StateDict};
-use esmm_data::{Chunk, FeatureSpec, FittedEncoders, ListFormat, Origin};
+use esmm_data::{Chunk, FeatureSpec, FittedEncoders, Origin, SourceSpec, Spelling};
 
 use crate::encoded::Encoded;
 use crate::error::RankError;
@@ -21,7 +21,8 @@ pub struct RankModel {
     /// The engine.
     pub ranker: Ranker,
     encoders: FittedEncoders,
-    lists: ListFormat,
+    format: SourceSpec,
+    spelling: Arc<Spelling>,
     stages: Vec<String>,
     outputs: Vec<ScoreColumn>,
     /// For each specification, the part of a request that it comes with, and its first feature of the schema.
@@ -33,12 +34,12 @@ pub struct RankModel {
 pub struct ModelParts {
     /// The model's configuration.
     pub config: EsmmConfig,
-    /// Its weights.
-    pub weights: StateDict,
+    /// Its weights, or those of several models whose probabilities are averaged.
+    pub weights: Vec<StateDict>,
     /// What was fitted on the training rows.
     pub encoders: FittedEncoders,
-    /// How lists are written in text.
-    pub lists: ListFormat,
+    /// How the files of the training were written, lists and spelling of cells among it; its paths are not read.
+    pub format: SourceSpec,
     /// Names of the stages, `click` and `conversion` for two.
     pub stages: Vec<String>,
 }
@@ -49,7 +50,7 @@ impl RankModel {
     /// # Errors
     /// As [`Ranker::new`]; encoders of another model.
     pub fn new(parts: ModelParts, per_candidate: &[String]) -> Result<Self, RankError> {
-        let ModelParts { config, weights, encoders, lists, stages } = parts;
+        let ModelParts { config, weights, encoders, format, stages } = parts;
         if encoders.schema() != &config.schema {
             let reason = "the encoders do not belong to the model: their features or sizes are others";
             return Err(RankError::Mismatch(reason.to_owned()));
@@ -63,11 +64,12 @@ impl RankModel {
             return Err(RankError::Mismatch(reason.to_owned()));
         };
         let per_candidate = written_out(per_candidate, encoders.specs(), &places, config.schema.features());
-        let ranker = Ranker::new(&config, weights, &per_candidate)?;
+        let ranker = Ranker::ensemble(&config, weights, &per_candidate)?;
         let part = |place: &Range<usize>| ranker.part_of(&config.schema.features()[place.start]);
         let parts = places.iter().map(|place| (part(place), place.start)).collect();
         let outputs = ScoreColumn::all(&stages);
-        Ok(Self { ranker, encoders, lists, stages, outputs, parts })
+        let spelling = Arc::new(format.spelling.clone());
+        Ok(Self { ranker, encoders, format, spelling, stages, outputs, parts })
     }
 
     /// Names of the stages.
@@ -80,9 +82,14 @@ impl RankModel {
         &self.outputs
     }
 
-    /// How lists are written in text.
-    pub fn lists(&self) -> ListFormat {
-        self.lists
+    /// Files of rows that are written as those of the training were.
+    pub fn source(&self, paths: &[String]) -> SourceSpec {
+        SourceSpec { paths: paths.to_vec(), groups: None, ..self.format.clone() }
+    }
+
+    /// How cells become values.
+    pub fn spelling(&self) -> &Spelling {
+        &self.spelling
     }
 
     /// The features of a part: what was asked for, and what the model knows (of numbers in pieces the first), in the schema's
@@ -130,7 +137,8 @@ impl RankModel {
         let batch = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options);
         let batch = batch.map_err(|error| RankError::request(source, error, "columns of one length"))?;
         let origin = Origin::rows(Path::new(source).into(), 1);
-        self.encode_chunk(part, &Chunk::new(batch, origin, self.lists, 0))
+        let chunk = Chunk::new(batch, origin, self.format.lists, 0).spelled(&self.spelling);
+        self.encode_chunk(part, &chunk)
     }
 
     /// Encodes the features of a part of a chunk.

@@ -103,7 +103,7 @@ impl Share {
             matrix
         });
         let weights = weights.collect();
-        Self { sparse, dense, dim, width: inputs.len(), weights, stride: config.stages * width_of_tower }
+        Self { sparse, dense, dim, width: inputs.len(), weights, stride: first.len() * width_of_tower }
     }
 
     /// Whether no feature belongs to it.

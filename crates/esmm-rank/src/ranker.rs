@@ -4,6 +4,7 @@ use esmm_core::{EsmmConfig, Feature, Side, StateDict};
 
 use crate::catalogue::Catalogue;
 use crate::error::RankError;
+use crate::funnel::Funnel;
 use crate::kernel::{Bend, Matrix};
 use crate::part::{Columns, Part, Share};
 use crate::score::{Score, Scratch};
@@ -57,6 +58,7 @@ pub struct Ranker {
     pub(crate) bends: Vec<Bend>,
     /// One a tower.
     pub(crate) towers: Vec<Tower>,
+    pub(crate) funnel: Funnel,
     pub(crate) instructions: Instructions,
 }
 
@@ -109,6 +111,19 @@ impl Ranker {
     /// A configuration out of range, entries that do not fit it or hold NaN or infinity; a name that is no feature of the
     /// context.
     pub fn new(config: &EsmmConfig, weights: StateDict, per_candidate: &[String]) -> Result<Self, RankError> {
+        Self::ensemble(config, vec![weights], per_candidate)
+    }
+
+    /// As [`new`](Self::new), of several models of one configuration whose probabilities are averaged: of each stage that of
+    /// reaching it from the impression.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), and no model at all.
+    pub fn ensemble(
+        config: &EsmmConfig,
+        models: Vec<StateDict>,
+        per_candidate: &[String],
+    ) -> Result<Self, RankError> {
         for name in per_candidate {
             let mut features = config.schema.features().iter();
             if !features.any(|feature| feature.name() == name && feature.side() == Side::Context) {
@@ -118,7 +133,12 @@ impl Ranker {
                 return Err(RankError::request("features per candidate", format!("`{name}`"), allowed));
             }
         }
-        let FoldedModel { tables, mut layers } = FoldedModel::new(config, weights)?;
+        let members = models.len();
+        let folded = models.into_iter().map(|weights| FoldedModel::new(config, weights));
+        let Some(folded) = FoldedModel::join(folded.collect::<Result<_, _>>()?) else {
+            return Err(RankError::request("models", "none", "at least one"));
+        };
+        let FoldedModel { tables, mut layers } = folded;
         let first = layers.remove(0);
         let share =
             |part: Part| Share::new(config, &first, |feature| part_of(feature, per_candidate) == part);
@@ -130,7 +150,8 @@ impl Ranker {
             first_width: first[0].outputs,
             first_stride: crate::kernel::padded(first[0].outputs),
             bends: first.iter().map(|tower| tower.bend).collect(),
-            towers: (0..config.stages).map(|tower| Tower::new(&layers, tower)).collect(),
+            towers: (0..first.len()).map(|tower| Tower::new(&layers, tower)).collect(),
+            funnel: Funnel { stages: config.stages, members },
             instructions: Instructions::detect(),
             per_candidate: per_candidate.to_vec(),
             config: config.clone(),

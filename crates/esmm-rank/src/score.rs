@@ -37,12 +37,12 @@ impl WithSimd for Score<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { ranker, request, scratch } = self;
-        let stages = ranker.stages();
+        let towers = ranker.funnel.towers();
         scratch.conditional.clear();
         scratch.reach.clear();
         scratch.query.resize(ranker.share_len(), 0.0);
         scratch.first.resize(BLOCK * ranker.share_len(), 0.0);
-        scratch.logits.resize(BLOCK * stages, 0.0);
+        scratch.logits.resize(BLOCK * towers, 0.0);
         ranker.query.sums(
             simd,
             &ranker.tables,
@@ -63,14 +63,8 @@ impl WithSimd for Score<'_> {
             for (tower, parts) in ranker.towers.iter().enumerate() {
                 run_tower(simd, ranker, parts, tower, count, scratch);
             }
-            for logits in scratch.logits[..count * stages].chunks_exact(stages) {
-                let mut reach = 1.0;
-                for logit in logits {
-                    let prob = sigmoid(*logit);
-                    reach *= prob;
-                    scratch.conditional.push(prob);
-                    scratch.reach.push(reach);
-                }
+            for logits in scratch.logits[..count * towers].chunks_exact(towers) {
+                ranker.funnel.append(logits, &mut scratch.conditional, &mut scratch.reach);
             }
             done += count;
         }
@@ -132,7 +126,7 @@ fn run_tower<S: Simd>(
     count: usize,
     scratch: &mut Scratch,
 ) {
-    let stages = ranker.stages();
+    let towers = ranker.funnel.towers();
     let Scratch { first, layers: [from, to], logits, .. } = scratch;
     let mut input = Rows {
         values: &first[tower * ranker.first_stride..],
@@ -150,15 +144,9 @@ fn run_tower<S: Simd>(
     }
     for row in 0..count {
         let values = &input.values[row * input.stride..];
-        logits[row * stages + tower] = match &parts.output {
+        logits[row * towers + tower] = match &parts.output {
             None => values[0],
             Some((weights, bias)) => dot(simd, &values[..weights.len()], weights) + bias,
         };
     }
-}
-
-/// Without overflow, and with all digits at both ends.
-fn sigmoid(x: f32) -> f32 {
-    let tail = (-x.abs()).exp();
-    (if x < 0.0 { tail } else { 1.0 }) / (1.0 + tail)
 }

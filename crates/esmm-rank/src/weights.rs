@@ -40,6 +40,17 @@ impl FoldedModel {
         let tables = reader.tables()?;
         Ok(Self { tables, layers: reader.layers()? })
     }
+
+    /// Several models of one configuration side by side, as one with all of their tables and towers; `None` of none.
+    pub fn join(models: Vec<Self>) -> Option<Self> {
+        models.into_iter().reduce(|mut joined, model| {
+            joined.tables.extend(model.tables);
+            for (layer, towers) in joined.layers.iter_mut().zip(model.layers) {
+                layer.extend(towers);
+            }
+            joined
+        })
+    }
 }
 
 impl FoldedLayer {

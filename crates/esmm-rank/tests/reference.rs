@@ -136,6 +136,7 @@ fn random_config(rng: &mut ChaCha8Rng) -> EsmmConfig {
 
 /// The initial weights, with statistics, scales and slopes of their own in every batch norm and PReLU.
 fn random_weights(rng: &mut ChaCha8Rng, config: &EsmmConfig) -> StateDict {
+    let config = EsmmConfig { seed: rng.random(), ..config.clone() };
     let mut dict = config.init::<NdArray>(&Default::default()).unwrap().state_dict();
     for (name, data) in &mut dict.entries {
         if name.contains("batchnorm") && !name.ends_with("tracked") || name.contains("activation") {
@@ -150,7 +151,8 @@ fn random_weights(rng: &mut ChaCha8Rng, config: &EsmmConfig) -> StateDict {
 /// A model with one query and some candidates.
 struct Case {
     config: EsmmConfig,
-    weights: StateDict,
+    /// One a model of the ensemble.
+    weights: Vec<StateDict>,
     per_candidate: Vec<String>,
     rows: usize,
     /// One a feature of the schema: one row for the query, `rows` rows otherwise.
@@ -161,7 +163,8 @@ impl Case {
     fn random(seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let config = random_config(&mut rng);
-        let weights = random_weights(&mut rng, &config);
+        let members = [1, 1, 2, 3][rng.random_range(0..4)];
+        let weights = (0..members).map(|_| random_weights(&mut rng, &config)).collect();
         let context = config.schema.features().iter().filter(|feature| feature.side() == Side::Context);
         let names: Vec<String> = context.map(|feature| feature.name().to_owned()).collect();
         let per_candidate: Vec<String> = names.into_iter().filter(|_| rng.random()).collect();
@@ -179,7 +182,7 @@ impl Case {
     }
 
     fn ranker(&self) -> Ranker {
-        Ranker::new(&self.config, self.weights.clone(), &self.per_candidate).unwrap()
+        Ranker::ensemble(&self.config, self.weights.clone(), &self.per_candidate).unwrap()
     }
 
     fn part<'a>(&'a self, ranker: &'a Ranker, part: Part, rows: usize) -> Features<'a> {
@@ -200,11 +203,23 @@ impl Case {
         let all = Features::new(columns.iter(), self.rows);
         let input = BatchInput { rows: self.rows, sparse: &all.sparse, dense: &all.dense, groups: None };
         let batch = FeatureBatch::new(&self.config.schema, input, &device).unwrap();
-        let model = self.config.init::<NdArray>(&device).unwrap();
-        let model = model.load_state_dict(self.weights.clone()).unwrap();
-        let logits = model.forward(&batch);
-        let conditional = burn::tensor::activation::sigmoid(logits.conditional.clone());
-        [logits.reach_probs(), conditional].map(|probs| probs.into_data().iter::<f32>().collect())
+        let stages = self.config.stages;
+        let mut reach = vec![0.0_f64; self.rows * stages];
+        let mut conditional = Vec::new();
+        for weights in &self.weights {
+            let model = self.config.init::<NdArray>(&device).unwrap();
+            let logits = model.load_state_dict(weights.clone()).unwrap().forward(&batch);
+            let probs = logits.reach_probs().into_data();
+            let share = 1.0 / self.weights.len() as f64;
+            reach.iter_mut().zip(probs.iter::<f64>()).for_each(|(sum, prob)| *sum += share * prob);
+            let probs = burn::tensor::activation::sigmoid(logits.conditional);
+            conditional = probs.into_data().iter::<f32>().collect();
+        }
+        if self.weights.len() > 1 {
+            let before = |place: usize| if place % stages == 0 { 1.0 } else { reach[place - 1] };
+            conditional = (0..reach.len()).map(|place| (reach[place] / before(place)) as f32).collect();
+        }
+        [reach.into_iter().map(|prob| prob as f32).collect(), conditional]
     }
 }
 
@@ -344,10 +359,10 @@ fn weights_that_are_no_numbers_are_refused_by_name() {
     let case = Case::random(3);
     let mut weights = case.weights.clone();
     let name = "task_2_dnn.task_last_layer.bias";
-    weights
+    weights[0]
         .entries
         .insert(name.to_owned(), burn::tensor::TensorData::new::<f32, _>(vec![f32::NAN], [1_usize]));
-    let error = Ranker::new(&case.config, weights, &[]).unwrap_err().to_string();
+    let error = Ranker::ensemble(&case.config, weights, &[]).unwrap_err().to_string();
     assert!(error.contains(name) && error.contains("NaN"), "{error}");
 }
 

@@ -2,10 +2,10 @@
 //!
 //! [`Service`] holds a model that can be exchanged while requests are under way; [`router`] makes HTTP routes of it, gRPC
 //! among them, and [`serve`] answers connections until it is told to end. The `esmm-serve` command is a thin layer on
-//! these. Everything needs the cargo feature `service`, so that a workspace is built without a web stack unless it asks.
+//! these. This crate alone has a web stack, and no other depends on it.
 #![forbid(unsafe_code)]
-#![cfg(feature = "service")]
 
+mod activity;
 mod failure;
 mod http;
 mod limits;

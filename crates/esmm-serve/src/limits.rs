@@ -15,6 +15,8 @@ pub struct Limits {
     pub requests: usize,
     /// Open connections; more wait to be accepted.
     pub connections: usize,
+    /// Without a request under way a connection is closed after this.
+    pub idle: Duration,
     /// How long an end of the service waits for requests under way.
     pub drain: Duration,
 }
@@ -27,6 +29,7 @@ impl Default for Limits {
             time: Duration::from_secs(5),
             requests: 64,
             connections: 20_000,
+            idle: Duration::from_secs(60),
             drain: Duration::from_secs(20),
         }
     }

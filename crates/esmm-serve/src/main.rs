@@ -2,12 +2,15 @@
 
 #![forbid(unsafe_code)]
 
+use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
 use esmm_serve::{LogFormat, Options, Service, serve, tls_acceptor};
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::LevelFilter;
 
@@ -15,6 +18,8 @@ use tracing_subscriber::filter::LevelFilter;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Clients that wait to be accepted; systems allow 4096 or fewer.
+const BACKLOG: u32 = 4096;
 /// Exit code of a wrong command line or setting.
 const USAGE: u8 = 2;
 
@@ -24,7 +29,7 @@ fn main() -> ExitCode {
     match run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err((code, reason)) => {
-            eprintln!("error: {reason}");
+            let _ = writeln!(std::io::stderr(), "error: {reason}");
             ExitCode::from(code)
         }
     }
@@ -40,7 +45,11 @@ fn run(options: &Options) -> Result<(), (u8, String)> {
         _ => None,
     };
     #[cfg(feature = "train")]
-    esmm_serve::train_if_missing(&options.run_dir).map_err(failed)?;
+    if options.run_dir.is_none() {
+        esmm_serve::train_if_missing(options.run_dir()).map_err(failed)?;
+    }
+    // Each connection is an open file, and shells allow few. Where the system refuses, fewer are served.
+    let _ = rlimit::increase_nofile_limit(u64::MAX);
     let service = Arc::new(Service::open(options.source(), options.limits(), token).map_err(failed)?);
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     if let Some(threads) = options.threads {
@@ -48,17 +57,27 @@ fn run(options: &Options) -> Result<(), (u8, String)> {
     }
     let runtime = runtime.enable_all().build().map_err(|error| failed(error.to_string()))?;
     runtime.block_on(async {
-        let listener = tokio::net::TcpListener::bind(options.listen).await;
-        let listener = listener.map_err(|error| failed(format!("--listen {}: {error}", options.listen)))?;
+        let listener = listen(options.listen)
+            .map_err(|error| failed(format!("--listen {}: {error}", options.listen)))?;
         let address = listener.local_addr().map_err(|error| failed(error.to_string()))?;
         let scheme = if tls.is_some() { "https" } else { "http" };
-        println!("{scheme}://{address}/");
+        // Nobody may read it, and the disk may be full: neither keeps the service from serving.
+        let _ = writeln!(std::io::stdout(), "{scheme}://{address}/");
         if options.watch > 0.0 {
             tokio::spawn(service.clone().watch(Duration::from_secs_f64(options.watch)));
         }
         let end = end().map_err(|error| failed(error.to_string()))?;
         serve(service, listener, tls, end).await.map_err(|error| failed(error.to_string()))
     })
+}
+
+/// Listens, with room for as many clients at once as the system allows.
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A service that is started again takes its port over at once.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Ends at SIGTERM or SIGINT.
@@ -75,7 +94,11 @@ fn end() -> std::io::Result<impl Future<Output = ()>> {
 
 fn log(options: &Options) {
     let level = if options.verbose { LevelFilter::DEBUG } else { LevelFilter::INFO };
-    let subscriber = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level);
+    let colours = std::io::stderr().is_terminal();
+    let subscriber =
+        tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(colours).with_max_level(level);
+    // A full disk would otherwise end the request whose line could not be written.
+    let subscriber = subscriber.log_internal_errors(false);
     match options.log {
         LogFormat::Text => subscriber.init(),
         LogFormat::Json => subscriber.json().init(),

@@ -175,8 +175,8 @@ impl Metrics {
             Info::new(vec![("name", name), ("version", version)]),
         );
         let _ = text::encode_registry(&mut text, &model);
-        // Both end with the mark of the end of all.
-        text.replacen("# EOF\n", "", 1)
+        text.push_str("# EOF\n");
+        text
     }
 }
 

@@ -1,15 +1,12 @@
 //! A model that is served: engine, catalogue, version.
 
 use std::fs;
-use std::hash::Hasher;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
-use esmm_data::SourceSpec;
-use esmm_rank::{Catalogue, ItemSource, Part, RankModel, SharePrecision};
+use esmm_rank::{Catalogue, ItemSource, Part, RankModel, SharePrecision, version};
+use esmm_run::manifest::Trust;
 use serde_json::{Map, Value};
-use twox_hash::XxHash64;
 
 use crate::memory;
 
@@ -24,6 +21,8 @@ pub struct ModelSource {
     pub items: Option<ItemFiles>,
     /// Features of the context that differ between the candidates of a request.
     pub per_candidate: Vec<String>,
+    /// Whether weights that the training did not write are served.
+    pub trust: Trust,
 }
 
 /// Files with the items of a catalogue.
@@ -67,6 +66,12 @@ impl Loaded {
         self.catalogue.as_ref().map(|catalogue| catalogue.key.as_str())
     }
 
+    /// Place of an item in the catalogue, by its id as people spell it: `42.0` is the item `42`.
+    pub(crate) fn place(&self, id: &str) -> Option<u32> {
+        let items = &self.catalogue.as_ref()?.items;
+        items.place(id).or_else(|| items.place(&self.model.spelling().key(id)?))
+    }
+
     /// Reads everything, beside a model that may be serving. One line says what is wrong.
     pub(crate) fn load(source: &ModelSource) -> Result<Self, String> {
         let start = Instant::now();
@@ -75,13 +80,14 @@ impl Loaded {
             .map_err(|error| format!("{}: cannot be read: {error}", source.run_dir.display()))?;
         let before = fingerprint(&folder);
         memory::check_model(&folder.join("model.safetensors"))?;
-        let version = version(&folder)?;
-        let model = RankModel::open(&folder, &source.per_candidate).map_err(|error| error.to_string())?;
+        let version = version(&folder).map_err(|error| error.to_string())?;
+        let model = RankModel::open_trusting(&folder, &source.per_candidate, source.trust)
+            .map_err(|error| error.to_string())?;
         let catalogue = match &source.items {
             None => None,
             Some(files) => {
                 let items = ItemSource {
-                    files: SourceSpec::new(files.paths.clone()),
+                    paths: files.paths.clone(),
                     key: files.key.clone(),
                     values: files.values.clone(),
                     precision: files.precision,
@@ -193,21 +199,4 @@ fn identity(metadata: &fs::Metadata) -> u64 {
 #[cfg(not(unix))]
 fn identity(_: &fs::Metadata) -> u64 {
     0
-}
-
-fn version(folder: &Path) -> Result<String, String> {
-    let mut hash = XxHash64::with_seed(0);
-    for file in ["schema.json", "encoders/features.json", "model.safetensors"] {
-        let path = folder.join(file);
-        let refused = |error: std::io::Error| format!("{}: cannot be read: {error}", path.display());
-        let mut reader = fs::File::open(&path).map_err(refused)?;
-        let mut buffer = vec![0; 1 << 16];
-        loop {
-            match reader.read(&mut buffer).map_err(refused)? {
-                0 => break,
-                count => hash.write(&buffer[..count]),
-            }
-        }
-    }
-    Ok(format!("{:016x}", hash.finish()))
 }

@@ -1,14 +1,19 @@
 //! The command line.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use esmm_rank::SharePrecision;
+use esmm_run::manifest::Trust;
 
 use crate::limits::Limits;
 use crate::model::{ItemFiles, ModelSource};
 
+/// The run directory where none is named: of the built-in funnel.
+const FUNNEL: &str = "runs/served";
+/// Its items.
+pub(crate) const FUNNEL_ITEMS: &str = "items.csv";
 /// Where the token is, if no file has it.
 const TOKEN: &str = "ESMM_SERVE_TOKEN";
 
@@ -16,24 +21,27 @@ const TOKEN: &str = "ESMM_SERVE_TOKEN";
 #[derive(Debug, clap::Parser)]
 #[command(name = "esmm-serve", version)]
 pub struct Options {
-    /// What `esmm train` left, or a link to it. A link that moves and files that change are taken over while it serves.
-    #[arg(default_value = "runs/served")]
-    pub run_dir: PathBuf,
+    /// What `esmm train` left, or a link to it. A link that moves and files that change are taken over while it serves. Without
+    /// it: runs/served, which is trained on the built-in funnel if it is not there, and its items.
+    pub run_dir: Option<PathBuf>,
     /// Items whose share of the model is computed once: files or globs, CSV or Parquet, with the columns of their features.
     #[arg(long, value_name = "FILE", requires = "key")]
     pub items: Vec<String>,
     /// The column with the items' ids.
-    #[arg(long, value_name = "COLUMN")]
+    #[arg(long, value_name = "COLUMN", requires = "items")]
     pub key: Option<String>,
     /// Columns of numbers of the items that requests can rank by: {"by": {"value": "price"}}.
-    #[arg(long, value_name = "COLUMN,...", value_delimiter = ',')]
+    #[arg(long, value_name = "COLUMN,...", value_delimiter = ',', requires = "items")]
     pub values: Vec<String>,
     /// Keep the items' shares as 16-bit floats: half the memory, scores that differ in the third digit.
-    #[arg(long)]
+    #[arg(long, requires = "items")]
     pub f16: bool,
     /// Features of the context that differ between the candidates of a request, as their position.
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub per_candidate: Vec<String>,
+    /// Serve weights that were replaced since the training, on purpose.
+    #[arg(long)]
+    pub accept_weights: bool,
     /// Where to listen.
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS:PORT")]
     pub listen: SocketAddr,
@@ -59,7 +67,7 @@ pub struct Options {
     #[arg(long, default_value_t = Limits::default().candidates, value_name = "N")]
     pub max_candidates: usize,
     /// Seconds of a request at most.
-    #[arg(long, default_value_t = Limits::default().time.as_secs_f64(), value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, default_value_t = Limits::default().time.as_secs_f64(), value_name = "SECONDS", value_parser = some_seconds)]
     pub max_seconds: f64,
     /// Requests that are computed at once at most; more are answered with 503.
     #[arg(long, default_value_t = Limits::default().requests, value_name = "N")]
@@ -67,6 +75,9 @@ pub struct Options {
     /// Open connections at most.
     #[arg(long, default_value_t = Limits::default().connections, value_name = "N")]
     pub max_connections: usize,
+    /// Seconds after which a connection without a request under way is closed.
+    #[arg(long, default_value_t = Limits::default().idle.as_secs_f64(), value_name = "SECONDS", value_parser = some_seconds)]
+    pub max_idle: f64,
     /// Seconds between looks at the run directory; 0 never looks.
     #[arg(long, default_value_t = 2.0, value_name = "SECONDS", value_parser = seconds)]
     pub watch: f64,
@@ -91,20 +102,43 @@ pub enum LogFormat {
 }
 
 impl Options {
+    /// The run directory.
+    pub fn run_dir(&self) -> &Path {
+        self.run_dir.as_deref().unwrap_or(Path::new(FUNNEL))
+    }
+
     /// What is served.
     pub fn source(&self) -> ModelSource {
-        let items = self.key.as_ref().filter(|_| !self.items.is_empty()).map(|key| ItemFiles {
+        let items = self.items().or_else(|| self.funnel_items());
+        ModelSource {
+            run_dir: self.run_dir().to_owned(),
+            name: self.model_name.clone(),
+            items,
+            per_candidate: self.per_candidate.clone(),
+            trust: if self.accept_weights { Trust::Weights } else { Trust::Nothing },
+        }
+    }
+
+    fn items(&self) -> Option<ItemFiles> {
+        let key = self.key.as_ref().filter(|_| !self.items.is_empty())?;
+        Some(ItemFiles {
             paths: self.items.clone(),
             key: key.clone(),
             values: self.values.clone(),
             precision: if self.f16 { SharePrecision::F16 } else { SharePrecision::F32 },
-        });
-        ModelSource {
-            run_dir: self.run_dir.clone(),
-            name: self.model_name.clone(),
-            items,
-            per_candidate: self.per_candidate.clone(),
-        }
+        })
+    }
+
+    /// The items of the built-in funnel, where nothing else was named.
+    fn funnel_items(&self) -> Option<ItemFiles> {
+        let path = Path::new(FUNNEL).join(FUNNEL_ITEMS);
+        let is_there = self.run_dir.is_none() && path.exists();
+        is_there.then(|| ItemFiles {
+            paths: vec![path.display().to_string()],
+            key: "item_id".to_owned(),
+            values: vec!["price".to_owned()],
+            precision: SharePrecision::F32,
+        })
     }
 
     /// The limits.
@@ -115,6 +149,7 @@ impl Options {
             time: Duration::from_secs_f64(self.max_seconds),
             requests: self.max_requests,
             connections: self.max_connections,
+            idle: Duration::from_secs_f64(self.max_idle),
             ..Limits::default()
         }
     }
@@ -157,5 +192,12 @@ fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(seconds) if (0.0..=86_400.0).contains(&seconds) => Ok(seconds),
         _ => Err("seconds are a number from 0 to 86400".to_owned()),
+    }
+}
+
+fn some_seconds(text: &str) -> Result<f64, String> {
+    match seconds(text) {
+        Ok(seconds) if seconds >= 0.001 => Ok(seconds),
+        _ => Err("seconds are a number from 0.001 to 86400".to_owned()),
     }
 }

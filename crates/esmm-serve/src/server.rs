@@ -1,25 +1,28 @@
-//! Connections: accepted, limited, served, drained.
+//! Connections: accepted, limited, served, closed when idle, drained.
 
 use std::future::Future;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt;
 
+use crate::activity::Activity;
 use crate::http::router;
 use crate::service::Service;
 
-/// How long a client may take to send the header of a request, an idle connection included.
-const HEADER: Duration = Duration::from_secs(60);
 /// How long a client may take for the handshake of TLS.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
@@ -36,8 +39,8 @@ pub async fn serve(
     let router = router(service.clone());
     let places = Arc::new(Semaphore::new(service.limits.connections));
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER);
-    builder.http2().timer(TokioTimer::new()).keep_alive_interval(HEADER).max_concurrent_streams(256);
+    builder.http1().timer(TokioTimer::new());
+    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(256);
     let graceful = GracefulShutdown::new();
     tokio::pin!(end);
     loop {
@@ -58,12 +61,13 @@ pub async fn serve(
         let _ = stream.set_nodelay(true);
         let (builder, router, tls) = (builder.clone(), router.clone(), tls.clone());
         let (counted, watcher) = (service.metrics.connected(), graceful.watcher());
+        let idle = service.limits.idle;
         tokio::spawn(async move {
             let _held = (place, counted);
             match tls {
-                None => connection(&builder, stream, router, watcher).await,
+                None => connection(&builder, stream, router, watcher, idle).await,
                 Some(tls) => match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
-                    Ok(Ok(stream)) => connection(&builder, stream, router, watcher).await,
+                    Ok(Ok(stream)) => connection(&builder, stream, router, watcher, idle).await,
                     Ok(Err(error)) => tracing::debug!(%error, "TLS"),
                     Err(_) => tracing::debug!("TLS: the handshake took too long"),
                 },
@@ -88,15 +92,43 @@ async fn accept(
     Ok((stream, place))
 }
 
+/// Serves one connection, until it has had no request under way for as long as `idle`: that ends clients that send nothing, a
+/// header byte by byte, or do not read their answer.
 async fn connection(
     builder: &Builder<TokioExecutor>,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     router: Router,
-    watcher: hyper_util::server::graceful::Watcher,
+    watcher: Watcher,
+    idle: Duration,
 ) {
-    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    if let Err(error) = watcher.watch(connection.into_owned()).await {
-        // A client that went away, or spoke something else: not the service's fault.
-        tracing::debug!(%error, "connection");
+    let activity = Arc::new(Activity::new());
+    let service = {
+        let activity = activity.clone();
+        service_fn(move |request: hyper::Request<Incoming>| {
+            let (router, busy) = (router.clone(), activity.begin());
+            async move {
+                let answer = router.oneshot(request.map(Body::new)).await;
+                drop(busy);
+                answer
+            }
+        })
+    };
+    let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+    let mut connection = pin!(watcher.watch(connection));
+    loop {
+        tokio::select! {
+            result = &mut connection => {
+                if let Err(error) = result {
+                    // A client that went away, or spoke something else: not the service's fault.
+                    tracing::debug!(%error, "connection");
+                }
+                return;
+            }
+            () = tokio::time::sleep(activity.rest(idle)) => {
+                if activity.rest(idle).is_zero() {
+                    return;
+                }
+            }
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The state of the service: a model that can be exchanged, limits, counters.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -14,6 +15,9 @@ use crate::rank::run::{Refusal, Worker};
 
 /// Candidates that are scored on a thread that also answers others; more go to a thread of their own.
 const SHORT: usize = 4096;
+
+/// A panic while a request was computed.
+struct Fault;
 
 /// A service without its network: what all requests share.
 #[derive(Debug)]
@@ -106,17 +110,20 @@ impl Service {
             let _held = (slot, guard);
             let model = service.model();
             let mut worker = service.worker();
-            let result = work(&model, &mut worker);
+            // A panic is a fault of ours: it costs this request, and a worker's memory, but nobody else's connection.
+            let result = catch_unwind(AssertUnwindSafe(|| work(&model, &mut worker))).map_err(|_| Fault)?;
             service.workers.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
-            result
+            Ok(result)
         };
-        let result = if candidates <= SHORT {
-            run()
-        } else {
-            tokio::task::spawn_blocking(run).await.map_err(|error| {
-                Failure::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
-            })?
+        let result = match candidates <= SHORT {
+            true => run(),
+            false => tokio::task::spawn_blocking(run).await.unwrap_or(Err(Fault)),
         };
+        let result = result.map_err(|Fault| {
+            self.metrics.refused("fault");
+            let message = "a fault of the service: its log has more";
+            Failure::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, message)
+        })?;
         result.map_err(|refusal| {
             self.metrics.refused("bad request");
             Failure::bad(refusal)
@@ -178,11 +185,17 @@ fn source_fingerprint(source: &ModelSource) -> String {
     let folder = std::fs::canonicalize(&source.run_dir).unwrap_or_else(|_| source.run_dir.clone());
     let mut text = fingerprint(&folder);
     if let Some(items) = &source.items {
-        for path in items.paths.iter().map(PathBuf::from) {
+        for path in items.paths.iter().flat_map(|path| expanded(path)) {
             if let Ok(metadata) = std::fs::metadata(&path) {
                 text.push_str(&format!("|{}:{:?}", metadata.len(), metadata.modified().ok()));
             }
         }
     }
     text
+}
+
+/// The files of a glob; a path that is none stands for itself.
+fn expanded(path: &str) -> Vec<PathBuf> {
+    let found: Vec<PathBuf> = glob::glob(path).into_iter().flatten().filter_map(Result::ok).collect();
+    if found.is_empty() { vec![PathBuf::from(path)] } else { found }
 }

@@ -1,5 +1,4 @@
 //! The service over loopback.
-#![cfg(feature = "service")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod common;
@@ -272,7 +271,7 @@ fn metrics_description_and_ids_of_requests() {
         }
     }
     let page = service.send("GET", "/", &[], b"");
-    assert!(page.text().contains("<!doctype html>") && page.header("content-security-policy").is_some());
+    assert!(page.text().contains("<!DOCTYPE html>") && page.header("content-security-policy").is_some());
     assert!(
         !page.text().contains("http://") && !page.text().contains("https://"),
         "it loads nothing from elsewhere"

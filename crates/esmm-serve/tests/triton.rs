@@ -1,5 +1,4 @@
 //! Triton's own clients against the service.
-#![cfg(feature = "service")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod common;

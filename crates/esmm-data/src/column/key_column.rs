@@ -113,6 +113,14 @@ impl KeyColumn {
         })
     }
 
+    /// The canonical text of each row's key, null where it is missing.
+    pub(crate) fn texts(self) -> StringArray {
+        match self {
+            Self::Int(keys) => keys.iter().map(|key| key.map(|key| key.to_string())).collect(),
+            Self::Text(texts) => texts.iter().map(|text| text.filter(|text| !text.is_empty())).collect(),
+        }
+    }
+
     /// The key of a row; `None` when it is missing.
     #[inline]
     pub(crate) fn key(&self, row: usize) -> Option<Key<'_>> {

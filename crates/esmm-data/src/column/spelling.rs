@@ -1,6 +1,10 @@
 //! How the cells of a source are spelled, so that a value is the same whatever wrote it.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
+
+use super::key::{Spelled, spelled};
 
 /// Words for a missing value, as pandas, R, SQL databases, Hive and spreadsheets write them.
 const NULL_WORDS: [&str; 17] = [
@@ -77,6 +81,19 @@ impl Spelling {
     /// The finite number that a cell stands for, if it is one.
     pub fn number(&self, cell: &str) -> Option<f64> {
         self.real(cell).ok().flatten()
+    }
+
+    /// The canonical text of the key that a cell stands for: `42` of `42.0`. `None` when it is missing, or a number that may be
+    /// a neighbour's as well.
+    pub fn key<'a>(&self, cell: &'a str) -> Option<Cow<'a, str>> {
+        if self.exact_keys {
+            return (!cell.is_empty()).then_some(Cow::Borrowed(cell));
+        }
+        match spelled(cell, self) {
+            Spelled::Same(text) => Some(Cow::Borrowed(text)),
+            Spelled::Other(text) => Some(Cow::Owned(text)),
+            Spelled::Missing | Spelled::Rounded => None,
+        }
     }
 
     /// A cell without its blanks; `None` when it is missing.

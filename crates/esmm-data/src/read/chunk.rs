@@ -3,11 +3,12 @@
 use std::ops::Range;
 use std::sync::{Arc, LazyLock};
 
-use arrow::array::{ArrayRef, BooleanArray};
+use arrow::array::{ArrayRef, BooleanArray, StringArray};
 use arrow::compute::filter_record_batch;
 use arrow::record_batch::RecordBatch;
 
 use super::list_format::ListFormat;
+use crate::column::key_column::KeyColumn;
 use crate::column::spelling::Spelling;
 use crate::error::DataError;
 use crate::place::{Origin, Place};
@@ -68,6 +69,15 @@ impl Chunk {
     /// How lists are written in text columns.
     pub fn lists(&self) -> ListFormat {
         self.lists
+    }
+
+    /// The keys of a column as canonical texts, null where they are missing: `42` for what one file writes as `42` and
+    /// another as `42.0`.
+    ///
+    /// # Errors
+    /// When the chunk was read without this column, and for values that are no keys.
+    pub fn keys(&self, name: &str) -> Result<StringArray, DataError> {
+        Ok(KeyColumn::read(self, name)?.texts())
     }
 
     /// A column by its name.

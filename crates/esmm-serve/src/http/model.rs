@@ -16,7 +16,7 @@ use crate::rank::run::{Form, form};
 use crate::service::Service;
 
 /// The page needs nothing but this service, and nothing may be loaded from elsewhere.
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; \
+const POLICY: &str = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 pub(super) async fn page() -> Response {
@@ -70,8 +70,11 @@ fn describe(loaded: &Loaded) -> Value {
         for (spec, feature) in loaded.model.features(part) {
             let (kind, rows) = match feature {
                 Feature::Dense(_) => ("dense", None),
-                Feature::Sparse(sparse) if sparse.bag.is_some() => ("bag", Some(sparse.num_embeddings)),
-                Feature::Sparse(sparse) => ("sparse", Some(sparse.num_embeddings)),
+                Feature::Sparse(sparse) => {
+                    let kind = if sparse.bag.is_some() { "bag" } else { "sparse" };
+                    // Of a table that is another feature's the schema knows no rows.
+                    (kind, sparse.shares.is_none().then_some(sparse.num_embeddings))
+                }
             };
             features.push(json!({
                 "name": spec.name,
@@ -87,6 +90,10 @@ fn describe(loaded: &Loaded) -> Value {
                     Part::Pair => "with each candidate",
                 },
                 "kind": kind,
+                "shares": match feature {
+                    Feature::Sparse(sparse) => sparse.shares.as_deref(),
+                    Feature::Dense(_) => None,
+                },
                 "list": matches!(form(&loaded.model, part, &spec.column), Form::Bag { .. }),
                 "rows": rows,
             }));

@@ -16,6 +16,7 @@ use crate::model::Loaded;
 use crate::service::Service;
 
 #[allow(
+    clippy::enum_variant_names,
     clippy::pedantic,
     clippy::unwrap_used,
     unreachable_pub,
@@ -134,6 +135,7 @@ impl GrpcInferenceService for Inference {
         let work = move |loaded: &Loaded, worker: &mut crate::rank::run::Worker| {
             let inferred = infer::infer(loaded, &tensors, &wanted, worker)?;
             metrics.metrics.ranked(inferred.candidates, 0);
+            metrics.metrics.looked_up(&inferred.unknown);
             Ok((loaded.name.clone(), loaded.version.clone(), inferred))
         };
         let (model_name, model_version, inferred) =

@@ -7,7 +7,8 @@ use esmm_rank::{Encoded, Part, Request};
 
 use super::tensor::{DataType, Tensor};
 use crate::model::Loaded;
-use crate::rank::run::{Refusal, Worker};
+use crate::rank::answer::Unknown;
+use crate::rank::run::{Refusal, Worker, unknown};
 
 /// An input or an output as the protocol describes it; -1 stands for any length.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +23,8 @@ pub(crate) struct Described {
 pub(crate) struct Inferred {
     pub(crate) outputs: Vec<(String, Vec<f32>)>,
     pub(crate) candidates: usize,
+    /// Ids that the training has not seen, by feature.
+    pub(crate) unknown: Vec<Unknown>,
 }
 
 /// What the model takes: columns of the query with one value, columns of the items with N; with a catalogue their ids
@@ -88,12 +91,12 @@ pub(crate) fn infer(
                     .map_err(|error| error.to_string())?,
             )
         }
-        (_, Some(key), Some(listed)) => {
+        (_, Some(key), Some(_)) => {
             let ids = cast(&key.values, &arrow::datatypes::DataType::Utf8)
                 .map_err(|error| format!("input `{}`: {error}", key.name))?;
             let place = |(row, id): (usize, Option<&str>)| {
                 let id = id.unwrap_or_default();
-                let found = listed.items.place(id);
+                let found = loaded.place(id);
                 found
                     .ok_or_else(|| format!("input `{}`, row {row}: `{id}` is not in the catalogue", key.name))
             };
@@ -125,7 +128,9 @@ pub(crate) fn infer(
         let column = (0..scores.len()).map(|candidate| scores.get(candidate, output.kind)).collect();
         (output.name.clone(), column)
     });
-    Ok(Inferred { outputs: outputs.collect(), candidates: scores.len() })
+    let outputs = outputs.collect();
+    let unknown = unknown(model, [(Part::Query, &query), (Part::Item, &items), (Part::Pair, &pairs)]);
+    Ok(Inferred { outputs, candidates: scores.len(), unknown })
 }
 
 fn check(loaded: &Loaded, tensors: &[Tensor]) -> Result<(), Refusal> {

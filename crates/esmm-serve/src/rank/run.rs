@@ -125,7 +125,11 @@ impl<'a> Order<'a> {
             let listed = candidates.listed.get(candidate);
             let number = match (own, listed) {
                 (Some(value), _) => {
-                    let number = value.as_f64().map(|number| number as f32);
+                    let number = match value {
+                        Value::String(text) => loaded.model.spelling().number(text),
+                        other => other.as_f64(),
+                    };
+                    let number = number.map(|number| number as f32);
                     number.filter(|number| number.is_finite()).ok_or_else(|| {
                         format!("items[{index}]: `{name}`: found {value}, allowed is a finite number")
                     })?
@@ -170,14 +174,14 @@ impl<'a> Candidates<'a> {
                     _ => return Err(missing(&columns, values, index, loaded)),
                 },
             };
-            let Some(catalogue) = &loaded.catalogue else {
+            if loaded.catalogue.is_none() {
                 return Err(format!(
                     "items[{index}]: an id alone needs a catalogue, and the service has none (--items FILE --key COLUMN): send \
                      the item's features, {}",
                     listed(&columns)
                 ));
-            };
-            match catalogue.items.place(&id) {
+            }
+            match loaded.place(&id) {
                 Some(place) => {
                     found.listed.push(place);
                     found.index.push(index);
@@ -301,7 +305,7 @@ pub(crate) fn form(model: &RankModel, part: Part, column: &str) -> Form {
 }
 
 /// Ids that are missing or unknown, by feature.
-fn unknown(model: &RankModel, parts: [(Part, &Encoded); 3]) -> Vec<Unknown> {
+pub(crate) fn unknown(model: &RankModel, parts: [(Part, &Encoded); 3]) -> Vec<Unknown> {
     let mut all = Vec::new();
     for (part, encoded) in parts {
         let sparse = model.features(part).filter(|(spec, _)| matches!(spec.kind, FeatureKind::Sparse { .. }));

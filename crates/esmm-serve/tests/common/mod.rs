@@ -15,6 +15,7 @@ use burn_ndarray::NdArray;
 use esmm_data::LoadOptions;
 use esmm_rank::SharePrecision;
 use esmm_run::config::{RunFile, TrainConfig};
+use esmm_run::manifest::{Manifest, Trust};
 use esmm_run::run_dir::{Existing, RunDir, write_json};
 use esmm_run::scorer::Scorer;
 use esmm_serve::{ItemFiles, Limits, ModelSource, Service, serve};
@@ -101,8 +102,10 @@ impl Workspace {
         loaded.encoders.save(&run.encoders()).unwrap();
         write_json(&run.schema(), &model).unwrap();
         write_json(&run.config(), &config).unwrap();
+        Manifest::begin(&run).unwrap();
         let weights = model.init::<NdArray>(&Default::default()).unwrap();
-        weights.state_dict().write_safetensors(&run.weights()).unwrap();
+        weights.state_dict().write_safetensors(&run.new_weights()).unwrap();
+        Manifest::replace_weights(&run, &run.new_weights()).unwrap();
     }
 
     /// Lets `current` point to a run directory, at once.
@@ -155,6 +158,7 @@ impl Workspace {
                 precision: SharePrecision::F32,
             }),
             per_candidate: Vec::new(),
+            trust: Trust::Nothing,
         }
     }
 }
@@ -169,6 +173,15 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(workspace: &Workspace, limits: Limits, token: Option<String>) -> Self {
+        Self::start_with(workspace, limits, token, None)
+    }
+
+    pub(crate) fn start_with(
+        workspace: &Workspace,
+        limits: Limits,
+        token: Option<String>,
+        tls: Option<tokio_rustls::TlsAcceptor>,
+    ) -> Self {
         let service = Arc::new(Service::open(workspace.source(), limits, token.clone()).unwrap());
         let (end, ended) = tokio::sync::oneshot::channel();
         let (tell, told) = std::sync::mpsc::channel();
@@ -182,7 +195,7 @@ impl Running {
                 let end = async {
                     let _ = ended.await;
                 };
-                serve(service, listener, None, end).await.unwrap();
+                serve(service, listener, tls, end).await.unwrap();
             });
         });
         Self { address: told.recv().unwrap(), token, end: Some(end), thread: Some(thread) }
@@ -212,7 +225,7 @@ impl Drop for Running {
 pub(crate) struct Answer {
     pub(crate) status: u16,
     headers: Vec<(String, String)>,
-    body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
@@ -248,22 +261,30 @@ pub(crate) fn send(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> Answer {
-    let mut stream = TcpStream::connect(address).unwrap();
+    try_send(address, method, path, headers, body).unwrap_or_else(|| panic!("no answer to {method} {path}"))
+}
+
+/// The same, of a service that may not be there.
+pub(crate) fn try_send(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Option<Answer> {
+    let mut stream = TcpStream::connect(address).ok()?;
     let mut text = format!(
         "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n",
         body.len()
     );
     headers.iter().for_each(|(name, value)| text.push_str(&format!("{name}: {value}\r\n")));
     text.push_str("\r\n");
-    stream.write_all(text.as_bytes()).unwrap();
+    stream.write_all(text.as_bytes()).ok()?;
     // A refusal may come, and the connection be closed, before the body is out.
     let _ = stream.write_all(body);
     let mut bytes = Vec::new();
     let _ = stream.read_to_end(&mut bytes);
-    let end = bytes
-        .windows(4)
-        .position(|window| window == b"\r\n\r\n")
-        .unwrap_or_else(|| panic!("no answer to {method} {path}"));
+    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
     let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
     let mut lines = head.split("\r\n");
     let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
@@ -272,7 +293,10 @@ pub(crate) fn send(
         .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
         .collect();
     let body = bytes[end + 4..].to_vec();
-    Answer { status, headers, body }
+    let answer = Answer { status, headers, body };
+    // A process that was killed in the middle of its answer.
+    let length = answer.header("content-length").and_then(|length| length.parse::<usize>().ok());
+    length.is_none_or(|length| length == answer.body.len()).then_some(answer)
 }
 
 /// A small generator, the same on every machine (SplitMix64).

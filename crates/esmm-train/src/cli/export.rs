@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use esmm_onnx::{MOST_INSIDE, OPSET, export};
+use esmm_onnx::{ExportOptions, OPSET, OnnxError, export};
 
-use super::{logging, shown};
+use super::stdout::outln;
+use super::{TrustArg, logging, shown};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ExportArgs {
@@ -13,15 +14,22 @@ pub(super) struct ExportArgs {
     /// The ONNX model to write; preprocessing.json, vocabularies.parquet and golden.json go beside it.
     #[arg(short, long, value_name = "MODEL.onnx")]
     output: PathBuf,
+    #[command(flatten)]
+    trust: TrustArg,
 }
 
 pub(super) fn run(args: &ExportArgs) -> anyhow::Result<()> {
     logging::init();
-    let exported = export(&args.run_dir, &args.output, MOST_INSIDE)?;
-    println!("{}: opset {OPSET}", shown(&exported.model));
+    let options = ExportOptions { trust: args.trust.trust(), ..ExportOptions::default() };
+    let exported = export(&args.run_dir, &args.output, &options).map_err(|error| match error {
+        // Decides about the exit code.
+        OnnxError::Run(error) => anyhow::Error::from(error),
+        other => anyhow::Error::from(other),
+    })?;
+    outln!("{}: opset {OPSET}", shown(&exported.model))?;
     let beside = [&exported.preprocessing, &exported.vocabularies, &exported.golden];
     for path in exported.weights.iter().chain(beside) {
-        println!("{}", shown(path));
+        outln!("{}", shown(path))?;
     }
     Ok(())
 }

@@ -1,0 +1,102 @@
+//! From logits to probabilities: the one place where the models of an ensemble become one funnel.
+
+/// How the logits of all towers become the probabilities of one candidate.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Funnel {
+    /// Stages, K.
+    pub(crate) stages: usize,
+    /// Models whose probabilities are averaged.
+    pub(crate) members: usize,
+}
+
+impl Funnel {
+    /// Towers of all models.
+    pub(crate) fn towers(&self) -> usize {
+        self.stages * self.members
+    }
+
+    /// Appends `p(stage | stage before)` and `p(stage)` of one candidate. `logits` are those of the first model, then those
+    /// of the next.
+    ///
+    /// Of several models `p(stage)` is the mean; `p(stage | stage before)` follows from it, and is not the mean of theirs.
+    pub(crate) fn append(&self, logits: &[f32], conditional: &mut Vec<f32>, reach: &mut Vec<f32>) {
+        if self.members == 1 {
+            let mut product = 1.0;
+            for logit in logits {
+                let prob = sigmoid(*logit);
+                product *= prob;
+                conditional.push(prob);
+                reach.push(product);
+            }
+            return;
+        }
+        let mut before = 1.0;
+        for stage in 0..self.stages {
+            let models = logits.chunks_exact(self.stages);
+            let of_model =
+                |logits: &[f32]| -> f64 { logits[..=stage].iter().map(|logit| wide(*logit)).product() };
+            let mean = models.clone().map(of_model).sum::<f64>() / self.members as f64;
+            let given = match before > 0.0 {
+                true => mean / before,
+                // Below the range of f64: no ratio is left of it.
+                false => models.map(|logits| wide(logits[stage])).sum::<f64>() / self.members as f64,
+            };
+            // A mean of products can be above the mean before it in its last bit.
+            conditional.push((given as f32).min(1.0));
+            reach.push(mean as f32);
+            before = mean;
+        }
+    }
+}
+
+/// Without overflow, and with all digits at both ends.
+fn sigmoid(x: f32) -> f32 {
+    let tail = (-x.abs()).exp();
+    (if x < 0.0 { tail } else { 1.0 }) / (1.0 + tail)
+}
+
+fn wide(x: f32) -> f64 {
+    let x = f64::from(x);
+    let tail = (-x.abs()).exp();
+    (if x < 0.0 { tail } else { 1.0 }) / (1.0 + tail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn funnel(members: usize, logits: &[f32]) -> [Vec<f32>; 2] {
+        let (mut conditional, mut reach) = (Vec::new(), Vec::new());
+        Funnel { stages: logits.len() / members, members }.append(logits, &mut conditional, &mut reach);
+        [conditional, reach]
+    }
+
+    #[test]
+    fn one_model_is_a_product_of_sigmoids() {
+        let [conditional, reach] = funnel(1, &[0.0, 3.0_f32.ln()]);
+        assert_eq!((conditional[0], reach[0]), (0.5, 0.5));
+        assert!((conditional[1] - 0.75).abs() < 1e-7 && (reach[1] - 0.375).abs() < 1e-7);
+    }
+
+    /// 1/2 * 3/4 and 1/4 * 1/2: means 3/8 and 1/4, and 2/3 of one given the other.
+    #[test]
+    fn several_models_average_what_is_reached() {
+        let ln3 = 3.0_f32.ln();
+        let [conditional, reach] = funnel(2, &[0.0, ln3, -ln3, 0.0]);
+        let near = |found: f32, expected: f32| assert!((found - expected).abs() < 1e-7, "{found} {expected}");
+        near(reach[0], 0.375);
+        near(reach[1], 0.25);
+        near(conditional[0], 0.375);
+        near(conditional[1], 2.0 / 3.0);
+    }
+
+    #[test]
+    fn the_edges_of_floats_are_no_nan() {
+        for logits in [[-500.0; 4], [500.0; 4], [-500.0, 500.0, 500.0, -500.0], [f32::NEG_INFINITY; 4]] {
+            for value in funnel(2, &logits).concat() {
+                assert!((0.0..=1.0).contains(&value), "{logits:?}: {value}");
+            }
+        }
+        assert!(funnel(2, &[f32::NAN, 0.0, 0.0, 0.0]).concat().iter().all(|value| value.is_nan()));
+    }
+}

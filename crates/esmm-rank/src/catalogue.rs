@@ -8,6 +8,7 @@ use pulp::{Simd, WithSimd};
 use crate::error::RankError;
 use crate::kernel::{Bend, Start};
 use crate::part::{Columns, Part};
+use crate::prefetch::prefetch;
 use crate::ranker::Ranker;
 
 /// How the shares of a catalogue lie in memory.
@@ -197,6 +198,16 @@ impl Catalogue {
 
     pub(crate) fn share_len(&self) -> usize {
         self.share_len
+    }
+
+    /// Asks for what an item brings ahead of its use.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, place: usize) {
+        let range = place * self.share_len..(place + 1) * self.share_len;
+        match &self.shares {
+            Shares::F32(shares) => prefetch(shares, range),
+            Shares::F16(shares) => prefetch(shares, range),
+        }
     }
 
     /// What an item brings to the first layer; `buffer` holds it where it must be converted.

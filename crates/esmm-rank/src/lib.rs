@@ -7,7 +7,7 @@
 //! time, on one thread and without allocating once its [`Scratch`] is warm.
 //!
 //! The scores are those of `Esmm::forward` of [`esmm_core`], but for the rounding of sums.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod catalogue;
 mod encoded;
@@ -19,6 +19,7 @@ mod model;
 mod open;
 mod order;
 mod part;
+mod prefetch;
 mod ranker;
 mod score;
 mod score_column;

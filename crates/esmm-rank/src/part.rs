@@ -7,6 +7,7 @@ use pulp::Simd;
 
 use crate::error::RankError;
 use crate::kernel::{Bend, Matrix, Output, Rows, Start, add_scaled, layer, padded};
+use crate::prefetch::prefetch;
 use crate::weights::{FoldedLayer, Tables, input_columns};
 
 /// Which part of a request a feature comes with.
@@ -169,6 +170,28 @@ impl Share {
             let mut out = Output { values: &mut out[column..], stride: self.stride };
             layer(simd, count, input, weight, start, bend, &mut out);
             column += weight.stride;
+        }
+    }
+
+    /// Asks for the embeddings of some rows ahead of their use.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, tables: &Tables, columns: &Columns<'_>, rows: Range<usize>) {
+        if rows.is_empty() {
+            return;
+        }
+        let dim = self.dim;
+        for tables in tables {
+            for (lookup, column) in self.sparse.iter().zip(columns.sparse) {
+                let table = &tables[lookup.table];
+                let ids = match *column {
+                    SparseInput::Single(ids) => &ids[rows.clone()],
+                    SparseInput::Bag { offsets, ids, .. } => &ids[offsets[rows.start]..offsets[rows.end]],
+                };
+                for id in ids {
+                    let start = *id as usize * dim;
+                    prefetch(table, start..start + dim);
+                }
+            }
         }
     }
 

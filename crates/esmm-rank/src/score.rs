@@ -43,6 +43,7 @@ impl WithSimd for Score<'_> {
         scratch.query.resize(ranker.share_len(), 0.0);
         scratch.first.resize(BLOCK * ranker.share_len(), 0.0);
         scratch.logits.resize(BLOCK * towers, 0.0);
+        prefetch_block(ranker, request, 0);
         ranker.query.sums(
             simd,
             &ranker.tables,
@@ -59,6 +60,7 @@ impl WithSimd for Score<'_> {
             // A block has candidates of one kind.
             let end = if done < listed { listed } else { request.candidates() };
             let count = BLOCK.min(end - done);
+            prefetch_block(ranker, request, done + count);
             first_layer(simd, ranker, request, done, count, listed, scratch);
             for (tower, parts) in ranker.towers.iter().enumerate() {
                 run_tower(simd, ranker, parts, tower, count, scratch);
@@ -67,6 +69,23 @@ impl WithSimd for Score<'_> {
                 ranker.funnel.append(logits, &mut scratch.conditional, &mut scratch.reach);
             }
             done += count;
+        }
+    }
+}
+
+/// Asks for what the block from a candidate on reads.
+#[inline(always)]
+fn prefetch_block(ranker: &Ranker, request: &Request<'_>, from: usize) {
+    let listed = request.listed.map_or(0, |(_, places)| places.len());
+    match request.listed {
+        Some((catalogue, places)) if from < listed => {
+            for place in &places[from..listed.min(from + BLOCK)] {
+                catalogue.prefetch(*place as usize);
+            }
+        }
+        _ => {
+            let rows = from - listed..request.items.rows.min(from - listed + BLOCK);
+            ranker.item.prefetch(&ranker.tables, &request.items, rows);
         }
     }
 }

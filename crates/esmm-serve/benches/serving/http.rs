@@ -8,10 +8,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use burn_ndarray::NdArray;
-use esmm_train::config::{RunFile, TrainConfig};
-use esmm_train::data::LoadOptions;
-use esmm_train::manifest::Manifest;
-use esmm_train::run_dir::{Existing, RunDir, write_json};
+use esmm_data::LoadOptions;
+use esmm_run::config::{RunFile, TrainConfig};
+use esmm_run::manifest::Manifest;
+use esmm_run::run_dir::{Existing, RunDir, write_json};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 

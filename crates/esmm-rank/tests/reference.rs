@@ -216,7 +216,7 @@ impl Case {
             conditional = probs.into_data().iter::<f32>().collect();
         }
         if self.weights.len() > 1 {
-            let before = |place: usize| if place % stages == 0 { 1.0 } else { reach[place - 1] };
+            let before = |place: usize| if place.is_multiple_of(stages) { 1.0 } else { reach[place - 1] };
             conditional = (0..reach.len()).map(|place| (reach[place] / before(place)) as f32).collect();
         }
         [reach.into_iter().map(|prob| prob as f32).collect(), conditional]

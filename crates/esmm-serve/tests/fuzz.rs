@@ -192,17 +192,17 @@ fn odd_infer(random: &mut Random) -> Infer {
         2 => drop(infer.inputs.remove(place)),
         3 => infer.inputs.push(infer.inputs[place].clone()),
         4 => {
-            infer.inputs[place].datatype = ["", "FP16", "UINT64", "BOOL", "INT8"][random.below(5)].to_owned()
+            infer.inputs[place].datatype = ["", "FP16", "UINT64", "BOOL", "INT8"][random.below(5)].to_owned();
         }
         5 => infer.inputs[place].shape = vec![[-1, 0, i64::MAX, i64::MIN][random.below(4)]; random.below(3)],
         6 => infer.inputs[place].contents = None,
         7 => {
             infer.inputs[place].contents =
-                Some(Contents { texts: vec![vec![0xff; random.below(9)]], ..Contents::default() })
+                Some(Contents { texts: vec![vec![0xff; random.below(9)]], ..Contents::default() });
         }
         8 => {
             infer.raw =
-                (0..random.below(6)).map(|_| vec![random.below(256) as u8; random.below(20)]).collect()
+                (0..random.below(6)).map(|_| vec![random.below(256) as u8; random.below(20)]).collect();
         }
         9 => infer.outputs.push(Wanted { name: "pctcvrr".to_owned() }),
         10 => {
@@ -214,7 +214,7 @@ fn odd_infer(random: &mut Random) -> Infer {
             infer.inputs[2].contents = Some(Contents {
                 whole: vec![[i64::MIN, -1, 24, i64::MAX][random.below(4)]],
                 ..Contents::default()
-            })
+            });
         }
     }
     infer

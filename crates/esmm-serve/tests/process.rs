@@ -188,6 +188,44 @@ fn ten_thousand_idle_connections() {
     }
 }
 
+/// Without arguments: the built-in funnel is trained once, also where a training was killed, and served with its items.
+#[test]
+fn without_arguments_it_trains_the_funnel_and_serves_it() {
+    let workspace = Workspace::new(3);
+    let start = || {
+        let mut child = command(&workspace, &["--listen", "127.0.0.1:0"]).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim().strip_prefix("http://").unwrap().trim_end_matches('/').parse().unwrap();
+        Process { child, address }
+    };
+    let mut killed = command(&workspace, &["--listen", "127.0.0.1:0"]).spawn().unwrap();
+    let end = Instant::now() + Duration::from_secs(60);
+    while !workspace.path("runs/served/config.json").exists() {
+        assert!(Instant::now() < end, "no training begins");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    let process = start();
+    let user = json!({ "user_id": 17, "segment": 3, "age": 41, "user_history": ["c1", "c4"] });
+    let request = json!({ "user": user, "context": { "hour": 20, "campaign": 2 }, "items": [4, 9, 499], "by": { "value": "price" } });
+    let ask = |process: &Process| {
+        common::send(process.address, "POST", "/v1/rank", &[], request.to_string().as_bytes()).ok()
+    };
+    let answer = ask(&process);
+    assert!(answer["items"].as_array().unwrap().len() == 3 && answer.get("unknown").is_none(), "{answer}");
+    let model = common::send(process.address, "GET", "/v1/model", &[], b"").ok();
+    assert!(model["metrics"]["test"]["ctr"]["auc"].as_f64().unwrap() > 0.65, "{model}");
+    drop(process);
+    let written =
+        std::fs::metadata(workspace.path("runs/served/model.safetensors")).unwrap().modified().unwrap();
+    assert_eq!(ask(&start()), answer);
+    let still =
+        std::fs::metadata(workspace.path("runs/served/model.safetensors")).unwrap().modified().unwrap();
+    assert_eq!(written, still, "it was trained again");
+}
+
 #[test]
 fn what_cannot_be_served_is_said_in_one_line() {
     let workspace = Workspace::new(3);

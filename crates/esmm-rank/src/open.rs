@@ -29,10 +29,12 @@ impl ModelParts {
         let run = RunDir::open(run_dir)?;
         let saved = run.read_config()?;
         Manifest::check(&run, trust)?;
+        let members = run.members(saved.train.seeds).into_iter();
+        let weights = members.map(|member| StateDict::read(&member.weights())).collect::<Result<_, _>>()?;
         Ok(Self {
             config: run.read_model()?,
             encoders: FittedEncoders::load(&run.encoders())?,
-            weights: vec![StateDict::read(&run.weights())?],
+            weights,
             format: saved.data.train_source().clone(),
             stages: saved.labels.columns,
         })
@@ -62,9 +64,11 @@ impl RankModel {
 /// # Errors
 /// A file that cannot be read.
 pub fn version(run_dir: &Path) -> Result<String, RankError> {
+    let run = RunDir::open(run_dir)?;
+    let members = run.members(run.read_config()?.train.seeds);
     let mut sums = String::new();
-    for name in ["schema.json", "encoders/features.json", "model.safetensors"] {
-        let path = run_dir.join(name);
+    let files = [run.schema(), run.encoders().join("features.json")];
+    for path in files.into_iter().chain(members.iter().map(RunDir::weights)) {
         let sum =
             FileSum::of(&path).map_err(|error| RunError::file(&path, format!("cannot be read: {error}")))?;
         sums.push_str(&sum.xxh64);

@@ -17,6 +17,9 @@ type OfStep = fn(&Step) -> Option<f64>;
 /// Losses, validation metrics, learning rates and speed over the steps.
 pub(crate) fn write(run: &RunReport, _: u8, html: &mut Html) {
     let Some(history) = &run.history else { return };
+    if run.seeds() > 1 {
+        html.note(&format!("These are the curves of the first of {} models.", run.seeds()));
+    }
     html.within("div", &[("class", "charts")], |html| {
         for (stage, task) in reach_tasks(run).iter().enumerate() {
             loss_chart(run, history, stage, task).draw(html);

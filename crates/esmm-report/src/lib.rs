@@ -11,6 +11,7 @@ mod format;
 mod headline;
 mod html;
 mod learning;
+mod members;
 mod overview;
 mod page;
 mod run;

@@ -49,7 +49,7 @@ pub(crate) fn write(run: &RunReport, _: u8, html: &mut Html) {
     fact("Optimizers", optimizers(run));
     fact("Learning rate", learning_rate(run));
     fact("Steps", steps(run));
-    fact("Seed", run.config.pointer("/train/seed").map(Value::to_string));
+    fact("Seed", seed(run));
     fact("Best weights", best(run));
     fact("Trained", started(run));
     fact("Speed", speed(run));
@@ -162,8 +162,22 @@ fn steps(run: &RunReport) -> Option<String> {
     Some(text)
 }
 
+/// `3`, or `3 to 7, a model each`.
+fn seed(run: &RunReport) -> Option<String> {
+    let seed = run.config.pointer("/train/seed")?;
+    match (run.seeds(), seed.as_u64()) {
+        (seeds @ 2.., Some(first)) => {
+            Some(format!("{first} to {}, a model each", first.wrapping_add(seeds - 1)))
+        }
+        _ => Some(seed.to_string()),
+    }
+}
+
 fn best(run: &RunReport) -> Option<String> {
     let select = run.text("/train/select")?;
+    if run.seeds() > 1 {
+        return Some(format!("of each model its own, selected by {select} on the valid split"));
+    }
     let step = run.best_step()?;
     let epoch =
         run.analysis.as_ref().map_or_else(String::new, |analysis| format!(", epoch {}", analysis.epoch));

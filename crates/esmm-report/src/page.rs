@@ -2,7 +2,7 @@
 
 use crate::html::Html;
 use crate::run::RunReport;
-use crate::{compare, configuration, curves, headline, learning, overview, tables, values};
+use crate::{compare, configuration, curves, headline, learning, members, overview, tables, values};
 use esmm_run::history::History;
 
 const STYLE: &str = include_str!("style.css");
@@ -11,8 +11,9 @@ const SCRIPT: &str = include_str!("script.js");
 /// One part of the report on a run: its anchor, its heading, and what writes it.
 type Section = (&'static str, &'static str, fn(&RunReport, u8, &mut Html));
 
-const SECTIONS: [Section; 9] = [
+const SECTIONS: [Section; 10] = [
     ("metrics", "Metrics", headline::write),
+    ("models", "The models one by one", members::write),
     ("warnings", "Warnings", overview::write_warnings),
     ("training", "What was trained, and on what", overview::write),
     ("learning", "Learning curves", learning::write),
@@ -105,6 +106,7 @@ fn sections_of(run: &RunReport) -> impl Iterator<Item = Section> {
         "learning" => run.history.as_ref().is_none_or(History::is_empty),
         "calibration" | "ranking" | "histograms" | "values" | "tables" => run.analysis.is_none(),
         "metrics" => run.headline().is_none(),
+        "models" => run.ensemble().is_none(),
         _ => false,
     };
     SECTIONS.into_iter().filter(move |(id, ..)| !has_none(id))

@@ -13,7 +13,7 @@ use esmm_run::RunError;
 use esmm_run::analysis::{self, RunAnalysis, SplitAnalysis};
 use esmm_run::config::{check_version, newer_than};
 use esmm_run::history::History;
-use esmm_run::metrics::RunMetrics;
+use esmm_run::metrics::{EnsembleMetrics, RunMetrics};
 use esmm_run::run_dir::RunDir;
 
 /// What a run directory holds, as far as it can be read.
@@ -62,7 +62,8 @@ impl RunReport {
             found.notes.push(format!("config.json: {newer}"));
         }
         found.model = found.json(&run.schema());
-        found.history = found.read_history(&run);
+        let members = run.members(found.seeds());
+        found.history = members.first().and_then(|first| found.read_history(first));
         found.warnings = warnings_of(&run.log());
         if run.metrics().exists() {
             found.metrics = found.json(&run.metrics());
@@ -70,6 +71,16 @@ impl RunReport {
         found.analysis = found.read_analysis(&run);
         found.judge_progress(&run);
         Ok(found)
+    }
+
+    /// Number of models whose mean is measured.
+    pub(crate) fn seeds(&self) -> u64 {
+        self.config.pointer("/train/seeds").and_then(Value::as_u64).unwrap_or(1)
+    }
+
+    /// Of several models: how each scores alone.
+    pub(crate) fn ensemble(&self) -> Option<&EnsembleMetrics> {
+        self.metrics.as_ref()?.ensemble.as_ref()
     }
 
     /// The splits that are measured with the best weights, the one that counts first.

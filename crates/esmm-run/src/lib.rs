@@ -25,6 +25,7 @@
 
 pub mod analysis;
 pub mod config;
+pub mod ensemble;
 mod error;
 pub mod evaluation;
 pub mod files;

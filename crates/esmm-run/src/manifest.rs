@@ -7,18 +7,19 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::RunError;
 use crate::files::{FileSum, Unfinished};
-use crate::run_dir::{RunDir, read_json, write_json};
+use crate::run_dir::{RunDir, WEIGHTS, read_json, write_json};
 
 /// Version of the file's layout.
 const FORMAT_VERSION: u32 = 1;
 
-/// The weights of a run directory.
-const WEIGHTS: &str = "model.safetensors";
+/// Models of one run directory that are trained side by side change its manifest in turn.
+static CHANGES: Mutex<()> = Mutex::new(());
 
 /// Which files of a run directory must be those that the training wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -88,7 +89,7 @@ impl Manifest {
         Self::of(files)?.write(run)
     }
 
-    /// Gives weights that lie under another name beside the old ones their name, and lists them. A run directory without a
+    /// Gives weights of the run directory, or of one of its models, that lie under another name beside the old ones their name, and lists them. A run directory without a
     /// manifest stays without one.
     ///
     /// # Errors
@@ -101,16 +102,18 @@ impl Manifest {
             fs::rename(new, &weights)
                 .map_err(|error| RunError::file(&weights, format!("cannot be written: {error}")))
         };
-        let Some(manifest) = Self::read(run)? else { return rename() };
         let sum = sum(new)?;
+        let name = run.weights_name();
+        let _changes = CHANGES.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(manifest) = Self::read(run)? else { return rename() };
         let mut files = manifest.files;
-        let sums = files.entry(WEIGHTS.to_owned()).or_default();
+        let sums = files.entry(name.clone()).or_default();
         if !sums.contains(&sum) {
             sums.push(sum.clone());
         }
         Self::of(files.clone())?.write(run)?;
         rename()?;
-        files.insert(WEIGHTS.to_owned(), vec![sum]);
+        files.insert(name, vec![sum]);
         Self::of(files)?.write(run)
     }
 
@@ -136,7 +139,7 @@ impl Manifest {
             None => None,
         };
         let Some(name) = differs else { return Ok(()) };
-        let advice = match name == WEIGHTS {
+        let advice = match name.ends_with(WEIGHTS) {
             true => "; if it was replaced on purpose, say --accept-weights",
             false => "",
         };
@@ -147,7 +150,7 @@ impl Manifest {
 
     /// The first file that is none of those that it may be.
     fn differing(&self, run: &RunDir, trust: Trust) -> Result<Option<String>, RunError> {
-        let is_checked = |name: &str| trust == Trust::Nothing || name != WEIGHTS;
+        let is_checked = |name: &str| trust == Trust::Nothing || !name.ends_with(WEIGHTS);
         for (name, sums) in self.files.iter().filter(|(name, _)| is_checked(name)) {
             if !sums.contains(&sum(&run.path().join(name))?) {
                 return Ok(Some(name.clone()));

@@ -33,9 +33,12 @@ const COMMAND: &str = "esmm train";
 /// | `tensorboard/` | event files, one folder a split, where they were asked for |
 /// | `train.log` | what was said |
 /// | `esmm.lock` | while a training runs: who it is, and since when |
+/// | `members/N/` | of several models (`train.seeds`): weights, checkpoint, history and event files of each |
 #[derive(Debug, Clone)]
 pub struct RunDir {
     path: PathBuf,
+    /// Of several models the one that weights, checkpoint, history and event files are of, from 1.
+    member: Option<u64>,
     /// Of a training: no other one works here as long as it holds this.
     _lock: Option<Arc<FolderLock>>,
 }
@@ -137,7 +140,7 @@ impl RunDir {
             LockError::Held(_) => RunError::file(path, error.to_string()),
             LockError::Refused(error) => failed(error),
         })?;
-        let run = Self { path: path.to_owned(), _lock: Some(Arc::new(lock)) };
+        let run = Self { path: path.to_owned(), member: None, _lock: Some(Arc::new(lock)) };
         let claim = RunClaim { run, existing, made };
         let refuse = |reason: &str| Err(RunError::Config(format!("{}: {reason}", path.display())));
         let found = claim.run.entries().map_err(failed)?;
@@ -164,7 +167,7 @@ impl RunDir {
     /// # Errors
     /// No directory, or one that holds no run.
     pub fn open(path: &Path) -> Result<Self, RunError> {
-        let run = Self { path: path.to_owned(), _lock: None };
+        let run = Self { path: path.to_owned(), member: None, _lock: None };
         match run.config().exists() {
             true => Ok(run),
             false => Err(RunError::file(path, "is no run directory (it has no config.json)")),
@@ -196,6 +199,30 @@ impl RunDir {
         &self.path
     }
 
+    /// The directory as each of `seeds` models sees it, in the order of their seeds: of one model this one.
+    pub fn members(&self, seeds: u64) -> Vec<Self> {
+        match seeds {
+            1 => vec![self.clone()],
+            _ => (1..=seeds).map(|member| Self { member: Some(member), ..self.clone() }).collect(),
+        }
+    }
+
+    /// The folder of what each model has of its own: weights, checkpoint, history and event files.
+    pub fn own_path(&self) -> PathBuf {
+        match self.member {
+            None => self.path.clone(),
+            Some(member) => self.path.join(MEMBERS).join(member.to_string()),
+        }
+    }
+
+    /// The best weights' name in this directory, with `/` in it.
+    pub(crate) fn weights_name(&self) -> String {
+        match self.member {
+            None => WEIGHTS.to_owned(),
+            Some(member) => format!("{MEMBERS}/{member}/{WEIGHTS}"),
+        }
+    }
+
     /// The resolved configuration.
     pub fn config(&self) -> PathBuf {
         self.path.join("config.json")
@@ -213,17 +240,17 @@ impl RunDir {
 
     /// The best weights.
     pub fn weights(&self) -> PathBuf {
-        self.path.join("model.safetensors")
+        self.own_path().join(WEIGHTS)
     }
 
     /// The best weights before they get their name.
     pub fn new_weights(&self) -> PathBuf {
-        self.path.join(".esmm-model.safetensors")
+        self.own_path().join(".esmm-model.safetensors")
     }
 
     /// State for going on.
     pub fn checkpoint(&self) -> PathBuf {
-        self.path.join("checkpoint")
+        self.own_path().join("checkpoint")
     }
 
     /// The metrics.
@@ -233,7 +260,7 @@ impl RunDir {
 
     /// What was recorded while it ran.
     pub fn history(&self) -> PathBuf {
-        self.path.join("history.jsonl")
+        self.own_path().join("history.jsonl")
     }
 
     /// What the final evaluation found beyond the metrics.
@@ -248,7 +275,7 @@ impl RunDir {
 
     /// TensorBoard's event files.
     pub fn tensorboard(&self) -> PathBuf {
-        self.path.join("tensorboard")
+        self.own_path().join("tensorboard")
     }
 
     /// What was said.
@@ -258,8 +285,10 @@ impl RunDir {
 
     /// Removes the temporary files of a process that was killed while it wrote.
     fn remove_leftovers(&self) {
-        for folder in [&self.path, &self.encoders()] {
-            remove_leftovers(folder);
+        let members = fs::read_dir(self.path.join(MEMBERS)).into_iter().flatten();
+        let members = members.filter_map(|entry| Some(entry.ok()?.path()));
+        for folder in [self.path.clone(), self.encoders()].into_iter().chain(members) {
+            remove_leftovers(&folder);
         }
         // Weights that an older version was writing; what cannot be removed does no harm.
         let _ = fs::remove_file(self.path.join("model.safetensors.tmp"));
@@ -313,19 +342,24 @@ impl RunDir {
     }
 }
 
+/// The best weights: their name, or with several models its end.
+pub(crate) const WEIGHTS: &str = "model.safetensors";
+/// Several models: the folder of what each has of its own.
+const MEMBERS: &str = "members";
+
 /// Files that a run writes.
 const FILES: [&str; 8] = [
     "config.json",
     "manifest.json",
     "schema.json",
-    "model.safetensors",
+    WEIGHTS,
     "metrics.json",
     "history.jsonl",
     "analysis.json",
     "train.log",
 ];
 /// Folders that a run writes; `curves` did earlier versions.
-const FOLDERS: [&str; 4] = ["encoders", "checkpoint", "tensorboard", "curves"];
+const FOLDERS: [&str; 5] = ["encoders", "checkpoint", MEMBERS, "tensorboard", "curves"];
 
 /// Makes a folder and those that it is in; returns what was made, the innermost first.
 fn make_folders(path: &Path) -> std::io::Result<Vec<Unfinished>> {

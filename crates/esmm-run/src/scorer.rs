@@ -6,13 +6,14 @@ use arrow::array::{ArrayRef, Float32Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema};
 use burn::tensor::Tensor;
 use burn::tensor::backend::BackendTypes;
-use esmm_core::{BatchBuilder, BatchInput, Esmm, EsmmBackend, EsmmConfig, SparseInput, StateDict};
+use esmm_core::{BatchBuilder, BatchInput, EsmmBackend, EsmmConfig, SparseInput};
 use esmm_data::stream::FileRows;
 use esmm_data::{
     Chunk, EncodedChunk, FittedEncoders, Segment, Segments, SourceSpec, SparseColumn, UserGroups,
 };
 
 use crate::config::TrainConfig;
+use crate::ensemble::Ensemble;
 use crate::error::RunError;
 use crate::evaluation::{Evaluation, evaluate};
 use crate::manifest::{Manifest, Trust};
@@ -25,7 +26,7 @@ pub struct Scorer<B: EsmmBackend> {
     /// The model's configuration.
     pub model: EsmmConfig,
     encoders: FittedEncoders,
-    weights: Esmm<B>,
+    models: Ensemble<B>,
     builder: BatchBuilder,
     device: <B as BackendTypes>::Device,
 }
@@ -66,13 +67,9 @@ impl<B: EsmmBackend> Scorer<B> {
         Manifest::check(run, trust)?;
         let model = run.read_model()?;
         let encoders = FittedEncoders::load(&run.encoders())?;
-        let mut dict = StateDict::read(&run.weights())?;
-        if let Some(prefix) = prefix {
-            dict = dict.strip_prefix(prefix)?;
-        }
-        let weights = model.init(device)?.load_state_dict(dict)?;
+        let models = Ensemble::load(&model, run, config.train.seeds, prefix, device)?;
         let builder = BatchBuilder::new(&model.schema);
-        Ok(Self { config, model, encoders, weights, builder, device: device.clone() })
+        Ok(Self { config, model, encoders, models, builder, device: device.clone() })
     }
 
     /// Files to read, with the delimiters of the training data.
@@ -95,7 +92,7 @@ impl<B: EsmmBackend> Scorer<B> {
         let rows = FileRows::open(source, &self.encoders, labels, group, truth, by_group)?;
         let stages = &self.config.labels.columns;
         let rate = self.config.negative_rate;
-        evaluate(&self.weights, &self.model, stages, &rows.into(), rate, &self.device, |_| {})
+        evaluate(&self.models, &self.model, stages, &rows.into(), rate, &self.device, |_| {})
     }
 
     /// The segments of a source whose groups have what their impressions share of features, for
@@ -165,7 +162,7 @@ impl<B: EsmmBackend> Scorer<B> {
         let groups = encoded.users.as_ref().map(UserGroups::as_input);
         let input = BatchInput { rows: encoded.rows, sparse: &sparse, dense: &dense, groups };
         let batch = self.builder.build_for_inference(input)?.to_device(&self.device);
-        Ok(self.weights.forward(&batch))
+        Ok(self.models.forward(&batch))
     }
 }
 

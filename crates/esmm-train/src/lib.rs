@@ -31,13 +31,15 @@ pub mod inspect;
 pub mod learner;
 pub mod optimizer;
 pub mod screen;
+mod side_by_side;
 pub mod trainer;
 
 pub use esmm_data as data;
 pub use esmm_metrics as metric;
 pub use esmm_run::observe::TableNorms;
 pub use esmm_run::{
-    analysis, config, evaluation, files, history, manifest, observe, predictions, run_dir, scorer, wording,
+    analysis, config, ensemble, evaluation, files, history, manifest, observe, predictions, run_dir, scorer,
+    wording,
 };
 pub use esmm_tensorboard as tensorboard;
 

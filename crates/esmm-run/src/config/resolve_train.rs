@@ -11,6 +11,9 @@ use super::sections::{
 use super::train_config::{ModelConfig, ScheduleConfig, TrainingConfig};
 use crate::error::RunError;
 
+/// Models of one run directory at most.
+const MOST_SEEDS: u64 = 100;
+
 pub(super) fn model(section: &ModelSection) -> Result<ModelConfig, RunError> {
     let activation = match section.activation {
         ActivationName::None => Activation::None,
@@ -57,6 +60,10 @@ pub(super) fn training(section: &TrainSection, columns: &[String]) -> Result<Tra
     if section.log_every == 0 {
         return refuse("train.log_every", 0, "it must be at least 1");
     }
+    if !(1..=MOST_SEEDS).contains(&section.seeds) {
+        let allowed = format!("it must be at least 1 and at most {MOST_SEEDS}");
+        return refuse("train.seeds", section.seeds, &allowed);
+    }
     let task_weights = section.task_weights.clone().unwrap_or_else(|| vec![1.0; stages]);
     if task_weights.len() != stages || !task_weights.iter().all(|weight| *weight >= 0.0 && weight.is_finite())
     {
@@ -75,6 +82,7 @@ pub(super) fn training(section: &TrainSection, columns: &[String]) -> Result<Tra
         epochs: section.epochs,
         batch_size: section.batch_size,
         seed: section.seed,
+        seeds: section.seeds,
         precision: section.precision,
         clip_norm: section.clip_norm,
         task_weights,

@@ -85,6 +85,9 @@ pub struct TrainSection {
     pub batch_size: usize,
     /// Seed of initial values, order and dropout.
     pub seed: u64,
+    /// Models of so many seeds, from `seed` on, at most 100. Their pCTR and pCTCVR are averaged, pCVR is the quotient.
+    #[schemars(range(min = 1, max = 100))]
+    pub seeds: u64,
     /// What the factors of the hidden layers' matmuls are rounded to, in training, on GPUs that have it.
     pub precision: Precision,
     /// Largest norm of all gradients together: larger ones are scaled down to it. Unless said: no limit.
@@ -123,6 +126,7 @@ impl Default for TrainSection {
             epochs: 3,
             batch_size: 1024,
             seed: 1,
+            seeds: 1,
             precision: Precision::F32,
             clip_norm: None,
             task_weights: None,

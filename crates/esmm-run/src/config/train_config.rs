@@ -82,6 +82,9 @@ pub struct TrainingConfig {
     pub batch_size: usize,
     /// Seed of initial values, order and dropout.
     pub seed: u64,
+    /// Models of so many seeds, from `seed` on, whose probabilities are averaged.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub seeds: u64,
     /// Precision of the matmuls of hidden layers, in training.
     #[serde(default)]
     pub precision: Precision,
@@ -110,6 +113,15 @@ pub struct TrainingConfig {
     pub tables: TableOptimizerConfig,
     /// The towers' learning rate over the steps.
     pub schedule: ScheduleConfig,
+}
+
+/// What configurations that were saved without the key trained.
+fn one() -> u64 {
+    1
+}
+
+fn is_one(seeds: &u64) -> bool {
+    *seeds == 1
 }
 
 /// The learning rate over the steps.

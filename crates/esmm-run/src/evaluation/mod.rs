@@ -100,7 +100,7 @@ impl EvaluationPlan {
 /// # Errors
 /// Stages whose names the report cannot hold, rows that cannot be read.
 pub fn evaluate<B: EsmmBackend>(
-    model: &Esmm<B>,
+    model: &impl ScoreBatch<B>,
     config: &EsmmConfig,
     stages: &[String],
     rows: &SplitRows,

@@ -3,6 +3,7 @@
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Width};
 use esmm_train::data::SplitReport;
+use esmm_train::experiment::EnsembleMetrics;
 use esmm_train::metric::{SplitMetrics, TaskMetrics};
 use esmm_train::status_line;
 pub(super) use esmm_train::wording::grouped;
@@ -58,6 +59,22 @@ pub(super) fn metrics(title: &str, split: &SplitMetrics) -> String {
         }
     }
     text
+}
+
+/// `Each of the 5 models alone: AUC CTR 0.6553 +- 0.0031, ...`: mean and standard deviation of single models.
+pub(super) fn spread(split: &str, ensemble: &EnsembleMetrics) -> String {
+    let models = ensemble.members.len();
+    let tasks = ensemble.members.first().and_then(|first| first.splits.get(split));
+    let tasks = tasks.into_iter().flat_map(|split| &split.tasks);
+    let alone = tasks.filter_map(|(task, _)| {
+        let auc = ensemble.spread(split, task, "auc")?;
+        Some(format!("{} {:.4} +- {:.4}", label(task), auc.mean, auc.std))
+    });
+    let alone: Vec<String> = alone.collect();
+    match alone.is_empty() {
+        true => format!("Each of the {models} models alone has no AUC."),
+        false => format!("Each of the {models} models alone: AUC {}", alone.join(", ")),
+    }
 }
 
 /// Keeps a table within the terminal, or within 80 columns elsewhere: long names and headers are broken.

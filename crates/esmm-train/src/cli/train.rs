@@ -117,6 +117,10 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
     if let Some(warning) = plan::check_memory(&experiment.model, &experiment.config) {
         log::warn!("{warning}");
     }
+    let at_once = plan::at_once(&experiment.model, &experiment.config, device.is_cpu());
+    if let Some(cost) = plan::cost_of_models(&experiment.model, &experiment.config, at_once) {
+        log::info!("{cost}");
+    }
     if args.resume {
         experiment.check_saved(claim.run())?;
     }
@@ -128,25 +132,31 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
     }
     let progress = args.progress();
     logging::quiet(progress == Some(ProgressStyle::Dashboard));
-    let observers = args.observers(&run, &experiment, &device.to_string());
+    let seeds = experiment.config.train.seeds;
+    let observed = |run: &RunDir| args.observers(run, &experiment, &device.to_string());
+    let (observers, members) = match run.members(seeds).as_slice() {
+        [one] => (observed(one), Vec::new()),
+        several => (Observers::default(), several.iter().map(observed).collect()),
+    };
     let display = progress.map(|style| Arc::new(style) as Arc<dyn TrainingDisplay>);
-    let control = TrainingControl { interrupter, display, resume: args.resume, observers };
+    let control = TrainingControl { interrupter, display, resume: args.resume, observers, members };
     TRAINING.store(true, Ordering::SeqCst);
     let end = experiment.run(&run, &device, &control);
     logging::quiet(false);
     let stages = &experiment.config.labels.columns;
-    let trained = end.map_err(|error| with_the_way_on(error, &run))?;
+    let trained = end.map_err(|error| with_the_way_on(error, &run.members(seeds)))?;
     if args.quiet {
         splits.iter().try_for_each(|line| outln!("{line}"))?;
     }
-    report(&run, stages, trained, args.quiet)
+    report(&run, stages, seeds, trained, args.quiet)
 }
 
 /// A device that failed leaves the newest checkpoint as it was: says which one.
-fn with_the_way_on(error: TrainError, run: &RunDir) -> TrainError {
+fn with_the_way_on(error: TrainError, members: &[RunDir]) -> TrainError {
     let TrainError::Device(reason) = error else { return error };
-    TrainError::Device(match Checkpoints::new(run.checkpoint()).newest() {
-        Some(state) => format!(
+    let states = members.iter().map(|run| Some((run, Checkpoints::new(run.checkpoint()).newest()?)));
+    TrainError::Device(match states.flatten().max_by_key(|(_, state)| state.step) {
+        Some((run, state)) => format!(
             "{reason}; the checkpoint of step {} is intact, go on with: esmm train --run-dir {} --resume",
             state.step,
             shown(run.path())
@@ -155,13 +165,22 @@ fn with_the_way_on(error: TrainError, run: &RunDir) -> TrainError {
     })
 }
 
-fn report(run: &RunDir, stages: &[String], trained: Trained, quiet: bool) -> anyhow::Result<Done> {
+fn report(
+    run: &RunDir,
+    stages: &[String],
+    seeds: u64,
+    trained: Trained,
+    quiet: bool,
+) -> anyhow::Result<Done> {
     let path = shown(run.path());
     match trained.end {
         TrainingEnd::Interrupted { step } => {
             log::warn!("interrupted after step {step}; the checkpoint is saved");
             log::info!("go on with: esmm train --run-dir {path} --resume");
             return Ok(Done::Interrupted(*ENDS_FOR.lock().unwrap_or_else(PoisonError::into_inner)));
+        }
+        TrainingEnd::Finished { .. } if seeds > 1 => {
+            log::info!("{seeds} models; scored as the mean of pCTR and of pCTCVR");
         }
         TrainingEnd::Finished { best, stopped_early } => {
             let why = if stopped_early { "stopped early" } else { "all epochs done" };
@@ -175,6 +194,10 @@ fn report(run: &RunDir, stages: &[String], trained: Trained, quiet: bool) -> any
             (None, None) => ("train split (no other was given)", &metrics.train),
         };
         outln!("{}", table::metrics(name, split))?;
+        if let Some(ensemble) = &metrics.ensemble {
+            let split = name.split(' ').next().unwrap_or_default();
+            outln!("{}", table::spread(split, ensemble))?;
+        }
     }
     if quiet {
         return Ok(Done::Whole);
@@ -186,7 +209,7 @@ fn report(run: &RunDir, stages: &[String], trained: Trained, quiet: bool) -> any
     outln!("  esmm predict {path} DATA.csv -o scores.csv       {columns} for each row")?;
     outln!("  esmm report {path} -o report.html                a page to look at, curves and all")?;
     outln!("  esmm inspect {path}                              the model, layer by layer")?;
-    if run.tensorboard().exists() {
+    if run.members(seeds).iter().any(|run| run.tensorboard().exists()) {
         outln!("  tensorboard --logdir {path}                      curves, distributions, the graph")?;
     }
     Ok(Done::Whole)

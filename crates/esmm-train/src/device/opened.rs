@@ -57,6 +57,14 @@ impl Device {
         &self.found.info
     }
 
+    /// Whether it computes with this machine's cores, on which several trainings can share them.
+    pub fn is_cpu(&self) -> bool {
+        match self.name {
+            DeviceName::NdArray | DeviceName::Flex => true,
+            DeviceName::Wgpu(_) | DeviceName::Cuda(_) => false,
+        }
+    }
+
     /// Checks that the tables of a model fit a tensor of this device.
     ///
     /// # Errors

@@ -1,14 +1,18 @@
 //! A configuration with its data: loaded, checked, trained, measured, saved.
 
 pub mod guard;
+mod members;
 pub mod memory;
 pub mod plan;
 mod run;
 
-use esmm_core::{Esmm, EsmmBackend, EsmmConfig, TrainBackend};
+use std::path::Path;
+
+use esmm_core::{EsmmBackend, EsmmConfig, TrainBackend};
 use esmm_data::{Dataset, FittedEncoders, LoadOptions, LoadReport, SplitRows};
 use esmm_run::analysis::RunAnalyzer;
 use esmm_run::config::{ReadingConfig, TrainConfig};
+use esmm_run::ensemble::Ensemble;
 use esmm_run::evaluation::{HostScores, evaluate};
 use esmm_run::manifest::Manifest;
 use esmm_run::observe::{EvaluationRecord, Moment, Observers, TableNorms};
@@ -21,7 +25,7 @@ use crate::trainer::{
 };
 
 pub use self::run::Trained;
-pub use esmm_run::metrics::RunMetrics;
+pub use esmm_run::metrics::{EnsembleMetrics, RunMetrics};
 
 /// What is said where the rows of a group are not separated.
 const BY_GROUP: &str =
@@ -104,15 +108,17 @@ impl Experiment {
     /// A disk that refuses.
     pub fn save(&self, run: &RunDir) -> Result<(), TrainError> {
         let folder = run.encoders();
-        std::fs::create_dir_all(&folder)
-            .map_err(|error| TrainError::file(&folder, format!("cannot be created: {error}")))?;
+        create_folder(&folder)?;
+        for member in run.members(self.config.train.seeds) {
+            create_folder(&member.own_path())?;
+        }
         self.encoders.save(&folder)?;
         write_json(&run.schema(), &self.model)?;
         write_json(&run.config(), &self.config)?;
         Ok(Manifest::begin(run)?)
     }
 
-    /// Trains; the best weights are then in the run directory.
+    /// Trains one model; the best weights are then in the run directory. [`run`](Self::run) trains several.
     ///
     /// # Errors
     /// As [`train`].
@@ -125,18 +131,27 @@ impl Experiment {
     where
         B: TrainBackend,
     {
-        let data = TrainingData { train: self.train.clone(), valid: self.valid.clone() };
+        train::<B>(&self.trainer(), &self.data(), run, device, control)
+    }
+
+    /// The rows to learn from and to validate on.
+    fn data(&self) -> TrainingData {
+        TrainingData { train: self.train.clone(), valid: self.valid.clone() }
+    }
+
+    /// The trainer of the configuration, its biases at the rates of the training rows.
+    fn trainer(&self) -> TrainerConfig {
         let trained = &self.report.train;
         let prior = self
             .config
             .model
             .prior
             .then(|| prior_logits(trained.rows, &trained.reached, self.config.negative_rate));
-        let config = TrainerConfig { prior, ..TrainerConfig::of(&self.config, &self.model) };
-        train::<B>(&config, &data, run, device, control)
+        TrainerConfig { prior, ..TrainerConfig::of(&self.config, &self.model) }
     }
 
-    /// Measures all splits with the best weights, tells the observers, and writes `metrics.json`.
+    /// Measures all splits with the best weights, tells the observers, and writes `metrics.json`. Several models are measured
+    /// as one, by the mean of their probabilities; `best` is then said of the first.
     ///
     /// # Errors
     /// Weights that cannot be read, a disk that refuses.
@@ -147,10 +162,21 @@ impl Experiment {
         best: BestWeights,
         observers: &Observers,
     ) -> Result<RunMetrics, TrainError> {
-        let model: Esmm<B> = self.model.load(&run.weights(), device)?;
+        self.measure::<B>(run, device, best, observers, None)
+    }
+
+    fn measure<B: EsmmBackend>(
+        &self,
+        run: &RunDir,
+        device: &B::Device,
+        best: BestWeights,
+        observers: &Observers,
+        ensemble: Option<EnsembleMetrics>,
+    ) -> Result<RunMetrics, TrainError> {
+        let model = Ensemble::<B>::load(&self.model, run, self.config.train.seeds, None, device)?;
         let stages = &self.config.labels.columns;
         let unseen = observers.want_tables() && self.valid.is_none();
-        let norms = || TableNorms::of(&model.embeddings, &self.model, stages);
+        let norms = || TableNorms::of(&model.members()[0].embeddings, &self.model, stages);
         let tables = unseen.then(norms).unwrap_or_default();
         let mut analysis = RunAnalyzer::new(&self.encoders, stages.len(), best);
         let alone = self.valid.is_none() && self.test.is_none();
@@ -183,12 +209,17 @@ impl Experiment {
             let place = found.iter().position(|(name, _)| *name == split)?;
             Some(found.swap_remove(place).1)
         };
-        let metrics =
-            RunMetrics { train: take("train").unwrap_or_default(), valid: take("valid"), test: take("test") };
+        let train = take("train").unwrap_or_default();
+        let metrics = RunMetrics { train, valid: take("valid"), test: take("test"), ensemble };
         analysis.finish().write(&run.analysis())?;
         write_json(&run.metrics(), &metrics)?;
         Ok(metrics)
     }
+}
+
+fn create_folder(folder: &Path) -> Result<(), TrainError> {
+    std::fs::create_dir_all(folder)
+        .map_err(|error| TrainError::file(folder, format!("cannot be created: {error}")))
 }
 
 /// What the guard rails say, of the training rows or the first of them.

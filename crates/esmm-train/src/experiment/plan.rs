@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use esmm_core::{EsmmConfig, ModelSummary};
 use esmm_data::SourceSpec;
-use esmm_run::config::{TableRule, TrainConfig};
+use esmm_run::config::{TableRule, TrainConfig, TrainingConfig};
 use esmm_run::wording;
 
 use super::memory;
@@ -61,7 +61,7 @@ pub fn files(config: &TrainConfig) -> Result<Vec<PathBuf>, TrainError> {
 /// A disk with too little room: how much is needed, how much there is.
 pub fn check_disk(run: &Path, model: &EsmmConfig, config: &TrainConfig) -> Result<(), TrainError> {
     let Some(free) = free_bytes(run) else { return Ok(()) };
-    let needed = WIDTH * weights(model) + 2 * state_bytes(model, config);
+    let needed = config.train.seeds * (WIDTH * weights(model) + 2 * state_bytes(model, config));
     if needed <= free {
         return Ok(());
     }
@@ -74,7 +74,8 @@ pub fn check_disk(run: &Path, model: &EsmmConfig, config: &TrainConfig) -> Resul
 
 /// Says where the weights and what the optimizers remember of them will hardly fit into memory.
 pub fn check_memory(model: &EsmmConfig, config: &TrainConfig) -> Option<String> {
-    let (allowed, needed) = (memory::allowed()?, state_bytes(model, config));
+    let allowed = memory::allowed()?;
+    let needed = state_bytes(model, config);
     if needed <= allowed {
         return None;
     }
@@ -82,6 +83,37 @@ pub fn check_memory(model: &EsmmConfig, config: &TrainConfig) -> Option<String> 
     Some(format!(
         "the weights and what the optimizers remember of them take {needed}, this process may take {allowed}: lower \
          model.embedding_dim, raise min_count, or say train.tables.optimizer = \"row_wise_adam\""
+    ))
+}
+
+/// How many of several models (`train.seeds`) are trained at the same time: as many as there are cores, as long as their
+/// weights and optimizers take no more than half of the memory. One on a GPU, which one training keeps busy, and one where
+/// rows are read from files in every pass, as each training would hold a window of them.
+pub fn at_once(model: &EsmmConfig, config: &TrainConfig, is_cpu: bool) -> usize {
+    if !is_cpu || config.reading.streaming == Some(true) {
+        return 1;
+    }
+    let fit = memory::allowed().map_or(u64::MAX, |allowed| allowed / 2 / state_bytes(model, config).max(1));
+    let cores = rayon::current_num_threads() as u64;
+    config.train.seeds.min(cores).min(fit).max(1) as usize
+}
+
+/// What several models cost, in a line; `None` of one.
+pub fn cost_of_models(model: &EsmmConfig, config: &TrainConfig, at_once: usize) -> Option<String> {
+    let TrainingConfig { seeds, seed, .. } = config.train;
+    if seeds == 1 {
+        return None;
+    }
+    let last = seed.wrapping_add(seeds - 1);
+    let each = wording::memory(state_bytes(model, config));
+    let rounds = seeds.div_ceil(at_once as u64);
+    let side_by_side = match at_once {
+        1 => "one after the other: about".to_owned(),
+        at_once => format!("{at_once} at a time, which share the cores: at best {rounds}, at most"),
+    };
+    Some(format!(
+        "{seeds} models of seeds {seed} to {last}, {side_by_side} {seeds} times the time of one; each takes {each} for its \
+         weights and optimizers while it trains; scoring takes {seeds} times the time of one"
     ))
 }
 

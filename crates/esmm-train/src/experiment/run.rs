@@ -1,11 +1,12 @@
 //! A training from its data to its metrics, on whichever backend.
 
 use esmm_core::TrainBackend;
+use esmm_run::BestWeights;
 use esmm_run::manifest::Manifest;
-use esmm_run::metrics::RunMetrics;
+use esmm_run::metrics::{EnsembleMetrics, RunMetrics};
 use esmm_run::run_dir::RunDir;
 
-use super::Experiment;
+use super::{Experiment, create_folder};
 use crate::device::{Device, OnDevice};
 use crate::error::TrainError;
 use crate::trainer::{TrainingControl, TrainingEnd};
@@ -13,7 +14,7 @@ use crate::trainer::{TrainingControl, TrainingEnd};
 /// What a training came to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trained {
-    /// How it ended.
+    /// How it ended; of several models how that of the first seed did, or [`TrainingEnd::Interrupted`] where one was.
     pub end: TrainingEnd,
     /// The metrics of all splits with the best weights; `None` when it was interrupted.
     pub metrics: Option<RunMetrics>,
@@ -21,7 +22,8 @@ pub struct Trained {
 
 impl Experiment {
     /// Everything that `esmm train` does with loaded data: saves what a later command needs, trains on a device, and
-    /// measures all splits with the best weights. Compiled once, for all backends.
+    /// measures all splits with the best weights; several models where `train.seeds` says so. Compiled once, for all
+    /// backends.
     ///
     /// # Errors
     /// Tables that the device does not hold, a device that fails; a resumed training whose data has changed; and those of
@@ -33,16 +35,37 @@ impl Experiment {
         control: &TrainingControl,
     ) -> Result<Trained, TrainError> {
         device.check_model(&self.model)?;
+        let members = run.members(self.config.train.seeds);
         if control.resume {
             self.check_saved(run)?;
+            for member in &members {
+                create_folder(&member.own_path())?;
+            }
             // A training that was killed before it had listed its files.
-            if !run.manifest().exists() && !run.weights().exists() {
+            if !run.manifest().exists() && !members.iter().any(|member| member.weights().exists()) {
                 Manifest::begin(run)?;
             }
         } else {
             self.save(run)?;
         }
-        device.run(TrainAndMeasure { experiment: self, run, control })
+        match members.len() {
+            1 => device.run(TrainAndMeasure { experiment: self, run, control }),
+            _ => self.run_members(run, device, control),
+        }
+    }
+
+    /// Trains several models, and measures their mean.
+    fn run_members(
+        &self,
+        run: &RunDir,
+        device: &Device,
+        control: &TrainingControl,
+    ) -> Result<Trained, TrainError> {
+        let (end, members) = self.train_members(run, device, control)?;
+        let TrainingEnd::Finished { best, .. } = end else { return Ok(Trained { end, metrics: None }) };
+        let members = EnsembleMetrics::of(members);
+        let metrics = device.run(MeasureMean { experiment: self, run, control, best, members })?;
+        Ok(Trained { end, metrics: Some(metrics) })
     }
 }
 
@@ -68,5 +91,26 @@ impl OnDevice for TrainAndMeasure<'_> {
             }
         };
         Ok(Trained { end, metrics })
+    }
+}
+
+/// Measures several models as one.
+struct MeasureMean<'a> {
+    experiment: &'a Experiment,
+    run: &'a RunDir,
+    control: &'a TrainingControl,
+    best: BestWeights,
+    members: EnsembleMetrics,
+}
+
+impl OnDevice for MeasureMean<'_> {
+    type Output = RunMetrics;
+
+    fn run<B>(self, device: B::Device) -> Result<RunMetrics, TrainError>
+    where
+        B: TrainBackend,
+    {
+        let Self { experiment, run, control, best, members } = self;
+        experiment.measure::<B::InnerBackend>(run, &device, best, &control.observers, Some(members))
     }
 }

@@ -22,8 +22,11 @@ pub struct RunFacts {
     pub stages: Vec<String>,
     /// The splits that were measured; empty before the training has ended.
     pub splits: Vec<SplitFacts>,
-    /// Where the saved weights come from; `None` before the first validation.
+    /// Where the saved weights come from; `None` before the first validation, and of several models.
     pub best: Option<SavedWeights>,
+    /// Of several models (`train.seeds`): the seed of each, and where its saved weights come from.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<(u64, Option<SavedWeights>)>,
     /// The metric that selected them.
     pub select: String,
 }
@@ -71,12 +74,20 @@ impl RunFacts {
             false => Vec::new(),
         };
         let sources = config.data.sources();
+        let (best, models) = match run.members(config.train.seeds).as_slice() {
+            [one] => (saved_weights(one), Vec::new()),
+            several => {
+                let seeds = several.iter().zip(config.train.seed..);
+                (None, seeds.map(|(run, seed)| (seed, saved_weights(run))).collect())
+            }
+        };
         Ok(Self {
             data: sources.iter().flat_map(|source| source.paths.iter().cloned()).collect(),
             split_by: by(config).to_owned(),
             stages: config.labels.columns.clone(),
             splits,
-            best: saved_weights(run),
+            best,
+            models,
             select: config.train.select.clone(),
         })
     }
@@ -89,7 +100,7 @@ fn splits(metrics: RunMetrics) -> Vec<SplitFacts> {
 
 fn by(config: &TrainConfig) -> &'static str {
     use esmm_data::SplitSpec;
-    match config.data {
+    match &config.data {
         SplitSpec::Files { .. } => "files",
         SplitSpec::Time { .. } => "time",
         SplitSpec::Date { .. } => "date",

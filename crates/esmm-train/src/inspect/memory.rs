@@ -6,6 +6,7 @@ use esmm_core::EsmmConfig;
 use esmm_run::config::TrainConfig;
 use serde::Serialize;
 
+use crate::experiment::plan;
 use crate::optimizer::TowerOptimizerConfig;
 use crate::trainer::EVALUATION_BATCH;
 
@@ -53,7 +54,8 @@ impl TrainingMemory {
     pub(super) fn of(sizes: &Sizes<'_>) -> Self {
         let known = |bytes: u64| sizes.tables_known.then_some(bytes);
         let towers = sizes.tower_values();
-        let parts = vec![
+        let beside = sizes.models_beside();
+        let mut parts = vec![
             part("embedding tables", known(sizes.table_values() * VALUE)),
             part("optimizer state of the tables", known(sizes.row_state_values() * VALUE)),
             part("towers, their gradients and optimizer state", Some(towers * sizes.tower_copies() * VALUE)),
@@ -68,6 +70,11 @@ impl TrainingMemory {
             ),
             part("the program, its reader and allocator, about", Some(PROGRAM)),
         ];
+        if beside > 0 {
+            let each = sizes.table_values() + sizes.row_state_values() + towers * sizes.tower_copies();
+            let each = each + 2 * sizes.touched_values() + sizes.activations();
+            parts.push(part("the models that are trained beside the first", known(beside * each * VALUE)));
+        }
         let total = parts.iter().filter_map(|part| part.bytes).sum();
         let complete = parts.iter().all(|part| part.bytes.is_some());
         Self { parts, total, complete }
@@ -79,6 +86,11 @@ fn part(name: &'static str, bytes: Option<u64>) -> MemoryPart {
 }
 
 impl Sizes<'_> {
+    /// Of several models (`train.seeds`) those that a CPU with this machine's cores trains beside the first.
+    fn models_beside(&self) -> u64 {
+        plan::at_once(self.model, self.config, true) as u64 - 1
+    }
+
     fn table_rows(&self) -> u64 {
         (self.model.copies() * self.model.schema.num_rows()) as u64
     }

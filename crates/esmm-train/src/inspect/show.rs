@@ -4,7 +4,7 @@ use std::fmt;
 
 use esmm_run::wording::{grouped, memory};
 
-use super::facts::RunFacts;
+use super::facts::{RunFacts, SavedWeights};
 use super::layers::LayerCost;
 use super::target::Inspection;
 
@@ -106,16 +106,26 @@ impl fmt::Display for RunFacts {
             let reached = reached.collect::<Vec<_>>().join(", ");
             writeln!(f, "{}: {} impressions, {reached}", split.name, grouped(split.metrics.rows))?;
         }
-        match &self.best {
-            None => writeln!(f, "no weights were saved yet"),
-            Some(best) => {
-                let step = best.step.map_or_else(String::new, |step| format!(", step {}", grouped(step)));
-                let value = best
-                    .value
-                    .map_or_else(String::new, |value| format!(" (valid {} {value:.4})", self.select));
-                writeln!(f, "the weights are those of epoch {}{step}{value}", best.epoch)
-            }
+        if self.models.is_empty() {
+            return writeln!(f, "{}", self.saved(self.best.as_ref()));
         }
+        let models = self.models.len();
+        writeln!(f, "{models} models; pCTR and pCTCVR are averaged, pCVR is the quotient")?;
+        for (seed, best) in &self.models {
+            writeln!(f, "seed {seed}: {}", self.saved(best.as_ref()))?;
+        }
+        Ok(())
+    }
+}
+
+impl RunFacts {
+    /// Where saved weights come from, in words.
+    fn saved(&self, best: Option<&SavedWeights>) -> String {
+        let Some(best) = best else { return "no weights were saved yet".to_owned() };
+        let step = best.step.map_or_else(String::new, |step| format!(", step {}", grouped(step)));
+        let value =
+            best.value.map_or_else(String::new, |value| format!(" (valid {} {value:.4})", self.select));
+        format!("the weights are those of epoch {}{step}{value}", best.epoch)
     }
 }
 

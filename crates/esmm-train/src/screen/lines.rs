@@ -14,6 +14,7 @@ use esmm_run::wording::{duration, grouped};
 use super::status_line;
 use super::time_left::TimeLeft;
 use crate::learner::{ExactAuc, StepLoss};
+use crate::trainer::DisplayedTraining;
 
 /// Between two plain lines.
 const LINES_EVERY: Duration = Duration::from_secs(5);
@@ -24,6 +25,8 @@ const LINE_EVERY: Duration = Duration::from_millis(200);
 pub(super) struct ProgressLines {
     /// Whether one line is redrawn.
     redrawn: bool,
+    /// What each line begins with.
+    label: String,
     steps: u64,
     since: Instant,
     losses: Vec<ShownMetric>,
@@ -66,7 +69,8 @@ impl ShownMetric {
 }
 
 impl ProgressLines {
-    pub(super) fn new(redrawn: bool, stages: &[String], steps: u64) -> Self {
+    pub(super) fn new(redrawn: bool, training: &DisplayedTraining<'_>) -> Self {
+        let DisplayedTraining { label, stages, steps, .. } = *training;
         // The first loss is the sum of the others.
         let losses = StepLoss::all(stages).into_iter().skip(1).zip(stages);
         let losses = losses.map(|(loss, stage)| ShownMetric::new(&loss.name(), stage.clone()));
@@ -76,7 +80,8 @@ impl ProgressLines {
         });
         let (losses, areas) = (losses.collect(), areas.collect());
         let since = Instant::now();
-        Self { redrawn, steps, since, losses, areas, valid: None, left: TimeLeft::default() }
+        let left = TimeLeft::default();
+        Self { redrawn, label: label.to_owned(), steps, since, losses, areas, valid: None, left }
     }
 
     fn training_line(&self, step: usize, rows: &Progress, epochs: &Progress, compact: bool) -> String {
@@ -86,8 +91,11 @@ impl ProgressLines {
         let total = rows.items_total * all;
         let percent = 100 * (total - remaining.min(total)) / total.max(1);
         let (step, steps) = (grouped(step as u64), grouped(self.steps));
-        let mut parts =
-            vec![format!("epoch {epoch}/{all}"), format!("step {step}/{steps}"), format!("{percent:>2}%")];
+        let mut parts = vec![
+            format!("{}epoch {epoch}/{all}", self.label),
+            format!("step {step}/{steps}"),
+            format!("{percent:>2}%"),
+        ];
         parts.extend(self.left.rate().map(|rate| format!("{} rows/s", grouped(rate.round() as u64))));
         let seconds = self.left.seconds(remaining, (all + 1).saturating_sub(epoch));
         parts.extend(seconds.map(|seconds| format!("{} left", duration(seconds))));
@@ -146,8 +154,9 @@ impl MetricsRendererTraining for ProgressLines {
             self.valid = full.zip(compact).map(<[String; 2]>::from);
         }
         let percent = 100 * rows.items_processed / rows.items_total.max(1);
-        self.show(|_| {
-            format!("epoch {}/{}  validating {percent:>2}%", epochs.items_processed, epochs.items_total)
+        self.show(|own| {
+            let (epoch, all) = (epochs.items_processed, epochs.items_total);
+            format!("{}epoch {epoch}/{all}  validating {percent:>2}%", own.label)
         });
     }
 
@@ -187,7 +196,10 @@ mod tests {
     #[test]
     fn a_line_says_how_far_how_fast_and_how_well() {
         let stages = ["click", "buy"].map(str::to_owned);
-        let mut lines = ProgressLines::new(false, &stages, 3000);
+        let interrupter = burn::train::Interrupter::new();
+        let training =
+            DisplayedTraining { label: "", interrupter: &interrupter, stages: &stages, steps: 3000 };
+        let mut lines = ProgressLines::new(false, &training);
         let start = Instant::now();
         lines.left.trained(start, 100_000);
         lines.left.trained(start + Duration::from_secs(10), 150_000);
@@ -204,5 +216,7 @@ mod tests {
             line(&lines, false),
             format!("{expected}  loss click 0.4000, buy 0.4000  valid AUC ctcvr 0.7500")
         );
+        lines.label = "seed 3: ".to_owned();
+        assert!(line(&lines, true).starts_with("seed 3: epoch 2/3 step"));
     }
 }

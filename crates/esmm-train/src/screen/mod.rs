@@ -39,7 +39,7 @@ impl ProgressStyle {
 
 impl TrainingDisplay for ProgressStyle {
     fn renderer(&self, training: &DisplayedTraining<'_>) -> Box<dyn MetricsRenderer> {
-        let lines = |redrawn| Box::new(lines::ProgressLines::new(redrawn, training.stages, training.steps));
+        let lines = |redrawn| Box::new(lines::ProgressLines::new(redrawn, training));
         match self {
             #[cfg(feature = "cli")]
             Self::Dashboard => Box::new(dashboard::Dashboard::new(training.interrupter)),

@@ -12,6 +12,8 @@ use crate::optimizer::{Schedule, TowerOptimizerConfig};
 /// Everything that fixes a training but its data.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainerConfig {
+    /// What lines about this training begin with, such as `seed 3: `; empty where it is the only one.
+    pub label: String,
     /// The model.
     pub model: EsmmConfig,
     /// Names of the stages, as the labels are called.
@@ -77,6 +79,7 @@ impl TrainerConfig {
         let train = &config.train;
         let schedule = train.schedule;
         Self {
+            label: String::new(),
             model: model.clone(),
             stages: config.labels.columns.clone(),
             learner: EsmmLearnerConfig {

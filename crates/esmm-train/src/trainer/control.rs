@@ -18,6 +18,9 @@ pub struct TrainingControl {
     pub resume: bool,
     /// Who gets to know of steps and evaluations.
     pub observers: Observers,
+    /// Of several models (`train.seeds`): who gets to know of those of each, in the order of their seeds. Models without an
+    /// entry have no observers; [`observers`](Self::observers) then hear of nothing but the measured mean.
+    pub members: Vec<Observers>,
 }
 
 impl Default for TrainingControl {
@@ -28,6 +31,7 @@ impl Default for TrainingControl {
             display: None,
             resume: false,
             observers: Observers::default(),
+            members: Vec::new(),
         }
     }
 }

@@ -18,6 +18,8 @@ pub trait TrainingDisplay: Send + Sync {
 /// A training that is about to be shown.
 #[derive(Clone, Copy)]
 pub struct DisplayedTraining<'a> {
+    /// What lines about it begin with; empty where it is the only one.
+    pub label: &'a str,
     /// Stops it after the step under way.
     pub interrupter: &'a Interrupter,
     /// Names of the stages.

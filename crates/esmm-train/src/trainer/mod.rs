@@ -73,7 +73,8 @@ where
             let reason = format!("{found} training rows, the checkpoint was made with {expected}");
             return Err(TrainError::Config(format!("--resume: the data has changed: {reason}")));
         }
-        log::info!("going on after step {}, {} epochs done", saved.step, saved.epochs_done);
+        let label = &config.label;
+        log::info!("{label}going on after step {}, {} epochs done", saved.step, saved.epochs_done);
         (learner, state) = (loaded, saved);
     }
     train_loader.handle().go_on(state.epochs_done, state.batches_done as usize);
@@ -111,8 +112,12 @@ where
     for metric in ExactAuc::all(&config.stages).into_iter().filter(|_| valid_rows <= SHOWN_AUC_ROWS) {
         training = training.metric_valid_numeric(metric);
     }
-    let shown =
-        DisplayedTraining { interrupter: &control.interrupter, stages: &config.stages, steps: total_steps };
+    let shown = DisplayedTraining {
+        label: &config.label,
+        interrupter: &control.interrupter,
+        stages: &config.stages,
+        steps: total_steps,
+    };
     let training = training.renderer(Shown(control.display.as_ref().map(|display| display.renderer(&shown))));
     let result = training.launch(Learner::new(learner, optimizer, schedule));
     drop(result);

@@ -9,8 +9,9 @@ const FEW_STEPS: u64 = 200;
 pub(super) fn say_steps(config: &TrainerConfig, rows: u64, steps: u64) {
     let batch = config.batch_size;
     let epochs = config.epochs;
+    let label = &config.label;
     let plural = if epochs == 1 { "epoch" } else { "epochs" };
-    log::info!("{steps} steps: {rows} rows in batches of {batch}, {epochs} {plural}");
+    log::info!("{label}{steps} steps: {rows} rows in batches of {batch}, {epochs} {plural}");
     if steps >= FEW_STEPS {
         return;
     }

@@ -14,5 +14,6 @@ mod inspect;
 mod quality;
 mod report;
 mod resume;
+mod seeds;
 mod streaming;
 mod tensorboard;

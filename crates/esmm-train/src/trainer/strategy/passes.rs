@@ -132,7 +132,8 @@ where
         self.events.process_train(LearnerEvent::EndEpoch(epoch as usize));
         self.check_loss(epoch)?;
         let (rate, waiting) = (self.epoch_pace.rows_per_second(), 100.0 * self.epoch_pace.waiting(&handle));
-        log::info!("epoch {epoch}: {rate:.0} rows/s, waiting for data {waiting:.1}% of the time");
+        let label = &self.config().label;
+        log::info!("{label}epoch {epoch}: {rate:.0} rows/s, waiting for data {waiting:.1}% of the time");
         Ok(PassEnd::AllRows)
     }
 
@@ -169,7 +170,8 @@ where
         }
         let step = self.state.step;
         let advice = "lower train.towers.learning_rate or train.tables.learning_rate, or set train.clip_norm";
-        Err(TrainError::Training(format!("epoch {epoch}, step {step}: the loss is {loss}; {advice}")))
+        let label = &self.config().label;
+        Err(TrainError::Training(format!("{label}epoch {epoch}, step {step}: the loss is {loss}; {advice}")))
     }
 
     /// Whether Burn's metrics get to see the step under way. They read its losses, for which a GPU would have to catch up:

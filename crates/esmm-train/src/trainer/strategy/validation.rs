@@ -25,6 +25,7 @@ where
         epoch: u64,
     ) -> Result<(), TrainError> {
         let (step, select) = (self.state.step, self.config().select.clone());
+        let label = self.config().label.clone();
         if !self.strategy.has_valid {
             self.save_weights()?;
             self.state.best = Some(BestState { step, epoch, value: None });
@@ -36,7 +37,7 @@ where
             Ok(value) => Some(value),
             Err(MetricError::Undefined { .. }) => {
                 log::warn!(
-                    "epoch {epoch}, step {step}: {select} cannot be measured on the valid split: \
+                    "{label}epoch {epoch}, step {step}: {select} cannot be measured on the valid split: \
                      these weights count as the best"
                 );
                 None
@@ -55,7 +56,7 @@ where
         }
         let best = self.state.best.as_ref().map_or(step, |best| best.step);
         let verdict = if better { "the best so far".to_owned() } else { format!("the best is step {best}") };
-        log::info!("epoch {epoch}, step {step}: valid {}; {verdict} by {select}", brief(&metrics));
+        log::info!("{label}epoch {epoch}, step {step}: valid {}; {verdict} by {select}", brief(&metrics));
         Ok(())
     }
 
@@ -101,15 +102,16 @@ where
             let step = self.state.step;
             let advice =
                 "lower train.towers.learning_rate or train.tables.learning_rate, or set train.clip_norm";
+            let label = &self.strategy.parts.config.label;
             return Err(TrainError::Training(format!(
-                "step {step}: weight `{name}` is not finite; {advice}"
+                "{label}step {step}: weight `{name}` is not finite; {advice}"
             )));
         }
         let new = run.new_weights();
         dict.write_safetensors(&new)?;
         Manifest::replace_weights(run, &new)?;
-        sync_folder(run.path())
-            .map_err(|error| TrainError::file(run.path(), format!("cannot be synced: {error}")))
+        let folder = run.own_path();
+        sync_folder(&folder).map_err(|error| TrainError::file(&folder, format!("cannot be synced: {error}")))
     }
 }
 

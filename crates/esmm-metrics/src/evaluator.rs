@@ -162,6 +162,16 @@ impl Evaluator {
         self.rankings().map(|(name, ranking)| (name.to_owned(), TaskCurves::of(ranking))).collect()
     }
 
+    /// The scores of a task's measured rows with their labels; `None` for a task that there is not, and where rows have
+    /// weights.
+    pub(crate) fn scores_and_labels(&self, task: &str) -> Option<(&[f32], Vec<bool>)> {
+        if self.weights.is_some() {
+            return None;
+        }
+        let task = self.tasks.iter().find(|other| other.name == task)?;
+        Some((&task.scores, task.labels(&self.depth).collect()))
+    }
+
     fn check(&self, rows: &EvaluationRows<'_>) {
         let batch = rows.depth.len();
         let stages = self.stages.len();

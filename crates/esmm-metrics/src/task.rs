@@ -82,7 +82,7 @@ impl Task {
     }
 
     /// Whether each of the measured rows is positive.
-    fn labels<'a>(&'a self, depth: &'a [u8]) -> impl Iterator<Item = bool> + 'a {
+    pub(crate) fn labels<'a>(&'a self, depth: &'a [u8]) -> impl Iterator<Item = bool> + 'a {
         depth.iter().filter(|depth| **depth >= self.given).map(|depth| *depth >= self.reach)
     }
 

@@ -24,15 +24,35 @@ const SECTIONS: [Section; 10] = [
     ("tables", "Embedding tables and unknown values", tables::write),
 ];
 
+/// What stands around the contents of a page.
+pub(crate) struct Frame {
+    /// The title of the window.
+    pub(crate) title: String,
+    /// What kind of page it is.
+    pub(crate) kind: &'static str,
+    /// The heading.
+    pub(crate) heading: String,
+    /// Anchors with their names.
+    pub(crate) contents: Vec<(String, String)>,
+}
+
 /// Writes the page about one or several runs.
 pub fn page(runs: &[RunReport]) -> String {
-    let mut html = Html::default();
-    html.trusted("<!DOCTYPE html>\n");
-    html.open("html", &[("lang", "en")]);
-    head(runs, &mut html);
-    html.open("body", &[]);
-    html.within("header", &[], |html| banner(runs, html));
-    html.within("main", &[], |html| match runs {
+    let (title, heading) = match runs {
+        [run] => (format!("ESMM: {}", run.name).chars().take(60).collect(), run.name.clone()),
+        runs => (format!("ESMM: {} runs compared", runs.len()), format!("{} runs compared", runs.len())),
+    };
+    let link = |id: &str, name: &str| (id.to_owned(), name.to_owned());
+    let contents = match runs {
+        [run] => sections_of(run).map(|(id, name, _)| link(id, name)).collect(),
+        runs => {
+            let whole = compare::CONTENTS.iter().map(|(id, name)| link(id, name));
+            let each = (1..).zip(runs).map(|(place, run)| link(&format!("run{place}"), &run.name));
+            whole.chain(each).collect()
+        }
+    };
+    let frame = Frame { title, kind: "ESMM training report", heading, contents };
+    document(&frame, |html| match runs {
         [run] => one_run(run, 2, "", html),
         runs => {
             compare::write(runs, html);
@@ -44,7 +64,18 @@ pub fn page(runs: &[RunReport]) -> String {
                 });
             }
         }
-    });
+    })
+}
+
+/// A whole page with whatever `write` puts into it.
+pub(crate) fn document(frame: &Frame, write: impl FnOnce(&mut Html)) -> String {
+    let mut html = Html::default();
+    html.trusted("<!DOCTYPE html>\n");
+    html.open("html", &[("lang", "en")]);
+    head(&frame.title, &mut html);
+    html.open("body", &[]);
+    html.within("header", &[], |html| banner(frame, html));
+    html.within("main", &[], write);
     html.within("footer", &[], |html| {
         let version = env!("CARGO_PKG_VERSION");
         html.paragraph(&format!(
@@ -58,42 +89,29 @@ pub fn page(runs: &[RunReport]) -> String {
     html.finish()
 }
 
-fn head(runs: &[RunReport], html: &mut Html) {
+fn head(title: &str, html: &mut Html) {
     html.open("head", &[]);
     html.trusted("<meta charset=\"utf-8\">");
     html.trusted("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">");
     html.trusted("<meta name=\"color-scheme\" content=\"light dark\">");
-    let title: String = match runs {
-        [run] => format!("ESMM: {}", run.name).chars().take(60).collect(),
-        runs => format!("ESMM: {} runs compared", runs.len()),
-    };
-    html.element("title", &[], &title);
+    html.element("title", &[], title);
     html.within("style", &[], |html| html.trusted(STYLE));
     html.close("head");
 }
 
-fn banner(runs: &[RunReport], html: &mut Html) {
+fn banner(frame: &Frame, html: &mut Html) {
     html.within("div", &[("class", "bar")], |html| {
-        html.element("p", &[("class", "kind")], "ESMM training report");
+        html.element("p", &[("class", "kind")], frame.kind);
         let button = [("type", "button"), ("id", "theme"), ("hidden", "hidden")];
         html.element("button", &button, "Dark");
     });
-    let title = match runs {
-        [run] => run.name.clone(),
-        runs => format!("{} runs compared", runs.len()),
-    };
-    html.heading(1, "", &title);
+    html.heading(1, "", &frame.heading);
     html.within("nav", &[("aria-label", "Contents")], |html| {
         html.within("ul", &[], |html| {
-            let mut link = |target: &str, name: &str| {
-                html.within("li", &[], |html| html.element("a", &[("href", &format!("#{target}"))], name));
-            };
-            match runs {
-                [run] => sections_of(run).for_each(|(id, name, _)| link(id, name)),
-                runs => {
-                    compare::CONTENTS.iter().for_each(|(id, name)| link(id, name));
-                    (1..).zip(runs).for_each(|(place, run)| link(&format!("run{place}"), &run.name));
-                }
+            for (target, name) in &frame.contents {
+                html.within("li", &[], |html| {
+                    html.element("a", &[("href", &format!("#{target}"))], name);
+                });
             }
         });
     });

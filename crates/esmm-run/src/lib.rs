@@ -36,6 +36,7 @@ pub mod observe;
 pub mod predictions;
 pub mod run_dir;
 pub mod scorer;
+pub mod tuning;
 pub mod wording;
 
 pub use error::RunError;

@@ -33,13 +33,14 @@ pub mod optimizer;
 pub mod screen;
 mod side_by_side;
 pub mod trainer;
+pub mod tune;
 
 pub use esmm_data as data;
 pub use esmm_metrics as metric;
 pub use esmm_run::observe::TableNorms;
 pub use esmm_run::{
     analysis, config, ensemble, evaluation, files, history, manifest, observe, predictions, run_dir, scorer,
-    wording,
+    tuning, wording,
 };
 pub use esmm_tensorboard as tensorboard;
 

@@ -57,7 +57,9 @@ pub(crate) fn in_memory(data: &DataSpec, by_group: bool) -> Result<LoadedSplits,
             let encoded = encoders.encode_piece(&piece)?;
             let outcome = outcomes.read_piece(&piece)?;
             let parts = divider.assign(piece.impressions())?;
-            splits.iter_mut().for_each(|split| split.append(&encoded, &outcome, &parts));
+            for split in splits.iter_mut().filter(|split| spec.has(split.part)) {
+                split.append(&encoded, &outcome, &parts);
+            }
         }
     }
     let [train, valid, test] =

@@ -2,3 +2,4 @@
 
 pub(crate) mod spec;
 mod time;
+pub(crate) mod window;

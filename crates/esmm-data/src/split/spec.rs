@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use twox_hash::XxHash64;
 
 use super::time::{self, Kind, Moment, Moments};
+use super::window::{self, Cut};
 use crate::column::key_column::hashes;
 use crate::error::{DataError, quoted};
 use crate::read::chunk::Chunk;
@@ -73,6 +74,16 @@ pub enum SplitSpec {
         /// Another seed divides otherwise.
         seed: u64,
     },
+    /// Some of the training rows of another split validate, and none test: for choosing settings. Of a split by time windows
+    /// follow each other and learn from what was before them, of others they are folds.
+    Window {
+        /// The split.
+        of: Box<SplitSpec>,
+        /// Which window, from 0, the earliest; `None`: the rows of the split's own validation.
+        number: Option<u32>,
+        /// How many there are.
+        count: u32,
+    },
 }
 
 /// A split.
@@ -105,6 +116,7 @@ pub(crate) enum Divider {
     Time { column: String, valid_from: Option<Moment>, test_from: Option<Moment> },
     Hash { column: String, seed: u64, shares: Shares },
     Random { seed: u64, shares: Shares },
+    Window { inner: Box<Divider>, cut: Cut },
 }
 
 /// Shares of the splits.
@@ -122,6 +134,9 @@ impl SplitSpec {
     pub fn validate(&self) -> Result<(), DataError> {
         if let Self::Date { source, valid_from, test_from, .. } = self {
             return moments(source, valid_from.as_deref(), test_from.as_deref()).map(|_| ());
+        }
+        if let Self::Window { of, .. } = self {
+            return of.validate();
         }
         let shares = self.shares();
         for (name, share) in [("valid", shares.valid), ("test", shares.test)] {
@@ -148,6 +163,7 @@ impl SplitSpec {
             | Self::Date { source, .. }
             | Self::Hash { source, .. }
             | Self::Random { source, .. } => source,
+            Self::Window { of, .. } => of.train_source(),
         }
     }
 
@@ -161,6 +177,13 @@ impl SplitSpec {
             | Self::Date { source, .. }
             | Self::Hash { source, .. }
             | Self::Random { source, .. } => vec![source],
+            Self::Window { of, number, .. } => match (&**of, number) {
+                (Self::Files { train, .. }, Some(_)) => vec![train],
+                (Self::Files { train, valid, .. }, None) => {
+                    std::iter::once(train).chain(valid.as_ref()).collect()
+                }
+                (of, _) => of.sources(),
+            },
         }
     }
 
@@ -169,13 +192,30 @@ impl SplitSpec {
         match self {
             Self::Time { column, .. } | Self::Date { column, .. } | Self::Hash { column, .. } => Some(column),
             Self::Files { .. } | Self::Random { .. } => None,
+            Self::Window { of, .. } => of.column(),
         }
+    }
+
+    /// The share of the rows that validate; `None` where files or moments say which do.
+    pub(crate) fn valid_share(&self) -> Option<f64> {
+        match self {
+            Self::Files { .. } | Self::Date { .. } => None,
+            Self::Time { valid, .. } | Self::Hash { valid, .. } | Self::Random { valid, .. } => Some(*valid),
+            Self::Window { of, .. } => of.valid_share(),
+        }
+    }
+
+    /// Whether some rows validate.
+    pub fn has_valid(&self) -> bool {
+        self.has(Part::Valid)
     }
 
     /// Whether there is to be such a split.
     pub(crate) fn has(&self, part: Part) -> bool {
         match (self, part) {
             (_, Part::Train) => true,
+            (Self::Window { .. }, Part::Test) => false,
+            (Self::Window { of, number, .. }, Part::Valid) => number.is_some() || of.has(Part::Valid),
             (Self::Files { valid, .. }, Part::Valid) => valid.is_some(),
             (Self::Files { test, .. }, Part::Test) => test.is_some(),
             (Self::Date { valid_from, .. }, Part::Valid) => valid_from.is_some(),
@@ -203,12 +243,13 @@ impl SplitSpec {
                 vec![(source, Divider::Hash { column: column.clone(), seed: *seed, shares })]
             }
             Self::Random { source, seed, .. } => vec![(source, Divider::Random { seed: *seed, shares })],
+            Self::Window { of, number, count } => window::dividers(of, *number, *count)?,
         })
     }
 
     fn shares(&self) -> Shares {
         match self {
-            Self::Files { .. } | Self::Date { .. } => Shares { valid: 0.0, test: 0.0 },
+            Self::Files { .. } | Self::Date { .. } | Self::Window { .. } => Shares { valid: 0.0, test: 0.0 },
             Self::Time { valid, test, .. }
             | Self::Hash { valid, test, .. }
             | Self::Random { valid, test, .. } => Shares { valid: *valid, test: *test },
@@ -300,7 +341,11 @@ fn by_date(
 impl Divider {
     /// Whether some rows may train.
     pub(crate) fn may_train(&self) -> bool {
-        !matches!(self, Self::All(Part::Valid | Part::Test))
+        match self {
+            Self::All(part) => *part == Part::Train,
+            Self::Window { inner, .. } => inner.may_train(),
+            Self::Time { .. } | Self::Hash { .. } | Self::Random { .. } => true,
+        }
     }
 
     /// The column that divides.
@@ -308,6 +353,7 @@ impl Divider {
         match self {
             Self::Time { column, .. } | Self::Hash { column, .. } => Some(column),
             Self::All(_) | Self::Random { .. } => None,
+            Self::Window { inner, .. } => inner.column(),
         }
     }
 
@@ -333,6 +379,7 @@ impl Divider {
                 let hash = |row| XxHash64::oneshot(*seed, &(chunk.first_row() + row as u64).to_le_bytes());
                 Ok(rows.map(|row| shares.part(hash(row))).collect())
             }
+            Self::Window { inner, cut } => cut.assign(chunk, inner.assign(chunk)?),
         }
     }
 }

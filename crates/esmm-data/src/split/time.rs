@@ -233,6 +233,11 @@ impl Moments {
         None
     }
 
+    /// Rows before a moment.
+    pub(crate) fn rows_before(&self, moment: &Moment) -> u64 {
+        self.counts.range(..*moment).map(|(_, count)| count).sum()
+    }
+
     /// Number of rows.
     pub(crate) fn rows(&self) -> u64 {
         self.counts.values().sum()

@@ -332,3 +332,72 @@ fn columns_are_checked_before_anything_is_read() {
         load_splits(&spec, &[sparse("rows", vocabulary())], &labels(), None, None, false).unwrap_err();
     assert_eq!(folder.message(&without), "a.csv: there is no column `rows`, did you mean `row`?");
 }
+
+fn window(of: &SplitSpec, number: Option<u32>, count: u32) -> SplitSpec {
+    SplitSpec::Window { of: Box::new(of.clone()), number, count }
+}
+
+#[test]
+fn windows_by_time_learn_from_what_was_before_and_never_see_test_rows() {
+    let folder = Folder::new();
+    let spec = by_time(source(&folder, 0..100), 0.1, 0.1);
+    let rows = |range: std::ops::Range<usize>| range.collect::<Vec<usize>>();
+    for (number, start) in [(Some(0), 50), (Some(1), 60), (Some(2), 70), (None, 80)] {
+        let expected = [rows(0..start), rows(start..start + 10), vec![]];
+        assert_eq!(divided(&window(&spec, number, 3)), expected, "window {number:?}");
+    }
+    // Many windows are narrower, so that the first still learns from half of the rows.
+    assert_eq!(divided(&window(&spec, Some(0), 8)), [rows(0..40), rows(40..45), vec![]]);
+    let dates = (1..29).map(|day| format!("2024-02-{day:02}"));
+    let from = |day: &str| Some(format!("2024-02-{day}"));
+    let spec = SplitSpec::Date {
+        source: source(&folder, dates),
+        column: "key".into(),
+        valid_from: from("21"),
+        test_from: from("25"),
+    };
+    assert_eq!(divided(&window(&spec, Some(1), 2)), [rows(0..16), rows(16..20), vec![]]);
+    assert_eq!(divided(&window(&spec, None, 2)), [rows(0..20), rows(20..24), vec![]]);
+    let few = by_time(source(&folder, [1, 1, 1, 1, 1, 1, 2, 3]), 0.1, 0.1);
+    let error = load(&window(&few, Some(0), 3)).unwrap_err().to_string();
+    assert!(error.contains("window 1 of 3 has no rows: column `key` has too few moments"), "{error}");
+}
+
+#[test]
+fn folds_are_disjoint_parts_of_the_training_rows() {
+    let folder = Folder::new();
+    let keys = source(&folder, (0..6000).map(|row| row % 300));
+    let hashed =
+        SplitSpec::Hash { source: keys.clone(), column: "key".into(), valid: 0.2, test: 0.2, seed: 3 };
+    let random = SplitSpec::Random { source: keys.clone(), valid: 0.2, test: 0.2, seed: 3 };
+    for spec in [hashed, random] {
+        let [train, valid, _] = divided(&spec);
+        let mut seen = HashSet::new();
+        for number in 0..3 {
+            let [fitted, fold, test] = divided(&window(&spec, Some(number), 3));
+            assert!(test.is_empty());
+            assert_eq!(fitted.len() + fold.len(), train.len(), "each training row fits or validates");
+            let share = fold.len() as f64 / train.len() as f64;
+            assert!((0.13..0.27).contains(&share), "a fold has as much as the validation split: {share}");
+            assert!(fold.iter().all(|row| train.contains(row) && seen.insert(*row)), "folds are disjoint");
+            if matches!(spec, SplitSpec::Hash { .. }) {
+                let keys: HashSet<usize> = fitted.iter().map(|row| row % 300).collect();
+                assert!(fold.iter().all(|row| !keys.contains(&(row % 300))), "a value stays together");
+            }
+        }
+        assert_eq!(divided(&window(&spec, None, 3)), [train, valid, vec![]]);
+    }
+}
+
+#[test]
+fn windows_do_not_open_the_files_of_the_test_split() {
+    let folder = Folder::new();
+    let train = source(&folder, 0..100);
+    let valid = folder.text("b.csv", "row,key,click,conversion\n1000,1,0,0\n".to_owned());
+    let spec = SplitSpec::Files { train, valid: Some(valid), test: Some(SourceSpec::new(["gone.csv"])) };
+    assert!(load(&spec).is_err());
+    let [train, valid, _] = divided(&window(&spec, Some(0), 2));
+    assert!(train.len() + valid.len() == 100 && !valid.is_empty());
+    let [train, valid, _] = divided(&window(&spec, None, 2));
+    assert_eq!((train.len(), valid), (100, vec![1000]));
+}

@@ -331,8 +331,22 @@ pub enum Encode {
 }
 
 impl Encode {
+    /// Its name in a run file.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Vocabulary => "vocabulary",
+            Self::Hash => "hash",
+            Self::Raw => "raw",
+            Self::Quantile => "quantile",
+            Self::Dense => "dense",
+            Self::Standardize => "standardize",
+            Self::Log1p => "log1p",
+            Self::Ple => "ple",
+        }
+    }
+
     /// Whether values become numbers.
-    pub(super) fn is_dense(self) -> bool {
+    pub(crate) fn is_dense(self) -> bool {
         match self {
             Self::Vocabulary | Self::Hash | Self::Raw | Self::Quantile => false,
             Self::Dense | Self::Standardize | Self::Log1p | Self::Ple => true,

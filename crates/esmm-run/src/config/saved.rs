@@ -3,7 +3,7 @@
 use std::env;
 use std::path::Path;
 
-use esmm_data::SplitSpec;
+use esmm_data::{SourceSpec, SplitSpec};
 
 use super::train_config::TrainConfig;
 
@@ -22,15 +22,7 @@ impl TrainConfig {
 
     /// Puts a folder before paths that are relative.
     fn in_folder(&mut self, folder: &str) {
-        let sources = match &mut self.data {
-            SplitSpec::Files { train, valid, test } => {
-                [Some(train), valid.as_mut(), test.as_mut()].into_iter().flatten().collect()
-            }
-            SplitSpec::Time { source, .. }
-            | SplitSpec::Date { source, .. }
-            | SplitSpec::Hash { source, .. }
-            | SplitSpec::Random { source, .. } => vec![source],
-        };
+        let sources = sources(&mut self.data);
         let paths = sources.into_iter().flat_map(|source| &mut source.paths);
         for path in paths.filter(|path| *path != STDIN && Path::new(path.as_str()).is_relative()) {
             if let Some(joined) = Path::new(folder).join(&path).to_str() {
@@ -47,6 +39,20 @@ impl TrainConfig {
         }
         config.folder = None;
         config
+    }
+}
+
+/// All sources of a split.
+fn sources(split: &mut SplitSpec) -> Vec<&mut SourceSpec> {
+    match split {
+        SplitSpec::Files { train, valid, test } => {
+            [Some(train), valid.as_mut(), test.as_mut()].into_iter().flatten().collect()
+        }
+        SplitSpec::Time { source, .. }
+        | SplitSpec::Date { source, .. }
+        | SplitSpec::Hash { source, .. }
+        | SplitSpec::Random { source, .. } => vec![source],
+        SplitSpec::Window { of, .. } => sources(of),
     }
 }
 

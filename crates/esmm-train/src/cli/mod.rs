@@ -15,6 +15,7 @@ mod stdout;
 mod synthesize;
 mod table;
 mod train;
+mod tune;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -43,6 +44,8 @@ enum Command {
     Init(init::InitArgs),
     /// Trains a model and leaves a run directory.
     Train(train::TrainArgs),
+    /// Looks for better settings of a run file, on windows of its training rows; test rows are not read.
+    Tune(tune::TuneArgs),
     /// Measures a trained model on labelled data.
     Evaluate(evaluate::EvaluateArgs),
     /// Scores impressions into a CSV or Parquet file: pctr, pcvr, pctcvr; of more than two stages p_click,
@@ -155,6 +158,7 @@ fn run_command(command: Command) -> anyhow::Result<Done> {
     match command {
         Command::Init(args) => init::run(&args).map(|()| Done::Whole),
         Command::Train(args) => train::run(&args),
+        Command::Tune(args) => tune::run(&args),
         Command::Evaluate(args) => evaluate::run(&args).map(|()| Done::Whole),
         Command::Predict(args) => predict::run(&args).map(|()| Done::Whole),
         Command::Inspect(args) => inspect::run(&args).map(|()| Done::Whole),

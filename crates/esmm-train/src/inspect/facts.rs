@@ -106,6 +106,7 @@ fn by(config: &TrainConfig) -> &'static str {
         SplitSpec::Date { .. } => "date",
         SplitSpec::Hash { .. } => "hash",
         SplitSpec::Random { .. } => "random",
+        SplitSpec::Window { .. } => "window",
     }
 }
 

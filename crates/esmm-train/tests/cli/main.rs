@@ -17,3 +17,4 @@ mod resume;
 mod seeds;
 mod streaming;
 mod tensorboard;
+mod tune;

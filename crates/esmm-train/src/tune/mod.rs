@@ -1,0 +1,256 @@
+//! Tuning: a few settings of a run file, chosen on several windows of its training rows.
+//!
+//! Epochs are tried first, as what else is best depends on how long a training is; then one change at a time; then the best
+//! changes together. In each round settings meet by successive halving: all of them train on the latest window, the better
+//! half also on the one before, and so on; what is best over all windows is kept. At the end the best setting and the run
+//! file as it is are trained again with new seeds, on all windows and on the run file's own validation rows, on which nothing
+//! was chosen: those decide whether the gain is more than chance. Test rows are in no window, and files of a test split are
+//! not opened.
+//!
+//! Every training is a line of `trials.jsonl`, so that a tuning that was ended goes on where it was.
+
+mod compare;
+mod log;
+mod rounds;
+mod trial;
+
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::time::Instant;
+
+use burn::train::Interrupter;
+use esmm_data::SplitSpec;
+use esmm_metrics::Goal;
+use esmm_run::config::{RunFile, TrainConfig};
+use esmm_run::tuning::{FORMAT_VERSION, Setting, TriedSetting, TuningReport};
+
+use self::log::TrialLog;
+use crate::device::Device;
+use crate::error::TrainError;
+use crate::experiment::plan;
+
+/// Share of the rows that validate where the run file does not say one.
+const VALID: f64 = 0.1;
+
+/// What is tuned, and how long.
+#[derive(Debug, Clone)]
+pub struct TuningConfig {
+    /// The text of the run file.
+    pub text: String,
+    /// Its name, for messages.
+    pub name: String,
+    /// Windows to choose on, at least 1.
+    pub windows: u32,
+    /// Settings to try, beside the run file as it is.
+    pub trials: u64,
+    /// Minutes after which no training begins but those of the comparison; `None`: no limit.
+    pub minutes: Option<f64>,
+    /// Seeds with which the best setting and the run file as it is are compared on the rows that nothing was chosen on.
+    pub seeds: u64,
+    /// The folder for `trials.jsonl`, and for trainings while they run.
+    pub folder: PathBuf,
+    /// Whether an earlier tuning in that folder goes on.
+    pub resume: bool,
+}
+
+/// How a tuning ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TuningEnd {
+    /// All of it.
+    Finished(Box<TuningReport>),
+    /// It was asked to stop; what was trained is kept.
+    Interrupted,
+}
+
+/// Who is told how a tuning goes on.
+pub type Say<'a> = &'a (dyn Fn(&str) + Sync);
+
+/// A tuning under way.
+struct Tuning<'a> {
+    config: &'a TuningConfig,
+    /// The run file with a validation split.
+    base: TrainConfig,
+    goal: Goal,
+    device: &'a Device,
+    interrupter: &'a Interrupter,
+    say: Say<'a>,
+    log: Mutex<TrialLog>,
+    at_once: usize,
+    start: Instant,
+    /// Every setting that was tried, in order.
+    tried: Vec<TriedSetting>,
+    out_of_time: bool,
+}
+
+/// Why a tuning stops.
+enum Stop {
+    Interrupted,
+    Failed(TrainError),
+}
+
+impl<E: Into<TrainError>> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl TuningConfig {
+    /// Tunes.
+    ///
+    /// # Errors
+    /// A run file that cannot be tuned, data that cannot be read, a window with too few rows to measure on, a run file whose
+    /// own training fails; a disk that refuses; to resume, another run file, or data that has changed.
+    pub fn run(
+        &self,
+        device: &Device,
+        interrupter: &Interrupter,
+        say: Say<'_>,
+    ) -> Result<TuningEnd, TrainError> {
+        let base = self.base()?;
+        plan::check_files(&base)?;
+        device.check_precision(base.train.precision)?;
+        let select = &base.train.select;
+        let unknown = || TrainError::Config(format!("train.select: `{select}` is no metric"));
+        let goal = Goal::of(select).ok_or_else(unknown)?;
+        let log = TrialLog::open(self, &base)?;
+        // What a tuning that was killed has left.
+        let _ = std::fs::remove_dir_all(self.work());
+        let at_once = match device.is_cpu() && base.reading.streaming != Some(true) {
+            true => rayon::current_num_threads(),
+            false => 1,
+        };
+        let mut tuning = Tuning {
+            config: self,
+            base,
+            goal,
+            device,
+            interrupter,
+            say,
+            log: Mutex::new(log),
+            at_once,
+            start: Instant::now(),
+            tried: Vec::new(),
+            out_of_time: false,
+        };
+        let end = tuning.search();
+        // Trainings that were ended leave their folders.
+        let _ = std::fs::remove_dir_all(self.work());
+        match end {
+            Ok(report) => Ok(TuningEnd::Finished(Box::new(report))),
+            Err(Stop::Interrupted) => Ok(TuningEnd::Interrupted),
+            Err(Stop::Failed(error)) => Err(error),
+        }
+    }
+
+    /// The run file as it is, with a validation split where it has none.
+    fn base(&self) -> Result<TrainConfig, TrainError> {
+        if self.windows == 0 {
+            return Err(TrainError::Config("--windows 0: it must be at least 1".to_owned()));
+        }
+        let file = RunFile::parse(&self.text, &self.name, &[])?;
+        let mut base = TrainConfig::resolve(&file)?;
+        base.train.seeds = 1;
+        base.train.tensorboard = false;
+        if let SplitSpec::Files { test, .. } = &mut base.data {
+            *test = None;
+        }
+        match &mut base.data {
+            SplitSpec::Time { valid, .. }
+            | SplitSpec::Hash { valid, .. }
+            | SplitSpec::Random { valid, .. } => {
+                if *valid == 0.0 {
+                    *valid = VALID;
+                }
+            }
+            SplitSpec::Date { valid_from: None, .. } => {
+                let reason = "data.split: a tuning needs validation rows: give `valid_from` as well";
+                return Err(TrainError::Config(format!("{}: {reason}", self.name)));
+            }
+            SplitSpec::Files { train, valid: None, .. } => {
+                let source = train.clone();
+                base.data = SplitSpec::Random { source, valid: VALID, test: 0.0, seed: 0 };
+            }
+            SplitSpec::Date { .. } | SplitSpec::Files { .. } | SplitSpec::Window { .. } => {}
+        }
+        Ok(base)
+    }
+
+    /// Where trainings are while they run.
+    fn work(&self) -> PathBuf {
+        self.folder.join("work")
+    }
+}
+
+impl Tuning<'_> {
+    fn search(&mut self) -> Result<TuningReport, Stop> {
+        let own = Setting::default();
+        self.measure_own(&own)?;
+        let mut best = own;
+        best = self.epochs(best)?;
+        let (kept, changes) = self.single_changes(best)?;
+        best = self.together(kept, &changes)?;
+        let compared = match best.is_none() {
+            true => Vec::new(),
+            false => self.compare(&best)?,
+        };
+        let (trainings, seconds) = self.log().totals();
+        Ok(TuningReport {
+            format_version: FORMAT_VERSION,
+            run_file: self.config.name.clone(),
+            select: self.base.train.select.clone(),
+            windows: self.config.windows,
+            found: best,
+            tried: std::mem::take(&mut self.tried),
+            compared,
+            trainings,
+            seconds,
+            out_of_time: self.out_of_time,
+        })
+    }
+
+    /// The configuration of a setting on a window.
+    fn on_window(&self, setting: &Setting, window: Option<u32>) -> Result<TrainConfig, TrainError> {
+        let TuningConfig { text, name, windows, .. } = self.config;
+        let file = RunFile::parse(&setting.write_into(text, name)?, name, &[])?;
+        let mut config = TrainConfig::resolve(&file)?;
+        config.train.seeds = 1;
+        config.train.tensorboard = false;
+        // Of the memory that rows may take each training that runs at the same time has its share.
+        config.reading.memory = self.base.reading.memory / self.at_once.max(1) as u64;
+        config.data =
+            SplitSpec::Window { of: Box::new(self.base.data.clone()), number: window, count: *windows };
+        Ok(config)
+    }
+
+    /// The name of a window, as people count.
+    fn window_name(&self, window: Option<u32>) -> String {
+        match window {
+            Some(window) => format!("window {} of {}", window + 1, self.config.windows),
+            None => "the last window, the run file's own validation rows,".to_owned(),
+        }
+    }
+
+    /// A value of the metric as a number of which more is better.
+    fn score(&self, value: f64) -> f64 {
+        match self.goal {
+            Goal::Maximize => value,
+            Goal::Minimize => -value,
+            Goal::NearOne => -value.ln().abs(),
+        }
+    }
+
+    fn log(&self) -> std::sync::MutexGuard<'_, TrialLog> {
+        self.log.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Seconds that this tuning may still choose in; `None` without a limit. The comparison at the end gets its time.
+    fn seconds_left(&self) -> Option<f64> {
+        let minutes = self.config.minutes?;
+        let (trainings, seconds) = self.log().totals();
+        let each = if trainings == 0 { 0.0 } else { self.log().training_seconds() / trainings as f64 };
+        let compared = 2 * (u64::from(self.config.windows) + self.config.seeds);
+        let comparison = each * compared as f64 / self.at_once as f64;
+        let spent = seconds.max(self.log().seconds_before() + self.start.elapsed().as_secs_f64());
+        Some(60.0 * minutes - spent - comparison)
+    }
+}

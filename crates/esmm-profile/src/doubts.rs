@@ -47,6 +47,7 @@ impl Guesses {
             grouped(plan.rows),
             plan.batch
         ));
+        found.extend(self.expected.as_ref().map(ToString::to_string));
         found
     }
 

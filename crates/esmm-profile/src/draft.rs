@@ -4,6 +4,7 @@ use esmm_run::config::{RunFile, TrainConfig};
 
 use crate::choose::Rows;
 use crate::column::Column;
+use crate::expect::Expected;
 use crate::feature::LeftOut;
 use crate::guesses::Guesses;
 use crate::label::{Labels, Said};
@@ -65,10 +66,12 @@ impl ProfileRequest {
         let sample = Sample::read(named.as_ref().map_or(&self.paths, |named| &named.train))?;
         let columns = Column::all(&sample)?;
         let mut guesses = self.guess(&sample, &columns, named)?;
+        let time = guesses.split.time.clone().filter(|_| guesses.named.is_none());
         let mut run_file = String::new();
         // Whatever the reader refuses in the rows that are at hand is left out, with the reader's reason.
         for _ in 0..2 {
             guesses.check_features(&sample)?;
+            guesses.expected = Expected::of(&guesses.features, &columns, &guesses.labels, time.as_deref());
             run_file = write::run_file(&guesses, &sample, &self.paths);
             let file = RunFile::parse(&run_file, "the drafted run file", &[])?;
             let refused = trial::run(&TrainConfig::resolve(&file)?, &sample)?;
@@ -109,6 +112,7 @@ impl ProfileRequest {
             lists: None,
             rows,
             named,
+            expected: None,
         };
         for column in columns {
             guesses.take(column);

@@ -5,6 +5,7 @@ use esmm_run::RunError;
 
 use crate::choose::{Rows, choose};
 use crate::column::Column;
+use crate::expect::Expected;
 use crate::feature::{BagGuess, Choice, Encoding, FeatureGuess, LeftOut};
 use crate::label::Labels;
 use crate::leak;
@@ -27,6 +28,8 @@ pub(crate) struct Guesses {
     pub(crate) rows: Rows,
     /// Files that their names divide.
     pub(crate) named: Option<NamedFiles>,
+    /// What the features should come to, where enough rows clicked.
+    pub(crate) expected: Option<Expected>,
 }
 
 /// Numbers of which a table has more than this are standardized: cut into bins they would make the first layer wide.

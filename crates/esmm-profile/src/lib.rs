@@ -15,6 +15,7 @@ mod column;
 mod dialect;
 mod doubts;
 mod draft;
+mod expect;
 mod feature;
 mod group;
 mod guesses;

@@ -38,6 +38,9 @@ fn head(guesses: &Guesses, sample: &Sample, paths: &[String]) -> String {
         paths.join(" ").escape_debug(),
         guesses.looked_at(sample)
     ));
+    if let Some(expected) = &guesses.expected {
+        text.push_str(&comment(&format!("{}.", capital(&expected.to_string()))));
+    }
     let unsure = guesses.unsure();
     if !unsure.is_empty() {
         text.push_str("#\n# Unsure:\n");

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use burn::data::dataloader::{DataLoader, DataLoaderIterator};
 use esmm_core::backend::DeviceFacts;
-use esmm_train::data::loader::{BatchLoader, BatchLoaderConfig, EsmmBatch, LoaderHandle, Purpose};
+use esmm_train::data::loader::{
+    BatchLoader, BatchLoaderConfig, EsmmBatch, LoaderHandle, Purpose, UnknownShares,
+};
 
 use super::{Workload, data::dataset};
 
@@ -32,7 +34,8 @@ impl<B: DeviceFacts> Feed<B> {
     pub(crate) fn new(workload: &Workload, device: &B::Device, purpose: Purpose, seed: u64) -> Self {
         let batch_size = workload.batch;
         let rows = batch_size * BATCHES.max(ROWS / batch_size);
-        let config = BatchLoaderConfig { schema: workload.schema(), stages: 2, batch_size, purpose };
+        let unknown = UnknownShares::default();
+        let config = BatchLoaderConfig { schema: workload.schema(), stages: 2, batch_size, purpose, unknown };
         let loader: BatchLoader<B> = config.init(Arc::new(dataset(workload, rows, seed)), device);
         let handle = loader.handle();
         Self { loader, handle }

@@ -39,7 +39,7 @@ class Encoders:
             return self.row(kind["shares"], text)
         (encoding, settings), = kind["encoding"].items()
         if encoding == "vocabulary":
-            return self.keys[name].get(text, 0)
+            return self.keys[name].get(text, self.plan["unknown_row"])
         if encoding == "hash":
             return 1 + xxhash.xxh64_intdigest(text.encode(), SEED) % settings["buckets"]
         if encoding == "raw":

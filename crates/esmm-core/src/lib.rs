@@ -69,5 +69,5 @@ pub use slot_order::SlotOrder;
 pub use stacked::{StackedBatchNorm, StackedLinear};
 pub use state::StateTensor;
 pub use state_dict::StateDict;
-pub use summary::{LayerSummary, ModelSummary};
+pub use summary::{LayerSummary, ModelSummary, one_line};
 pub use tower::{Activation, TowerLayer, Towers, TowersConfig};

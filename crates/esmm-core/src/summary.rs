@@ -142,9 +142,27 @@ impl LayerSummary {
     }
 }
 
+/// A name for a line that people read: what would break the line or turn it around is written as an escape.
+///
+/// # Examples
+/// ```
+/// assert_eq!(esmm_core::one_line("it's \"two\nlines\" \u{202e}"), "it's \"two\\nlines\" \\u{202e}");
+/// ```
+pub fn one_line(name: &str) -> String {
+    let mut text = String::with_capacity(name.len());
+    for letter in name.chars() {
+        match letter {
+            '"' | '\'' | '\\' => text.push(letter),
+            letter => text.extend(letter.escape_debug()),
+        }
+    }
+    text
+}
+
 impl fmt::Display for ModelSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = self.layers.iter().map(|layer| layer.name.chars().count()).max().unwrap_or(0).max(5);
+        let name =
+            self.layers.iter().map(|layer| one_line(&layer.name).chars().count()).max().unwrap_or(0).max(5);
         let kind = self.layers.iter().map(|layer| layer.kind.len()).max().unwrap_or(0);
         let mut line = |a: &str, b: &str, c: &str, d: &str, e: &str| {
             writeln!(f, "{a:<name$}  {b:<kind$}  {c:<14}  {d:>13}  {e:>10}")
@@ -153,7 +171,7 @@ impl fmt::Display for ModelSummary {
         for layer in &self.layers {
             let parameters = grouped(layer.parameters);
             let bytes = memory(layer.bytes());
-            line(&layer.name, layer.kind, &layer.output, &parameters, &bytes)?;
+            line(&one_line(&layer.name), layer.kind, &layer.output, &parameters, &bytes)?;
         }
         line("total", "", "", &grouped(self.parameters()), &memory(self.bytes()))
     }

@@ -10,7 +10,8 @@
 //! prediction open the source with [`FittedEncoders::required_columns`] and encode chunk by chunk. The text of the files is
 //! never in memory as a whole.
 //!
-//! Row 0 of every embedding table stands for missing and unknown values.
+//! Row 0 of every embedding table stands for missing values, row 1 of a vocabulary's table for values that training does not
+//! know ([`UnknownRow`]). A training takes a small share of the known values as unknown, so that this row is trained.
 
 #![forbid(unsafe_code)]
 
@@ -34,16 +35,22 @@ pub use column::lists::Lists;
 pub use column::plain::usual_type;
 pub use column::spelling::Spelling;
 pub use column::zoned::zoned_text;
-pub use dataset::{Dataset, EncodedChunk, Sides, SparseColumn, Truth, UserGroups};
+pub use dataset::{
+    Dataset, EncodedChunk, FeatureCounts, OutsideCell, Sides, SparseColumn, Truth, UserGroups, ValueCounts,
+};
+pub use encode::counter::ValueCounter;
 pub use encode::encoder::{DenseColumns, FittedEncoders};
-pub use encode::feature::{DenseTransform, FeatureKind, FeatureSpec, SparseEncoding};
+pub use encode::feature::{DenseTransform, FeatureKind, FeatureSpec, Outside, SparseEncoding};
 pub use encode::fit::EncoderFitter;
 pub use encode::save::{FEATURES_FILE, VOCABULARIES_FILE};
+pub use encode::trained_rows::{TRAINED_ROWS_FILE, TrainedRows};
+pub use encode::unknown_row::{MISSING, UnknownRow};
 pub use error::{DataError, nearest, quoted};
 pub use load::report::{LoadReport, SplitReport};
 pub use load::rows::SplitRows;
 pub use load::spec::{DataSpec, LoadOptions, LoadedData};
 pub use outcome::label::{LabelSpec, MissingLabel, Orphans, label_of};
+pub use outcome::outcomes::NO_GROUP;
 pub use outcome::truth::TruthSpec;
 pub use place::{Origin, Place, RowNumber};
 pub use read::chunk::Chunk;

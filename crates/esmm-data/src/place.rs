@@ -56,7 +56,7 @@ impl Origin {
         Self { path, rows: Rows::From(first) }
     }
 
-    /// The rows behind the first few.
+    /// The rows after the first few.
     ///
     /// # Panics
     /// When the chunk of a text file has fewer rows.

@@ -172,7 +172,12 @@ mod tests {
             auc: Some(0.75),
             log_loss: Some(0.5),
             normalized_entropy: Some(0.25),
-            gauc: Some(GroupMetrics { value: Some(0.625), groups_used: 1, groups_skipped: 0 }),
+            gauc: Some(GroupMetrics {
+                value: Some(0.625),
+                groups_used: 1,
+                groups_skipped: 0,
+                rows_without_group: 0,
+            }),
             undefined: reasons.into(),
             ..TaskMetrics::default()
         };

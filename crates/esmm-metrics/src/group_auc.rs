@@ -3,6 +3,10 @@
 use crate::auc::{area, pack};
 use crate::undefined::Undefined;
 
+/// The group of a row that has none: of an impression without a user. Such rows have no part in GAUC, as nobody ranks them
+/// among themselves.
+pub const NO_GROUP: u64 = u64::MAX;
+
 /// Mean of the groups' AUCs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct GroupAuc {
@@ -15,7 +19,8 @@ pub struct GroupAuc {
 }
 
 /// Impression-weighted mean of the AUC inside each group: H. Zhu et al., Optimized Cost per Click in Taobao Display
-/// Advertising, KDD 2017; G. Zhou et al., Deep Interest Network, KDD 2018. Takes 16 bytes a row.
+/// Advertising, KDD 2017; G. Zhou et al., Deep Interest Network, KDD 2018. Rows of [`NO_GROUP`] are left out. Takes 16 bytes
+/// a row.
 ///
 /// # Errors
 /// No rows, no group with both classes, a score that is NaN.
@@ -45,9 +50,16 @@ pub fn group_auc(groups: &[u64], scores: &[f32], labels: &[bool]) -> Result<Grou
 /// As [`group_auc`].
 pub(crate) fn group_auc_of(rows: impl Iterator<Item = (u64, f32, bool)>) -> Result<GroupAuc, Undefined> {
     let mut packed = Vec::with_capacity(rows.size_hint().0);
+    let mut has_rows = false;
     for (row, (group, score, positive)) in rows.enumerate() {
+        has_rows = true;
         let key = pack(score, u32::from(positive)).ok_or(Undefined::NotANumber { row: row as u64 })?;
-        packed.push((group, key));
+        if group != NO_GROUP {
+            packed.push((group, key));
+        }
+    }
+    if !has_rows {
+        return Err(Undefined::NoRows);
     }
     packed.sort_unstable();
     mean(&packed)
@@ -71,9 +83,8 @@ fn mean(packed: &[(u64, u64)]) -> Result<GroupAuc, Undefined> {
             groups_skipped += 1;
         }
     }
-    match (packed.len(), groups_used) {
-        (0, _) => Err(Undefined::NoRows),
-        (_, 0) => Err(Undefined::NoGroups { groups: groups_skipped }),
+    match groups_used {
+        0 => Err(Undefined::NoGroups { groups: groups_skipped }),
         _ => Ok(GroupAuc { value: sum / weight as f64, groups_used, groups_skipped }),
     }
 }
@@ -83,7 +94,7 @@ mod tests {
     use rand::{RngExt, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
-    use super::{GroupAuc, Undefined, group_auc};
+    use super::{GroupAuc, NO_GROUP, Undefined, group_auc};
     use crate::auc;
 
     #[test]
@@ -94,6 +105,16 @@ mod tests {
         let labels = [false, true, true, false, true, false, true];
         let expected = GroupAuc { value: 2.75 / 5.0, groups_used: 2, groups_skipped: 1 };
         assert_eq!(group_auc(&groups, &scores, &labels), Ok(expected));
+    }
+
+    /// The rows of nobody would have an AUC of 0 over 2 rows.
+    #[test]
+    fn rows_without_a_group_have_no_part() {
+        let groups = [9, NO_GROUP, 9, NO_GROUP];
+        let found = group_auc(&groups, &[0.1, 0.9, 0.2, 0.1], &[false, false, true, true]);
+        assert_eq!(found, Ok(GroupAuc { value: 1.0, groups_used: 1, groups_skipped: 0 }));
+        let nobody = group_auc(&[NO_GROUP; 2], &[0.1, 0.9], &[false, true]);
+        assert_eq!(nobody, Err(Undefined::NoGroups { groups: 0 }));
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub use curves::{Histogram, Link, Ranking, ReliabilityBin, TaskCurves, Threshold
 pub use entire_space::{TruthRows, soft_auc};
 pub use evaluator::Evaluator;
 pub use goal::{Goal, MetricError};
-pub use group_auc::{GroupAuc, group_auc};
+pub use group_auc::{GroupAuc, NO_GROUP, group_auc};
 pub use log_loss::{LogLoss, log_loss, normalized_entropy};
 pub use placements::{AucDifference, Placements};
 pub use report::{BestReachable, EntireSpaceMetrics, GroupMetrics, SplitMetrics, TaskMetrics};

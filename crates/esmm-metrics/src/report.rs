@@ -48,6 +48,9 @@ pub struct GroupMetrics {
     pub groups_used: u64,
     /// Groups left out because they have one class.
     pub groups_skipped: u64,
+    /// Rows left out because they have no group. Absent when there are none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rows_without_group: u64,
 }
 
 /// pCVR over all impressions, against the true CVR.
@@ -92,8 +95,12 @@ pub struct SplitMetrics {
     pub entire_space: Option<EntireSpaceMetrics>,
 }
 
-/// The keys of a split which are no task, whatever the number of stages.
-pub(crate) const RESERVED: [&str; 3] = ["rows", "reached", "entire_space"];
+fn is_zero(rows: &u64) -> bool {
+    *rows == 0
+}
+
+/// The keys of a split which are no task, whatever the number of stages; `features` is what `esmm evaluate --json` adds.
+pub(crate) const RESERVED: [&str; 4] = ["rows", "reached", "entire_space", "features"];
 
 impl SplitMetrics {
     /// The metrics of a task.

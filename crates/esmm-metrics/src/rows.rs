@@ -13,7 +13,7 @@ pub struct EvaluationRows<'a> {
     pub conditional_logit: &'a [f32],
     /// Number of stages that the impression reached, 0 to K, `[B]`.
     pub depth: &'a [u8],
-    /// The group for GAUC, `[B]`.
+    /// The group for GAUC, `[B]`; [`NO_GROUP`](crate::NO_GROUP) where there is none.
     pub group: Option<&'a [u64]>,
     /// The true probabilities.
     pub truth: Option<TruthRows<'a>>,

@@ -4,7 +4,7 @@ use crate::auc::auc_of;
 use crate::calibration::Calibration;
 use crate::curves::{Link, Ranking};
 use crate::goal::MetricError;
-use crate::group_auc::group_auc_of;
+use crate::group_auc::{NO_GROUP, group_auc_of};
 use crate::log_loss::{LogLoss, log_sigmoid};
 use crate::report::{GroupMetrics, RESERVED, Reasons, TaskMetrics, defined};
 use crate::rows::EvaluationRows;
@@ -150,8 +150,9 @@ impl Task {
         groups: &[u64],
         weights: Option<&[f32]>,
     ) -> (GroupMetrics, Result<f64, Undefined>) {
-        let measured = groups.iter().zip(depth).filter(|(_, depth)| **depth >= self.given);
-        let rows = measured.zip(&self.scores);
+        let measured = || groups.iter().zip(depth).filter(|(_, depth)| **depth >= self.given);
+        let rows_without_group = measured().filter(|(group, _)| **group == NO_GROUP).count() as u64;
+        let rows = measured().zip(&self.scores);
         let rows = rows.map(|((group, depth), score)| (*group, *score, *depth >= self.reach));
         let found = match weights {
             None => group_auc_of(rows),
@@ -167,7 +168,7 @@ impl Task {
             Err(Undefined::NoGroups { groups }) => (0, groups),
             Err(_) => (0, 0),
         };
-        let counts = GroupMetrics { value: None, groups_used, groups_skipped };
+        let counts = GroupMetrics { value: None, groups_used, groups_skipped, rows_without_group };
         (counts, found.map(|found| found.value))
     }
 }

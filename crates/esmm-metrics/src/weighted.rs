@@ -6,7 +6,7 @@
 
 use crate::auc::Auc;
 use crate::auc::key;
-use crate::group_auc::GroupAuc;
+use crate::group_auc::{GroupAuc, NO_GROUP};
 use crate::undefined::{Undefined, both_classes};
 
 /// A row: the key of its score, its weight.
@@ -70,13 +70,17 @@ pub(crate) fn weighted_group_auc_of(
     rows: impl Iterator<Item = (u64, f32, bool, f64)>,
 ) -> Result<GroupAuc, Undefined> {
     let mut sorted = Vec::new();
+    let mut has_rows = false;
     for (row, (group, score, positive, weight)) in rows.enumerate() {
+        has_rows = true;
         if score.is_nan() {
             return Err(Undefined::NotANumber { row: row as u64 });
         }
-        sorted.push((group, score, positive, weight));
+        if group != NO_GROUP {
+            sorted.push((group, score, positive, weight));
+        }
     }
-    if sorted.is_empty() {
+    if !has_rows {
         return Err(Undefined::NoRows);
     }
     sorted.sort_by_key(|row| row.0);

@@ -181,6 +181,7 @@ fn preprocessing(
         "spelling": format.spelling,
         "lists": format.lists,
         "vocabularies": "vocabularies.parquet",
+        "unknown_row": if encoders["unknown_row"] == "own" { 1 } else { 0 },
         "rules": RULES,
     }))
 }
@@ -190,7 +191,7 @@ const RULES: [&str; 10] = [
     "Inputs name features, in `columns` or `feature`; `features` says for each feature its column of the data and its encoding.",
     "Keys are texts: digits of whole numbers (42 for 42.0), true, false, dates 2024-01-31, moments 2024-01-31T11:30:00 in UTC, \
      other texts without blanks around them. Empty cells, null, NaN and the words of `spelling.null` are missing.",
-    "Row 0 of every table stands for missing and unknown values. A feature with `shares` uses the encoding and the vocabulary \
+    "Row 0 of every table stands for missing values; a key that a vocabulary lacks has the row `unknown_row`. A feature with `shares` uses the encoding and the vocabulary \
      of that feature.",
     "vocabulary: the row of the key in vocabularies.parquet.",
     "hash: 1 + xxHash64(the key's text, seed 0x45534D4D) modulo buckets. raw: 1 + the value.",
@@ -200,7 +201,7 @@ const RULES: [&str; 10] = [
     "piecewise_linear: NAME[t] is (x - e_(t-1)) / (e_t - e_(t-1)) clipped to [0, 1], of the edges e_0, e_1, ...; 0 for bins \
      beyond the last edge.",
     "Bags: NAME_ids and NAME_weights, padded to one length of at least 1 with id 0 and weight 0. Weights are 1 where the data \
-     has none. Ids that are missing or unknown are row 0 with their weight.",
+     has none. Ids that are missing or unknown are items like any other, with their weight.",
     "Arithmetic of values is in 64 bits, the result is rounded to 32.",
 ];
 

@@ -7,7 +7,7 @@ use crate::column::Column;
 use crate::expect::Expected;
 use crate::feature::LeftOut;
 use crate::guesses::Guesses;
-use crate::label::{Labels, Said};
+use crate::label::{LabelRows, Labels, Said};
 use crate::named_files::NamedFiles;
 use crate::sample::Sample;
 use crate::split::SplitGuess;
@@ -91,7 +91,7 @@ impl ProfileRequest {
     ) -> Result<Guesses, RunError> {
         let path = sample.path();
         let said = Said { click: self.click.as_deref(), conversion: self.conversion.as_deref() };
-        let labels = Labels::find(columns, said, &path)?;
+        let labels = Labels::find(columns, said, LabelRows { path: &path, chunks: &sample.chunks })?;
         let rows = Rows { total: sample.total, whole: sample.is_whole() };
         let split = SplitGuess::of(columns, rows.whole);
         let group = group::find(columns).map(|column| column.name.clone());

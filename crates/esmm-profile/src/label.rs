@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use esmm_data::{DataError, label_of, quoted};
+use esmm_data::{Chunk, DataError, label_of, quoted};
 
 use crate::column::{Column, Kind};
 use crate::words::{is_one_of, words};
@@ -65,14 +65,37 @@ pub(crate) struct Said<'a> {
     pub(crate) conversion: Option<&'a str>,
 }
 
+/// Where the rows of the columns came from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LabelRows<'a> {
+    /// The first file.
+    pub(crate) path: &'a Path,
+    /// The rows, in the order of the columns' cells.
+    pub(crate) chunks: &'a [Chunk],
+}
+
+impl LabelRows<'_> {
+    /// File and line of a row, from 0.
+    fn place(self, row: usize) -> String {
+        let mut before = 0;
+        for chunk in self.chunks {
+            if row < before + chunk.rows() {
+                return chunk.origin().place(row - before).to_string();
+            }
+            before += chunk.rows();
+        }
+        format!("row {}", row + 1)
+    }
+}
+
 impl Labels {
     /// Takes the labels that were named, or finds columns that look like them.
     ///
     /// # Errors
     /// One line: what was looked for, and which columns could be named.
-    pub(crate) fn find(columns: &[Column], said: Said<'_>, path: &Path) -> Result<Self, RunError> {
-        let clicks = candidates(columns, said.click, CLICK, path)?;
-        let conversions = candidates(columns, said.conversion, CONVERSION, path)?;
+    pub(crate) fn find(columns: &[Column], said: Said<'_>, rows: LabelRows<'_>) -> Result<Self, RunError> {
+        let clicks = candidates(columns, said.click, CLICK, rows)?;
+        let conversions = candidates(columns, said.conversion, CONVERSION, rows)?;
         let mut best: Option<(u32, Self)> = None;
         let mut nearest: Option<(usize, &Stage, &Stage)> = None;
         for click in &clicks {
@@ -93,8 +116,8 @@ impl Labels {
         }
         let Some((_, mut labels)) = best else {
             return Err(match nearest {
-                Some(pair) => no_funnel(pair, path),
-                None => nothing_found(columns, &clicks, &conversions, path),
+                Some(pair) => no_funnel(pair, rows.path),
+                None => nothing_found(columns, &clicks, &conversions, rows),
             });
         };
         let all = clicks.iter().chain(&conversions);
@@ -134,21 +157,21 @@ fn candidates(
     columns: &[Column],
     said: Option<&str>,
     names: Names,
-    path: &Path,
+    rows: LabelRows<'_>,
 ) -> Result<Vec<Stage>, RunError> {
     if let Some(name) = said {
         let column = columns.iter().find(|column| column.name == name).ok_or_else(|| {
             let names = columns.iter().map(|column| column.name.as_str());
             let hint = esmm_data::nearest(name, names);
-            DataError::UnknownColumn { path: path.to_owned(), column: name.to_owned(), hint }
+            DataError::UnknownColumn { path: rows.path.to_owned(), column: name.to_owned(), hint }
         })?;
-        let found = || {
-            let odd = column.cells().find(|cell| flag(*cell).is_none()).flatten();
-            odd.map_or_else(|| "nothing".to_owned(), quoted)
-        };
         let stage = Stage::of(column, NAMED).ok_or_else(|| {
-            let reason = format!("column `{name}`: found {}, a label is 0 or 1 in every row", found());
-            DataError::file(path, reason)
+            let found = match first_odd(column) {
+                Some((row, found)) => format!("{found} ({})", rows.place(row)),
+                None => "other cells".to_owned(),
+            };
+            let reason = format!("column `{name}`: found {found}, a label is 0 or 1 in every row");
+            DataError::file(rows.path, reason)
         })?;
         return Ok(vec![stage]);
     }
@@ -182,18 +205,23 @@ fn flag(cell: Option<&str>) -> Option<bool> {
 }
 
 /// Columns with the name of a label whose cells are none, each with the first cell that is in the way.
-fn in_the_way(columns: &[Column]) -> Vec<String> {
+fn in_the_way(columns: &[Column], rows: LabelRows<'_>) -> Vec<String> {
     let named = |column: &&Column| {
         let words = words(&column.name);
         let mut names = CLICK.iter().chain(CONVERSION).filter(|(weight, _)| *weight >= CERTAIN);
         names.any(|(_, names)| words.iter().any(|word| is_one_of(word, names)))
     };
     let odd = |column: &Column| {
-        let (row, cell) = column.cells().enumerate().find(|(_, cell)| flag(*cell).is_none())?;
-        let found = cell.map_or_else(|| "nothing".to_owned(), quoted);
-        Some(format!("`{}` holds {found} in data row {}", column.name, row + 1))
+        let (row, found) = first_odd(column)?;
+        Some(format!("`{}` holds {found} ({})", column.name, rows.place(row)))
     };
     columns.iter().filter(named).filter_map(odd).collect()
+}
+
+/// The first cell that is no label, and its row.
+fn first_odd(column: &Column) -> Option<(usize, String)> {
+    let (row, cell) = column.cells().enumerate().find(|(_, cell)| flag(*cell).is_none())?;
+    Some((row, cell.map_or_else(|| "nothing".to_owned(), quoted)))
 }
 
 fn no_funnel((orphans, click, conversion): (usize, &Stage, &Stage), path: &Path) -> RunError {
@@ -208,7 +236,12 @@ fn no_funnel((orphans, click, conversion): (usize, &Stage, &Stage), path: &Path)
     DataError::file(path, reason).into()
 }
 
-fn nothing_found(columns: &[Column], clicks: &[Stage], conversions: &[Stage], path: &Path) -> RunError {
+fn nothing_found(
+    columns: &[Column],
+    clicks: &[Stage],
+    conversions: &[Stage],
+    rows: LabelRows<'_>,
+) -> RunError {
     let found = match (clicks, conversions) {
         ([], []) => "found no labels".to_owned(),
         ([click, ..], _) => format!("found a click (`{}`) but no conversion", click.column),
@@ -220,7 +253,7 @@ fn nothing_found(columns: &[Column], clicks: &[Stage], conversions: &[Stage], pa
         [] => "no column holds 0 and 1 alone".to_owned(),
         names => format!("columns of 0 and 1 are {}", listed(names)),
     };
-    let odd = match in_the_way(columns).as_slice() {
+    let odd = match in_the_way(columns, rows).as_slice() {
         [] => String::new(),
         odd => format!(
             "; {}, and a label is 0 or 1 (or true or false): convert it, or write the run file by hand and say \
@@ -233,7 +266,7 @@ fn nothing_found(columns: &[Column], clicks: &[Stage], conversions: &[Stage], pa
         "{found}{odd}: looked for columns of 0 and 1 with a name like click, clicked, clk, visit, and like conversion, \
          buy, purchase, order, pay; {usable}; name them with --click COL --conversion COL"
     );
-    DataError::file(path, reason).into()
+    DataError::file(rows.path, reason).into()
 }
 
 /// Some names in backticks, a few of many.

@@ -28,6 +28,6 @@ fn encode(mut spec: FeatureSpec, sample: &Sample) -> Result<(), DataError> {
     for chunk in &sample.chunks {
         fitter.observe(chunk, &vec![true; chunk.rows()])?;
     }
-    let encoders = fitter.finish()?;
+    let encoders = fitter.finish()?.strict();
     sample.chunks.iter().try_for_each(|chunk| encoders.encode(chunk).map(|_| ()))
 }

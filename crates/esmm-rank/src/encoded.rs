@@ -9,6 +9,8 @@ use crate::part::Columns;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Encoded {
     chunk: EncodedChunk,
+    /// For each sparse feature, how many of its ids are missing or unknown, and how many there are.
+    lookups: Vec<(usize, usize)>,
 }
 
 /// What an [`Encoded`] lends.
@@ -20,8 +22,8 @@ pub struct Borrowed<'a> {
 }
 
 impl Encoded {
-    pub(crate) fn new(chunk: EncodedChunk) -> Self {
-        Self { chunk }
+    pub(crate) fn new(chunk: EncodedChunk, lookups: Vec<(usize, usize)>) -> Self {
+        Self { chunk, lookups }
     }
 
     /// No rows: stands for a part that is not there.
@@ -31,7 +33,7 @@ impl Encoded {
 
     /// Rows without features.
     pub(crate) fn of_rows(rows: usize) -> Self {
-        Self { chunk: EncodedChunk { rows, sparse: Vec::new(), dense: Vec::new(), users: None } }
+        Self { chunk: EncodedChunk::of_rows(rows), lookups: Vec::new() }
     }
 
     /// Number of rows.
@@ -41,10 +43,7 @@ impl Encoded {
 
     /// For each sparse feature of the part, in order: how many of its ids are missing or unknown, and how many there are.
     pub fn unknown(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
-        self.chunk.sparse.iter().map(|column| {
-            let (SparseColumn::Single(ids) | SparseColumn::Bag { ids, .. }) = column;
-            (ids.iter().filter(|id| **id == 0).count(), ids.len())
-        })
+        self.lookups.iter().copied()
     }
 
     /// Lends the columns.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, Schema};
 use esmm_core::{EsmmConfig, Feature, StateDict};
-use esmm_data::{Chunk, FeatureSpec, FittedEncoders, Origin, SourceSpec, Spelling};
+use esmm_data::{Chunk, FeatureKind, FeatureSpec, FittedEncoders, Origin, SourceSpec, Spelling};
 
 use crate::encoded::Encoded;
 use crate::error::RankError;
@@ -51,6 +51,8 @@ impl RankModel {
     /// As [`Ranker::new`]; encoders of another model.
     pub fn new(parts: ModelParts, per_candidate: &[String]) -> Result<Self, RankError> {
         let ModelParts { config, weights, encoders, format, stages } = parts;
+        // A request is answered as a whole: what a feature does not take is the caller's to mend, whatever its `outside` says.
+        let encoders = encoders.strict();
         if encoders.schema() != &config.schema {
             let reason = "the encoders do not belong to the model: their features or sizes are others";
             return Err(RankError::Mismatch(reason.to_owned()));
@@ -148,7 +150,15 @@ impl RankModel {
     pub fn encode_chunk(&self, part: Part, chunk: &Chunk) -> Result<Encoded, RankError> {
         let names: Vec<&str> = self.features(part).map(|(spec, _)| spec.name.as_str()).collect();
         let wanted = |spec: &FeatureSpec| names.contains(&spec.name.as_str());
-        Ok(Encoded::new(self.encoders.encode_some(chunk, wanted)?))
+        let encoded = self.encoders.encode_some(chunk, wanted)?;
+        let counted = encoded.counts.features.iter().zip(self.features(part));
+        let sparse = counted.filter(|(_, (spec, _))| matches!(spec.kind, FeatureKind::Sparse { .. }));
+        let lookups = sparse.map(|(counts, _)| {
+            let without = counts.missing + counts.unknown;
+            (without as usize, counts.values as usize)
+        });
+        let lookups = lookups.collect();
+        Ok(Encoded::new(encoded, lookups))
     }
 }
 
@@ -199,7 +209,7 @@ fn written_out(
 #[cfg(test)]
 mod tests {
     use esmm_core::Side;
-    use esmm_data::{DenseTransform, FeatureKind};
+    use esmm_data::{DenseTransform, Outside};
 
     use super::*;
 
@@ -210,6 +220,7 @@ mod tests {
             column: name.to_owned(),
             side: Side::User,
             kind: FeatureKind::Dense { transform: DenseTransform::None, missing: None },
+            outside: Outside::Clip,
         };
         let feature = |name: &str| Feature::dense(name, Side::User);
         let specs = [spec("age"), spec("price")];

@@ -248,7 +248,7 @@ mod tests {
         assert_eq!((found.name.as_str(), found.warnings.as_slice()), ("run", &["a <b>".to_owned()][..]));
         let notes = found.notes.join("\n");
         for expected in [
-            "config.json: has format version 99, this program reads 1",
+            "config.json: has format version 99, this program reads 2",
             "schema.json: is damaged",
             "history.jsonl is not there",
             "metrics.json: is damaged",

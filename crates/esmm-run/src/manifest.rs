@@ -89,7 +89,26 @@ impl Manifest {
         Self::of(files)?.write(run)
     }
 
-    /// Gives weights of the run directory, or of one of its models, that lie under another name beside the old ones their name, and lists them. A run directory without a
+    /// Writes a file beside those that are listed, and lists it. A run directory without a manifest stays without one.
+    ///
+    /// # Errors
+    /// Those of `write`, and a disk that refuses; the file is then not listed, and so not checked.
+    pub fn add(
+        run: &RunDir,
+        name: &str,
+        write: impl FnOnce() -> Result<(), RunError>,
+    ) -> Result<(), RunError> {
+        let Some(manifest) = Self::read(run)? else { return write() };
+        let mut files = manifest.files;
+        if files.remove(name).is_some() {
+            Self::of(files.clone())?.write(run)?;
+        }
+        write()?;
+        files.insert(name.to_owned(), vec![sum(&run.path().join(name))?]);
+        Self::of(files)?.write(run)
+    }
+
+    /// Gives weights that lie under another name beside the old ones their name, and lists them. A run directory without a
     /// manifest stays without one.
     ///
     /// # Errors

@@ -33,6 +33,56 @@ enum Sink {
     Parquet { file: File, writer: Option<Box<ArrowWriter<File>>> },
 }
 
+/// How predictions are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutputFormat {
+    /// Text with a header.
+    Csv,
+    /// The same, compressed with gzip.
+    CsvGzip,
+    /// The same, compressed with Zstandard.
+    CsvZstd,
+    /// Parquet.
+    Parquet,
+}
+
+impl OutputFormat {
+    /// The format that the name of a file asks for. Standard output (`-`), and devices and pipes whose name asks for none,
+    /// get plain CSV.
+    ///
+    /// # Errors
+    /// Another extension.
+    pub fn of(path: &Path) -> Result<Self, RunError> {
+        let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
+        let formats = [
+            (".csv", Self::Csv),
+            (".csv.gz", Self::CsvGzip),
+            (".csv.zst", Self::CsvZstd),
+            (".parquet", Self::Parquet),
+        ];
+        let named = formats.into_iter().find(|(extension, _)| name.ends_with(extension));
+        match named {
+            Some((_, format)) => Ok(format),
+            None if is_stdout(path) || is_special(path) => Ok(Self::Csv),
+            None => {
+                let found = path.display();
+                let allowed =
+                    "the output must end in .csv, .csv.gz, .csv.zst or .parquet, or be - for standard output";
+                Err(RunError::Config(format!("-o {found}: {allowed}")))
+            }
+        }
+    }
+}
+
+fn is_stdout(path: &Path) -> bool {
+    path == Path::new("-")
+}
+
+/// Whether a path is a device or a pipe.
+fn is_special(path: &Path) -> bool {
+    path.metadata().is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
+}
+
 /// Text on its way into a file.
 enum Packed {
     Plain(BufWriter<File>),
@@ -79,6 +129,10 @@ fn stdout() -> io::Result<File> {
 
 /// A reader that has gone is no failure.
 fn is_closed(reason: &(dyn std::error::Error + 'static)) -> bool {
+    // The csv crate names no source of its errors.
+    if let Some(csv::ErrorKind::Io(error)) = reason.downcast_ref::<csv::Error>().map(csv::Error::kind) {
+        return error.kind() == io::ErrorKind::BrokenPipe;
+    }
     let io = reason.downcast_ref::<io::Error>().map(|error| error.kind() == io::ErrorKind::BrokenPipe);
     io.unwrap_or_else(|| reason.source().is_some_and(is_closed))
 }
@@ -91,18 +145,9 @@ impl PredictionWriter {
     /// An extension other than `.csv` (also with `.gz` or `.zst`) and `.parquet`, a folder that refuses.
     pub fn create(path: &Path) -> Result<Self, RunError> {
         let refused = |error: io::Error| RunError::file(path, format!("cannot be written: {error}"));
-        let to_stdout = path == Path::new("-");
-        let special =
-            to_stdout || path.metadata().is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir());
-        let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
-        let (is_parquet, is_gzip) = (name.ends_with(".parquet"), name.ends_with(".csv.gz"));
-        let is_zstd = name.ends_with(".csv.zst");
-        if !special && !is_parquet && !is_gzip && !is_zstd && !name.ends_with(".csv") {
-            let found = path.display();
-            let allowed =
-                "the output must end in .csv, .csv.gz, .csv.zst or .parquet, or be - for standard output";
-            return Err(RunError::Config(format!("-o {found}: {allowed}")));
-        }
+        let to_stdout = is_stdout(path);
+        let special = is_special(path);
+        let format = OutputFormat::of(path)?;
         let (file, temporary) = if to_stdout {
             (stdout().map_err(refused)?, None)
         } else if special {
@@ -112,16 +157,18 @@ impl PredictionWriter {
             let temporary = NewFile::beside(path).map_err(refused)?;
             (temporary.reopen().map_err(refused)?, Some(temporary))
         };
-        let sink = if is_parquet {
-            Sink::Parquet { file, writer: None }
-        } else {
-            let file = BufWriter::new(file);
-            let packed = match (is_gzip, is_zstd) {
-                (true, _) => Packed::Gzip(GzEncoder::new(file, flate2::Compression::default())),
-                (_, true) => Packed::Zstd(zstd::Encoder::new(file, 0).map_err(refused)?),
-                _ => Packed::Plain(file),
-            };
-            Sink::Csv { writer: Box::new(csv::Writer::from_writer(packed)), has_header: false }
+        let text =
+            |packed| Sink::Csv { writer: Box::new(csv::Writer::from_writer(packed)), has_header: false };
+        let sink = match format {
+            OutputFormat::Parquet => Sink::Parquet { file, writer: None },
+            OutputFormat::Csv => text(Packed::Plain(BufWriter::new(file))),
+            OutputFormat::CsvGzip => {
+                text(Packed::Gzip(GzEncoder::new(BufWriter::new(file), flate2::Compression::default())))
+            }
+            OutputFormat::CsvZstd => {
+                let encoder = zstd::Encoder::new(BufWriter::new(file), 0).map_err(refused)?;
+                text(Packed::Zstd(encoder))
+            }
         };
         Ok(Self { path: path.to_owned(), sink, temporary, rows: 0 })
     }

@@ -429,7 +429,7 @@ mod tests {
         write_json(&run.config(), &newer).unwrap();
         let error = run.read_config().unwrap_err().to_string();
         let expected =
-            "config.json: has format version 99, this program reads 1: install the esmm that wrote it";
+            "config.json: has format version 99, this program reads 2: install the esmm that wrote it";
         assert!(error.ends_with(expected), "{error}");
 
         fs::write(run.config(), "{}").unwrap();

@@ -1,5 +1,6 @@
 //! A trained model with everything that it needs to score raw rows: schema, encoders, weights.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float32Array, RecordBatch};
@@ -9,14 +10,16 @@ use burn::tensor::backend::BackendTypes;
 use esmm_core::{BatchBuilder, BatchInput, EsmmBackend, EsmmConfig, SparseInput};
 use esmm_data::stream::FileRows;
 use esmm_data::{
-    Chunk, EncodedChunk, FittedEncoders, Segment, Segments, SourceSpec, SparseColumn, UserGroups,
+    Chunk, ChunkReader, EncodedChunk, FittedEncoders, Segment, Segments, SourceSpec, SparseColumn,
+    TrainedRows, UserGroups, ValueCounter, ValueCounts,
 };
 
 use crate::config::TrainConfig;
 use crate::ensemble::Ensemble;
 use crate::error::RunError;
-use crate::evaluation::{Evaluation, evaluate};
+use crate::evaluation::{EVALUATION_BATCH, Evaluation, evaluate};
 use crate::manifest::{Manifest, Trust};
+use crate::predictions::with_columns;
 use crate::run_dir::RunDir;
 
 /// See the [module](self).
@@ -29,6 +32,25 @@ pub struct Scorer<B: EsmmBackend> {
     models: Ensemble<B>,
     builder: BatchBuilder,
     device: <B as BackendTypes>::Device,
+    counter: Arc<ValueCounter>,
+}
+
+/// Scores of all rows of a source, batch by batch, after the columns that are passed through. Files without rows make one
+/// batch without rows.
+#[must_use = "rows are scored as the batches are asked for"]
+pub struct Predictions<'a, B: EsmmBackend> {
+    scorer: &'a mut Scorer<B>,
+    keep: Vec<String>,
+    rows: Reading,
+    /// The source and its columns, until the first batch came.
+    empty: Option<(SourceSpec, Vec<String>)>,
+}
+
+/// Where the rows come from.
+enum Reading {
+    Chunks(Box<ChunkReader>),
+    /// Segments, and those pieces of the last one that were not scored yet.
+    Segments(Box<Segments>, VecDeque<Segment>),
 }
 
 impl<B: EsmmBackend> Scorer<B> {
@@ -69,7 +91,19 @@ impl<B: EsmmBackend> Scorer<B> {
         let encoders = FittedEncoders::load(&run.encoders())?;
         let models = Ensemble::load(&model, run, config.train.seeds, prefix, device)?;
         let builder = BatchBuilder::new(&model.schema);
-        Ok(Self { config, model, encoders, models, builder, device: device.clone() })
+        let trained = TrainedRows::load(&run.encoders(), &model.schema)?;
+        let counter = Arc::new(ValueCounter::new(&encoders, trained));
+        Ok(Self { config, model, encoders, models, builder, device: device.clone(), counter })
+    }
+
+    /// The same, to which a value that a feature does not take is an error, whatever its `outside` says.
+    pub fn strict(self) -> Self {
+        Self { encoders: self.encoders.strict(), ..self }
+    }
+
+    /// What the values of all rows that were scored or measured so far were to the encoders.
+    pub fn value_counts(&self) -> ValueCounts {
+        self.counter.counts()
     }
 
     /// Files to read, with the delimiters of the training data.
@@ -90,21 +124,35 @@ impl<B: EsmmBackend> Scorer<B> {
         let (group, truth) = (self.config.group.as_deref(), self.config.truth.as_ref());
         let (labels, by_group) = (&self.config.labels, self.config.reading.by_group);
         let rows = FileRows::open(source, &self.encoders, labels, group, truth, by_group)?;
+        let rows = rows.counted_by(self.counter.clone());
         let stages = &self.config.labels.columns;
         let rate = self.config.negative_rate;
         evaluate(&self.models, &self.model, stages, &rows.into(), rate, &self.device, |_| {})
     }
 
-    /// The segments of a source whose groups have what their impressions share of features, for
-    /// [`score_segment`](Self::score_segment); `None` where each row is read with all of its features.
+    /// Scores all rows of a source, in order, after the columns `keep` of their own. Where groups have the features of their
+    /// users, what a group shares is read, encoded and computed once.
     ///
     /// # Errors
-    /// As [`SourceSpec::open`].
-    pub fn segments(&self, source: &SourceSpec, columns: &[String]) -> Result<Option<Segments>, RunError> {
-        match self.config.reading.by_group {
-            true => Ok(self.encoders.segments(source, columns)?),
-            false => Ok(None),
+    /// A file that is missing, damaged or lacks a column; a column to keep that is named like a score.
+    pub fn predict(&mut self, source: &SourceSpec, keep: &[String]) -> Result<Predictions<'_, B>, RunError> {
+        let mut columns = self.encoders.required_columns();
+        for name in keep {
+            if !columns.contains(name) {
+                columns.push(name.clone());
+            }
         }
+        let chunks = source.open(&columns)?.or_empty();
+        let segments = match self.config.reading.by_group {
+            true => self.encoders.segments(source, &columns)?,
+            false => None,
+        };
+        let rows = match segments {
+            Some(segments) => Reading::Segments(Box::new(segments), VecDeque::new()),
+            None => Reading::Chunks(Box::new(chunks)),
+        };
+        let empty = Some((source.clone(), columns));
+        Ok(Predictions { scorer: self, keep: keep.to_vec(), rows, empty })
     }
 
     /// Scores the impressions of a segment, in order, as [`score`](Self::score) does. What a group shares is encoded and
@@ -114,6 +162,7 @@ impl<B: EsmmBackend> Scorer<B> {
     /// Values that the encoders refuse, with file and line.
     pub fn score_segment(&mut self, segment: &Segment) -> Result<RecordBatch, RunError> {
         let encoded = self.encoders.encode_segment(segment)?;
+        self.counter.add(&encoded);
         self.score_encoded(&encoded)
     }
 
@@ -124,6 +173,7 @@ impl<B: EsmmBackend> Scorer<B> {
     /// Values that the encoders refuse, with file and line.
     pub fn score(&mut self, chunk: &Chunk) -> Result<RecordBatch, RunError> {
         let encoded = self.encoders.encode(chunk)?;
+        self.counter.add(&encoded);
         self.score_encoded(&encoded)
     }
 
@@ -163,6 +213,58 @@ impl<B: EsmmBackend> Scorer<B> {
         let input = BatchInput { rows: encoded.rows, sparse: &sparse, dense: &dense, groups };
         let batch = self.builder.build_for_inference(input)?.to_device(&self.device);
         Ok(self.models.forward(&batch))
+    }
+}
+
+impl<B: EsmmBackend> Predictions<'_, B> {
+    /// The scores of the next rows; `None` at the end.
+    fn scored(&mut self) -> Result<Option<RecordBatch>, RunError> {
+        let batch = match &mut self.rows {
+            Reading::Chunks(chunks) => {
+                let Some(chunk) = chunks.next().transpose()? else { return Ok(None) };
+                let scores = self.scorer.score(&chunk)?;
+                with_columns(&chunk, &self.keep, &scores)?
+            }
+            Reading::Segments(segments, pieces) => {
+                while pieces.is_empty() {
+                    let Some(segment) = segments.next().transpose()? else { return Ok(None) };
+                    pieces.extend(segment.pieces(EVALUATION_BATCH));
+                }
+                let Some(piece) = pieces.pop_front() else { return Ok(None) };
+                let scores = self.scorer.score_segment(&piece)?;
+                with_columns(&piece.columns(&self.keep)?, &self.keep, &scores)?
+            }
+        };
+        Ok(Some(batch))
+    }
+}
+
+impl<B: EsmmBackend> Predictions<'_, B> {
+    /// A batch without rows, which has the names of the columns.
+    fn without_rows(&self, source: &SourceSpec, columns: &[String]) -> Result<RecordBatch, RunError> {
+        let chunk = source.no_rows(columns)?;
+        with_columns(&chunk, &self.keep, &self.scorer.no_scores())
+    }
+}
+
+impl<B: EsmmBackend> Iterator for Predictions<'_, B> {
+    type Item = Result<RecordBatch, RunError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.scored() {
+            Ok(Some(batch)) => {
+                self.empty = None;
+                Some(Ok(batch))
+            }
+            Ok(None) => {
+                let (source, columns) = self.empty.take()?;
+                match self.rows {
+                    Reading::Chunks(_) => Some(self.without_rows(&source, &columns)),
+                    Reading::Segments(..) => None,
+                }
+            }
+            Err(error) => Some(Err(error)),
+        }
     }
 }
 

@@ -136,7 +136,8 @@ fn usual(chunk: &Chunk, column: &str, array: &ArrayRef) -> Result<ArrayRef, Data
 
 /// The items of texts like `a|b|c`, or of lists as programs print them. Null and the empty text are empty lists.
 fn text_lists(chunk: &Chunk, column: &str, texts: &StringArray) -> Result<Lists<ArrayRef>, DataError> {
-    let (mut offsets, mut items) = (Offsets::new(chunk.rows()), StringBuilder::new());
+    let mut offsets = Offsets::new(chunk.rows());
+    let mut items = StringBuilder::new();
     let exact = chunk.spelling().exact_keys;
     for (row, cell) in texts.iter().enumerate() {
         let Some(cell) = cell.and_then(|cell| chunk.spelling().present(cell)) else { continue };

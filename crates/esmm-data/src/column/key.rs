@@ -210,7 +210,8 @@ fn canonical_int(text: &str) -> Option<i64> {
 
 /// Writes a number to the end of a buffer that holds the longest one.
 fn write_int(number: i64, buffer: &mut [u8; 20]) -> &[u8] {
-    let (mut rest, mut start) = (number.unsigned_abs(), buffer.len());
+    let mut rest = number.unsigned_abs();
+    let mut start = buffer.len();
     loop {
         start -= 1;
         buffer[start] = b'0' + (rest % 10) as u8;

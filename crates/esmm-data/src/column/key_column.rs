@@ -23,7 +23,7 @@ pub(crate) enum KeyColumn {
     Text(StringArray),
 }
 
-/// Why a column gives no keys.
+/// Why a column has no keys.
 #[derive(Debug)]
 pub(crate) enum KeyError {
     /// Its type holds none.

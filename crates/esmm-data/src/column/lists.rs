@@ -1,4 +1,4 @@
-//! Columns of lists, whatever their Arrow type: where each row's items begin, and all items behind one another.
+//! Columns of lists, whatever their Arrow type: where each row's items begin, and all items one after another.
 
 use std::ops::Range;
 

@@ -17,7 +17,7 @@ pub(crate) struct Stamp {
 }
 
 impl Stamp {
-    /// The moment that a text stands for: `2024-01-31`, with a time behind `T` or a blank, to the minute, the second or a
+    /// The moment that a text stands for: `2024-01-31`, with a time after `T` or a blank, to the minute, the second or a
     /// fraction of it, and then nothing, `Z`, an offset, or a zone's name. Times without a zone are in `zone`, or UTC; of
     /// two that a clock shows twice in autumn the earlier is meant.
     pub(crate) fn parse(text: &str, zone: Option<Tz>) -> Option<Self> {
@@ -83,7 +83,8 @@ impl Stamp {
             local.second(),
             fraction(nanos)
         );
-        let (sign, minutes) = (if seconds < 0 { '-' } else { '+' }, seconds.abs() / 60);
+        let sign = if seconds < 0 { '-' } else { '+' };
+        let minutes = seconds.abs() / 60;
         let _ = write!(text, "{sign}{:02}:{:02}", minutes / 60, minutes % 60);
         Some(text)
     }
@@ -146,7 +147,8 @@ fn time(text: &str) -> Option<(NaiveTime, &str)> {
     if bytes.len() < 5 || bytes[2] != b':' {
         return None;
     }
-    let (hour, minute) = (number(&bytes[..2])?, number(&bytes[3..5])?);
+    let hour = number(&bytes[..2])?;
+    let minute = number(&bytes[3..5])?;
     if bytes.get(5) != Some(&b':') {
         return Some((NaiveTime::from_hms_opt(hour, minute, 0)?, text.get(5..)?));
     }
@@ -175,7 +177,7 @@ enum Place {
     Zone(Tz),
 }
 
-/// What stands behind a time.
+/// What stands after a time.
 fn place(text: &str) -> Option<Place> {
     if let Some((before, name)) = text.strip_suffix(']').and_then(|text| text.split_once('[')) {
         let zone = Place::Zone(name.parse().ok()?);

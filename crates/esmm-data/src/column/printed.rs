@@ -5,7 +5,7 @@
 pub(crate) struct Item {
     /// Its text, without the quotes that it was printed with.
     pub(crate) text: String,
-    /// What follows a `:` behind it, as in `{'a': 0.7}`.
+    /// What follows a `:` after it, as in `{'a': 0.7}`.
     pub(crate) after_colon: Option<String>,
 }
 
@@ -47,7 +47,10 @@ fn numbers_between_blanks(only: &str) -> Option<Vec<&str>> {
 
 /// Cuts a text outside of quotes; `None` where brackets stand in it or a quote is left open.
 fn parts(text: &str, cuts: impl Fn(u8) -> bool) -> Option<Vec<&str>> {
-    let (mut parts, mut start, mut quote, mut escaped) = (Vec::new(), 0, None, false);
+    let mut parts = Vec::new();
+    let mut start = 0;
+    let mut quote = None;
+    let mut escaped = false;
     for (place, byte) in text.bytes().enumerate() {
         match quote {
             Some(_) if escaped => escaped = false,
@@ -67,7 +70,7 @@ fn parts(text: &str, cuts: impl Fn(u8) -> bool) -> Option<Vec<&str>> {
     quote.is_none().then_some(parts)
 }
 
-/// Whether a quote behind these characters opens a text: an apostrophe inside of a word does not.
+/// Whether a quote after these characters opens a text: an apostrophe inside of a word does not.
 fn starts_item(before: &str) -> bool {
     let before = before.trim_end();
     before.is_empty() || before.ends_with([':', '('])
@@ -98,7 +101,8 @@ fn bare(text: &str) -> Option<String> {
         return Some(text.to_owned());
     };
     let inside = text.strip_prefix(quote)?.strip_suffix(quote)?;
-    let (mut plain, mut characters) = (String::with_capacity(inside.len()), inside.chars());
+    let mut plain = String::with_capacity(inside.len());
+    let mut characters = inside.chars();
     while let Some(character) = characters.next() {
         if character != '\\' {
             plain.push(character);

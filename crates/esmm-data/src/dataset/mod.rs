@@ -1,11 +1,13 @@
 //! Encoded rows in memory, column by column.
 
+mod counts;
 mod encoded;
 mod outcome;
 mod sparse_column;
 mod take;
 mod user_groups;
 
+pub use counts::{FeatureCounts, OutsideCell, ValueCounts};
 pub use encoded::EncodedChunk;
 pub(crate) use outcome::Outcome;
 pub use outcome::Truth;
@@ -23,7 +25,7 @@ pub struct Dataset {
     pub dense: Vec<Vec<f32>>,
     /// Stages that each impression reached, 0 to K.
     pub depth: Vec<u8>,
-    /// Hash of each row's group, for GAUC.
+    /// Hash of each row's group, for GAUC; [`NO_GROUP`](crate::NO_GROUP) where it has none.
     pub group: Option<Vec<u64>>,
     /// True probabilities, of synthetic data.
     pub truth: Option<Truth>,

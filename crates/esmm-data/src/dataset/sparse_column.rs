@@ -2,7 +2,7 @@
 
 use esmm_core::SparseInput;
 
-/// The ids of one sparse feature: rows of its table, 0 for missing and unknown values.
+/// The ids of one sparse feature: rows of its table, 0 for missing values.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SparseColumn {
     /// One id for each row.
@@ -26,11 +26,20 @@ impl SparseColumn {
         }
     }
 
-    /// Share of its ids that are missing or unknown, in `[0, 1]`; 0 when it has no ids.
-    pub fn unknown_rate(&self) -> f64 {
+    /// All ids, those of bags one after another.
+    pub fn ids(&self) -> &[u32] {
         let (Self::Single(ids) | Self::Bag { ids, .. }) = self;
-        let unknown = ids.iter().filter(|id| **id == 0).count();
-        unknown as f64 / ids.len().max(1) as f64
+        ids
+    }
+
+    pub(crate) fn ids_mut(&mut self) -> &mut [u32] {
+        let (Self::Single(ids) | Self::Bag { ids, .. }) = self;
+        ids
+    }
+
+    /// How many of its ids are this row of the table.
+    pub fn count(&self, row: u32) -> usize {
+        self.ids().iter().filter(|id| **id == row).count()
     }
 
     pub(super) fn append(&mut self, other: &Self, rows: &[usize]) {

@@ -30,7 +30,7 @@ impl UserGroups {
         Self { count: 0, of_rows: Vec::new(), sides }
     }
 
-    /// Adds some rows of others, in ascending order, with their groups. Gives the groups that were added, as numbered there.
+    /// Adds some rows of others, in ascending order, with their groups. Returns the groups that were added, as numbered there.
     pub(crate) fn append(&mut self, other: &Self, rows: &[usize]) -> Vec<usize> {
         let mut added: Vec<usize> = Vec::new();
         for &row in rows {

@@ -1,6 +1,7 @@
 //! Dense values: what is fitted, and how a value becomes a number of the model.
 
-use super::feature::DenseTransform;
+use super::feature::{DenseTransform, Outside};
+use crate::column::real::FINITE;
 
 /// Mean and standard deviation of a stream of numbers (Welford 1962), in `f64`.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -61,6 +62,59 @@ impl DenseEncoder {
         })
     }
 
+    /// The nearest value that the transform takes; `None` where there is none.
+    fn nearest(&self, value: f64) -> Option<f64> {
+        match self.transform {
+            DenseTransform::Log1p => Some(value.max(0.0)),
+            DenseTransform::None | DenseTransform::Standardize | DenseTransform::PiecewiseLinear { .. } => {
+                None
+            }
+        }
+    }
+
+    /// The value of a cell that `outside` applies to, with a missing one replaced, and whether something stood in for the
+    /// cell.
+    ///
+    /// # Errors
+    /// A missing value without a replacement, and a cell that is no number where `outside` does not make it missing.
+    pub(crate) fn fill_within(
+        &self,
+        cell: Result<Option<f64>, String>,
+        outside: Outside,
+    ) -> Result<(f64, bool), BadValue> {
+        match (cell, outside) {
+            (Ok(value), _) => self.fill(value).map(|value| (value, false)),
+            (Err(_), Outside::Missing) => self.fill(None).map(|value| (value, true)),
+            (Err(found), Outside::Clip | Outside::Error) => Err(BadValue { found, allowed: FINITE }),
+        }
+    }
+
+    /// The number that the model reads of a cell that `outside` applies to, and whether something stood in for the cell.
+    ///
+    /// # Errors
+    /// A value that is not taken and for which nothing stands in.
+    pub(crate) fn apply_within(
+        &self,
+        cell: Result<Option<f64>, String>,
+        outside: Outside,
+    ) -> Result<(f32, bool), BadValue> {
+        let (value, refused) = match cell {
+            Ok(value) => match self.apply(value) {
+                Ok(number) => return Ok((number, false)),
+                Err(refused) => (value, refused),
+            },
+            Err(found) => (None, BadValue { found, allowed: FINITE }),
+        };
+        match outside {
+            Outside::Error => Err(refused),
+            Outside::Clip => match value.and_then(|value| self.nearest(value)) {
+                Some(nearest) => self.apply(Some(nearest)).map(|number| (number, true)).map_err(|_| refused),
+                None => Err(refused),
+            },
+            Outside::Missing => self.apply(None).map(|number| (number, true)).map_err(|_| refused),
+        }
+    }
+
     /// The number that the model reads.
     pub(crate) fn apply(&self, value: Option<f64>) -> Result<f32, BadValue> {
         let value = self.fill(value)?;
@@ -108,5 +162,25 @@ mod tests {
         assert_eq!(filled.apply(None), Ok(1.0));
         let bad = encoder(DenseTransform::None, 0.0, 0.0).apply(Some(1e300)).unwrap_err();
         assert!(bad.allowed.contains("32 bits"));
+    }
+
+    #[test]
+    fn a_value_that_is_not_taken_is_clipped_missing_or_an_error() {
+        let log = DenseEncoder { missing: Some(1.0), ..encoder(DenseTransform::Log1p, 0.0, 0.0) };
+        let text = || Err("`abc`".to_owned());
+        for (cell, outside, expected) in [
+            (Ok(Some(-3.0)), Outside::Clip, Some((0.0, true))),
+            (Ok(Some(-3.0)), Outside::Missing, Some((2.0_f32.ln(), true))),
+            (Ok(Some(-3.0)), Outside::Error, None),
+            (Ok(Some(1.0)), Outside::Error, Some((2.0_f32.ln(), false))),
+            (Ok(None), Outside::Error, Some((2.0_f32.ln(), false))),
+            (text(), Outside::Clip, None),
+            (text(), Outside::Missing, Some((2.0_f32.ln(), true))),
+            (text(), Outside::Error, None),
+        ] {
+            assert_eq!(log.apply_within(cell.clone(), outside).ok(), expected, "{cell:?} {outside:?}");
+        }
+        let plain = encoder(DenseTransform::None, 0.0, 0.0);
+        assert!(plain.apply_within(Ok(Some(1e300)), Outside::Clip).is_err(), "nothing near it is of use");
     }
 }

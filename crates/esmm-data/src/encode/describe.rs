@@ -3,25 +3,46 @@
 use super::encoder::{Fitted, FittedEncoders};
 use super::feature::DenseTransform;
 use super::table::TableEncoder;
+use super::unknown_row::UnknownRow;
 
 impl FittedEncoders {
     /// What row `row` of the table of the `feature`-th sparse feature stands for: a key, a range of values, a hash
-    /// bucket. Row 0 is `missing or unknown`. `None` for a feature or a row that does not exist.
+    /// bucket; `missing`, `unknown` or, where one row is for both, `missing or unknown`. `None` for a feature or a row that
+    /// does not exist.
     pub fn sparse_value(&self, feature: usize, row: u32) -> Option<String> {
         let fitted = self
             .fitted()
             .iter()
             .filter(|fitted| !matches!(fitted, Fitted::Dense(_) | Fitted::Pieces(..)))
             .nth(feature)?;
+        let table = self.table(fitted)?;
+        if row as usize >= table.num_embeddings() {
+            return None;
+        }
+        match (row.checked_sub(table.first_value()), table.unknown_row()) {
+            (Some(place), _) => table.value(place as usize),
+            (None, Some(UnknownRow::OfMissing)) => Some("missing or unknown".to_owned()),
+            (None, Some(unknown)) if row == unknown.row() => Some("unknown".to_owned()),
+            (None, _) => Some("missing".to_owned()),
+        }
+    }
+
+    /// For each sparse feature in schema order, where values that training does not know have their row; `None` where no
+    /// value is unknown.
+    pub fn unknown_rows(&self) -> Vec<Option<UnknownRow>> {
+        let tables = self.fitted().iter().filter_map(|fitted| self.table(fitted));
+        tables.map(TableEncoder::unknown_row).collect()
+    }
+
+    /// The table of a sparse feature, its own or another's.
+    fn table<'a>(&'a self, fitted: &'a Fitted) -> Option<&'a TableEncoder> {
         let fitted = match fitted {
             Fitted::Shares(owner) => self.fitted().get(*owner)?,
             own => own,
         };
-        let Fitted::Table(table) = fitted else { return None };
-        match row.checked_sub(1) {
-            _ if row as usize >= table.num_embeddings() => None,
-            None => Some("missing or unknown".to_owned()),
-            Some(place) => table.value(place as usize),
+        match fitted {
+            Fitted::Table(table) => Some(table),
+            Fitted::Shares(_) | Fitted::Dense(_) | Fitted::Pieces(..) => None,
         }
     }
 
@@ -46,7 +67,7 @@ impl FittedEncoders {
 }
 
 impl TableEncoder {
-    /// What the row behind `place` others (row 0 not counted) stands for.
+    /// What the row after `place` others stands for, of those that stand for a value.
     fn value(&self, place: usize) -> Option<String> {
         match self {
             Self::Vocabulary(vocabulary) => vocabulary.entries().get(place).map(|(key, _)| key.text()),
@@ -71,6 +92,7 @@ mod tests {
     use super::super::feature::DenseTransform;
     use super::super::quantile::Quantiles;
     use super::super::table::TableEncoder;
+    use super::super::unknown_row::UnknownRow;
     use super::super::vocabulary::KeyCounts;
     use crate::column::key::Key;
 
@@ -83,20 +105,21 @@ mod tests {
         assert_eq!(TableEncoder::Raw { num_embeddings: 9 }.value(3).as_deref(), Some("3"));
         let mut counts = KeyCounts::default();
         counts.add(Key::Text("<b>"));
-        let vocabulary = TableEncoder::Vocabulary(counts.finish(1));
+        let vocabulary = TableEncoder::Vocabulary(counts.finish(1, UnknownRow::Own));
         assert_eq!((vocabulary.value(0).as_deref(), vocabulary.value(1)), (Some("<b>"), None));
     }
 
     #[test]
     fn transforms_are_undone() {
         use super::super::encoder::{Fitted, FittedEncoders};
-        use super::super::feature::{FeatureKind, FeatureSpec};
+        use super::super::feature::{FeatureKind, FeatureSpec, Outside};
         let transforms = [DenseTransform::None, DenseTransform::Standardize, DenseTransform::Log1p];
         let spec = |transform| FeatureSpec {
             name: format!("{transform:?}"),
             column: "x".to_owned(),
             side: esmm_core::Side::Item,
             kind: FeatureKind::Dense { transform, missing: None },
+            outside: Outside::Clip,
         };
         let encoder = |transform| DenseEncoder { transform, missing: None, mean: 3.0, std: 2.0 };
         let fitted = transforms.map(|transform| Fitted::Dense(encoder(transform))).to_vec();

@@ -6,15 +6,18 @@ use std::sync::Arc;
 
 use esmm_core::{FeatureSchema, Pooling, Side};
 
-use super::dense::DenseEncoder;
-use super::feature::{FeatureKind, FeatureSpec};
+use super::dense::{BadValue, DenseEncoder};
+use super::feature::{FeatureKind, FeatureSpec, Outside};
 use super::pieces::Pieces;
+use super::quantile::Quantiles;
 use super::table::TableEncoder;
+use super::unknown_row::{MISSING, UnknownRow};
 use super::users::users_stand_apart;
 use crate::column::bag::{Bags, Weights, row_of};
+use crate::column::key::Key;
 use crate::column::key_column::KeyColumn;
-use crate::column::real::RealColumn;
-use crate::dataset::{EncodedChunk, Sides, SparseColumn, UserGroups};
+use crate::column::real::{FINITE, RealColumn};
+use crate::dataset::{EncodedChunk, FeatureCounts, OutsideCell, Sides, SparseColumn, UserGroups};
 use crate::error::DataError;
 use crate::read::chunk::Chunk;
 use crate::read::grouped::{Segment, Segments};
@@ -39,7 +42,7 @@ pub(crate) enum Fitted {
     Pieces(DenseEncoder, Pieces),
 }
 
-/// The numbers that a dense feature gives the model.
+/// The numbers that the model reads of a dense feature.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DenseColumns {
     /// Name of the feature.
@@ -90,7 +93,19 @@ impl FittedEncoders {
         unique(self.specs.iter().flat_map(FeatureSpec::columns))
     }
 
-    /// Encodes all rows of a chunk.
+    /// Where vocabularies have the row of values that training does not know.
+    pub(crate) fn unknown_row(&self) -> UnknownRow {
+        self.unknown_rows().into_iter().flatten().next().unwrap_or_default()
+    }
+
+    /// The same encoders, to which every value that an encoding does not take is an error, whatever its feature says.
+    pub fn strict(mut self) -> Self {
+        self.specs.iter_mut().for_each(|spec| spec.outside = Outside::Error);
+        self
+    }
+
+    /// Encodes all rows of a chunk. Something stands in for values that an encoding does not take, as each feature's
+    /// [`Outside`] says; [`EncodedChunk::outside`] names the cells.
     ///
     /// # Errors
     /// A column that is not in the chunk or has an unsuitable type, and a value that is not allowed.
@@ -163,24 +178,109 @@ impl FittedEncoders {
         wanted: impl Fn(&FeatureSpec) -> bool,
         chunk_of: impl Fn(&FeatureSpec) -> &'a Chunk,
     ) -> Result<EncodedChunk, DataError> {
-        let mut encoded = EncodedChunk { rows, sparse: Vec::new(), dense: Vec::new(), users: None };
-        let features = self.specs.iter().zip(&self.fitted).filter(|(spec, _)| wanted(spec));
-        for (spec, fitted) in features {
-            let fitted = match fitted {
-                Fitted::Shares(owner) => &self.fitted[*owner],
-                own => own,
-            };
-            let chunk = chunk_of(spec);
-            match fitted {
-                Fitted::Dense(encoder) => encoded.dense.push(encode_dense(encoder, spec, chunk)?),
-                Fitted::Pieces(encoder, pieces) => {
-                    encoded.dense.extend(encode_pieces(encoder, pieces, spec, chunk)?);
-                }
-                Fitted::Table(table) => encoded.sparse.push(encode_sparse(table, spec, chunk)?),
-                Fitted::Shares(_) => {}
-            }
+        let mut encoded = EncodedChunk::of_rows(rows);
+        let features = self.specs.iter().zip(&self.fitted).enumerate();
+        for (feature, (spec, fitted)) in features.filter(|(_, (spec, _))| wanted(spec)) {
+            let mut cells = Cells::new(spec, chunk_of(spec));
+            self.encode_feature(fitted, &mut cells, &mut encoded)?;
+            let Cells { counts, outside, .. } = cells;
+            encoded.counts.features.push(counts);
+            encoded.outside.extend(outside.into_iter().map(|row| OutsideCell { feature, row }));
         }
         Ok(encoded)
+    }
+
+    fn encode_feature(
+        &self,
+        fitted: &Fitted,
+        cells: &mut Cells<'_>,
+        encoded: &mut EncodedChunk,
+    ) -> Result<(), DataError> {
+        let fitted = match fitted {
+            Fitted::Shares(owner) => &self.fitted[*owner],
+            own => own,
+        };
+        match fitted {
+            Fitted::Dense(encoder) => encoded.dense.push(encode_dense(encoder, cells)?),
+            Fitted::Pieces(encoder, pieces) => encoded.dense.extend(encode_pieces(encoder, pieces, cells)?),
+            Fitted::Table(table) => encoded.sparse.push(encode_sparse(table, cells)?),
+            Fitted::Shares(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Refuses a cell of a training row for which something stood in: nothing is learned from it. `trains` says which
+    /// impressions train.
+    ///
+    /// # Errors
+    /// The first such cell, with its place, what was found, and what is allowed.
+    pub(crate) fn check_training(
+        &self,
+        piece: &Piece,
+        encoded: &EncodedChunk,
+        trains: impl Fn(usize) -> bool,
+    ) -> Result<(), DataError> {
+        for cell in &encoded.outside {
+            let of_user = self.specs[cell.feature].side == Side::User;
+            let (chunk, in_training) = match piece {
+                Piece::Groups(segment) if of_user => {
+                    let mut members = segment.group_of.iter().enumerate();
+                    let trains = members.any(|(row, group)| *group as usize == cell.row && trains(row));
+                    (&segment.groups, trains)
+                }
+                Piece::Groups(segment) => (&segment.impressions, trains(cell.row)),
+                Piece::Rows(chunk) => (chunk, trains(cell.row)),
+            };
+            if in_training {
+                return Err(self.refused(chunk, *cell));
+            }
+        }
+        Ok(())
+    }
+
+    /// The error that a cell is where nothing may stand in for it: with its place, what was found, and what is allowed.
+    ///
+    /// # Panics
+    /// When there is no such feature, or the chunk has no such row.
+    fn refused(&self, chunk: &Chunk, cell: OutsideCell) -> DataError {
+        let spec = FeatureSpec { outside: Outside::Error, ..self.specs[cell.feature].clone() };
+        let row = chunk.slice(cell.row..cell.row + 1);
+        let mut cells = Cells::new(&spec, &row);
+        let encoded =
+            self.encode_feature(&self.fitted[cell.feature], &mut cells, &mut EncodedChunk::of_rows(1));
+        let unclear =
+            || chunk.bad_cell(cell.row, &spec.column, "another value".to_owned(), "what it was before");
+        encoded.err().unwrap_or_else(unclear)
+    }
+}
+
+/// The cells of one feature, and what they were to its encoder.
+struct Cells<'a> {
+    spec: &'a FeatureSpec,
+    chunk: &'a Chunk,
+    counts: FeatureCounts,
+    /// Rows of cells for which something stood in.
+    outside: Vec<usize>,
+}
+
+impl<'a> Cells<'a> {
+    fn new(spec: &'a FeatureSpec, chunk: &'a Chunk) -> Self {
+        Self { spec, chunk, counts: FeatureCounts::of(&spec.name), outside: Vec::new() }
+    }
+
+    /// Something stands in for a value of this row.
+    fn stood_in(&mut self, row: usize) {
+        self.counts.outside += 1;
+        self.outside.push(row);
+    }
+
+    fn bad(&self, row: usize, bad: BadValue) -> DataError {
+        self.chunk.bad_cell(row, &self.spec.column, bad.found, bad.allowed)
+    }
+
+    /// The real value of each row.
+    fn reals(&self) -> Result<RealColumn, DataError> {
+        RealColumn::of(self.chunk, &self.spec.column)
     }
 }
 
@@ -201,64 +301,93 @@ pub(crate) fn unique<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
     names.filter(|name| seen.insert(*name)).map(str::to_owned).collect()
 }
 
-fn encode_dense(encoder: &DenseEncoder, spec: &FeatureSpec, chunk: &Chunk) -> Result<Vec<f32>, DataError> {
-    let mut numbers = Vec::with_capacity(chunk.rows());
-    RealColumn::read(chunk, &spec.column, |row, value| {
-        let number = encoder.apply(value);
-        numbers.push(number.map_err(|bad| chunk.bad_cell(row, &spec.column, bad.found, bad.allowed))?);
-        Ok(())
-    })?;
+fn encode_dense(encoder: &DenseEncoder, cells: &mut Cells<'_>) -> Result<Vec<f32>, DataError> {
+    let reals = cells.reals()?;
+    let mut numbers = Vec::with_capacity(cells.chunk.rows());
+    for row in 0..cells.chunk.rows() {
+        let cell = reals.value(row);
+        cells.counts.missing += u64::from(cell == Ok(None));
+        let number = encoder.apply_within(cell, cells.spec.outside);
+        let (number, stood_in) = number.map_err(|bad| cells.bad(row, bad))?;
+        if stood_in {
+            cells.stood_in(row);
+        }
+        numbers.push(number);
+    }
+    cells.counts.values = numbers.len() as u64;
     Ok(numbers)
 }
 
 fn encode_pieces(
     encoder: &DenseEncoder,
     pieces: &Pieces,
-    spec: &FeatureSpec,
-    chunk: &Chunk,
+    cells: &mut Cells<'_>,
 ) -> Result<Vec<Vec<f32>>, DataError> {
-    let mut columns = vec![vec![0.0; chunk.rows()]; spec.dense_width()];
-    RealColumn::read(chunk, &spec.column, |row, value| {
-        let value = encoder.fill(value);
-        let value = value.map_err(|bad| chunk.bad_cell(row, &spec.column, bad.found, bad.allowed))?;
+    let reals = cells.reals()?;
+    let rows = cells.chunk.rows();
+    let mut columns = vec![vec![0.0; rows]; cells.spec.dense_width()];
+    for row in 0..rows {
+        let cell = reals.value(row);
+        cells.counts.missing += u64::from(cell == Ok(None));
+        let value = encoder.fill_within(cell, cells.spec.outside);
+        let (value, stood_in) = value.map_err(|bad| cells.bad(row, bad))?;
+        if stood_in {
+            cells.stood_in(row);
+        }
         let (full, share) = pieces.place(value);
         columns[..full].iter_mut().for_each(|column| column[row] = 1.0);
         if let Some(column) = columns.get_mut(full) {
             column[row] = share as f32;
         }
-        Ok(())
-    })?;
+    }
+    cells.counts.values = rows as u64;
     Ok(columns)
 }
 
-fn encode_sparse(table: &TableEncoder, spec: &FeatureSpec, chunk: &Chunk) -> Result<SparseColumn, DataError> {
-    match (&spec.kind, table) {
-        (FeatureKind::Sparse { bag: Some(pooling), .. }, _) => encode_bag(table, *pooling, spec, chunk),
-        (_, TableEncoder::Quantile(quantiles)) => {
-            let mut ids = Vec::with_capacity(chunk.rows());
-            RealColumn::read(chunk, &spec.column, |_, value| {
-                ids.push(value.map_or(0, |value| quantiles.bucket(value) + 1));
-                Ok(())
-            })?;
-            Ok(SparseColumn::Single(ids))
-        }
+fn encode_sparse(table: &TableEncoder, cells: &mut Cells<'_>) -> Result<SparseColumn, DataError> {
+    match (&cells.spec.kind, table) {
+        (FeatureKind::Sparse { bag: Some(pooling), .. }, _) => encode_bag(table, *pooling, cells),
+        (_, TableEncoder::Quantile(quantiles)) => encode_quantiles(quantiles, cells),
         _ => {
-            let keys = KeyColumn::read(chunk, &spec.column)?;
-            let ids = encode_keys(table, &keys, spec, chunk, chunk.rows(), |row| row)?;
-            Ok(SparseColumn::Single(ids))
+            let keys = KeyColumn::read(cells.chunk, &cells.spec.column)?;
+            let rows = cells.chunk.rows();
+            Ok(SparseColumn::Single(encode_keys(table, &keys, cells, rows, |row| row)?))
         }
     }
+}
+
+fn encode_quantiles(quantiles: &Quantiles, cells: &mut Cells<'_>) -> Result<SparseColumn, DataError> {
+    let reals = cells.reals()?;
+    let mut ids = Vec::with_capacity(cells.chunk.rows());
+    for row in 0..cells.chunk.rows() {
+        let id = match (reals.value(row), cells.spec.outside) {
+            (Ok(Some(value)), _) => quantiles.bucket(value) + 1,
+            (Ok(None), _) => {
+                cells.counts.missing += 1;
+                MISSING
+            }
+            (Err(_), Outside::Missing) => {
+                cells.stood_in(row);
+                MISSING
+            }
+            (Err(found), Outside::Clip | Outside::Error) => {
+                return Err(cells.bad(row, BadValue { found, allowed: FINITE }));
+            }
+        };
+        ids.push(id);
+    }
+    cells.counts.values = ids.len() as u64;
+    Ok(SparseColumn::Single(ids))
 }
 
 fn encode_bag(
     table: &TableEncoder,
     pooling: Pooling,
-    spec: &FeatureSpec,
-    chunk: &Chunk,
+    cells: &mut Cells<'_>,
 ) -> Result<SparseColumn, DataError> {
-    let Bags { offsets, keys, weights } = Bags::read(chunk, &spec.column, spec.weights())?;
+    let Bags { offsets, keys, weights } = Bags::read(cells.chunk, &cells.spec.column, cells.spec.weights())?;
     let items = offsets.last().copied().unwrap_or(0);
-    let ids = encode_keys(table, &keys, spec, chunk, items, |item| row_of(&offsets, item))?;
+    let ids = encode_keys(table, &keys, cells, items, |item| row_of(&offsets, item))?;
     let bag = SparseColumn::Bag { offsets, ids, weights };
     Ok(match pooling {
         Pooling::Sum => bag,
@@ -269,18 +398,44 @@ fn encode_bag(
 fn encode_keys(
     table: &TableEncoder,
     keys: &KeyColumn,
-    spec: &FeatureSpec,
-    chunk: &Chunk,
+    cells: &mut Cells<'_>,
     count: usize,
     row_of: impl Fn(usize) -> usize,
 ) -> Result<Vec<u32>, DataError> {
+    let unknown_row = table.unknown_row().map(UnknownRow::row);
     let mut ids = Vec::with_capacity(count);
+    let mut missing = 0;
+    let mut unknown = 0;
     for index in 0..count {
-        let key = keys.key(index);
-        ids.push(table.row(key).map_err(|allowed| {
-            let found = key.map_or_else(|| "nothing".to_owned(), |key| key.quoted());
-            chunk.bad_cell(row_of(index), &spec.column, found, &allowed)
-        })?);
+        let Some(key) = keys.key(index) else {
+            missing += 1;
+            ids.push(MISSING);
+            continue;
+        };
+        match table.row(key) {
+            Ok(row) => {
+                unknown += u64::from(Some(row) == unknown_row);
+                ids.push(row);
+            }
+            Err(_) if becomes_missing(key, cells.spec.outside) => {
+                cells.stood_in(row_of(index));
+                ids.push(MISSING);
+            }
+            Err(allowed) => {
+                return Err(cells.chunk.bad_cell(row_of(index), &cells.spec.column, key.quoted(), &allowed));
+            }
+        }
     }
+    cells.counts.values = count as u64;
+    cells.counts.missing = missing;
+    cells.counts.unknown = unknown;
     Ok(ids)
+}
+
+/// Whether a key that a table does not take counts as missing. No number is near a text.
+fn becomes_missing(key: Key<'_>, outside: Outside) -> bool {
+    match (outside, key) {
+        (Outside::Missing, _) | (Outside::Clip, Key::Int(_)) => true,
+        (Outside::Clip, Key::Text(_)) | (Outside::Error, _) => false,
+    }
 }

@@ -19,18 +19,42 @@ pub struct FeatureSpec {
     pub side: Side,
     /// How its values are encoded.
     pub kind: FeatureKind,
+    /// What happens to a value that the encoding does not take, in rows that nothing is learned from.
+    #[serde(default, skip_serializing_if = "Outside::is_default")]
+    pub outside: Outside,
+}
+
+/// What happens to a value that an encoding does not take: a negative one under `log1p`, a raw id beyond `num_embeddings`,
+/// a number that does not fit into 32 bits. In training rows it is an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outside {
+    /// The nearest value that is taken stands in; an id is missing. Where no value is the nearest, as for a text that is no
+    /// number, it is an error.
+    #[default]
+    Clip,
+    /// It is missing. So is a text that is no number, where a number is expected.
+    Missing,
+    /// It is an error.
+    Error,
+}
+
+impl Outside {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// How the values of a feature are encoded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum FeatureKind {
-    /// To rows of an embedding table. Row 0 of every table means "missing or unknown".
+    /// To rows of an embedding table.
     Sparse {
         /// How a value becomes a row. Ignored with `shares`: the other feature's encoding is used.
         encoding: SparseEncoding,
         /// `None`: one value a row. `Some`: any number of values a row, pooled; null and an empty text are an empty
-        /// bag, a column without lists gives bags of one.
+        /// bag, a column without lists makes bags of one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         bag: Option<Pooling>,
         /// Whether the items of a bag carry weights: `a:0.7|b:0.3` in text; in Parquet a list of structs with a field
@@ -55,11 +79,12 @@ pub enum FeatureKind {
     },
 }
 
-/// How a value becomes a row of a table. Row 0 is left to missing and unknown values.
+/// How a value becomes a row of a table. Row 0 is left to missing values; see [`UnknownRow`](crate::UnknownRow).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum SparseEncoding {
-    /// Values of the training rows get rows 1, 2, ... by descending count, ties by key (numbers before texts).
+    /// Values of the training rows get the rows after those that stand for no value, by descending count, ties by key
+    /// (numbers before texts).
     Vocabulary {
         /// Values that occur less often are unknown.
         min_count: u64,
@@ -91,7 +116,7 @@ pub enum DenseTransform {
     /// Minus the mean, over the population standard deviation of the training rows, missing values replaced. With a
     /// standard deviation of 0 the value minus the mean.
     Standardize,
-    /// `ln(1 + x)`; a negative value is an error.
+    /// `ln(1 + x)` of a value that is not negative.
     Log1p,
     /// The filled share of each of some bins of about equal count among the training rows: as many numbers as bins
     /// (arXiv 2203.05556). Where repeated values leave fewer bins the last numbers are 0.
@@ -126,7 +151,7 @@ impl FeatureSpec {
         std::iter::once(self.column.as_str()).chain(weights)
     }
 
-    /// Numbers that it gives the model: 0 for a sparse feature.
+    /// Numbers that the model reads of it: 0 for a sparse feature.
     pub(crate) fn dense_width(&self) -> usize {
         match self.kind {
             FeatureKind::Sparse { .. } => 0,
@@ -137,14 +162,16 @@ impl FeatureSpec {
     /// The core's description, with the rows of its table. A feature of several numbers is as many dense features,
     /// `name[1]`, `name[2]`, ...
     pub(crate) fn describe(&self, num_embeddings: usize) -> Vec<Feature> {
-        let (name, side) = (self.name.clone(), self.side);
+        let name = self.name.clone();
+        let side = self.side;
         match &self.kind {
             FeatureKind::Dense { transform: DenseTransform::PiecewiseLinear { bins }, .. } => {
                 (1..=*bins).map(|bin| Feature::dense(format!("{name}[{bin}]"), side)).collect()
             }
             FeatureKind::Dense { .. } => vec![Feature::dense(name, side)],
             FeatureKind::Sparse { bag, shares, .. } => {
-                let (bag, shares) = (*bag, shares.clone());
+                let bag = *bag;
+                let shares = shares.clone();
                 vec![Feature::Sparse(SparseFeature { name, side, num_embeddings, bag, shares })]
             }
         }
@@ -171,6 +198,9 @@ impl FeatureSpec {
         match &self.kind {
             FeatureKind::Dense { missing, .. } if missing.is_some_and(|value| !value.is_finite()) => {
                 Err("missing must be a finite number".to_owned())
+            }
+            FeatureKind::Dense { missing: None, .. } if self.outside == Outside::Missing => {
+                Err("outside = \"missing\" needs `missing`, the number that stands in".to_owned())
             }
             FeatureKind::Dense { transform: DenseTransform::Log1p, missing: Some(value) } if *value < 0.0 => {
                 Err(format!("missing = {value}, with log1p it must not be negative"))

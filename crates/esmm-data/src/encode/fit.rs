@@ -6,10 +6,11 @@ use super::feature::{DenseTransform, FeatureKind, FeatureSpec, SparseEncoding, o
 use super::pieces::Pieces;
 use super::quantile::Quantiles;
 use super::table::TableEncoder;
-use super::vocabulary::KeyCounts;
+use super::unknown_row::UnknownRow;
+use super::vocabulary::{KeyCounts, Vocabulary};
 use crate::column::bag::{Bags, Weights};
 use crate::column::key_column::KeyColumn;
-use crate::column::real::RealColumn;
+use crate::column::real::{FINITE, RealColumn};
 use crate::error::DataError;
 use crate::read::chunk::Chunk;
 
@@ -18,7 +19,7 @@ use crate::read::chunk::Chunk;
 /// # Examples
 /// ```
 /// use esmm_core::Side;
-/// use esmm_data::{EncoderFitter, FeatureKind, FeatureSpec, SourceSpec, SparseEncoding};
+/// use esmm_data::{EncoderFitter, FeatureKind, FeatureSpec, Outside, SourceSpec, SparseEncoding};
 ///
 /// # let folder = tempfile::tempdir().unwrap();
 /// # let path = folder.path().join("clicks.csv").display().to_string();
@@ -34,6 +35,7 @@ use crate::read::chunk::Chunk;
 ///         weights_column: None,
 ///         shares: None,
 ///     },
+///     outside: Outside::Clip,
 /// };
 /// let mut fitter = EncoderFitter::new(vec![item])?;
 /// for chunk in SourceSpec::new([path]).open(&fitter.required_columns())? {
@@ -42,7 +44,7 @@ use crate::read::chunk::Chunk;
 ///     fitter.observe(&chunk, &training)?;
 /// }
 /// let encoders = fitter.finish()?;
-/// assert_eq!(encoders.schema().num_rows(), 3); // row 0 for what is unknown, then shoes, bags
+/// assert_eq!(encoders.schema().num_rows(), 4); // missing, unknown, shoes, bags
 /// # Ok::<(), esmm_data::DataError>(())
 /// ```
 #[derive(Debug)]
@@ -50,6 +52,7 @@ pub struct EncoderFitter {
     specs: Vec<FeatureSpec>,
     owners: Vec<usize>,
     statistics: Vec<Statistics>,
+    unknown_row: UnknownRow,
 }
 
 /// What is collected for one feature, or for all that use its table.
@@ -84,7 +87,12 @@ impl EncoderFitter {
                 _ => Statistics::Nothing,
             });
         let statistics = statistics.collect();
-        Ok(Self { specs, owners, statistics })
+        Ok(Self { specs, owners, statistics, unknown_row: UnknownRow::Own })
+    }
+
+    /// With another row for the values that vocabularies do not know.
+    pub fn with_unknown_row(self, unknown_row: UnknownRow) -> Self {
+        Self { unknown_row, ..self }
     }
 
     /// Whether any feature has to see the training rows.
@@ -112,8 +120,8 @@ impl EncoderFitter {
             match &mut self.statistics[*owner] {
                 Statistics::Nothing => {}
                 Statistics::Counts(counts) => count(chunk, spec, keep, counts)?,
-                Statistics::Values(values) => RealColumn::read(chunk, &spec.column, |row, value| {
-                    values.extend(value.filter(|_| keep[row]));
+                Statistics::Values(values) => kept_reals(chunk, spec, keep, |_, value| {
+                    values.extend(value);
                     Ok(())
                 })?,
                 Statistics::Moments(moments) => measure(chunk, spec, keep, moments)?,
@@ -129,7 +137,7 @@ impl EncoderFitter {
     pub fn finish(self) -> Result<FittedEncoders, DataError> {
         let features = self.specs.iter().zip(self.statistics).zip(&self.owners).enumerate();
         let fitted = features.map(|(place, ((spec, statistics), owner))| match *owner == place {
-            true => fitted(&spec.kind, statistics),
+            true => fitted(&spec.kind, statistics, self.unknown_row),
             false => Fitted::Shares(*owner),
         });
         let fitted = fitted.collect();
@@ -137,7 +145,7 @@ impl EncoderFitter {
     }
 }
 
-fn fitted(kind: &FeatureKind, statistics: Statistics) -> Fitted {
+fn fitted(kind: &FeatureKind, statistics: Statistics, unknown_row: UnknownRow) -> Fitted {
     match (kind, statistics) {
         (FeatureKind::Dense { transform, missing }, Statistics::Moments(moments)) => {
             Fitted::Dense(DenseEncoder {
@@ -159,14 +167,16 @@ fn fitted(kind: &FeatureKind, statistics: Statistics) -> Fitted {
         (FeatureKind::Dense { transform, missing }, _) => {
             Fitted::Dense(DenseEncoder { transform: *transform, missing: *missing, mean: 0.0, std: 0.0 })
         }
-        (FeatureKind::Sparse { encoding, .. }, statistics) => Fitted::Table(table(*encoding, statistics)),
+        (FeatureKind::Sparse { encoding, .. }, statistics) => {
+            Fitted::Table(table(*encoding, statistics, unknown_row))
+        }
     }
 }
 
-fn table(encoding: SparseEncoding, statistics: Statistics) -> TableEncoder {
+fn table(encoding: SparseEncoding, statistics: Statistics, unknown_row: UnknownRow) -> TableEncoder {
     match (encoding, statistics) {
         (SparseEncoding::Vocabulary { min_count }, Statistics::Counts(counts)) => {
-            TableEncoder::Vocabulary(counts.finish(min_count))
+            TableEncoder::Vocabulary(counts.finish(min_count, unknown_row))
         }
         (SparseEncoding::Quantile { buckets }, Statistics::Values(values)) => {
             TableEncoder::Quantile(Quantiles::fit(values, buckets))
@@ -175,7 +185,7 @@ fn table(encoding: SparseEncoding, statistics: Statistics) -> TableEncoder {
         (SparseEncoding::Raw { num_embeddings }, _) => {
             TableEncoder::Raw { num_embeddings: num_embeddings as u64 }
         }
-        (SparseEncoding::Vocabulary { .. }, _) => TableEncoder::Vocabulary(KeyCounts::default().finish(1)),
+        (SparseEncoding::Vocabulary { .. }, _) => TableEncoder::Vocabulary(Vocabulary::empty(unknown_row)),
         (SparseEncoding::Quantile { buckets }, _) => {
             TableEncoder::Quantile(Quantiles::fit(Vec::new(), buckets))
         }
@@ -211,13 +221,26 @@ fn measure(chunk: &Chunk, spec: &FeatureSpec, keep: &[bool], moments: &mut Momen
         FeatureKind::Sparse { .. } => None,
     };
     let encoder = DenseEncoder { transform: DenseTransform::None, missing, mean: 0.0, std: 0.0 };
-    RealColumn::read(chunk, &spec.column, |row, value| {
-        if keep[row] {
-            let filled = encoder
-                .fill(value)
-                .map_err(|bad| chunk.bad_cell(row, &spec.column, bad.found, bad.allowed))?;
-            moments.add(filled);
-        }
+    kept_reals(chunk, spec, keep, |row, value| {
+        let filled = encoder.fill(value);
+        let filled = filled.map_err(|bad| chunk.bad_cell(row, &spec.column, bad.found, bad.allowed))?;
+        moments.add(filled);
         Ok(())
     })
+}
+
+/// Hands over the real value of each row that is kept; the others may hold anything.
+fn kept_reals(
+    chunk: &Chunk,
+    spec: &FeatureSpec,
+    keep: &[bool],
+    mut take: impl FnMut(usize, Option<f64>) -> Result<(), DataError>,
+) -> Result<(), DataError> {
+    let reals = RealColumn::of(chunk, &spec.column)?;
+    let kept = keep.iter().enumerate().filter(|(_, keep)| **keep);
+    for (row, _) in kept {
+        let value = reals.value(row).map_err(|found| chunk.bad_cell(row, &spec.column, found, FINITE))?;
+        take(row, value)?;
+    }
+    Ok(())
 }

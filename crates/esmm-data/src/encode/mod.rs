@@ -1,6 +1,7 @@
 //! Features: what a person says about them, what is fitted on training rows, and how values become rows of tables and
 //! numbers of the model.
 
+pub(crate) mod counter;
 mod dense;
 mod describe;
 pub(crate) mod encoder;
@@ -11,6 +12,8 @@ mod pieces;
 mod quantile;
 pub(crate) mod save;
 mod table;
+pub(crate) mod trained_rows;
+pub(crate) mod unknown_row;
 pub(crate) mod users;
 pub(crate) mod vocabulary;
 pub(crate) mod vocabulary_file;

@@ -44,7 +44,8 @@ impl Pieces {
             0 => (0, 0.0),
             passed if passed > bins => (bins, 0.0),
             passed => {
-                let (start, end) = (self.edges[passed - 1], self.edges[passed]);
+                let start = self.edges[passed - 1];
+                let end = self.edges[passed];
                 // Halves, so that no difference of two finite numbers overflows.
                 (passed - 1, (value / 2.0 - start / 2.0) / (end / 2.0 - start / 2.0))
             }

@@ -14,6 +14,7 @@ use super::feature::{DenseTransform, FeatureKind, FeatureSpec, SparseEncoding, o
 use super::pieces::Pieces;
 use super::quantile::Quantiles;
 use super::table::TableEncoder;
+use super::unknown_row::UnknownRow;
 use super::vocabulary::Vocabulary;
 use super::vocabulary_file;
 use crate::error::DataError;
@@ -22,8 +23,8 @@ use crate::error::DataError;
 pub const FEATURES_FILE: &str = "features.json";
 /// The file with the keys of all vocabularies: columns feature, row, key, count.
 pub const VOCABULARIES_FILE: &str = "vocabularies.parquet";
-/// Version of both files.
-const FORMAT_VERSION: u32 = 1;
+/// Version of both files. The first one had one row for missing and unknown values, and knew no rule for values outside.
+const FORMAT_VERSION: u32 = 2;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -31,6 +32,9 @@ struct SavedEncoders {
     format_version: u32,
     /// xxHash64 of the other file, in hexadecimal digits.
     vocabularies_xxh64: String,
+    /// Absent in version 1: one row for both.
+    #[serde(default)]
+    unknown_row: UnknownRow,
     features: Vec<SavedFeature>,
 }
 
@@ -91,6 +95,7 @@ impl FittedEncoders {
         let saved = SavedEncoders {
             format_version: FORMAT_VERSION,
             vocabularies_xxh64: checksum(&path)?,
+            unknown_row: self.unknown_row(),
             features: features
                 .map(|(spec, fitted)| SavedFeature { spec: spec.clone(), fitted: fit_of(fitted) })
                 .collect(),
@@ -121,11 +126,11 @@ impl FittedEncoders {
         let (specs, fits): (Vec<_>, Vec<_>) =
             saved.features.into_iter().map(|feature| (feature.spec, feature.fitted)).unzip();
         let owners = owners(&specs).map_err(|error| DataError::file(&path, error))?;
-        let mut vocabularies = vocabulary_file::read(&keys)?;
+        let mut vocabularies = vocabulary_file::read(&keys, saved.unknown_row)?;
         let features = specs.iter().zip(fits).zip(owners).enumerate();
         let fitted = features.map(|(place, ((spec, fit), owner))| match owner == place {
             false => Ok(Fitted::Shares(owner)),
-            true => restore(spec, fit, vocabularies.remove(&spec.name)).ok_or_else(|| {
+            true => restore(spec, fit, vocabularies.remove(&spec.name), saved.unknown_row).ok_or_else(|| {
                 DataError::file(&path, format!("what was fitted for feature `{}` is damaged", spec.name))
             }),
         });
@@ -141,10 +146,10 @@ fn check_version(path: &Path, text: &str) -> Result<(), DataError> {
     }
     let version: Version = serde_json::from_str(text).map_err(|error| DataError::file(path, error))?;
     match version.format_version {
-        FORMAT_VERSION => Ok(()),
+        1..=FORMAT_VERSION => Ok(()),
         other => Err(DataError::file(
             path,
-            format!("format_version = {other}, this program reads {FORMAT_VERSION}"),
+            format!("format_version = {other}, this program reads 1 to {FORMAT_VERSION}"),
         )),
     }
 }
@@ -167,7 +172,12 @@ fn fit_of(fitted: &Fitted) -> Option<SavedFit> {
     }
 }
 
-fn restore(spec: &FeatureSpec, fit: Option<SavedFit>, vocabulary: Option<Vocabulary>) -> Option<Fitted> {
+fn restore(
+    spec: &FeatureSpec,
+    fit: Option<SavedFit>,
+    vocabulary: Option<Vocabulary>,
+    unknown_row: UnknownRow,
+) -> Option<Fitted> {
     let table = match (&spec.kind, fit) {
         (
             FeatureKind::Dense { transform: DenseTransform::PiecewiseLinear { bins }, missing },
@@ -192,7 +202,7 @@ fn restore(spec: &FeatureSpec, fit: Option<SavedFit>, vocabulary: Option<Vocabul
             FeatureKind::Sparse { encoding: SparseEncoding::Vocabulary { .. }, .. },
             Some(SavedFit::Keys(count)),
         ) => {
-            let vocabulary = vocabulary.unwrap_or_default();
+            let vocabulary = vocabulary.unwrap_or_else(|| Vocabulary::empty(unknown_row));
             (vocabulary.entries().len() == count).then_some(TableEncoder::Vocabulary(vocabulary))
         }
         (
@@ -210,7 +220,8 @@ fn restore(spec: &FeatureSpec, fit: Option<SavedFit>, vocabulary: Option<Vocabul
 fn checksum(path: &Path) -> Result<String, DataError> {
     let io = |error: std::io::Error| DataError::io(path, &error);
     let mut file = File::open(path).map_err(io)?;
-    let (mut hash, mut buffer) = (XxHash64::with_seed(0), vec![0; 1 << 16]);
+    let mut hash = XxHash64::with_seed(0);
+    let mut buffer = vec![0; 1 << 16];
     loop {
         match file.read(&mut buffer).map_err(io)? {
             0 => return Ok(format!("{:016x}", hash.finish())),
@@ -220,7 +231,10 @@ fn checksum(path: &Path) -> Result<String, DataError> {
 }
 
 /// Writes a file under a temporary name beside its own, brings it to the disk and renames it.
-fn replace(path: &Path, write: impl FnOnce(&mut File) -> Result<(), DataError>) -> Result<(), DataError> {
+pub(super) fn replace(
+    path: &Path,
+    write: impl FnOnce(&mut File) -> Result<(), DataError>,
+) -> Result<(), DataError> {
     let io = |error: std::io::Error| DataError::io(path, &error);
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = temporary(dir).map_err(io)?;

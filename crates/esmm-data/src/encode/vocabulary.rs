@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::hasher::KeyHash;
+use super::unknown_row::UnknownRow;
 use crate::column::key::{Key, OwnedKey};
 
 /// Counts of keys; whole numbers and texts apart, so that neither is formatted or copied to look one up.
@@ -29,12 +30,12 @@ impl KeyCounts {
     }
 
     /// Keys that were counted at least `min_count` times, by descending count, then by key.
-    pub(crate) fn finish(self, min_count: u64) -> Vocabulary {
+    pub(crate) fn finish(self, min_count: u64, unknown_row: UnknownRow) -> Vocabulary {
         let ints = self.ints.into_iter().map(|(number, count)| (OwnedKey::Int(number), count));
         let texts = self.texts.into_iter().map(|(text, count)| (OwnedKey::Text(text), count));
         let mut entries: Vec<_> = ints.chain(texts).filter(|(_, count)| *count >= min_count).collect();
         entries.sort_unstable_by(|(key, count), (other, than)| than.cmp(count).then_with(|| key.cmp(other)));
-        let mut vocabulary = Vocabulary::default();
+        let mut vocabulary = Vocabulary::empty(unknown_row);
         for (key, count) in entries {
             vocabulary.push(key, count);
         }
@@ -42,18 +43,34 @@ impl KeyCounts {
     }
 }
 
-/// Keys with rows from 1 on, in order. Row 0 is for all others.
+/// Keys with their rows, in order, after the rows that stand for no key.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Vocabulary {
     entries: Vec<(OwnedKey, u64)>,
     ints: HashMap<i64, u32, KeyHash>,
     texts: HashMap<Arc<str>, u32, KeyHash>,
+    unknown_row: UnknownRow,
 }
 
 impl Vocabulary {
-    /// Gives the next row to a key; `false` when it has one already.
+    /// Without keys.
+    pub(crate) fn empty(unknown_row: UnknownRow) -> Self {
+        Self { unknown_row, ..Self::default() }
+    }
+
+    /// Where all other keys have their row.
+    pub(crate) fn unknown_row(&self) -> UnknownRow {
+        self.unknown_row
+    }
+
+    /// The row that the next key gets.
+    pub(crate) fn next_row(&self) -> u32 {
+        self.unknown_row.first_key() + self.entries.len() as u32
+    }
+
+    /// Makes the next row that of a key; `false` when it has one already.
     pub(crate) fn push(&mut self, key: OwnedKey, count: u64) -> bool {
-        let row = self.entries.len() as u32 + 1;
+        let row = self.next_row();
         let before = match &key {
             OwnedKey::Int(number) => self.ints.insert(*number, row),
             OwnedKey::Text(text) => self.texts.insert(text.clone(), row),
@@ -62,17 +79,17 @@ impl Vocabulary {
         before.is_none()
     }
 
-    /// The row of a key, 0 when it has none.
+    /// The row of a key, that of unknown ones when it has none.
     #[inline]
     pub(crate) fn row(&self, key: Key<'_>) -> u32 {
         let row = match key {
             Key::Int(number) => self.ints.get(&number),
             Key::Text(text) => self.texts.get(text),
         };
-        row.copied().unwrap_or(0)
+        row.copied().unwrap_or(self.unknown_row.row())
     }
 
-    /// Keys and counts, row 1 first.
+    /// Keys and counts in the order of their rows.
     pub(crate) fn entries(&self) -> &[(OwnedKey, u64)] {
         &self.entries
     }
@@ -88,12 +105,21 @@ mod tests {
         for text in ["b", "a", "10", "9", "b", "rare", "9", "a", "10", "7", "7", "7"] {
             counts.add(Key::parse(text).unwrap());
         }
-        let vocabulary = counts.finish(2);
+        let vocabulary = counts.finish(2, UnknownRow::OfMissing);
         let keys: Vec<String> = vocabulary.entries().iter().map(|(key, _)| key.text()).collect();
         assert_eq!(keys, ["7", "9", "10", "a", "b"]);
         assert_eq!(vocabulary.row(Key::Int(7)), 1);
         assert_eq!(vocabulary.row(Key::Text("b")), 5);
         assert_eq!(vocabulary.row(Key::Text("rare")), 0);
         assert_eq!(vocabulary.row(Key::Text("7")), 0, "a text is no number");
+    }
+
+    #[test]
+    fn unknown_keys_have_a_row_of_their_own() {
+        let mut counts = KeyCounts::default();
+        ["a", "a", "b"].into_iter().for_each(|text| counts.add(Key::Text(text)));
+        let vocabulary = counts.finish(1, UnknownRow::Own);
+        let rows = ["a", "b", "c"].map(|text| vocabulary.row(Key::Text(text)));
+        assert_eq!(rows, [2, 3, 1]);
     }
 }

@@ -11,6 +11,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
+use super::unknown_row::UnknownRow;
 use super::vocabulary::Vocabulary;
 use crate::column::key::OwnedKey;
 use crate::error::DataError;
@@ -37,7 +38,7 @@ pub(crate) fn write<'a>(
     let broken = |error| DataError::file(path, error);
     let mut writer = ArrowWriter::try_new(file, schema.clone(), Some(properties)).map_err(broken)?;
     for (feature, vocabulary) in vocabularies {
-        let mut first = 1;
+        let mut first = vocabulary.unknown_row().first_key();
         for entries in vocabulary.entries().chunks(WRITE_ROWS) {
             let columns: Vec<ArrayRef> = vec![
                 Arc::new(StringArray::from_iter_values(entries.iter().map(|_| feature))),
@@ -55,18 +56,22 @@ pub(crate) fn write<'a>(
 }
 
 /// Reads vocabularies by the names of their features.
-pub(crate) fn read(path: &Path) -> Result<HashMap<String, Vocabulary>, DataError> {
+pub(crate) fn read(path: &Path, unknown_row: UnknownRow) -> Result<HashMap<String, Vocabulary>, DataError> {
     let columns = ["feature", "row", "key", "count"].map(str::to_owned);
     let mut file = ParquetFile::open(path, &columns, CHUNK_ROWS)?;
     let mut vocabularies: HashMap<String, Vocabulary> = HashMap::new();
     while let Some((batch, _)) = file.next_chunk()? {
-        add(&batch, &mut vocabularies)
+        add(&batch, unknown_row, &mut vocabularies)
             .ok_or_else(|| DataError::file(path, "the keys of a vocabulary are damaged"))?;
     }
     Ok(vocabularies)
 }
 
-fn add(batch: &RecordBatch, vocabularies: &mut HashMap<String, Vocabulary>) -> Option<()> {
+fn add(
+    batch: &RecordBatch,
+    unknown_row: UnknownRow,
+    vocabularies: &mut HashMap<String, Vocabulary>,
+) -> Option<()> {
     let features = batch.column_by_name("feature")?.as_string_opt::<i32>()?;
     let rows = batch.column_by_name("row")?.as_primitive_opt::<UInt32Type>()?;
     let keys = batch.column_by_name("key")?.as_string_opt::<i32>()?;
@@ -74,10 +79,10 @@ fn add(batch: &RecordBatch, vocabularies: &mut HashMap<String, Vocabulary>) -> O
     for index in 0..batch.num_rows() {
         let feature = features.value(index);
         if !vocabularies.contains_key(feature) {
-            vocabularies.insert(feature.to_owned(), Vocabulary::default());
+            vocabularies.insert(feature.to_owned(), Vocabulary::empty(unknown_row));
         }
         let vocabulary = vocabularies.get_mut(feature)?;
-        let next = vocabulary.entries().len() as u32 + 1;
+        let next = vocabulary.next_row();
         let fresh = vocabulary.push(OwnedKey::parse(keys.value(index)), counts.value(index));
         (fresh && rows.value(index) == next).then_some(())?;
     }

@@ -57,7 +57,7 @@ pub(crate) struct StreamedSplits {
 /// # Errors
 /// Settings that cannot be, a file that is missing or damaged.
 pub(crate) fn encoded_bytes(data: &DataSpec, by_group: bool) -> Result<u64, DataError> {
-    let DataSpec { split: spec, features, labels, group, truth } = data;
+    let DataSpec { split: spec, features, unknown_share: _, labels, group, truth } = data;
     let outcomes = Outcomes::new(labels, group.as_deref(), truth.as_ref())?;
     let once = by_group && stand_apart(spec, features, &outcomes)?;
     let columns = unique(features.iter().flat_map(FeatureSpec::columns));
@@ -70,9 +70,9 @@ pub(crate) fn encoded_bytes(data: &DataSpec, by_group: bool) -> Result<u64, Data
 /// As [`in_memory`](super::memory::in_memory), but for values in columns that need no fit: those are found when they
 /// are read.
 pub(crate) fn in_files(data: &DataSpec, options: StreamOptions) -> Result<StreamedSplits, DataError> {
-    let DataSpec { split: spec, features, labels, group, truth } = data;
+    let DataSpec { split: spec, features, unknown_share: _, labels, group, truth } = data;
     let outcomes = Outcomes::new(labels, group.as_deref(), truth.as_ref())?;
-    let mut fitter = EncoderFitter::new(features.to_vec())?;
+    let mut fitter = data.fitter()?;
     let all = features.iter().flat_map(FeatureSpec::columns).chain(outcomes.columns()).chain(spec.column());
     let all = unique(all);
     for source in spec.sources() {
@@ -179,7 +179,14 @@ impl Counts {
     fn split(&self, part: Part, reading: &Arc<Reading>, by_group: bool) -> FileRows {
         let kept = self.kept.iter().map(|kept| kept[part as usize]).enumerate();
         let blocks = kept.filter(|(_, rows)| *rows > 0).collect();
-        FileRows { reading: reading.clone(), part, blocks: Some(blocks), shuffle_rows: 0, by_group }
+        FileRows {
+            reading: reading.clone(),
+            part,
+            blocks: Some(blocks),
+            shuffle_rows: 0,
+            by_group,
+            counter: None,
+        }
     }
 
     fn report(

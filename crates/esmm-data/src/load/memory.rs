@@ -34,10 +34,10 @@ pub(crate) struct LoadedSplits {
 /// # Errors
 /// Everything in [`DataError`], and a split that got no row.
 pub(crate) fn in_memory(data: &DataSpec, by_group: bool) -> Result<LoadedSplits, DataError> {
-    let DataSpec { split: spec, features, labels, group, truth } = data;
+    let DataSpec { split: spec, features, unknown_share: _, labels, group, truth } = data;
     let outcomes = Outcomes::new(labels, group.as_deref(), truth.as_ref())?;
     let by_group = by_group && stand_apart(spec, features, &outcomes)?;
-    let fitter = EncoderFitter::new(features.to_vec())?;
+    let fitter = data.fitter()?;
 
     for source in spec.sources() {
         source.open(&unique(
@@ -57,6 +57,8 @@ pub(crate) fn in_memory(data: &DataSpec, by_group: bool) -> Result<LoadedSplits,
             let encoded = encoders.encode_piece(&piece)?;
             let outcome = outcomes.read_piece(&piece)?;
             let parts = divider.assign(piece.impressions())?;
+            let trains = |row: usize| parts[row] == Part::Train && outcome.depth[row].is_some();
+            encoders.check_training(&piece, &encoded, trains)?;
             for split in splits.iter_mut().filter(|split| spec.has(split.part)) {
                 split.append(&encoded, &outcome, &parts);
             }

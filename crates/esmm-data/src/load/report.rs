@@ -39,7 +39,8 @@ pub struct SplitReport {
     pub reached: Vec<u64>,
     /// Rows that were dropped because they reached a stage but not the one before.
     pub orphans_dropped: u64,
-    /// For each sparse feature in schema order, its name and the share of its ids that are missing or unknown.
+    /// For each sparse feature in schema order, its name and the share of unknown ids among those that are there, in `[0,
+    /// 1]`; of a table with one row for both, of missing and unknown ones among all.
     pub unknown_rate: Vec<(String, f64)>,
 }
 
@@ -53,8 +54,11 @@ impl SplitReport {
     ) -> Self {
         let sparse = encoders.specs().iter().filter(|spec| matches!(spec.kind, FeatureKind::Sparse { .. }));
         let sample = data.written_out(SAMPLE_ROWS);
-        let unknown =
-            sparse.zip(&sample.sparse).map(|(spec, column)| (spec.name.clone(), column.unknown_rate()));
+        let columns = sample.sparse.iter().zip(encoders.unknown_rows());
+        let unknown = sparse.zip(columns).map(|(spec, (column, row))| {
+            let rate = row.map_or(0.0, |row| row.rate(column));
+            (spec.name.clone(), rate)
+        });
         let reached = (1..=labels.columns.len())
             .map(|stage| data.depth.iter().filter(|depth| usize::from(**depth) >= stage).count() as u64);
         Self {

@@ -9,6 +9,8 @@ use super::rows::SplitRows;
 use crate::dataset::Dataset;
 use crate::encode::encoder::FittedEncoders;
 use crate::encode::feature::FeatureSpec;
+use crate::encode::fit::EncoderFitter;
+use crate::encode::unknown_row::UnknownRow;
 use crate::error::DataError;
 use crate::outcome::label::LabelSpec;
 use crate::outcome::truth::TruthSpec;
@@ -19,7 +21,7 @@ use crate::split::spec::SplitSpec;
 /// # Examples
 /// ```no_run
 /// use esmm_data::{
-///     DataSpec, FeatureKind, FeatureSpec, LabelSpec, LoadOptions, SourceSpec, SparseEncoding, SplitSpec,
+///     DataSpec, FeatureKind, FeatureSpec, LabelSpec, LoadOptions, Outside, SourceSpec, SparseEncoding, SplitSpec,
 /// };
 ///
 /// # fn main() -> Result<(), esmm_data::DataError> {
@@ -32,7 +34,8 @@ use crate::split::spec::SplitSpec;
 /// };
 /// let data = DataSpec {
 ///     split: SplitSpec::Random { source: SourceSpec::new(["impressions/*.parquet"]), valid: 0.1, test: 0.1, seed: 7 },
-///     features: vec![FeatureSpec { name: "user".into(), column: "user_id".into(), side: esmm_core::Side::User, kind: user }],
+///     features: vec![FeatureSpec { name: "user".into(), column: "user_id".into(), side: esmm_core::Side::User, kind: user, outside: Outside::Clip }],
+///     unknown_share: 0.01,
 ///     labels: LabelSpec::new(["click", "conversion"]),
 ///     group: None,
 ///     truth: None,
@@ -48,6 +51,9 @@ pub struct DataSpec {
     pub split: SplitSpec,
     /// The features, in the order of the model's input.
     pub features: Vec<FeatureSpec>,
+    /// The least share of the values of each vocabulary that training takes as unknown, in `[0, 1)`. 0: none are taken, and
+    /// unknown values share the row of missing ones.
+    pub unknown_share: f64,
     /// The stages of the funnel.
     pub labels: LabelSpec,
     /// The column whose values are the groups of GAUC.
@@ -93,6 +99,12 @@ pub struct LoadedData {
 }
 
 impl DataSpec {
+    /// What fits its encoders.
+    pub(super) fn fitter(&self) -> Result<EncoderFitter, DataError> {
+        let unknown_row = if self.unknown_share > 0.0 { UnknownRow::Own } else { UnknownRow::OfMissing };
+        Ok(EncoderFitter::new(self.features.clone())?.with_unknown_row(unknown_row))
+    }
+
     /// Fits the encoders on the training rows and takes the rows of all splits into memory, or counts them where they stay
     /// in their files.
     ///

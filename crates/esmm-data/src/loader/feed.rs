@@ -79,7 +79,7 @@ pub(super) fn start_with(
 ) -> Feed {
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..num_builders).map(|_| sync_channel(READ_AHEAD)).unzip();
     let builders = senders.into_iter().map(|sender| Builder { builder: builder.clone(), sender }).collect();
-    let work = Work { config: config.clone(), builders, sent: 0 };
+    let work = Work { config: config.clone(), builders, pass, skipped: skip, sent: 0 };
     match rows.clone() {
         SplitRows::Memory(dataset) => {
             thread::spawn(move || work.all_of(&dataset, pass, skip));
@@ -111,6 +111,9 @@ struct Builder {
 struct Work {
     config: BatchLoaderConfig,
     builders: Vec<Builder>,
+    pass: u64,
+    /// Batches of this pass that were left out at its start.
+    skipped: usize,
     /// Batches of this pass that were handed to builders.
     sent: usize,
 }
@@ -190,16 +193,17 @@ impl Work {
     /// Sends rows in batches; breaks when nobody wants them any more. Builders have ended when it returns, so rows that
     /// were read from files do not outlive their window.
     fn send(&mut self, dataset: &Dataset, order: &[u32], skip: usize) -> ControlFlow<()> {
-        let Self { config, builders, sent } = self;
+        let Self { config, builders, pass, skipped, sent } = self;
         let count = builders.len();
         let batches: Vec<&[u32]> = order.chunks(config.batch_size).skip(skip).collect();
         let (config, batches, first) = (&*config, batches.as_slice(), *sent);
+        let number = |place: usize| *pass << 32 | (*skipped + first + place) as u64;
         let wanted = thread::scope(|scope| {
             let of_builder = |(index, builder): (usize, &'_ mut Builder)| {
                 // The first batch whose turn is this builder's.
                 let start = (index + count - first % count) % count;
-                let mut own = batches.iter().skip(start).step_by(count);
-                own.all(|rows| builder.send(dataset, rows, config))
+                let mut own = batches.iter().enumerate().skip(start).step_by(count);
+                own.all(|(place, rows)| builder.send(dataset, rows, number(place), config))
             };
             if count == 1 {
                 return builders.iter_mut().enumerate().all(of_builder);
@@ -219,9 +223,9 @@ impl Work {
 
 impl Builder {
     /// Whether the batch was wanted.
-    fn send(&mut self, dataset: &Dataset, rows: &[u32], config: &BatchLoaderConfig) -> bool {
+    fn send(&mut self, dataset: &Dataset, rows: &[u32], number: u64, config: &BatchLoaderConfig) -> bool {
         let alarm = Alarm(&self.sender);
-        let (batch, labels) = dataset.host_batch(rows, config, &mut self.builder);
+        let (batch, labels) = dataset.host_batch(rows, number, config, &mut self.builder);
         let reached = labels.reached_cells(config.stages);
         alarm.0.send(Sent::Batch(batch, labels, reached)).is_ok()
     }

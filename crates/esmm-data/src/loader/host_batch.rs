@@ -6,14 +6,19 @@ use super::{BatchLoaderConfig, EncodedRows, Purpose, RowLabels};
 use crate::{Dataset, SparseColumn, UserGroups};
 
 impl Dataset {
-    /// The rows as a batch with their labels.
+    /// The rows as a batch with their labels; `number` tells it from the other batches of all passes.
     pub(super) fn host_batch(
         &self,
         rows: &[u32],
+        number: u64,
         config: &BatchLoaderConfig,
         builder: &mut BatchBuilder,
     ) -> (HostBatch, RowLabels) {
-        let part = self.take(rows);
+        let mut part = self.take(rows);
+        match config.purpose {
+            Purpose::Training { seed } => config.unknown.apply(&mut part, seed, number),
+            Purpose::Scoring => {}
+        }
         let sparse: Vec<SparseInput<'_>> = part.sparse.iter().map(SparseColumn::as_input).collect();
         let dense: Vec<&[f32]> = part.dense.iter().map(Vec::as_slice).collect();
         let groups = part.users.as_ref().map(UserGroups::as_input);

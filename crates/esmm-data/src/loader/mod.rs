@@ -6,6 +6,7 @@
 mod feed;
 mod handle;
 mod host_batch;
+mod unknown;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -21,6 +22,7 @@ use crate::load::rows::SplitRows;
 use crate::{SparseColumn, Truth, UserGroups};
 
 pub use handle::LoaderHandle;
+pub use unknown::UnknownShares;
 
 /// A batch with its labels, on a device.
 #[derive(Debug, Clone)]
@@ -86,6 +88,8 @@ pub struct BatchLoaderConfig {
     pub batch_size: usize,
     /// What the batches are for.
     pub purpose: Purpose,
+    /// Training: the ids that are taken as unknown.
+    pub unknown: UnknownShares,
 }
 
 /// What batches are for.

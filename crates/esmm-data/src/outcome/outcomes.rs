@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::label::LabelSpec;
 use super::truth::TruthSpec;
-use crate::column::key::KEY_HASH_SEED;
-use crate::column::key_column::hashes;
+use crate::column::key::{KEY_HASH_SEED, Key};
+use crate::column::key_column::KeyColumn;
 use crate::dataset::{Dataset, Outcome, Sides, SparseColumn, Truth, UserGroups};
 use crate::encode::encoder::FittedEncoders;
 use crate::encode::feature::FeatureKind;
@@ -19,6 +19,17 @@ pub(crate) struct Outcomes {
     pub(crate) labels: LabelSpec,
     pub(crate) group: Option<String>,
     pub(crate) truth: Option<TruthSpec>,
+}
+
+/// The group of a row that has none: its column is missing there. GAUC leaves such rows out.
+pub const NO_GROUP: u64 = u64::MAX;
+
+/// The group of each row of a chunk.
+fn group_of(chunk: &Chunk, column: &str) -> Result<Vec<u64>, DataError> {
+    let keys = KeyColumn::read(chunk, column)?;
+    // No hash of a group is that of none.
+    let hash = |key: Key<'_>| key.hash(KEY_HASH_SEED).min(NO_GROUP - 1);
+    Ok((0..chunk.rows()).map(|row| keys.key(row).map_or(NO_GROUP, hash)).collect())
 }
 
 impl Outcomes {
@@ -47,10 +58,9 @@ impl Outcomes {
 
     /// The outcome of each row of a chunk.
     pub(crate) fn read(&self, chunk: &Chunk) -> Result<Outcome, DataError> {
-        let groups = |column: &String| hashes(chunk, column, KEY_HASH_SEED).map(Iterator::collect);
         Ok(Outcome {
             depth: self.labels.read(chunk)?,
-            group: self.group.as_ref().map(groups).transpose()?,
+            group: self.group.as_ref().map(|column| group_of(chunk, column)).transpose()?,
             truth: self.truth.as_ref().map(|truth| truth.read(chunk)).transpose()?,
         })
     }
@@ -76,7 +86,7 @@ impl Outcomes {
         let Some(column) = column else {
             return self.read(impressions);
         };
-        let hashes: Vec<u64> = hashes(groups, column, KEY_HASH_SEED)?.collect();
+        let hashes = group_of(groups, column)?;
         let group = of_rows.iter().map(|&group| hashes[group as usize]).collect();
         let others = Self { group: None, ..self.clone() };
         Ok(Outcome { group: Some(group), ..others.read(impressions)? })

@@ -36,7 +36,7 @@ enum Place {
     RowGroup(usize),
 }
 
-/// Reads some columns of all rows in order and gives each chunk with the number of its block.
+/// Reads some columns of all rows in order, and hands over each chunk with the number of its block.
 ///
 /// # Errors
 /// As [`SourceSpec::open`], and those of `each`.
@@ -46,7 +46,8 @@ pub(crate) fn scan(
     mut each: impl FnMut(usize, Chunk) -> Result<(), DataError>,
 ) -> Result<Vec<Block>, DataError> {
     source.open(columns)?; // checks the files before the first of them is read
-    let (mut blocks, mut first_row) = (Vec::new(), 0);
+    let mut blocks = Vec::new();
+    let mut first_row = 0;
     let files = source.files()?;
     let spelling = Arc::new(source.spelling.clone());
     for file in &files {

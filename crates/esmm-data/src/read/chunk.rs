@@ -123,7 +123,7 @@ impl Chunk {
         Self { batch, ..self.clone() }
     }
 
-    /// The same rows, counted on behind those of files before.
+    /// The same rows, counted on after those of files before.
     pub(crate) fn numbered_from(self, first_row: u64) -> Self {
         Self { first_row, ..self }
     }

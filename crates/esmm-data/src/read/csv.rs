@@ -100,7 +100,8 @@ impl CsvReader {
     /// The next rows, so many at most; `None` at the end.
     pub(crate) fn next_chunk(&mut self, most: usize) -> Result<Option<(RecordBatch, Origin)>, DataError> {
         let mut builders: Vec<StringBuilder> = self.columns.iter().map(|_| StringBuilder::new()).collect();
-        let (mut lines, mut bytes) = (Vec::with_capacity(most), 0);
+        let mut lines = Vec::with_capacity(most);
+        let mut bytes = 0;
         while lines.len() < most && bytes < CHUNK_BYTES {
             let Some(line) = self.next_record()? else { break };
             self.append(&mut builders, line)?;
@@ -118,7 +119,7 @@ impl CsvReader {
         Ok(Some((batch, Origin::lines(self.path.clone(), lines))))
     }
 
-    /// Reads a record and gives the line on which it starts.
+    /// Reads a record and returns the line on which it starts.
     fn next_record(&mut self) -> Result<Option<u64>, DataError> {
         let more =
             self.reader.read_byte_record(&mut self.record).map_err(|error| broken(&self.path, error))?;
@@ -129,7 +130,8 @@ impl CsvReader {
         let inside = self.record.as_slice().iter().filter(|byte| **byte == b'\n').count() as u64;
         let line = self.reader.get_mut().line_of_end(end) - inside;
         if self.record.len() != self.width {
-            let (found, expected) = (self.record.len(), self.width);
+            let found = self.record.len();
+            let expected = self.width;
             return Err(DataError::FieldCount { place: self.place(line), found, expected });
         }
         Ok(Some(line))
@@ -145,7 +147,9 @@ impl CsvReader {
                 },
                 Err(_) => {
                     let found = crate::error::quoted(&String::from_utf8_lossy(&self.record[*index]));
-                    let (place, column, allowed) = (self.place(line), name.clone(), "UTF-8 text".to_owned());
+                    let place = self.place(line);
+                    let column = name.clone();
+                    let allowed = "UTF-8 text".to_owned();
                     return Err(DataError::Cell { place, column, found, allowed });
                 }
             }

@@ -108,7 +108,7 @@ impl DataFile {
         plain_extension(&self.path) == "tsv"
     }
 
-    /// The names of its own columns and, behind them, those in its path.
+    /// The names of its own columns and, after them, those in its path.
     pub(crate) fn with_path_columns(&self, mut own: Vec<String>) -> Vec<String> {
         for (name, _) in self.path_columns.iter() {
             if !own.contains(name) {
@@ -187,7 +187,8 @@ fn path_columns(path: &Path) -> Vec<PathColumn> {
     });
     let mut columns: Vec<PathColumn> = Vec::new();
     for (name, value) in names.filter_map(|name| name.split_once('=')).filter(|(name, _)| !name.is_empty()) {
-        let (name, value) = (unescaped(name), unescaped(value));
+        let name = unescaped(name);
+        let value = unescaped(value);
         columns.retain(|(other, _)| *other != name);
         columns.push((name, (value != NULL_PARTITION).then_some(value)));
     }
@@ -196,7 +197,9 @@ fn path_columns(path: &Path) -> Vec<PathColumn> {
 
 /// `a%3Ab` as `a:b`.
 fn unescaped(text: &str) -> String {
-    let (bytes, mut plain, mut place) = (text.as_bytes(), Vec::with_capacity(text.len()), 0);
+    let bytes = text.as_bytes();
+    let mut plain = Vec::with_capacity(text.len());
+    let mut place = 0;
     while place < bytes.len() {
         let code = bytes.get(place + 1..place + 3).and_then(|digits| std::str::from_utf8(digits).ok());
         let code =

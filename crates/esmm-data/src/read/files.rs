@@ -36,7 +36,8 @@ pub(crate) fn expand(paths: &[String]) -> Result<Vec<DataFile>, DataError> {
 
 /// Files that are named more than once.
 pub(crate) fn repeated(paths: &[String]) -> Result<Vec<PathBuf>, DataError> {
-    let (mut seen, mut repeated) = (HashSet::new(), Vec::new());
+    let mut seen = HashSet::new();
+    let mut repeated = Vec::new();
     for path in paths {
         for path in found(path)? {
             if !seen.insert(fs::canonicalize(&path).unwrap_or_else(|_| path.clone())) {

@@ -65,22 +65,28 @@ impl Reading {
         part: Part,
         segment: Segment,
     ) -> Result<Option<(EncodedChunk, Outcome)>, DataError> {
-        let Segment { impressions, groups, group_of, .. } = segment;
-        let keep = kept(&self.outcomes.labels, &source.divider, part, &impressions)?;
+        let keep = kept(&self.outcomes.labels, &source.divider, part, &segment.impressions)?;
         if !keep.contains(&true) {
             return Ok(None);
         }
-        let of_rows: Vec<u32> =
-            group_of.into_iter().zip(&keep).filter(|(_, keep)| **keep).map(|(group, _)| group).collect();
+        let Segment { impressions, groups, group_of, .. } = &segment;
+        let of_rows = group_of.iter().zip(&keep).filter(|(_, keep)| **keep);
+        let of_rows: Vec<u32> = of_rows.map(|(group, _)| *group).collect();
         let own = impressions.filter(&keep)?;
-        let outcome = self.outcomes.read_beside(&own, &groups, &of_rows);
-        let encoded = self.encoders.encode_users(&own, &groups, of_rows);
+        let outcome = self.outcomes.read_beside(&own, groups, &of_rows);
+        let encoded = self.encoders.encode_users(&own, groups, of_rows);
         // A row of filtered impressions does not know its place, the whole segment does.
         let encoded = encoded.or_else(|error| {
-            self.encoders.encode_users(&impressions, &groups, Vec::new())?;
+            self.encoders.encode_users(impressions, groups, Vec::new())?;
             Err(error)
         });
-        Ok(Some((encoded?, outcome?)))
+        let encoded = encoded?;
+        if part == Part::Train && !encoded.outside.is_empty() {
+            // The whole segment again: its cells know their places.
+            let whole = self.encoders.encode_users(impressions, groups, group_of.clone())?;
+            self.encoders.check_training(&Piece::Groups(Box::new(segment)), &whole, |row| keep[row])?;
+        }
+        Ok(Some((encoded, outcome?)))
     }
 
     fn kept_of_rows(
@@ -90,11 +96,23 @@ impl Reading {
         chunk: &Chunk,
     ) -> Result<Option<(EncodedChunk, Outcome)>, DataError> {
         let keep = kept(&self.outcomes.labels, &source.divider, part, chunk)?;
+        let found = self.encoded(chunk, &keep)?;
+        let Some((encoded, _)) = &found else { return Ok(None) };
+        if part == Part::Train && !encoded.outside.is_empty() {
+            // The whole chunk again: its cells know their places.
+            let whole = self.encoders.encode(chunk)?;
+            self.encoders.check_training(&Piece::Rows(chunk.clone()), &whole, |row| keep[row])?;
+        }
+        Ok(found)
+    }
+
+    /// The rows of a chunk that are kept; `None` where there are none.
+    fn encoded(&self, chunk: &Chunk, keep: &[bool]) -> Result<Option<(EncodedChunk, Outcome)>, DataError> {
         match keep.iter().filter(|keep| **keep).count() {
             0 => Ok(None),
             all if all == keep.len() => Ok(Some((self.encoders.encode(chunk)?, self.outcomes.read(chunk)?))),
             _ => {
-                let filtered = chunk.filter(&keep)?;
+                let filtered = chunk.filter(keep)?;
                 // A row of a filtered chunk does not know its place, the whole chunk does.
                 let encoded = self.encoders.encode(&filtered).or_else(|error| {
                     self.encoders.encode(chunk)?;

@@ -10,6 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use super::reading::{ReadSource, Reading};
 use super::windows::{WindowSizes, Windows};
 use crate::dataset::{Dataset, EncodedChunk, Outcome};
+use crate::encode::counter::ValueCounter;
 use crate::encode::encoder::FittedEncoders;
 use crate::encode::users::users_stand_apart;
 use crate::error::DataError;
@@ -34,6 +35,8 @@ pub struct FileRows {
     pub(crate) shuffle_rows: usize,
     /// Whether user features are held once for each group of rows, and groups are shuffled instead of rows.
     pub(crate) by_group: bool,
+    /// What counts the values of the rows that are read.
+    pub(crate) counter: Option<Arc<ValueCounter>>,
 }
 
 impl FileRows {
@@ -58,7 +61,12 @@ impl FileRows {
         source.source.open(&source.columns)?;
         let (sources, encoders) = (vec![source], encoders.clone());
         let reading = Arc::new(Reading { sources, blocks: Vec::new(), encoders, outcomes });
-        Ok(Self { reading, part: Part::Test, blocks: None, shuffle_rows: 0, by_group: apart })
+        Ok(Self { reading, part: Part::Test, blocks: None, shuffle_rows: 0, by_group: apart, counter: None })
+    }
+
+    /// The same rows; what is read of them is added to a counter.
+    pub fn counted_by(self, counter: Arc<ValueCounter>) -> Self {
+        Self { counter: Some(counter), ..self }
     }
 
     /// Number of rows; 0 where nobody has counted.
@@ -93,7 +101,7 @@ impl FileRows {
         WindowSizes { first: whole_batches(most / FIRST_WINDOW), most }
     }
 
-    /// Gives all rows in windows to `take` until it says that it has enough; windows before `first` are left out. The
+    /// Hands over all rows in windows to `take` until it says that it has enough; windows before `first` are left out. The
     /// blocks are in the order of the files, or in that of a shuffle by seed and pass.
     ///
     /// # Errors
@@ -142,13 +150,21 @@ impl FileRows {
         }
     }
 
+    /// The rows of a piece that belong to this split, counted; `None` where there are none.
+    fn kept(&self, source: &ReadSource, piece: Piece) -> Result<Option<(EncodedChunk, Outcome)>, DataError> {
+        let kept = self.reading.kept(source, self.part, piece)?;
+        if let (Some((encoded, _)), Some(counter)) = (&kept, &self.counter) {
+            counter.add(encoded);
+        }
+        Ok(kept)
+    }
+
     /// Hands over all rows in the order of the files; `false` when `each` had enough.
     fn read_all(&self, mut each: impl FnMut(&EncodedChunk, &Outcome) -> bool) -> Result<bool, DataError> {
-        let reading = &self.reading;
         let mut pass = |kept: Option<(EncodedChunk, Outcome)>| kept.is_none_or(|kept| each(&kept.0, &kept.1));
-        for source in &reading.sources {
+        for source in &self.reading.sources {
             for piece in source.source.pieces(&source.columns, self.by_group)? {
-                if !pass(reading.kept(source, self.part, piece?)?) {
+                if !pass(self.kept(source, piece?)?) {
                     return Ok(false);
                 }
             }
@@ -168,7 +184,7 @@ impl FileRows {
             }
             more
         };
-        let each = |piece: Piece| Ok(pass(self.reading.kept(source, self.part, piece)?));
+        let each = |piece: Piece| Ok(pass(self.kept(source, piece)?));
         source.source.block_pieces(block, &source.columns, self.by_group, each)?;
         match !more || rows == expected {
             true => Ok(more),

@@ -45,7 +45,8 @@ fn rates(sample: &[Effects], hidden: &HiddenVariable, click: f64, conversion: f6
 
 /// The point where `too_low` turns from true to false.
 fn bisect(too_low: impl Fn(f64) -> bool) -> f64 {
-    let (mut low, mut high) = (-BOUND, BOUND);
+    let mut low = -BOUND;
+    let mut high = BOUND;
     for _ in 0..HALVINGS {
         let middle = 0.5 * (low + high);
         if too_low(middle) {

@@ -35,7 +35,8 @@ impl HiddenVariable {
 
     /// The three rates of the logits `click` and `conversion`.
     pub(super) fn truth(&self, click: f64, conversion: f64) -> Truth {
-        let (click, conversion) = ((-click).exp(), (-conversion).exp());
+        let click = (-click).exp();
+        let conversion = (-conversion).exp();
         let mut truth = Truth { ctr: 0.0, cvr: 0.0, ctcvr: 0.0 };
         for &(weight, exp) in &self.nodes {
             let p_click = 1.0 / (1.0 + click * exp);
@@ -82,7 +83,9 @@ fn bisect(degree: usize, mut low: f64, mut high: f64) -> f64 {
 
 /// At `x`: the sum of squares of the orthonormal Hermite polynomials below `degree`, and the one of `degree`.
 fn hermite(degree: usize, x: f64) -> (f64, f64) {
-    let (mut previous, mut current, mut squares) = (0.0, 1.0, 0.0);
+    let mut previous = 0.0;
+    let mut current = 1.0;
+    let mut squares = 0.0;
     for k in 0..degree {
         squares += current * current;
         let next = (x * current - (k as f64).sqrt() * previous) / ((k + 1) as f64).sqrt();

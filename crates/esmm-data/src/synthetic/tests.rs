@@ -52,8 +52,11 @@ fn deciles(mut rows: Vec<(f64, f64)>) -> Vec<f64> {
 
 /// Label and probability of the clicked rows, from a function of (true CTR, true CVR, true CTCVR).
 fn clicked(batch: &RecordBatch, rate: impl Fn(f64, f64, f64) -> f64) -> Vec<(f64, f64)> {
-    let (click, conversion) = (labels(batch, "click"), labels(batch, "conversion"));
-    let (ctr, cvr, ctcvr) = (reals(batch, "true_ctr"), reals(batch, "true_cvr"), reals(batch, "true_ctcvr"));
+    let click = labels(batch, "click");
+    let conversion = labels(batch, "conversion");
+    let ctr = reals(batch, "true_ctr");
+    let cvr = reals(batch, "true_cvr");
+    let ctcvr = reals(batch, "true_ctcvr");
     (0..batch.num_rows())
         .filter(|&row| click[row] == 1.0)
         .map(|row| (conversion[row], rate(ctr[row], cvr[row], ctcvr[row])))
@@ -84,7 +87,8 @@ fn more_rows_do_not_change_the_earlier_ones() {
 
 #[test]
 fn strength_changes_labels_but_not_what_is_seen() {
-    let (weak, strong) = (generate(config(2_000, 0.0)), generate(config(2_000, 1.5)));
+    let weak = generate(config(2_000, 0.0));
+    let strong = generate(config(2_000, 1.5));
     let seen = weak.schema().index_of("click").unwrap();
     assert_eq!(weak.columns()[..seen], strong.columns()[..seen]);
     assert_ne!(weak.columns()[seen..], strong.columns()[seen..]);
@@ -141,7 +145,8 @@ fn with_confounding_clicked_rows_convert_far_more_often() {
 fn columns_stay_in_their_ranges() {
     let batch = generate(config(20_000, 1.5));
     assert_eq!(integers(&batch, "impression_id"), (0..20_000).collect::<Vec<i64>>());
-    let (click, conversion) = (integers(&batch, "click"), integers(&batch, "conversion"));
+    let click = integers(&batch, "click");
+    let conversion = integers(&batch, "conversion");
     assert!(click.iter().zip(&conversion).all(|(click, conversion)| conversion <= click));
     let time = integers(&batch, "time");
     assert!(time.windows(2).all(|pair| pair[0] < pair[1]));
@@ -194,7 +199,8 @@ fn no_user_and_no_item_has_more_than_the_head_share() {
     for (name, ids) in [("user_id", 500), ("item_id", 100)] {
         let mut counts = vec![0.0; ids];
         integers(&batch, name).iter().for_each(|&id| counts[id as usize] += 1.0);
-        let (n, p) = (50_000.0_f64, 0.03);
+        let n = 50_000.0_f64;
+        let p = 0.03;
         let error = 4.0 * (n * p * (1.0 - p)).sqrt();
         assert!((counts[0] - n * p).abs() < error, "{name}: the first has {}", counts[0]);
         assert!(counts.iter().all(|count| *count < n * p + error), "{name}");

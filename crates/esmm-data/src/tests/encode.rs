@@ -19,7 +19,8 @@ const HASH: SparseEncoding = SparseEncoding::Hash { buckets: 1000 };
 pub(super) const RAW: SparseEncoding = SparseEncoding::Raw { num_embeddings: 10 };
 
 pub(super) fn failure(folder: &Folder, source: &SourceSpec, specs: &[FeatureSpec]) -> String {
-    folder.message(&encode(source, specs).unwrap_err())
+    let encoded = fit(source, specs).and_then(|encoders| encode_with(&encoders.strict(), source));
+    folder.message(&encoded.unwrap_err())
 }
 
 fn setting(specs: Vec<FeatureSpec>) -> String {
@@ -77,7 +78,7 @@ fn only_rows_that_are_kept_are_fitted() {
     let encoders = fitter.finish().unwrap();
     assert_eq!(encoders.required_columns(), ["x", "z"]);
     let encoded = encoders.encode(&chunk).unwrap();
-    assert_eq!(single(&encoded, 0), [1, 2, 0]);
+    assert_eq!(single(&encoded, 0), [2, 3, 1]);
     assert_eq!(single(&encoded, 1), [1, 2, 2]);
     assert_eq!(encoded.dense, [[-1.0, 1.0, 98.0]]);
 }

@@ -9,6 +9,7 @@ mod source;
 mod split;
 mod stream;
 mod stream_groups;
+mod unknown;
 mod values;
 
 use std::fs::{self, File};
@@ -24,7 +25,8 @@ use crate::load::files::{StreamOptions, StreamedSplits, in_files};
 use crate::load::memory::{LoadedSplits, in_memory};
 use crate::{
     Chunk, DataError, DataSpec, DenseTransform, EncodedChunk, EncoderFitter, FeatureKind, FeatureSpec,
-    FittedEncoders, LabelSpec, SourceSpec, SparseColumn, SparseEncoding, SplitSpec, TruthSpec,
+    FittedEncoders, LabelSpec, Outside, SourceSpec, SparseColumn, SparseEncoding, SplitSpec, TruthSpec,
+    UnknownRow,
 };
 
 /// A folder of data files that disappears with the test.
@@ -84,21 +86,25 @@ fn vocabulary() -> SparseEncoding {
     SparseEncoding::Vocabulary { min_count: 1 }
 }
 
+fn feature(name: &str, kind: FeatureKind) -> FeatureSpec {
+    FeatureSpec { name: name.into(), column: name.into(), side: Side::User, kind, outside: Outside::Clip }
+}
+
 fn sparse(name: &str, encoding: SparseEncoding) -> FeatureSpec {
     let kind =
         FeatureKind::Sparse { encoding, bag: None, weighted: false, weights_column: None, shares: None };
-    FeatureSpec { name: name.into(), column: name.into(), side: Side::User, kind }
+    feature(name, kind)
 }
 
 fn bag(name: &str, encoding: SparseEncoding, pooling: Pooling, weighted: bool) -> FeatureSpec {
     let kind =
         FeatureKind::Sparse { encoding, bag: Some(pooling), weighted, weights_column: None, shares: None };
-    FeatureSpec { name: name.into(), column: name.into(), side: Side::User, kind }
+    feature(name, kind)
 }
 
 fn dense(name: &str, transform: DenseTransform, missing: Option<f32>) -> FeatureSpec {
     let kind = FeatureKind::Dense { transform, missing };
-    FeatureSpec { name: name.into(), column: name.into(), side: Side::User, kind }
+    feature(name, kind)
 }
 
 /// The splits in memory.
@@ -135,6 +141,8 @@ fn data_spec(
     DataSpec {
         split: split.clone(),
         features: features.to_vec(),
+        // Ids count from 1 then.
+        unknown_share: 0.0,
         labels: labels.clone(),
         group: group.map(str::to_owned),
         truth: truth.cloned(),
@@ -143,7 +151,7 @@ fn data_spec(
 
 /// Encoders fitted on all rows of a source.
 fn fit(source: &SourceSpec, specs: &[FeatureSpec]) -> Result<FittedEncoders, DataError> {
-    let mut fitter = EncoderFitter::new(specs.to_vec())?;
+    let mut fitter = EncoderFitter::new(specs.to_vec())?.with_unknown_row(UnknownRow::OfMissing);
     for chunk in source.open(&fitter.required_columns())? {
         let chunk = chunk?;
         fitter.observe(&chunk, &vec![true; chunk.rows()])?;

@@ -113,8 +113,8 @@ fn damage_is_one_line_that_names_the_file() {
         load_failure(&folder)
     };
     assert_eq!(
-        with("\"format_version\": 1", "\"format_version\": 9"),
-        "features.json: format_version = 9, this program reads 1"
+        with("\"format_version\": 2", "\"format_version\": 9"),
+        "features.json: format_version = 9, this program reads 1 to 2"
     );
     assert_eq!(
         with("\"keys\": 3", "\"keys\": 4"),

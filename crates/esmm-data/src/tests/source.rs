@@ -3,7 +3,7 @@
 use std::fs;
 use std::sync::Arc;
 
-use arrow::array::{AsArray, Int64Array};
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::Int64Type;
 
 use super::{Folder, chunks, names};
@@ -179,6 +179,35 @@ fn compressed_files_are_unpacked_and_errors_name_them() {
         assert!(
             failure(&folder, &cut, &["x"]).starts_with(&format!("cut-{name}: cannot be read or unpacked: "))
         );
+    }
+}
+
+#[test]
+fn parquet_is_read_whatever_compressed_it() {
+    use parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
+    let folder = Folder::new();
+    let codecs = [
+        Compression::UNCOMPRESSED,
+        Compression::SNAPPY,
+        Compression::GZIP(GzipLevel::default()),
+        Compression::BROTLI(BrotliLevel::default()),
+        Compression::LZ4,
+        Compression::LZ4_RAW,
+        Compression::ZSTD(ZstdLevel::default()),
+    ];
+    for codec in codecs {
+        let array: ArrayRef = Arc::new(Int64Array::from_iter_values(0..1000));
+        let batch = RecordBatch::try_from_iter([("x", array)]).unwrap();
+        let file = fs::File::create(folder.path("a.parquet")).unwrap();
+        let properties =
+            parquet::file::properties::WriterProperties::builder().set_compression(codec).build();
+        let mut writer =
+            parquet::arrow::ArrowWriter::try_new(file, batch.schema(), Some(properties)).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        let source = SourceSpec::new([folder.path("a.parquet")]);
+        let read = chunks(&source, &["x"]).unwrap();
+        assert_eq!(read[0].column("x").unwrap().as_primitive::<Int64Type>().value(999), 999, "{codec:?}");
     }
 }
 

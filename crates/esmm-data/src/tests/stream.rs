@@ -14,7 +14,7 @@ use super::{
     DataError, Folder, StreamOptions, StreamedSplits, bag, dense, load_splits, sparse, stream_splits,
     vocabulary,
 };
-use crate::loader::{BatchLoader, BatchLoaderConfig, Purpose};
+use crate::loader::{BatchLoader, BatchLoaderConfig, Purpose, UnknownShares};
 use crate::stream::{FileRows, WindowSizes};
 use crate::{
     Dataset, DenseTransform, FeatureSpec, FittedEncoders, LabelSpec, Orphans, SourceSpec, SplitRows,
@@ -211,7 +211,8 @@ pub(super) fn batches_of(
     skip: usize,
 ) -> Vec<Vec<u64>> {
     let schema = encoders.schema().clone();
-    let config = BatchLoaderConfig { schema, stages: 2, batch_size: 32, purpose };
+    let config =
+        BatchLoaderConfig { schema, stages: 2, batch_size: 32, purpose, unknown: UnknownShares::default() };
     let loader: BatchLoader<NdArray> = config.init(rows.clone(), &Default::default());
     loader.handle().go_on(pass, skip);
     let found = loader.iter().map(|batch| {

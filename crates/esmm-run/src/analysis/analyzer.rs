@@ -1,13 +1,12 @@
 //! What watches the batches of the final evaluation go by.
 
 use esmm_data::loader::EncodedRows;
-use esmm_data::{DenseColumns, FittedEncoders, SparseColumn};
+use esmm_data::{DenseColumns, FittedEncoders, MISSING, SparseColumn, TrainedRows, UnknownRow};
 use esmm_metrics::Evaluator;
 
 use super::feature::FeatureSums;
 use super::sums::RowTasks;
-use super::tables::TouchedRows;
-use super::{FeatureAnalysis, NamedCurves, SplitAnalysis, TableUsage, UnknownIds};
+use super::{FeatureAnalysis, NamedCurves, SplitAnalysis, UnknownIds};
 use crate::evaluation::HostScores;
 
 /// Ranges of a dense feature at most, of about equal size in the first batch.
@@ -18,8 +17,10 @@ const RANGES: usize = 10;
 pub struct Analyzer<'a> {
     encoders: &'a FittedEncoders,
     split: SplitAnalysis,
+    /// The row of unknown values of each sparse feature.
+    unknown_rows: Vec<Option<UnknownRow>>,
     tasks: RowTasks,
-    touched: Option<TouchedRows>,
+    trained: Option<TrainedRows>,
     values: Option<Values>,
 }
 
@@ -56,7 +57,8 @@ impl<'a> Analyzer<'a> {
                 unknown: schema.sparse().map(unknown).collect(),
                 ..SplitAnalysis::default()
             },
-            touched: wanted.tables.then(|| TouchedRows::new(schema)),
+            unknown_rows: encoders.unknown_rows(),
+            trained: wanted.tables.then(|| TrainedRows::none(schema)),
             values: wanted.values.then(|| Values::new(encoders, tasks.count())),
             tasks,
         }
@@ -69,10 +71,15 @@ impl<'a> Analyzer<'a> {
         for (feature, (column, unknown)) in encoded.sparse.iter().zip(&mut self.split.unknown).enumerate() {
             for row in 0..rows {
                 let ids = ids(column, encoded.sparse_entry(feature, row));
+                let count = |row: u32| ids.iter().filter(|id| **id == row).count() as u64;
                 unknown.ids += ids.len() as u64;
-                unknown.unknown += ids.iter().filter(|id| **id == 0).count() as u64;
-                if let Some(touched) = &mut self.touched {
-                    touched.add(feature, ids);
+                let unknown_row = self.unknown_rows[feature];
+                unknown.unknown += unknown_row.map_or(0, |unknown| count(unknown.row()));
+                if unknown_row != Some(UnknownRow::OfMissing) {
+                    unknown.missing += count(MISSING);
+                }
+                if let Some(trained) = &mut self.trained {
+                    trained.add(feature, ids);
                 }
             }
         }
@@ -82,15 +89,15 @@ impl<'a> Analyzer<'a> {
         self.split.rows += rows as u64;
     }
 
-    /// What was found, with the curves of the scores; and the use of the tables where it was asked for.
-    pub fn finish(self, scores: &Evaluator) -> (SplitAnalysis, Option<Vec<TableUsage>>) {
+    /// What was found, with the curves of the scores; and which rows of the tables were seen, where it was asked for.
+    pub fn finish(self, scores: &Evaluator) -> (SplitAnalysis, Option<TrainedRows>) {
         let curves = scores.curves().into_iter();
         let split = SplitAnalysis {
             tasks: curves.map(|(task, curves)| NamedCurves { task, curves }).collect(),
             features: self.values.map(|values| values.finish(self.encoders)).unwrap_or_default(),
             ..self.split
         };
-        (split, self.touched.map(TouchedRows::finish))
+        (split, self.trained)
     }
 }
 

@@ -76,7 +76,10 @@ pub struct UnknownIds {
     pub feature: String,
     /// Ids, those of bags one by one.
     pub ids: u64,
-    /// Those that are missing or unknown: row 0 of the table.
+    /// Those that are missing; 0 where missing and unknown ids have one row.
+    #[serde(default)]
+    pub missing: u64,
+    /// Those that training does not know; where missing and unknown ids have one row, both.
     pub unknown: u64,
 }
 
@@ -130,13 +133,15 @@ pub struct TableUsage {
     pub table: String,
     /// All features that use it.
     pub features: Vec<String>,
-    /// Rows that stand for values (all but row 0).
+    /// Rows that stand for values: all but those of missing and of unknown values.
     pub rows: u64,
     /// Those among them that no training row has.
     pub never_touched: u64,
-    /// Whether row 0 (missing or unknown) was ever seen in training. Where it was not, an unknown id is scored with the
-    /// first, random values of its row.
+    /// Whether the row of unknown values was trained. Where it was not, an unknown id is scored with its initial values.
     pub unknown_trained: bool,
+    /// Whether no value of this table is unknown, as of hash buckets and of ranges.
+    #[serde(default)]
+    pub knows_all: bool,
 }
 
 impl RunAnalysis {

@@ -1,10 +1,11 @@
 //! The analysis of a run, put together split by split.
 
-use esmm_data::FittedEncoders;
+use esmm_data::loader::UnknownShares;
+use esmm_data::{FittedEncoders, TrainedRows};
 use esmm_metrics::Evaluator;
 
 use super::analyzer::Analyzer;
-use super::{FORMAT_VERSION, RunAnalysis, Wanted};
+use super::{FORMAT_VERSION, RunAnalysis, Wanted, tables};
 use crate::metrics::BestWeights;
 
 /// Collects `analysis.json` while the splits are measured.
@@ -12,16 +13,24 @@ use crate::metrics::BestWeights;
 pub struct RunAnalyzer<'a> {
     encoders: &'a FittedEncoders,
     stages: usize,
+    /// The ids that the training took as unknown.
+    taken: &'a UnknownShares,
     found: RunAnalysis,
+    trained: Option<TrainedRows>,
 }
 
 impl<'a> RunAnalyzer<'a> {
-    /// For the weights `best` of a funnel of `stages` stages.
-    pub fn new(encoders: &'a FittedEncoders, stages: usize, best: BestWeights) -> Self {
+    /// For the weights `best` of a funnel of `stages` stages, whose training took some ids as unknown.
+    pub fn new(
+        encoders: &'a FittedEncoders,
+        stages: usize,
+        best: BestWeights,
+        taken: &'a UnknownShares,
+    ) -> Self {
         let step = best.step;
         let epoch = best.epoch;
         let found = RunAnalysis { format_version: FORMAT_VERSION, step, epoch, ..RunAnalysis::default() };
-        Self { encoders, stages, found }
+        Self { encoders, stages, taken, found, trained: None }
     }
 
     /// What watches the split of this name. Table rows are looked for in the training split; rates by feature value in the
@@ -34,15 +43,20 @@ impl<'a> RunAnalyzer<'a> {
 
     /// Takes what was found on a split, whose scores are all in `scores`.
     pub fn add(&mut self, analyzer: Analyzer<'_>, scores: &Evaluator) {
-        let (split, tables) = analyzer.finish(scores);
+        let (split, trained) = analyzer.finish(scores);
         self.found.splits.push(split);
-        if let Some(tables) = tables {
-            self.found.tables = tables;
+        let Some(mut trained) = trained else { return };
+        for (feature, row) in self.encoders.unknown_rows().into_iter().enumerate() {
+            if let Some(row) = row.filter(|_| self.taken.takes(feature)) {
+                trained.add(feature, &[row.row()]);
+            }
         }
+        self.found.tables = tables::usage(self.encoders, &trained);
+        self.trained = Some(trained);
     }
 
-    /// All of it.
-    pub fn finish(self) -> RunAnalysis {
-        self.found
+    /// All of it, and which rows of the tables were trained, if the training split was among the splits.
+    pub fn finish(self) -> (RunAnalysis, Option<TrainedRows>) {
+        (self.found, self.trained)
     }
 }

@@ -1,64 +1,46 @@
-//! Which rows of the embedding tables a split has.
+//! What became of the rows of the embedding tables.
 
 use esmm_core::FeatureSchema;
+use esmm_data::{FittedEncoders, MISSING, TrainedRows, UnknownRow};
 
 use super::TableUsage;
 
-/// One bit a table row.
-#[derive(Debug, Clone)]
-pub(super) struct TouchedRows {
-    usage: Vec<TableUsage>,
-    bits: Vec<Vec<u64>>,
-    /// Place of the table of each sparse feature.
-    table: Vec<usize>,
+/// The use of each table, in the order of the schema.
+pub(super) fn usage(encoders: &FittedEncoders, trained: &TrainedRows) -> Vec<TableUsage> {
+    of_schema(encoders.schema(), &encoders.unknown_rows(), trained)
 }
 
-impl TouchedRows {
-    pub(super) fn new(schema: &FeatureSchema) -> Self {
-        let tables: Vec<_> = schema.tables().collect();
-        let owner = |feature: &esmm_core::SparseFeature| {
-            let name = feature.shares.as_ref().unwrap_or(&feature.name);
-            tables.iter().position(|table| table.name == *name).unwrap_or(0)
-        };
-        let table: Vec<usize> = schema.sparse().map(owner).collect();
-        let users = |place: usize| {
-            let features = schema.sparse().zip(&table).filter(move |(_, table)| **table == place);
-            features.map(|(feature, _)| feature.name.clone()).collect()
-        };
-        let usage = tables.iter().enumerate().map(|(place, table)| TableUsage {
+fn of_schema(
+    schema: &FeatureSchema,
+    unknown_rows: &[Option<UnknownRow>],
+    trained: &TrainedRows,
+) -> Vec<TableUsage> {
+    let features = || schema.sparse().zip(trained.table_of()).zip(unknown_rows);
+    let of_table = |(place, table): (usize, &esmm_core::SparseFeature)| {
+        let users = || features().filter(|((_, table), _)| **table == place);
+        let unknown = users().find_map(|(_, unknown)| *unknown);
+        let mut special = vec![MISSING];
+        special.extend(unknown.map(UnknownRow::row).filter(|row| *row != MISSING));
+        let rows = table.num_embeddings.saturating_sub(special.len()) as u64;
+        let special_trained = special.iter().filter(|row| trained.table_has(place, **row)).count() as u64;
+        TableUsage {
             table: table.name.clone(),
-            features: users(place),
-            rows: table.num_embeddings.saturating_sub(1) as u64,
-            ..TableUsage::default()
-        });
-        let bits = tables.iter().map(|table| vec![0; table.num_embeddings.div_ceil(64)]);
-        Self { usage: usage.collect(), bits: bits.collect(), table }
-    }
-
-    /// The ids of some rows of the `feature`-th sparse feature.
-    pub(super) fn add(&mut self, feature: usize, ids: &[u32]) {
-        let bits = &mut self.bits[self.table[feature]];
-        for id in ids {
-            bits[*id as usize / 64] |= 1 << (id % 64);
+            features: users().map(|((feature, _), _)| feature.name.clone()).collect(),
+            rows,
+            never_touched: rows - (trained.count(place) - special_trained),
+            unknown_trained: unknown.is_some_and(|unknown| trained.table_has(place, unknown.row())),
+            knows_all: unknown.is_none(),
         }
-    }
-
-    pub(super) fn finish(self) -> Vec<TableUsage> {
-        let of_table = |(usage, bits): (TableUsage, Vec<u64>)| {
-            let unknown_trained = bits.first().is_some_and(|word| word & 1 == 1);
-            let touched: u64 = bits.iter().map(|word| u64::from(word.count_ones())).sum();
-            let never_touched = usage.rows - (touched - u64::from(unknown_trained));
-            TableUsage { never_touched, unknown_trained, ..usage }
-        };
-        self.usage.into_iter().zip(self.bits).map(of_table).collect()
-    }
+    };
+    schema.tables().enumerate().map(of_table).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use esmm_core::{Feature, FeatureSchema, Side};
+    use esmm_data::{TrainedRows, UnknownRow};
 
-    use super::TouchedRows;
+    use super::of_schema;
 
     #[test]
     fn rows_are_counted_once_for_all_features_of_a_table() {
@@ -69,14 +51,18 @@ mod tests {
             Feature::sparse("last_item", Side::User, 130).sharing("item"),
         ])
         .unwrap();
-        let mut touched = TouchedRows::new(&schema);
-        touched.add(0, &[1, 1, 129]);
-        touched.add(2, &[64, 1]);
-        touched.add(1, &[0, 2]);
-        let found = touched.finish();
+        let mut trained = TrainedRows::none(&schema);
+        trained.add(0, &[1, 1, 129]);
+        trained.add(2, &[64, 1]);
+        trained.add(1, &[0, 2]);
+        let own = Some(UnknownRow::Own);
+        let found = of_schema(&schema, &[own, Some(UnknownRow::OfMissing), own], &trained);
         assert_eq!(found.len(), 2);
-        assert_eq!((found[0].rows, found[0].never_touched, found[0].unknown_trained), (129, 126, false));
+        // Of rows 2 to 129 two were trained.
+        assert_eq!((found[0].rows, found[0].never_touched, found[0].unknown_trained), (128, 126, true));
         assert_eq!(found[0].features, ["item", "last_item"]);
         assert_eq!((found[1].rows, found[1].never_touched, found[1].unknown_trained), (2, 1, true));
+        let hashed = of_schema(&schema, &[None, None, None], &trained);
+        assert_eq!((hashed[0].rows, hashed[0].never_touched, hashed[0].knows_all), (129, 126, true));
     }
 }

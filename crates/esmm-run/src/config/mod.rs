@@ -19,7 +19,7 @@ pub use negative_rate::NegativeRate;
 pub use optimizer::{Decay, TableOptimizerConfig, TableRule, TowerOptimizerConfig};
 pub use run_file::{
     DataSection, Encode, FeatureSection, Instant, LabelSection, MetricSection, MissingPolicy, OrphanPolicy,
-    Paths, RunFile, SplitBy, SplitSection,
+    OutsidePolicy, Paths, RunFile, SplitBy, SplitSection,
 };
 pub use sections::{
     ActivationName, DropoutSection, ModelSection, ScheduleSection, TableOptimizerName, TableSection,

@@ -7,9 +7,9 @@ use esmm_metrics::Evaluator;
 use super::negative_rate::NegativeRate;
 use super::parse::did_you_mean;
 use super::refuse::refuse;
-use super::resolve_data::{feature, reading, split, truth};
+use super::resolve_data::{feature, reading, split, truth, unknown_share};
 use super::resolve_train::{model, training};
-use super::run_file::{MissingPolicy, OrphanPolicy, RunFile};
+use super::run_file::{MissingPolicy, OrphanPolicy, RunFile, UNKNOWN_SHARE};
 use super::saved::here;
 use super::train_config::{ModelConfig, ReadingConfig, TrainConfig};
 use super::version::FORMAT_VERSION;
@@ -43,6 +43,7 @@ impl TrainConfig {
             data: split(&file.data)?,
             reading: reading(&file.data)?,
             features: features?,
+            unknown_share: unknown_share(file.data.unknown_share)?,
             negative_rate: file.labels.negative_rate.map_or(Ok(None), NegativeRate::new)?,
             group: file.metrics.group.clone(),
             truth: truth(&file.metrics),
@@ -108,6 +109,7 @@ impl TrainConfig {
         DataSpec {
             split: self.data.clone(),
             features: self.features.clone(),
+            unknown_share: self.unknown_share,
             labels: self.labels.clone(),
             group: self.group.clone(),
             truth: self.truth.clone(),
@@ -128,7 +130,12 @@ impl TrainConfig {
         let model = ModelConfig { prior: self.model.prior, ..other.model };
         // A run file that leaves the choice open asks for no other one.
         let streaming = other.reading.streaming.or(self.reading.streaming);
-        let other = Self { model, reading: ReadingConfig { streaming, ..other.reading }, ..other };
+        let reading = ReadingConfig { streaming, ..other.reading };
+        let mut other = Self { format_version: self.format_version, model, reading, ..other };
+        // Nor does it ask for unknown values where the run began without them.
+        if self.unknown_share == 0.0 && other.unknown_share == UNKNOWN_SHARE {
+            other.unknown_share = 0.0;
+        }
         if extended.absolute() == other.absolute() {
             return Ok(extended);
         }

@@ -1,13 +1,13 @@
 //! The sections `[data]`, `[metrics]` and `features` of a run file, resolved.
 
 use esmm_data::{
-    CsvOptions, DenseTransform, FeatureKind, FeatureSpec, ListFormat, SourceSpec, SparseEncoding, Spelling,
-    SplitSpec, TruthSpec,
+    CsvOptions, DenseTransform, FeatureKind, FeatureSpec, ListFormat, Outside, SourceSpec, SparseEncoding,
+    Spelling, SplitSpec, TruthSpec,
 };
 
 use super::memory::bytes;
 use super::refuse::refuse;
-use super::run_file::{DataSection, Encode, FeatureSection, Instant, MetricSection, SplitBy};
+use super::run_file::{DataSection, Encode, FeatureSection, Instant, MetricSection, OutsidePolicy, SplitBy};
 use super::train_config::ReadingConfig;
 use crate::error::RunError;
 
@@ -155,7 +155,19 @@ pub(super) fn feature(section: &FeatureSection) -> Result<FeatureSpec, RunError>
         Encode::Ple => real(DenseTransform::PiecewiseLinear { bins: section.bins.unwrap_or(PLE_BINS) }),
     };
     let column = section.column.clone().unwrap_or_else(|| name.clone());
-    Ok(FeatureSpec { name: name.clone(), column, side: section.side, kind })
+    let outside = match section.outside {
+        OutsidePolicy::Clip => Outside::Clip,
+        OutsidePolicy::Missing => Outside::Missing,
+        OutsidePolicy::Error => Outside::Error,
+    };
+    Ok(FeatureSpec { name: name.clone(), column, side: section.side, kind, outside })
+}
+
+pub(super) fn unknown_share(share: f64) -> Result<f64, RunError> {
+    match (0.0..1.0).contains(&share) {
+        true => Ok(share),
+        false => refuse("data.unknown_share", share, "it must be 0 or more and less than 1"),
+    }
 }
 
 pub(super) fn truth(metrics: &MetricSection) -> Option<TruthSpec> {

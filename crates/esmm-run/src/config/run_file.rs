@@ -96,7 +96,15 @@ pub struct DataSection {
     pub thousands: Option<char>,
     /// The IANA zone of times that name neither zone nor offset, such as `Europe/Berlin`. Unless said: UTC.
     pub time_zone: Option<String>,
+    /// The least share of the values of each vocabulary that training takes as unknown, so that new users and items are
+    /// scored with a row that was trained; every pass takes others, by `train.seed`. With 0 none are taken, and unknown
+    /// values share the row of missing ones.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub unknown_share: f64,
 }
+
+/// [`DataSection::unknown_share`] unless said.
+pub(super) const UNKNOWN_SHARE: f64 = 0.01;
 
 /// [`ReadingConfig::memory`] of a run file that does not say it, as a person writes it.
 const MEMORY: &str = "4GiB";
@@ -126,6 +134,7 @@ impl Default for DataSection {
             decimal: spelling.decimal,
             thousands: spelling.thousands,
             time_zone: spelling.time_zone,
+            unknown_share: UNKNOWN_SHARE,
         }
     }
 }
@@ -301,6 +310,23 @@ pub struct FeatureSection {
     pub shares: Option<String>,
     /// Dense: what stands for a missing value, before the transform. Unless said: a missing value is an error.
     pub missing: Option<f32>,
+    /// What happens to a value that the encoding does not take, such as a negative one under `log1p` or an id beyond
+    /// `num_embeddings`, in rows that nothing is learned from. It is counted and said. In training rows it is an error.
+    #[serde(default)]
+    pub outside: OutsidePolicy,
+}
+
+/// What happens to a value that an encoding does not take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OutsidePolicy {
+    /// The nearest value that is taken stands in; an id is missing. Where no value is the nearest it is an error.
+    #[default]
+    Clip,
+    /// It is missing. So is a text that is no number, where a number is expected.
+    Missing,
+    /// It is an error.
+    Error,
 }
 
 fn context() -> Side {
@@ -324,7 +350,7 @@ pub enum Encode {
     Dense,
     /// Dense: minus the mean of the training rows, over their standard deviation.
     Standardize,
-    /// Dense: `ln(1 + x)`; a negative value is an error.
+    /// Dense: `ln(1 + x)` of a value that is not negative.
     Log1p,
     /// Dense, piecewise linear: the filled share of each of `bins` bins of about equal count in the training rows.
     Ple,

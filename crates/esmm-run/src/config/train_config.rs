@@ -19,6 +19,10 @@ pub struct TrainConfig {
     pub data: SplitSpec,
     /// The features, in the order of the model's input.
     pub features: Vec<FeatureSpec>,
+    /// The least share of the values of each vocabulary that training takes as unknown; 0: none, and unknown values share
+    /// the row of missing ones, as in what older versions saved.
+    #[serde(default)]
+    pub unknown_share: f64,
     /// The stages of the funnel.
     pub labels: LabelSpec,
     /// The share of the impressions without a click that the data still holds; `None`: all of them.

@@ -72,3 +72,11 @@ impl HostScores {
         losses
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn data_and_metrics_agree_on_no_group() {
+        assert_eq!(esmm_data::NO_GROUP, esmm_metrics::NO_GROUP);
+    }
+}

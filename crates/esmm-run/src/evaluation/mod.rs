@@ -3,7 +3,7 @@
 use burn::data::dataloader::{DataLoader, Progress};
 use esmm_core::{Esmm, EsmmBackend, EsmmConfig};
 use esmm_data::SplitRows;
-use esmm_data::loader::{BatchLoader, BatchLoaderConfig, EsmmBatch, LoaderHandle, Purpose};
+use esmm_data::loader::{BatchLoader, BatchLoaderConfig, EsmmBatch, LoaderHandle, Purpose, UnknownShares};
 use esmm_metrics::{Evaluator, SplitMetrics};
 
 use crate::config::NegativeRate;
@@ -113,6 +113,7 @@ pub fn evaluate<B: EsmmBackend>(
         stages: stages.len(),
         batch_size: EVALUATION_BATCH,
         purpose: Purpose::Scoring,
+        unknown: UnknownShares::default(),
     };
     let loader: BatchLoader<B> = loader.init(rows.clone(), device);
     let plan = EvaluationPlan::of(stages, rows, negative_rate);

@@ -5,13 +5,17 @@ use std::path::PathBuf;
 use anyhow::Context;
 use esmm_core::TrainBackend;
 use esmm_train::config::NegativeRate;
+use esmm_train::data::ValueCounts;
 use esmm_train::evaluation::Evaluation;
 use esmm_train::guard;
+use esmm_train::metric::SplitMetrics;
 use esmm_train::run_dir::RunDir;
 use esmm_train::scorer::Scorer;
 use esmm_train::{OnDevice, TrainError};
+use serde::Serialize;
 
 use super::stdout::outln;
+use super::values::ByFeature;
 use super::{DeviceArg, ThreadsArg, TrustArg, logging, table};
 
 #[derive(Debug, clap::Args)]
@@ -34,7 +38,10 @@ pub(super) struct EvaluateArgs {
     /// 1 is for a full log.
     #[arg(long, value_name = "SHARE")]
     negative_rate: Option<f64>,
-    /// Metrics as JSON, in the form of metrics.json.
+    /// A value that a feature does not take, such as a negative one under log1p, is an error, whatever its `outside` says.
+    #[arg(long)]
+    strict: bool,
+    /// Metrics as JSON, in the form of metrics.json, with what was counted of the features' values under `features`.
     #[arg(long)]
     json: bool,
 }
@@ -46,16 +53,28 @@ pub(super) fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
     let device = args.device.open()?;
     device.check_model(&run.read_model()?)?;
     let rate = args.negative_rate.map(NegativeRate::new).transpose().map_err(TrainError::from)?;
-    let evaluation = device.run(Measure { run: &run, args, rate })?;
+    let (evaluation, counts) = device.run(Measure { run: &run, args, rate })?;
     if let Some(warning) = guard::check_collapse(evaluation.cvr_spread) {
         log::warn!("{warning}");
     }
+    for warning in counts.warnings() {
+        log::warn!("{warning}");
+    }
     if args.json {
-        outln!("{}", serde_json::to_string_pretty(&evaluation.metrics).context("metrics as JSON")?)?;
+        let measured = Measured { metrics: &evaluation.metrics, features: ByFeature(&counts) };
+        outln!("{}", serde_json::to_string_pretty(&measured).context("metrics as JSON")?)?;
     } else {
         outln!("{}", table::metrics(&args.data.join(", "), &evaluation.metrics))?;
     }
     Ok(())
+}
+
+/// The metrics, and what was counted of the features' values.
+#[derive(Serialize)]
+struct Measured<'a> {
+    #[serde(flatten)]
+    metrics: &'a SplitMetrics,
+    features: ByFeature<'a>,
 }
 
 struct Measure<'a> {
@@ -66,9 +85,9 @@ struct Measure<'a> {
 }
 
 impl OnDevice for Measure<'_> {
-    type Output = Evaluation;
+    type Output = (Evaluation, ValueCounts);
 
-    fn run<B>(self, device: B::Device) -> Result<Evaluation, TrainError>
+    fn run<B>(self, device: B::Device) -> Result<(Evaluation, ValueCounts), TrainError>
     where
         B: TrainBackend,
     {
@@ -85,6 +104,10 @@ impl OnDevice for Measure<'_> {
                 rate.get()
             );
         }
-        Ok(scorer.evaluate(&scorer.source(&self.args.data))?)
+        if self.args.strict {
+            scorer = scorer.strict();
+        }
+        let evaluation = scorer.evaluate(&scorer.source(&self.args.data))?;
+        Ok((evaluation, scorer.value_counts()))
     }
 }

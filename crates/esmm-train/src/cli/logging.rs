@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
+use esmm_core::one_line;
 use esmm_train::status_line;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
@@ -81,11 +82,20 @@ impl Log for RunLogger {
             Level::Warn => "warning: ",
             _ => "",
         };
+        let text = record.args().to_string();
+        // Names are data: they end no line, and turn none around. What is said at length has lines of its own.
+        let text = match record.level() {
+            Level::Error | Level::Warn => one_line(&text),
+            Level::Info | Level::Debug | Level::Trace => {
+                let lines: Vec<String> = text.split('\n').map(one_line).collect();
+                lines.join("\n")
+            }
+        };
         let heard = record.level() <= Level::Warn || !self.only_warnings.load(Ordering::Relaxed);
         if heard && !self.quiet.load(Ordering::Relaxed) {
-            status_line::say(&format!("{prefix}{}", record.args()));
+            status_line::say(&format!("{prefix}{text}"));
         }
-        let line = format!("{:>9.1}s  {prefix}{}\n", self.start.elapsed().as_secs_f64(), record.args());
+        let line = format!("{:>9.1}s  {prefix}{text}\n", self.start.elapsed().as_secs_f64());
         match &mut *self.file.lock().unwrap_or_else(PoisonError::into_inner) {
             Destination::Waiting(lines) => lines.push_str(&line),
             // The log is not worth the training: a full disk must not end it.

@@ -16,12 +16,14 @@ mod synthesize;
 mod table;
 mod train;
 mod tune;
+mod values;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
+use esmm_core::one_line;
 use esmm_run::RunError;
 use esmm_train::config::RunFile;
 use esmm_train::manifest::Trust;
@@ -148,7 +150,7 @@ pub(crate) fn run() -> ExitCode {
         Ok(Done::Interrupted(signal)) => ExitCode::from(signal.exit_code()),
         Err(error) if is_closed(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            status_line::say(&format!("error: {error:#}"));
+            status_line::say(&format!("error: {}", one_line(&format!("{error:#}"))));
             ExitCode::from(if is_usage(&error) { 2 } else { 1 })
         }
     }
@@ -172,7 +174,9 @@ fn run_command(command: Command) -> anyhow::Result<Done> {
         Command::Synthesize(args) => synthesize::run(&args).map(|()| Done::Whole),
         Command::AliCcp(args) => aliccp::run(&args),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "esmm", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "esmm", &mut script);
+            stdout::text(format_args!("{}", String::from_utf8_lossy(&script)))?;
             Ok(Done::Whole)
         }
         Command::Version => {

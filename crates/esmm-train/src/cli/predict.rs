@@ -1,17 +1,20 @@
 //! `esmm predict`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use esmm_core::TrainBackend;
-use esmm_train::data::SourceSpec;
+use esmm_train::data::{SourceSpec, ValueCounts};
 use esmm_train::experiment::plan;
 use esmm_train::files::Protected;
-use esmm_train::predictions::{PredictionWriter, with_columns};
+use esmm_train::predictions::{OutputFormat, PredictionWriter};
 use esmm_train::run_dir::RunDir;
 use esmm_train::scorer::Scorer;
-use esmm_train::trainer::EVALUATION_BATCH;
 use esmm_train::{OnDevice, TrainError};
+use serde::Serialize;
 
+use super::stdout::outln;
+use super::values::ByFeature;
 use super::{DeviceArg, ThreadsArg, TrustArg, logging, table};
 
 #[derive(Debug, clap::Args)]
@@ -37,6 +40,13 @@ pub(super) struct PredictArgs {
     trust: TrustArg,
     #[command(flatten)]
     threads: ThreadsArg,
+    /// A value that a feature does not take, such as a negative one under log1p, is an error, whatever its `outside` says.
+    #[arg(long)]
+    strict: bool,
+    /// The number of rows and, for each feature, how many values are missing, unknown, untrained and outside, as JSON on
+    /// standard output.
+    #[arg(long)]
+    json: bool,
     /// No word on stderr but warnings and errors.
     #[arg(long)]
     quiet: bool,
@@ -48,18 +58,39 @@ pub(super) fn run(args: &PredictArgs) -> anyhow::Result<()> {
     if args.quiet {
         logging::only_warnings();
     }
+    if args.json && args.output == Path::new("-") {
+        let reason = "--json and -o - both write to standard output: give -o a file";
+        return Err(TrainError::Config(reason.into()).into());
+    }
     let run = RunDir::open(&args.run_dir)?;
     args.check_output(&run)?;
     let device = args.device.open()?;
     device.check_model(&run.read_model()?)?;
-    let rows = device.run(Predict { run: &run, args })?;
+    let (rows, counts) = device.run(Predict { run: &run, args })?;
+    for warning in counts.warnings() {
+        log::warn!("{warning}");
+    }
+    if args.json {
+        let scored = Scored { rows, features: ByFeature(&counts) };
+        outln!("{}", serde_json::to_string_pretty(&scored).context("counts as JSON")?)?;
+    }
     log::info!("{}: {} rows", args.output.display(), table::grouped(rows));
     Ok(())
+}
+
+/// What was scored.
+#[derive(Serialize)]
+struct Scored<'a> {
+    rows: u64,
+    features: ByFeature<'a>,
 }
 
 impl PredictArgs {
     /// What is read, now or by the next training of this run, is not written over.
     fn check_output(&self, run: &RunDir) -> Result<(), TrainError> {
+        if self.output == Path::new("-") {
+            return Ok(());
+        }
         let config = run.read_config()?;
         let source = SourceSpec { paths: self.data.clone(), ..config.data.train_source().clone() };
         // Files of the training may be gone; inputs that are not there are an error of the reader's, with its words.
@@ -68,7 +99,9 @@ impl PredictArgs {
             .files(source.files().unwrap_or_default(), "an input")
             .folder(run.path(), "a file of the run directory")
             .files(trained_on, "what this run was trained on");
-        Ok(protected.check("-o", &self.output, &["csv", "parquet"])?)
+        protected.check("-o", &self.output, &[])?;
+        OutputFormat::of(&self.output)?;
+        Ok(())
     }
 }
 
@@ -78,40 +111,24 @@ struct Predict<'a> {
 }
 
 impl OnDevice for Predict<'_> {
-    type Output = u64;
+    type Output = (u64, ValueCounts);
 
-    fn run<B>(self, device: B::Device) -> Result<u64, TrainError>
+    fn run<B>(self, device: B::Device) -> Result<(u64, ValueCounts), TrainError>
     where
         B: TrainBackend,
     {
-        let keep = &self.args.keep;
         let prefix = self.args.strip_prefix.as_deref();
         let mut scorer =
             Scorer::<B::InnerBackend>::open_stripped(self.run, prefix, &device, self.args.trust.trust())?;
-        let mut columns = scorer.required_columns();
-        columns.extend(keep.iter().filter(|name| !scorer.required_columns().contains(name)).cloned());
+        if self.args.strict {
+            scorer = scorer.strict();
+        }
         let source = scorer.source(&self.args.data);
-        let chunks = source.open(&columns)?.or_empty();
-        let segments = scorer.segments(&source, &columns)?;
+        let predictions = scorer.predict(&source, &self.args.keep)?;
         let mut writer = PredictionWriter::create(&self.args.output)?;
-        if let Some(segments) = segments {
-            for segment in segments {
-                for piece in segment?.pieces(EVALUATION_BATCH) {
-                    let (kept, scores) = (piece.columns(keep)?, scorer.score_segment(&piece)?);
-                    writer.write(&with_columns(&kept, keep, &scores)?)?;
-                }
-            }
-            return Ok(writer.finish()?);
+        for batch in predictions {
+            writer.write(&batch?)?;
         }
-        for chunk in chunks {
-            let chunk = chunk?;
-            let scores = scorer.score(&chunk)?;
-            writer.write(&with_columns(&chunk, keep, &scores)?)?;
-        }
-        if writer.rows() == 0 {
-            // Files without rows make a file without rows, with the names of its columns.
-            writer.write(&with_columns(&source.no_rows(&columns)?, keep, &scorer.no_scores())?)?;
-        }
-        Ok(writer.finish()?)
+        Ok((writer.finish()?, scorer.value_counts()))
     }
 }

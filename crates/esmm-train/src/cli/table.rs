@@ -2,6 +2,7 @@
 
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Width};
+use esmm_core::one_line;
 use esmm_train::data::SplitReport;
 use esmm_train::experiment::EnsembleMetrics;
 use esmm_train::metric::{SplitMetrics, TaskMetrics};
@@ -11,7 +12,7 @@ pub(super) use esmm_train::wording::grouped;
 /// The tasks of a split, a line each, next to the best values that a known truth allows.
 pub(super) fn metrics(title: &str, split: &SplitMetrics) -> String {
     let counts: Vec<String> =
-        split.reached.iter().map(|(stage, rows)| format!("{} {stage}", grouped(*rows))).collect();
+        split.reached.iter().map(|(stage, rows)| format!("{} {}", grouped(*rows), one_line(stage))).collect();
     let mut table = Table::new();
     table.load_style(UTF8_HORIZONTAL_ONLY);
     fit(&mut table);
@@ -53,6 +54,11 @@ pub(super) fn metrics(title: &str, split: &SplitMetrics) -> String {
     }
     let mut text = format!("{title}: {} impressions, {}\n{table}\n", grouped(split.rows), counts.join(", "));
     text.push_str(&entire_space(split));
+    let without =
+        split.tasks.iter().filter_map(|(_, task)| Some(task.gauc.as_ref()?.rows_without_group)).max();
+    if let Some(without) = without.filter(|rows| *rows > 0) {
+        text.push_str(&format!("GAUC leaves out {} impressions that have no group\n", grouped(without)));
+    }
     for (name, task) in &split.tasks {
         for (metric, reason) in &task.undefined {
             text.push_str(&format!("{} {metric} is undefined: {reason}\n", label(name)));
@@ -85,8 +91,12 @@ pub(super) fn fit(table: &mut Table) {
 /// `400,000 impressions, 79,912 click, 15,800 conversion, 3 dropped`
 pub(super) fn read(split: &SplitReport, stages: &[String]) -> String {
     let mut parts = vec![format!("{} impressions", grouped(split.rows))];
-    parts
-        .extend(stages.iter().zip(&split.reached).map(|(stage, rows)| format!("{} {stage}", grouped(*rows))));
+    parts.extend(
+        stages
+            .iter()
+            .zip(&split.reached)
+            .map(|(stage, rows)| format!("{} {}", grouped(*rows), one_line(stage))),
+    );
     if split.orphans_dropped > 0 {
         parts.push(format!("{} dropped (a stage without the one before)", grouped(split.orphans_dropped)));
     }
@@ -114,13 +124,13 @@ fn best(split: &SplitMetrics) -> Option<[(&'static str, Option<f64>); 3]> {
 fn label(task: &str) -> String {
     match task {
         "ctr" | "cvr" | "ctcvr" => task.to_uppercase(),
-        other => other.to_owned(),
+        other => one_line(other),
     }
 }
 
 fn rows_of(task: &str) -> String {
     match task.split_once('|') {
-        Some((_, given)) => format!("rows with {given}"),
+        Some((_, given)) => format!("rows with {}", one_line(given)),
         None if task == "cvr" => "clicked".to_owned(),
         None => "all".to_owned(),
     }

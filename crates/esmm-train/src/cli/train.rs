@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context;
 use burn::train::Interrupter;
-use esmm_core::{ModelSummary, Precision};
+use esmm_core::{ModelSummary, Precision, one_line};
 use esmm_train::checkpoint::Checkpoints;
 use esmm_train::config::{RunFile, TrainConfig};
 use esmm_train::data::synthetic::{SyntheticConfig, write_parquet};
@@ -205,7 +205,7 @@ fn report(
     outln!("Everything is in {path}: weights, vocabularies, metrics.json, log.")?;
     outln!("Next:")?;
     outln!("  esmm evaluate {path} DATA.csv                    measure it on other data")?;
-    let columns = prediction_columns(stages).join(", ");
+    let columns = one_line(&prediction_columns(stages).join(", "));
     outln!("  esmm predict {path} DATA.csv -o scores.csv       {columns} for each row")?;
     outln!("  esmm report {path} -o report.html                a page to look at, curves and all")?;
     outln!("  esmm inspect {path}                              the model, layer by layer")?;

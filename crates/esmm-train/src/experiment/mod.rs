@@ -9,7 +9,8 @@ mod run;
 use std::path::Path;
 
 use esmm_core::{EsmmBackend, EsmmConfig, TrainBackend};
-use esmm_data::{Dataset, FittedEncoders, LoadOptions, LoadReport, SplitRows};
+use esmm_data::loader::UnknownShares;
+use esmm_data::{Dataset, FittedEncoders, LoadOptions, LoadReport, SplitRows, TRAINED_ROWS_FILE};
 use esmm_run::analysis::RunAnalyzer;
 use esmm_run::config::{ReadingConfig, TrainConfig};
 use esmm_run::ensemble::Ensemble;
@@ -147,7 +148,13 @@ impl Experiment {
             .model
             .prior
             .then(|| prior_logits(trained.rows, &trained.reached, self.config.negative_rate));
-        TrainerConfig { prior, ..TrainerConfig::of(&self.config, &self.model) }
+        let unknown = self.unknown_shares();
+        TrainerConfig { prior, unknown, ..TrainerConfig::of(&self.config, &self.model) }
+    }
+
+    /// The ids that training takes as unknown.
+    fn unknown_shares(&self) -> UnknownShares {
+        UnknownShares::of(self.config.unknown_share, &self.encoders, &self.report.train)
     }
 
     /// Measures all splits with the best weights, tells the observers, and writes `metrics.json`. Several models are measured
@@ -178,7 +185,8 @@ impl Experiment {
         let unseen = observers.want_tables() && self.valid.is_none();
         let norms = || TableNorms::of(&model.members()[0].embeddings, &self.model, stages);
         let tables = unseen.then(norms).unwrap_or_default();
-        let mut analysis = RunAnalyzer::new(&self.encoders, stages.len(), best);
+        let taken = self.unknown_shares();
+        let mut analysis = RunAnalyzer::new(&self.encoders, stages.len(), best, &taken);
         let alone = self.valid.is_none() && self.test.is_none();
         let mut found = Vec::new();
         for (split, rows) in self.splits() {
@@ -211,7 +219,12 @@ impl Experiment {
         };
         let train = take("train").unwrap_or_default();
         let metrics = RunMetrics { train, valid: take("valid"), test: take("test"), ensemble };
-        analysis.finish().write(&run.analysis())?;
+        let (analysis, trained) = analysis.finish();
+        analysis.write(&run.analysis())?;
+        if let Some(trained) = trained {
+            let name = format!("encoders/{TRAINED_ROWS_FILE}");
+            Manifest::add(run, &name, || Ok(trained.save(&run.encoders())?))?;
+        }
         write_json(&run.metrics(), &metrics)?;
         Ok(metrics)
     }

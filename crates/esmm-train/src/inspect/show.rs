@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use esmm_core::one_line;
 use esmm_run::wording::{grouped, memory};
 
 use super::facts::{RunFacts, SavedWeights};
@@ -28,7 +29,7 @@ impl Inspection {
     fn write_layers(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width =
             |value: &dyn Fn(&LayerCost) -> usize| self.layers.iter().map(value).max().unwrap_or(0).max(5);
-        let name = width(&|layer| layer.name.chars().count()).min(40);
+        let name = width(&|layer| one_line(&layer.name).chars().count()).min(40);
         let (kind, output) = (width(&|layer| layer.kind.len()), width(&|layer| layer.output.len()).max(12));
         let mut line = |cells: [&str; 7]| {
             let [a, b, c, d, e, g, h] = cells;
@@ -47,7 +48,7 @@ impl Inspection {
             let known = |value: Option<u64>, text: fn(u64) -> String| value.map_or(UNKNOWN.to_owned(), text);
             let cells = [known(layer.parameters, grouped), known(layer.bytes, bytes)];
             let (flops, read) = (grouped(layer.flops_per_row), bytes(layer.bytes_read_per_row));
-            line([&layer.name, &layer.kind, &layer.output, &cells[0], &cells[1], &flops, &read])?;
+            line([&one_line(&layer.name), &layer.kind, &layer.output, &cells[0], &cells[1], &flops, &read])?;
         }
         let at_least = if self.unknown_tables.is_empty() { "" } else { ">= " };
         let parameters = format!("{at_least}{}", grouped(self.parameters));
@@ -81,7 +82,7 @@ impl Inspection {
             )?;
         }
         for (name, length) in &self.list_lengths {
-            writeln!(f, "`{name}` has {length:.1} ids a row")?;
+            writeln!(f, "`{}` has {length:.1} ids a row", one_line(name))?;
         }
         Ok(())
     }
@@ -101,8 +102,11 @@ impl fmt::Display for RunFacts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "data: {} (split by {})", self.data.join(", "), self.split_by)?;
         for split in &self.splits {
-            let reached =
-                split.metrics.reached.iter().map(|(stage, rows)| format!("{} {stage}", grouped(*rows)));
+            let reached = split
+                .metrics
+                .reached
+                .iter()
+                .map(|(stage, rows)| format!("{} {}", grouped(*rows), one_line(stage)));
             let reached = reached.collect::<Vec<_>>().join(", ");
             writeln!(f, "{}: {} impressions, {reached}", split.name, grouped(split.metrics.rows))?;
         }

@@ -9,6 +9,7 @@ use burn::train::renderer::{
     EvaluationName, EvaluationProgress, MetricState, MetricsRenderer, MetricsRendererEvaluation,
     MetricsRendererTraining, ProgressType, TrainingProgress,
 };
+use esmm_core::one_line;
 use esmm_run::wording::{duration, grouped};
 
 use super::status_line;
@@ -46,7 +47,7 @@ struct ShownMetric {
 
 impl ShownMetric {
     fn new(name: &str, label: String) -> Self {
-        Self { id: None, name: name.to_owned(), label, value: String::new() }
+        Self { id: None, name: name.to_owned(), label: one_line(&label), value: String::new() }
     }
 
     /// `ctr 0.7452, cvr 0.7706`, or three digits of the values alone where there is no room.

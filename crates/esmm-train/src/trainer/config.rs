@@ -2,7 +2,7 @@
 
 use esmm_core::{EsmmConfig, Precision};
 use esmm_data::SplitRows;
-use esmm_data::loader::{BatchLoaderConfig, Purpose};
+use esmm_data::loader::{BatchLoaderConfig, Purpose, UnknownShares};
 use esmm_run::BestWeights;
 use esmm_run::config::TrainConfig;
 
@@ -34,6 +34,8 @@ pub struct TrainerConfig {
     pub precision: Precision,
     /// Logits at which the last biases of the towers start, one a stage; `None`: where the model's seed puts them.
     pub prior: Option<Vec<f64>>,
+    /// The ids that are taken as unknown.
+    pub unknown: UnknownShares,
     /// The validation metric that selects the best weights, such as `ctcvr.auc`.
     pub select: String,
     /// Stop after so many validations without a better one.
@@ -105,6 +107,7 @@ impl TrainerConfig {
             seed: train.seed,
             precision: train.precision,
             prior: None,
+            unknown: UnknownShares::default(),
             select: train.select.clone(),
             patience: train.patience,
             validate_every: train.validate_every,
@@ -125,6 +128,7 @@ impl TrainerConfig {
             stages: self.stages.len(),
             batch_size,
             purpose,
+            unknown: self.unknown.clone(),
         }
     }
 }

@@ -231,6 +231,7 @@ fn what_is_scored_is_what_was_trained() {
     let expected = [
         "config.json",
         "encoders/features.json",
+        "encoders/trained_rows.parquet",
         "encoders/vocabularies.parquet",
         "model.safetensors",
         "schema.json",
@@ -304,7 +305,7 @@ fn a_format_of_the_future_is_refused() {
     ] {
         let said = workspace.esmm(args);
         let expected =
-            "run/config.json: has format version 99, this program reads 1: install the esmm that wrote it";
+            "run/config.json: has format version 99, this program reads 2: install the esmm that wrote it";
         assert_eq!(said.error(1), expected, "{args:?}");
     }
 }

@@ -221,9 +221,19 @@ fn labels_can_be_named() {
     assert_eq!(named("frist", "second"), "data.csv: there is no column `frist`, did you mean `first`?");
     assert_eq!(
         named("first", "price"),
-        "data.csv: column `price`: found `0.5`, a label is 0 or 1 in every row"
+        "data.csv: column `price`: found `0.5` (data.csv:2), a label is 0 or 1 in every row"
     );
     assert!(named("second", "first").contains("a conversion needs a click"), "{}", named("second", "first"));
+}
+
+/// The cell that is in the way is named by its line, after a field that spans two lines as well.
+#[test]
+fn a_label_that_is_none_is_named_by_its_line() {
+    let workspace = Workspace::new();
+    let text = "note,click,conversion\n\"two\nlines\",1,0\nx,0,0\nx,yes,0\n";
+    workspace.write("data.csv", &format!("{text}{}", "x,1,1\n".repeat(200)));
+    let error = workspace.esmm(&["init", "data.csv", "-o", "-"]).error(1).to_owned();
+    assert!(error.contains("`click` holds `yes` (data.csv:5)"), "{error}");
 }
 
 /// One conversion without a click in a hundred rows is dropped; a third of them is no funnel.

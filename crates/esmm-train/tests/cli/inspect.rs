@@ -45,9 +45,9 @@ fn a_run_file_is_counted_as_far_as_it_can_be() {
     assert_eq!(after["list_lengths"]["tags"], 2.0, "every row has two tags");
     assert_eq!(after["step"]["flops_per_row"], towers + 2 * 2 * 4);
     assert_eq!(after["memory"]["complete"], true);
-    // 20 users and 6 tags, a row each for unknown ones, of 4 values: the tables, and two moments of lazy Adam.
+    // 20 users and 6 tags, in each table a row for missing and one for unknown ones, of 4 values: the tables, and two moments of lazy Adam.
     let part = |place: usize| after["memory"]["parts"][place]["bytes"].as_u64().unwrap();
-    assert_eq!((part(0), part(1)), (4 * 4 * 28, 2 * 4 * 4 * 28));
+    assert_eq!((part(0), part(1)), (4 * 4 * 30, 2 * 4 * 4 * 30));
     let sum: u64 = (0..after["memory"]["parts"].as_array().unwrap().len()).map(part).sum();
     assert_eq!(after["memory"]["total"], sum);
     assert!(!workspace.esmm(&["inspect", "run.toml", "--data"]).stdout.contains('?'));

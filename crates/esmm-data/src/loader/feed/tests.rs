@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use esmm_core::{Feature, FeatureSchema, HostBatch, Side};
 
+use super::super::unknown::UnknownShares;
 use super::super::{BatchLoaderConfig, Purpose, RowLabels};
 use super::{Sent, num_builders, start_with};
 use crate::load::rows::SplitRows;
@@ -15,7 +16,8 @@ fn config(rows_of_tables: usize) -> BatchLoaderConfig {
         Feature::dense("price", Side::Item),
     ];
     let schema = FeatureSchema::new(features).unwrap();
-    BatchLoaderConfig { schema, stages: 2, batch_size: 10, purpose: Purpose::Training { seed: 3 } }
+    let unknown = UnknownShares { shares: vec![0.2, 0.2] };
+    BatchLoaderConfig { schema, stages: 2, batch_size: 10, purpose: Purpose::Training { seed: 3 }, unknown }
 }
 
 fn rows(count: u32, largest_item: u32) -> SplitRows {
@@ -53,6 +55,12 @@ fn batches_do_not_depend_on_the_number_of_builders() {
         for builders in [2, 3, 4, 16] {
             assert_eq!(pass(&rows, skip, builders), (expected.clone(), true), "{builders} builders");
         }
+        let (whole, _) = pass(&rows, 0, 1);
+        assert_eq!(
+            expected,
+            whole[skip..],
+            "a pass that goes on has the batches of one that was not interrupted"
+        );
     }
 }
 

@@ -35,7 +35,8 @@ impl GroupedFile {
     /// A file that is missing or damaged, one that lacks the column `group` or shares another one with its partner, a
     /// column that neither has, files with different numbers of row groups.
     pub fn open(path: &Path, groups: &str, columns: &[String], lists: ListFormat) -> Result<Self, DataError> {
-        let (impressions, groups) = (Footer::open(path)?, Footer::open(&path.with_file_name(groups))?);
+        let impressions = Footer::open(path)?;
+        let groups = Footer::open(&path.with_file_name(groups))?;
         if impressions.segments() != groups.segments() {
             let found = format!("{} row groups for {}", groups.segments(), impressions.segments());
             return Err(misfit(&groups.path, path, &found));

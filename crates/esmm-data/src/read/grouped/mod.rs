@@ -27,7 +27,7 @@
 //! [`SourceSpec::open`](crate::SourceSpec::open) with [`groups`](crate::SourceSpec::groups) yields flat
 //! [`Chunk`](crate::Chunk)s, the group's columns
 //! repeated for each of its impressions, so that everything else can ignore the layout.
-//! [`GroupedFile`] gives the segments as they are: impressions, groups, and which impression belongs to which group.
+//! [`GroupedFile`] has the segments as they are: impressions, groups, and which impression belongs to which group.
 
 mod file;
 mod reader;

@@ -36,7 +36,8 @@ impl Segment {
         (groups, group_keys): (Chunk, &[u64]),
     ) -> Result<Self, DataError> {
         let mut group_of = Vec::with_capacity(keys.len());
-        let (mut at, mut used) = (0, 0);
+        let mut at = 0;
+        let mut used = 0;
         for (row, key) in keys.iter().enumerate() {
             if row > 0 && *key != keys[row - 1] {
                 at += 1;
@@ -55,7 +56,8 @@ impl Segment {
             used = at + 1;
         }
         if used < group_keys.len() {
-            let (row, key) = (used, group_keys[used]);
+            let row = used;
+            let key = group_keys[used];
             return Err(groups.bad_cell(row, GROUP_COLUMN, format!("`{key}`"), "a group with impressions"));
         }
         Ok(Self { impressions, groups, group_of, columns })
@@ -132,7 +134,8 @@ impl Segment {
 
     /// All impressions as flat chunks, in order.
     pub(crate) fn chunks(&self) -> impl Iterator<Item = Result<Chunk, DataError>> {
-        let (items, mut row) = (self.items(), 0);
+        let items = self.items();
+        let mut row = 0;
         std::iter::from_fn(move || {
             let start = row;
             (start < self.rows()).then(|| {

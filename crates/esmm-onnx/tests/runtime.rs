@@ -53,6 +53,8 @@ struct Kind {
     shared_embeddings: bool,
     stages: usize,
     hidden: &'static [usize],
+    /// Models whose probabilities are averaged.
+    seeds: u64,
 }
 
 const PLAIN: Kind = Kind {
@@ -61,6 +63,7 @@ const PLAIN: Kind = Kind {
     shared_embeddings: true,
     stages: 2,
     hidden: &[24, 16],
+    seeds: 1,
 };
 
 fn user(row: usize) -> String {
@@ -106,17 +109,22 @@ impl Run {
         let file = RunFile::parse(&text, "run.toml", &[]).unwrap();
         let mut config = TrainConfig::resolve(&file).unwrap();
         config.model.towers.activation = kind.activation;
+        config.train.seeds = kind.seeds;
         let loaded = config.data_spec().load(&LoadOptions::default()).unwrap();
-        let model = config.model(loaded.encoders.schema().clone()).unwrap();
+        let mut model = config.model(loaded.encoders.schema().clone()).unwrap();
         let directory = RunDir::create(&run.path("run"), Existing::Refuse).unwrap();
         std::fs::create_dir_all(directory.encoders()).unwrap();
         loaded.encoders.save(&directory.encoders()).unwrap();
         write_json(&directory.schema(), &model).unwrap();
         write_json(&directory.config(), &config).unwrap();
         Manifest::begin(&directory).unwrap();
-        let weights = model.init::<NdArray>(&Default::default()).unwrap();
-        weights.state_dict().write_safetensors(&directory.new_weights()).unwrap();
-        Manifest::replace_weights(&directory, &directory.new_weights()).unwrap();
+        for member in directory.members(kind.seeds) {
+            model.seed += 1;
+            std::fs::create_dir_all(member.own_path()).unwrap();
+            let weights = model.init::<NdArray>(&Default::default()).unwrap();
+            weights.state_dict().write_safetensors(&member.new_weights()).unwrap();
+            Manifest::replace_weights(&member, &member.new_weights()).unwrap();
+        }
         run
     }
 
@@ -184,7 +192,7 @@ fn check(kind: Kind, most_inside: u64) {
     assert!(output.status.success(), "{kind:?}: {}\n{}", said(&output.stdout), said(&output.stderr));
 }
 
-/// Each activation, with and without batch norm, tables of one's own, two and three stages, no hidden layer.
+/// Each activation, with and without batch norm, tables of one's own, two and three stages, no hidden layer, ensembles.
 #[test]
 fn runtimes_compute_what_predict_does() {
     let inside = ExportOptions::default().most_inside;
@@ -193,6 +201,8 @@ fn runtimes_compute_what_predict_does() {
     check(Kind { activation: Activation::LeakyRelu { negative_slope: 0.1 }, stages: 3, ..PLAIN }, inside);
     check(Kind { activation: Activation::Prelu, shared_embeddings: false, ..PLAIN }, inside);
     check(Kind { hidden: &[], ..PLAIN }, inside);
+    check(Kind { seeds: 3, stages: 3, ..PLAIN }, inside);
+    check(Kind { seeds: 2, shared_embeddings: false, ..PLAIN }, inside);
 }
 
 #[test]

@@ -141,7 +141,12 @@ impl Case {
             rng.random_range(1..9)
         )
         .unwrap();
-        writeln!(text, "shared_embeddings = {shared}\n").unwrap();
+        writeln!(
+            text,
+            "shared_embeddings = {shared}\n[train]\nseeds = {}",
+            [1, 1, 3][rng.random_range(0..3)]
+        )
+        .unwrap();
         let mark = if comma { ";" } else { "," };
         let mut rows: Vec<Vec<String>> = Vec::new();
         for _ in 0..300 {
@@ -185,16 +190,21 @@ impl Case {
             .load(&LoadOptions::default())
             .unwrap_or_else(|error| panic!("{error}\n{text}"));
         let mut model = config.model(loaded.encoders.schema().clone()).unwrap();
-        model.seed = seed;
+        model.seed = seed / 2;
         let run = RunDir::create(&self.path("run"), Existing::Refuse).unwrap();
+        let seeds = config.train.seeds;
         std::fs::create_dir_all(run.encoders()).unwrap();
         loaded.encoders.save(&run.encoders()).unwrap();
         write_json(&run.schema(), &model).unwrap();
         write_json(&run.config(), &config).unwrap();
         Manifest::begin(&run).unwrap();
-        let weights = model.init::<NdArray>(&Default::default()).unwrap();
-        weights.state_dict().write_safetensors(&run.new_weights()).unwrap();
-        Manifest::replace_weights(&run, &run.new_weights()).unwrap();
+        for member in run.members(seeds) {
+            model.seed += 1;
+            std::fs::create_dir_all(member.own_path()).unwrap();
+            let weights = model.init::<NdArray>(&Default::default()).unwrap();
+            weights.state_dict().write_safetensors(&member.new_weights()).unwrap();
+            Manifest::replace_weights(&member, &member.new_weights()).unwrap();
+        }
         let names: Vec<&str> = self.columns.iter().map(|column| column.name.as_str()).collect();
         let mut asked = format!("{}{mark}id\n", names.join(mark));
         for (number, row) in self.rows.iter().enumerate() {

@@ -1,7 +1,7 @@
 //! Whether there is memory for one more model, before it is read.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Bytes that the system can still give, where it says so.
 pub(crate) fn available() -> Option<u64> {
@@ -21,14 +21,18 @@ fn control_group() -> Option<u64> {
 }
 
 /// Refuses weights that would not fit beside what is in memory: while they are read they are there twice.
-pub(crate) fn check_model(weights: &Path) -> Result<(), String> {
-    let size =
-        fs::metadata(weights).map_err(|error| format!("{}: cannot be read: {error}", weights.display()))?;
-    let needed = size.len() * 2;
+pub(crate) fn check_model(folder: &Path, weights: &[PathBuf]) -> Result<(), String> {
+    let mut size = 0;
+    for path in weights {
+        let metadata =
+            fs::metadata(path).map_err(|error| format!("{}: cannot be read: {error}", path.display()))?;
+        size += metadata.len();
+    }
+    let needed = size * 2;
     match available() {
         Some(available) if needed > available => Err(format!(
             "{}: reading it takes about {} MiB, {} MiB are available",
-            weights.display(),
+            folder.display(),
             needed >> 20,
             available >> 20
         )),

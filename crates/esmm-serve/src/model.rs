@@ -79,7 +79,7 @@ impl Loaded {
         let folder = fs::canonicalize(&source.run_dir)
             .map_err(|error| format!("{}: cannot be read: {error}", source.run_dir.display()))?;
         let before = fingerprint(&folder);
-        memory::check_model(&folder.join("model.safetensors"))?;
+        memory::check_model(&folder, &weights(&folder))?;
         let version = version(&folder).map_err(|error| error.to_string())?;
         let model = RankModel::open_trusting(&folder, &source.per_candidate, source.trust)
             .map_err(|error| error.to_string())?;
@@ -174,12 +174,22 @@ impl Loaded {
     }
 }
 
+/// The weights of a run directory: of one model, or of each of several.
+fn weights(folder: &Path) -> Vec<PathBuf> {
+    const NAME: &str = "model.safetensors";
+    let members = fs::read_dir(folder.join("members")).into_iter().flatten().filter_map(Result::ok);
+    let mut found: Vec<PathBuf> = members.map(|member| member.path().join(NAME)).collect();
+    found.sort();
+    if found.is_empty() { vec![folder.join(NAME)] } else { found }
+}
+
 /// Identity of the files of a run directory: another one means another model.
 pub(crate) fn fingerprint(folder: &Path) -> String {
-    let files = ["config.json", "schema.json", "model.safetensors", "encoders/features.json"];
+    let files = ["config.json", "schema.json", "manifest.json", "encoders/features.json"]
+        .map(|name| folder.join(name));
     let mut text = folder.display().to_string();
-    for file in files {
-        match fs::metadata(folder.join(file)) {
+    for file in files.into_iter().chain(weights(folder)) {
+        match fs::metadata(&file) {
             Ok(metadata) => {
                 let changed =
                     metadata.modified().ok().and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());

@@ -1,7 +1,7 @@
 //! Random batches.
 
 use esmm_core::{BatchInput, SparseInput};
-use esmm_train::data::{Dataset, SparseColumn};
+use esmm_train::data::{Dataset, RowCounts, SparseColumn};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
@@ -71,6 +71,7 @@ pub(crate) fn dataset(workload: &Workload, rows: usize, seed: u64) -> Dataset {
         depth,
         group: None,
         truth: None,
+        counts: RowCounts::default(),
         users: None,
     }
 }

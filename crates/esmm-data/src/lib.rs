@@ -36,7 +36,8 @@ pub use column::plain::usual_type;
 pub use column::spelling::Spelling;
 pub use column::zoned::zoned_text;
 pub use dataset::{
-    Dataset, EncodedChunk, FeatureCounts, OutsideCell, Sides, SparseColumn, Truth, UserGroups, ValueCounts,
+    Dataset, EncodedChunk, FeatureCounts, OutsideCell, RowCounts, Sides, SparseColumn, Truth, UserGroups,
+    ValueCounts,
 };
 pub use encode::counter::ValueCounter;
 pub use encode::encoder::{DenseColumns, FittedEncoders};
@@ -46,9 +47,10 @@ pub use encode::save::{FEATURES_FILE, VOCABULARIES_FILE};
 pub use encode::trained_rows::{TRAINED_ROWS_FILE, TrainedRows};
 pub use encode::unknown_row::{MISSING, UnknownRow};
 pub use error::{DataError, nearest, quoted};
-pub use load::report::{LoadReport, SplitReport};
+pub use load::report::{LoadReport, SplitReport, StageWeights};
 pub use load::rows::SplitRows;
 pub use load::spec::{DataSpec, LoadOptions, LoadedData};
+pub use outcome::counting::{ConversionWindow, CountSpec};
 pub use outcome::label::{LabelSpec, MissingLabel, Orphans, label_of};
 pub use outcome::outcomes::NO_GROUP;
 pub use outcome::truth::TruthSpec;

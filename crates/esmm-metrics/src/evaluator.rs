@@ -5,14 +5,15 @@ use crate::entire_space::Truth;
 use crate::goal::{MetricError, names};
 use crate::report::SplitMetrics;
 use crate::rows::EvaluationRows;
-use crate::task::{Task, make_room, tasks};
+use crate::task::{Measured, Task, make_room, tasks};
 use crate::undefined::Undefined;
 
 /// Collects the rows of a split, batch by batch. The result does not depend on how the rows are cut into batches.
 ///
 /// Keeps 1 byte a row and 4 for the score of each task that the row counts for, with up to an eighth more as room to grow,
 /// and 4 more while [`metrics`](Self::metrics) sorts: of a funnel of two stages 14.2 bytes a row at most, 19 a clicked
-/// one. Where they are asked for, 8 more for the group (and 16 while GAUC is sorted), 16 more for the truth.
+/// one. Where they are asked for, 8 more for the group (and 16 while GAUC is sorted), 16 more for the truth; 4 more where rows
+/// have weights, and 1 where the outcome of some is open.
 ///
 /// # Examples
 /// ```
@@ -28,6 +29,7 @@ use crate::undefined::Undefined;
 ///     depth: &[1, 0],
 ///     group: None,
 ///     truth: None,
+///     open: None,
 /// });
 /// let metrics = evaluator.metrics();
 /// assert_eq!(metrics.metric("ctr.auc")?, 1.0);
@@ -42,6 +44,7 @@ pub struct Evaluator {
     groups: Option<Vec<u64>>,
     truth: Option<Truth>,
     weights: Option<Vec<f32>>,
+    open: Option<Vec<bool>>,
 }
 
 impl Evaluator {
@@ -66,12 +69,14 @@ impl Evaluator {
             groups: with_group.then(Vec::new),
             truth: with_truth.then(Truth::default),
             weights: None,
+            open: None,
         })
     }
 
-    /// The same evaluator for rows that stand for several rows each: 4 bytes a row more, and 16 while a task is sorted.
-    /// Metrics count weights then, while `rows`, `clicks` and `conversions` still count rows. What is drawn counts rows,
-    /// and is undefined; so is what compares with the truth of synthetic data, which is left out.
+    /// The same evaluator for rows that stand for several rows each, as the first rows with weights make it
+    /// ([`push_weighted`](Self::push_weighted)): 4 bytes a row more, and 16 while a task is sorted. Metrics count weights
+    /// then, while `rows`, `clicks` and `conversions` still count rows. What is drawn counts rows, and is undefined; so is
+    /// what compares with the truth of synthetic data, which is left out.
     #[must_use]
     pub fn weighted(self) -> Self {
         Self { weights: Some(Vec::new()), truth: None, ..self }
@@ -83,32 +88,64 @@ impl Evaluator {
         names(tasks, self.groups.is_some(), self.truth.is_some())
     }
 
-    /// Adds the rows of a batch.
+    /// Whether some rows came with weights, or are to.
+    pub fn is_weighted(&self) -> bool {
+        self.weights.is_some()
+    }
+
+    /// What all rows weigh; their number where they have no weights.
+    pub fn total_weight(&self) -> f64 {
+        match &self.weights {
+            None => self.depth.len() as f64,
+            Some(weights) => weights.iter().map(|weight| f64::from(*weight)).sum(),
+        }
+    }
+
+    /// Adds the rows of a batch; where other rows have weights, each counts once.
     ///
     /// # Panics
     /// When lengths disagree, a depth is above K, or group or truth are given where they were not announced (or the
     /// other way round).
     pub fn push(&mut self, rows: EvaluationRows<'_>) {
-        assert!(self.weights.is_none(), "a weighted evaluator takes rows with their weights");
-        self.check(&rows);
+        if self.weights.is_some() {
+            let once = vec![1.0; rows.depth.len()];
+            return self.push_weighted(rows, &once);
+        }
         self.add(rows, None);
     }
 
-    /// Adds the rows of a batch with their weights, each finite and not negative.
+    /// Adds the rows of a batch with their weights, each finite and not negative. Rows from before count once.
     ///
     /// # Panics
-    /// As [`push`](Self::push), and when the evaluator is not [`weighted`](Self::weighted).
+    /// As [`push`](Self::push), and when there are not as many weights as rows.
     pub fn push_weighted(&mut self, rows: EvaluationRows<'_>, weights: &[f32]) {
-        let rows = EvaluationRows { truth: None, ..rows };
-        self.check(&rows);
         assert_eq!(weights.len(), rows.depth.len(), "one weight for each row");
-        let Some(own) = &mut self.weights else { panic!("weights for an evaluator without") };
+        let before = self.depth.len();
+        let own = self.weights.get_or_insert_with(|| vec![1.0; before]);
         make_room(own, weights.len());
         own.extend_from_slice(weights);
+        // What is known of the truth counts rows.
+        self.truth = None;
         self.add(rows, Some(weights));
     }
 
     fn add(&mut self, rows: EvaluationRows<'_>, weights: Option<&[f32]>) {
+        let rows = if self.weights.is_some() || self.open.is_some() || rows.open.is_some() {
+            self.truth = None;
+            EvaluationRows { truth: None, ..rows }
+        } else {
+            rows
+        };
+        self.check(&rows);
+        let before = self.depth.len();
+        if rows.open.is_some() || self.open.is_some() {
+            let own = self.open.get_or_insert_with(|| vec![false; before]);
+            make_room(own, rows.depth.len());
+            match rows.open {
+                Some(open) => own.extend_from_slice(open),
+                None => own.resize(before + rows.depth.len(), false),
+            }
+        }
         let stages = self.stages.len();
         for task in &mut self.tasks {
             task.push(&rows, weights, stages);
@@ -137,10 +174,12 @@ impl Evaluator {
             "conversions".clone_into(conversions);
         }
         let entire_space = self.truth.as_ref().map(|truth| truth.metrics(&self.depth));
-        let metrics =
-            |task: &Task| task.metrics(&self.depth, self.groups.as_deref(), self.weights.as_deref());
+        let measured = self.measured();
+        let metrics = |task: &Task| task.metrics(&measured);
         SplitMetrics {
             rows: self.depth.len() as u64,
+            weight: self.weights.as_ref().map(|_| self.total_weight()),
+            open: self.open.as_ref().map(|open| open.iter().filter(|open| **open).count() as u64),
             reached,
             tasks: self.tasks.iter().map(|task| (task.name.clone(), metrics(task))).collect(),
             entire_space,
@@ -152,7 +191,7 @@ impl Evaluator {
     pub fn rankings(&self) -> impl Iterator<Item = (&str, Result<Ranking, Undefined>)> {
         let ranking = |task: &Task| match &self.weights {
             Some(_) => Err(Undefined::Weighted),
-            None => task.ranking(&self.depth),
+            None => task.ranking(&self.measured()),
         };
         self.tasks.iter().map(move |task| (task.name.as_str(), ranking(task)))
     }
@@ -169,7 +208,16 @@ impl Evaluator {
             return None;
         }
         let task = self.tasks.iter().find(|other| other.name == task)?;
-        Some((&task.scores, task.labels(&self.depth).collect()))
+        Some((&task.scores, task.labels(&self.measured()).collect()))
+    }
+
+    fn measured(&self) -> Measured<'_> {
+        Measured {
+            depth: &self.depth,
+            open: self.open.as_deref(),
+            groups: self.groups.as_deref(),
+            weights: self.weights.as_deref(),
+        }
     }
 
     fn check(&self, rows: &EvaluationRows<'_>) {
@@ -185,6 +233,8 @@ impl Evaluator {
         assert!(usize::from(deepest) <= stages, "depth {deepest} in a funnel of {stages} stages");
         let group = rows.group.map(<[u64]>::len);
         assert_eq!(group, self.groups.as_ref().map(|_| batch), "groups of {batch} rows");
+        let open = rows.open.map_or(batch, <[bool]>::len);
+        assert_eq!(open, batch, "open outcomes of {batch} rows");
         let truth = rows.truth.map(|_| ());
         assert_eq!(truth, self.truth.as_ref().map(|_| ()), "truth given against truth announced");
     }
@@ -226,6 +276,7 @@ mod tests {
             depth,
             group: None,
             truth: None,
+            open: None,
         }
     }
 
@@ -319,6 +370,62 @@ mod tests {
             assert_eq!((one.log_loss, one.calibration), (plain.log_loss, plain.calibration));
             assert_eq!((one.auc, one.normalized_entropy), (plain.auc, plain.normalized_entropy));
         }
+    }
+
+    /// Rows with an open outcome are measured as clicks only: later tasks are those of the other rows.
+    #[test]
+    fn open_outcomes_count_for_the_first_stage_only() {
+        let stages = names(&["click", "cart", "buy"]);
+        let open = [true, false, false, true, false, false];
+        let logs = reach(&LOGITS, 3);
+        let mut evaluator = Evaluator::new(&stages, false, false).unwrap();
+        evaluator.push(EvaluationRows { open: Some(&open), ..rows(&logs, &LOGITS, &DEPTH) });
+        let found = evaluator.metrics();
+        let all = evaluate(&["click", "cart", "buy"], &LOGITS, &DEPTH);
+        let closed: Vec<usize> = (0..6).filter(|row| !open[*row]).collect();
+        let logits: Vec<f32> = closed.iter().flat_map(|row| LOGITS[row * 3..][..3].to_vec()).collect();
+        let depth: Vec<u8> = closed.iter().map(|row| DEPTH[*row]).collect();
+        let without = evaluate(&["click", "cart", "buy"], &logits, &depth);
+        assert_eq!(found.tasks[0], all.tasks[0]);
+        assert_eq!(found.tasks[1..], without.tasks[1..]);
+        assert_ne!(found.tasks[1..], all.tasks[1..]);
+        // In batches, the first of which has none.
+        let mut batches = Evaluator::new(&stages, false, false).unwrap();
+        for (start, end) in [(1, 3), (3, 6), (0, 1)] {
+            let cells = start * 3..end * 3;
+            let logs = (logs.0[cells.clone()].to_vec(), logs.1[cells.clone()].to_vec());
+            let some = open[start..end].contains(&true).then_some(&open[start..end]);
+            batches.push(EvaluationRows { open: some, ..rows(&logs, &LOGITS[cells], &DEPTH[start..end]) });
+        }
+        for ((name, one), (_, other)) in batches.metrics().tasks.iter().zip(&found.tasks) {
+            assert_eq!(one.auc, other.auc, "{name}");
+            assert!((one.log_loss.unwrap() - other.log_loss.unwrap()).abs() < 1e-12, "{name}");
+        }
+        assert_eq!(batches.curves()[2].1.positives, 3, "of four carts one is open");
+    }
+
+    /// The first weights may come late, and rows without any count once.
+    #[test]
+    fn rows_before_the_first_weights_count_once() {
+        let stages = names(&["click", "cart", "buy"]);
+        let halves = |first: Option<&[f32]>, second: Option<&[f32]>| {
+            let mut evaluator = Evaluator::new(&stages, false, false).unwrap();
+            let logs = reach(&LOGITS, 3);
+            for (weights, range) in [(first, 0..3), (second, 3..6)] {
+                let cells = range.start * 3..range.end * 3;
+                let logs = (logs.0[cells.clone()].to_vec(), logs.1[cells.clone()].to_vec());
+                let rows = rows(&logs, &LOGITS[cells], &DEPTH[range]);
+                match weights {
+                    Some(weights) => evaluator.push_weighted(rows, weights),
+                    None => evaluator.push(rows),
+                }
+            }
+            (evaluator.total_weight(), evaluator.metrics())
+        };
+        let (ones, weights) = ([1.0_f32; 3], [2.0_f32, 0.0, 3.0]);
+        assert_eq!(halves(None, Some(&weights)), halves(Some(&ones), Some(&weights)));
+        assert_eq!(halves(Some(&weights), None), halves(Some(&weights), Some(&ones)));
+        assert_eq!(halves(None, Some(&weights)).0, 8.0);
     }
 
     #[test]

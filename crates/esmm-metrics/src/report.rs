@@ -86,6 +86,12 @@ pub struct BestReachable {
 pub struct SplitMetrics {
     /// Number of impressions.
     pub rows: u64,
+    /// What the impressions weigh, where rows have weights: the metrics count weights then, and every number of rows still
+    /// counts rows.
+    pub weight: Option<f64>,
+    /// Number of impressions whose outcome after the first stage is open, where there are some: later tasks are not measured
+    /// on them.
+    pub open: Option<u64>,
     /// Number of impressions that reached each stage, in order: `clicks` and `conversions` for two stages, the
     /// stages' names for more.
     pub reached: Vec<(String, u64)>,
@@ -99,8 +105,15 @@ fn is_zero(rows: &u64) -> bool {
     *rows == 0
 }
 
-/// The keys of a split which are no task, whatever the number of stages; `features` is what `esmm evaluate --json` adds.
-pub(crate) const RESERVED: [&str; 4] = ["rows", "reached", "entire_space", "features"];
+/// The keys of a split which are no task, whatever the number of stages.
+pub(crate) const RESERVED: [&str; 7] = ["rows", "reached", "entire_space", "features", WEIGHT, OPEN, DRIFT];
+
+/// Keys of what not every split has.
+const WEIGHT: &str = "total_weight";
+const OPEN: &str = "open_rows";
+
+/// What `esmm evaluate --json` puts beside the metrics, as it does with `features`.
+const DRIFT: &str = "drift";
 
 impl SplitMetrics {
     /// The metrics of a task.
@@ -118,6 +131,12 @@ impl Serialize for SplitMetrics {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("rows", &self.rows)?;
+        if let Some(weight) = &self.weight {
+            map.serialize_entry(WEIGHT, weight)?;
+        }
+        if let Some(open) = &self.open {
+            map.serialize_entry(OPEN, open)?;
+        }
         if self.reached.len() == 2 {
             for (name, rows) in &self.reached {
                 map.serialize_entry(name, rows)?;
@@ -166,6 +185,11 @@ impl<'de> Visitor<'de> for SplitVisitor {
                 "rows" => rows = Some(map.next_value()?),
                 "reached" => split.reached = map.next_value::<Counts>()?.0,
                 "entire_space" => split.entire_space = Some(map.next_value()?),
+                WEIGHT => split.weight = Some(map.next_value()?),
+                OPEN => split.open = Some(map.next_value()?),
+                DRIFT => {
+                    map.next_value::<serde::de::IgnoredAny>()?;
+                }
                 _ => match map.next_value()? {
                     Entry::Reached(rows) => split.reached.push((key, rows)),
                     Entry::Task(metrics) => split.tasks.push((key, metrics)),
@@ -220,7 +244,7 @@ mod tests {
             rows: 10,
             reached: reached.iter().zip([4, 3, 2]).map(|(name, rows)| ((*name).to_owned(), rows)).collect(),
             tasks: tasks.iter().map(|name| ((*name).to_owned(), task.clone())).collect(),
-            entire_space: None,
+            ..SplitMetrics::default()
         }
     }
 

@@ -17,4 +17,6 @@ pub struct EvaluationRows<'a> {
     pub group: Option<&'a [u64]>,
     /// The true probabilities.
     pub truth: Option<TruthRows<'a>>,
+    /// Rows whose outcome after the first stage is still open, `[B]`: the tasks of later stages are not measured on them.
+    pub open: Option<&'a [bool]>,
 }

@@ -22,6 +22,16 @@ pub(crate) struct Task {
     calibration: Calibration,
 }
 
+/// What is known of the rows of a split beside their scores.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Measured<'a> {
+    pub(crate) depth: &'a [u8],
+    /// Rows on which only the first stage is measured.
+    pub(crate) open: Option<&'a [bool]>,
+    pub(crate) groups: Option<&'a [u64]>,
+    pub(crate) weights: Option<&'a [f32]>,
+}
+
 /// The tasks in report order, their names checked.
 pub(crate) fn tasks(stages: &[String]) -> Result<Vec<Task>, MetricError> {
     let mut tasks: Vec<Task> = Vec::new();
@@ -62,7 +72,10 @@ impl Task {
         if self.given == 0 {
             make_room(&mut self.scores, rows.depth.len());
         }
-        for (row, depth) in rows.depth.iter().enumerate().filter(|(_, depth)| **depth >= self.given) {
+        for (row, depth) in rows.depth.iter().enumerate() {
+            if !self.measures(*depth, rows.open.is_some_and(|open| open[row])) {
+                continue;
+            }
             let cell = row * stages + column;
             let logit = rows.conditional_logit[cell];
             let log_reach = rows.log_reach[cell];
@@ -81,39 +94,48 @@ impl Task {
         }
     }
 
+    /// Whether a row counts for this task.
+    fn measures(&self, depth: u8, is_open: bool) -> bool {
+        depth >= self.given && (self.reach == 1 || !is_open)
+    }
+
+    /// The places of the measured rows among all rows of the split.
+    fn places<'a>(&'a self, split: &Measured<'a>) -> impl Iterator<Item = usize> + 'a {
+        let Measured { depth, open, .. } = *split;
+        let all = depth.iter().enumerate();
+        let measured =
+            all.filter(move |(row, depth)| self.measures(**depth, open.is_some_and(|open| open[*row])));
+        measured.map(|(row, _)| row)
+    }
+
     /// Whether each of the measured rows is positive.
-    pub(crate) fn labels<'a>(&'a self, depth: &'a [u8]) -> impl Iterator<Item = bool> + 'a {
-        depth.iter().filter(|depth| **depth >= self.given).map(|depth| *depth >= self.reach)
+    pub(crate) fn labels<'a>(&'a self, split: &Measured<'a>) -> impl Iterator<Item = bool> + 'a {
+        let depth = split.depth;
+        self.places(split).map(move |row| depth[row] >= self.reach)
     }
 
     /// The weight of each of the measured rows.
-    fn weights<'a>(&'a self, depth: &'a [u8], weights: &'a [f32]) -> impl Iterator<Item = f64> + 'a {
-        let measured = depth.iter().zip(weights).filter(|(depth, _)| **depth >= self.given);
-        measured.map(|(_, weight)| f64::from(*weight))
+    fn weights<'a>(&'a self, split: &Measured<'a>, weights: &'a [f32]) -> impl Iterator<Item = f64> + 'a {
+        self.places(split).map(move |row| f64::from(weights[row]))
     }
 
-    /// The metrics of everything pushed; `depth`, `groups` and `weights` are of all rows of the split.
-    pub(crate) fn metrics(
-        &self,
-        depth: &[u8],
-        groups: Option<&[u64]>,
-        weights: Option<&[f32]>,
-    ) -> TaskMetrics {
+    /// The metrics of everything pushed; `split` has all of its rows.
+    pub(crate) fn metrics(&self, split: &Measured<'_>) -> TaskMetrics {
         let mut undefined = Reasons::new();
         let mut note = |name: &str, value: Result<f64, Undefined>| {
-            let renamed = value.map_err(|reason| reason.with_row(|row| row_of_split(depth, self.given, row)));
+            let renamed = value.map_err(|reason| reason.with_row(|row| self.row_of_split(split, row)));
             defined(&mut undefined, name, renamed)
         };
-        let scored = self.scores.iter().copied().zip(self.labels(depth));
-        let auc = match weights {
+        let scored = self.scores.iter().copied().zip(self.labels(split));
+        let auc = match split.weights {
             None => auc_of(self.scores.len(), scored),
             Some(weights) => {
-                let rows = scored.zip(self.weights(depth, weights));
+                let rows = scored.zip(self.weights(split, weights));
                 weighted_auc_of(rows.map(|((score, positive), weight)| (score, positive, weight)))
             }
         };
         let interval = auc.and_then(|auc| auc.ci95());
-        let grouped = groups.map(|groups| self.grouped(depth, groups, weights));
+        let grouped = split.groups.map(|groups| self.grouped(split, groups));
         let metrics = TaskMetrics {
             auc: note("auc", auc.map(|auc| auc.value)),
             auc_ci95: note("auc_ci95", interval.map(|ci| ci.0))
@@ -133,31 +155,25 @@ impl Task {
         if self.given + 1 == self.reach { Link::Logit } else { Link::Log }
     }
 
-    /// The measured rows by score; `depth` is of all rows of the split.
+    /// The measured rows by score; `split` has all of its rows.
     ///
     /// # Errors
     /// A score that is NaN, with its row of the split.
-    pub(crate) fn ranking(&self, depth: &[u8]) -> Result<Ranking, Undefined> {
-        let rows = self.scores.iter().copied().zip(self.labels(depth));
+    pub(crate) fn ranking(&self, split: &Measured<'_>) -> Result<Ranking, Undefined> {
+        let rows = self.scores.iter().copied().zip(self.labels(split));
         let ranking = Ranking::of(self.scores.len(), rows, self.link());
-        ranking.map_err(|reason| reason.with_row(|row| row_of_split(depth, self.given, row)))
+        ranking.map_err(|reason| reason.with_row(|row| self.row_of_split(split, row)))
     }
 
     /// The groups' counts, and GAUC.
-    fn grouped(
-        &self,
-        depth: &[u8],
-        groups: &[u64],
-        weights: Option<&[f32]>,
-    ) -> (GroupMetrics, Result<f64, Undefined>) {
-        let measured = || groups.iter().zip(depth).filter(|(_, depth)| **depth >= self.given);
-        let rows_without_group = measured().filter(|(group, _)| **group == NO_GROUP).count() as u64;
-        let rows = measured().zip(&self.scores);
-        let rows = rows.map(|((group, depth), score)| (*group, *score, *depth >= self.reach));
-        let found = match weights {
+    fn grouped(&self, split: &Measured<'_>, groups: &[u64]) -> (GroupMetrics, Result<f64, Undefined>) {
+        let rows_without_group = self.places(split).filter(|row| groups[*row] == NO_GROUP).count() as u64;
+        let rows = self.places(split).zip(&self.scores);
+        let rows = rows.map(|(row, score)| (groups[row], *score, split.depth[row] >= self.reach));
+        let found = match split.weights {
             None => group_auc_of(rows),
             Some(weights) => {
-                let rows = rows.zip(self.weights(depth, weights));
+                let rows = rows.zip(self.weights(split, weights));
                 weighted_group_auc_of(
                     rows.map(|((group, score, positive), weight)| (group, score, positive, weight)),
                 )
@@ -171,6 +187,11 @@ impl Task {
         let counts = GroupMetrics { value: None, groups_used, groups_skipped, rows_without_group };
         (counts, found.map(|found| found.value))
     }
+
+    /// The row of the split which is the `row`-th measured one.
+    fn row_of_split(&self, split: &Measured<'_>, row: u64) -> u64 {
+        self.places(split).nth(row as usize).map_or(row, |place| place as u64)
+    }
 }
 
 /// Makes room for more values, an eighth ahead: doubling would leave up to half of the memory unused.
@@ -178,10 +199,4 @@ pub(crate) fn make_room<T>(values: &mut Vec<T>, more: usize) {
     if values.capacity() - values.len() < more {
         values.reserve_exact(more + values.len() / 8);
     }
-}
-
-/// The row of the split which is the `row`-th of those that reached `given`.
-fn row_of_split(depth: &[u8], given: u8, row: u64) -> u64 {
-    let mut measured = (0..).zip(depth).filter(|(_, depth)| **depth >= given);
-    measured.nth(row as usize).map_or(row, |(row, _)| row)
 }

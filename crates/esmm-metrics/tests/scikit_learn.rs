@@ -156,6 +156,7 @@ impl Funnel {
                     ctr: Some(&self.ctr[rows.clone()]),
                     ctcvr: Some(&self.ctcvr[rows]),
                 }),
+                open: None,
             });
         }
         evaluator.metrics()

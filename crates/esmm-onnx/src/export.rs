@@ -78,7 +78,7 @@ impl Exported {
 }
 
 /// Writes the model of a run directory as ONNX to `path`, and beside it `preprocessing.json`, `vocabularies.parquet` and
-/// `golden.json`.
+/// `golden.json`. Where `esmm calibrate` corrected the probabilities, the graph does too.
 ///
 /// # Errors
 /// A run directory that cannot be read, or whose files are not those that the training wrote; an output among its files, or
@@ -88,13 +88,13 @@ pub fn export(run_dir: &Path, path: &Path, options: &ExportOptions) -> Result<Ex
     let run = RunDir::open(run_dir)?;
     let mut exported = Exported::beside(path);
     check_output(&run, &exported)?;
-    let ModelParts { config, weights, format, stages, .. } =
+    let ModelParts { config, weights, format, stages, correction, .. } =
         ModelParts::read_trusting(run.path(), options.trust)?;
-    let golden = golden(&config, weights.clone(), &stages)?;
+    let golden = golden(&config, weights.clone(), &stages, correction.as_ref())?;
     let folded = weights.into_iter().map(|weights| FoldedModel::new(&config, weights));
     let folded = FoldedModel::join(folded.collect::<Result<_, _>>()?);
     let Some(folded) = folded else { return Err(OnnxError::file(run.path(), "has no weights")) };
-    let mut graph = graph(&config, folded, &stages);
+    let mut graph = graph(&config, folded, &stages, correction.as_ref());
     let inputs: Vec<Value> =
         Who::ALL.into_iter().flat_map(|who| Inputs::of(&config, who).describe(who)).collect();
     let version = version(run.path())?;

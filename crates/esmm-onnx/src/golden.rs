@@ -2,6 +2,7 @@
 
 use esmm_core::{EsmmConfig, Feature, SparseInput, StateDict};
 use esmm_rank::{Columns, Ranker, Request, ScoreColumn, Scratch};
+use esmm_run::correction::Correction;
 use serde_json::{Map, Value, json};
 
 use crate::error::OnnxError;
@@ -28,8 +29,12 @@ pub(crate) fn golden(
     config: &EsmmConfig,
     weights: Vec<StateDict>,
     stages: &[String],
+    correction: Option<&Correction>,
 ) -> Result<Value, OnnxError> {
-    let ranker = Ranker::ensemble(config, weights, &[])?;
+    let mut ranker = Ranker::ensemble(config, weights, &[])?;
+    if let Some(correction) = correction {
+        ranker = ranker.corrected(correction.clone())?;
+    }
     let user = Side::of(config, Who::User, 1);
     let items = Side::of(config, Who::Items, CANDIDATES);
     let (user_sparse, item_sparse) = (user.sparse(), items.sparse());

@@ -2,6 +2,7 @@
 
 use esmm_core::{EsmmConfig, Pooling};
 use esmm_rank::{FoldedLayer, FoldedModel, ScoreColumn, ScoreKind};
+use esmm_run::correction::{Correction, MOST_CONDITIONAL};
 
 use crate::inputs::{Inputs, Who};
 use crate::message::{
@@ -16,7 +17,12 @@ pub(crate) struct Builder {
 
 /// The graph of a model. Table rows are offset into one table a copy, and the user's half of the first layer is computed for
 /// one row.
-pub(crate) fn graph(config: &EsmmConfig, folded: FoldedModel, stages: &[String]) -> Graph {
+pub(crate) fn graph(
+    config: &EsmmConfig,
+    folded: FoldedModel,
+    stages: &[String],
+    correction: Option<&Correction>,
+) -> Graph {
     let FoldedModel { tables, layers } = folded;
     let mut builder = Builder::default();
     builder.graph.name = "esmm".to_owned();
@@ -46,7 +52,7 @@ pub(crate) fn graph(config: &EsmmConfig, folded: FoldedModel, stages: &[String])
             logits.push(builder.tower(&sides, &read, &layers, tower));
         }
     }
-    builder.scores(&logits, stages);
+    builder.scores(&logits, stages, correction);
     builder.graph
 }
 
@@ -215,7 +221,7 @@ impl Builder {
 
     /// Probabilities `[N]` of all columns of scores. `logits` are those of the stages, of several models one after the other:
     /// their probabilities of reaching a stage are averaged.
-    fn scores(&mut self, logits: &[String], stages: &[String]) {
+    fn scores(&mut self, logits: &[String], stages: &[String], correction: Option<&Correction>) {
         let shape = self.ints("flat", &[-1], &[1]);
         let several = logits.len() > stages.len();
         let mut of_models: Vec<[Vec<String>; 2]> = Vec::new();
@@ -234,10 +240,15 @@ impl Builder {
             }
             of_models.push([conditional, reach]);
         }
-        let [conditional, reach] = match several {
+        let [mut conditional, mut reach] = match several {
             false => of_models.remove(0),
             true => self.average(&of_models, stages.len()),
         };
+        if let Some(correction) = correction {
+            // Of one model the logit of the first stage has all its digits.
+            let first = (!several).then_some("logit_1");
+            [conditional, reach] = self.corrected(&reach, first, correction);
+        }
         for column in ScoreColumn::all(stages) {
             let from = match column.kind {
                 ScoreKind::Reach(stage) => &reach[stage],
@@ -247,6 +258,49 @@ impl Builder {
             self.node("Identity", &[&from], &column.name, vec![]);
             self.graph.output.push(value(column.name, FLOAT, vec![Length::Any("N".to_owned())]));
         }
+    }
+
+    /// Corrected probabilities of each stage, conditional and of reaching it, as [`Correction`] defines them. `first` is the
+    /// logit of the first stage where it is known.
+    fn corrected(
+        &mut self,
+        reach: &[String],
+        first: Option<&str>,
+        correction: &Correction,
+    ) -> [Vec<String>; 2] {
+        let one = self.floats("correction_one", &[1.0], &[1]);
+        let most = self.floats("correction_most", &[MOST_CONDITIONAL as f32], &[1]);
+        // No quotient of zeros, where both probabilities are below the smallest f32.
+        let least = self.floats("correction_least", &[f32::MIN_POSITIVE], &[1]);
+        let (mut conditional, mut corrected): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
+        for (stage, (before, platt)) in reach.iter().zip(&correction.stages).enumerate() {
+            let name = |part: &str| format!("correction_{}_{part}", stage + 1);
+            let slope = self.floats(&name("slope"), &[platt.slope as f32], &[1]);
+            let intercept = self.floats(&name("intercept"), &[platt.intercept as f32], &[1]);
+            let logit = match first.filter(|_| stage == 0) {
+                Some(logit) => logit.to_owned(),
+                None => {
+                    let rest = self.node("Sub", &[&one, before], &name("rest"), vec![]);
+                    let log = self.node("Log", &[before], &name("log"), vec![]);
+                    let log_rest = self.node("Log", &[&rest], &name("log_rest"), vec![]);
+                    self.node("Sub", &[&log, &log_rest], &name("logit"), vec![])
+                }
+            };
+            let scaled = self.node("Mul", &[&logit, &slope], &name("scaled"), vec![]);
+            let moved = self.node("Add", &[&scaled, &intercept], &name("moved"), vec![]);
+            let prob = self.node("Sigmoid", &[&moved], &name("prob"), vec![]);
+            let Some(earlier) = corrected.last().cloned() else {
+                conditional.push(prob.clone());
+                corrected.push(prob);
+                continue;
+            };
+            let bound = self.node("Mul", &[&earlier, &most], &name("bound"), vec![]);
+            let held = self.node("Min", &[&prob, &bound], &name("reach"), vec![]);
+            let divisor = self.node("Max", &[&earlier, &least], &name("divisor"), vec![]);
+            conditional.push(self.node("Div", &[&held, &divisor], &name("conditional"), vec![]));
+            corrected.push(held);
+        }
+        [conditional, corrected]
     }
 
     /// Means of what the models reach, and their quotients.

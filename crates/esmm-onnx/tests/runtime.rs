@@ -13,6 +13,7 @@ use esmm_core::Activation;
 use esmm_data::LoadOptions;
 use esmm_onnx::{ExportOptions, OnnxError, export};
 use esmm_run::config::{RunFile, TrainConfig};
+use esmm_run::correction::{CalibrationRecord, Platt, PlattFit};
 use esmm_run::manifest::{Manifest, Trust};
 use esmm_run::run_dir::{Existing, RunDir, write_json};
 use esmm_run::scorer::Scorer;
@@ -55,6 +56,8 @@ struct Kind {
     hidden: &'static [usize],
     /// Models whose probabilities are averaged.
     seeds: u64,
+    /// Whether its probabilities are corrected.
+    calibrated: bool,
 }
 
 const PLAIN: Kind = Kind {
@@ -64,6 +67,7 @@ const PLAIN: Kind = Kind {
     stages: 2,
     hidden: &[24, 16],
     seeds: 1,
+    calibrated: false,
 };
 
 fn user(row: usize) -> String {
@@ -125,6 +129,9 @@ impl Run {
             weights.state_dict().write_safetensors(&member.new_weights()).unwrap();
             Manifest::replace_weights(&member, &member.new_weights()).unwrap();
         }
+        if kind.calibrated {
+            calibrate(&directory, &run.stages);
+        }
         run
     }
 
@@ -153,6 +160,38 @@ impl Run {
         }
         std::fs::write(&expected, Value::from(columns).to_string()).unwrap();
         (asked, expected)
+    }
+}
+
+/// Gives a run directory a correction.
+fn calibrate(run: &RunDir, stages: &[String]) {
+    let fit = |stage: usize| PlattFit {
+        platt: Platt { slope: 0.8 + 0.2 * stage as f64, intercept: stage as f64 - 0.5 },
+        slope_error: 0.1,
+        intercept_error: 0.1,
+    };
+    let fits: Vec<PlattFit> = (0..stages.len()).map(fit).collect();
+    let record = CalibrationRecord::new(run, &["data.csv".to_owned()], 300, stages, &fits, vec![]).unwrap();
+    record.write(run).unwrap();
+}
+
+/// The answer that goes with a model is that of the corrected probabilities.
+#[test]
+fn a_correction_is_part_of_the_answer() {
+    let run = Run::new(PLAIN);
+    let answer = || -> Vec<f64> {
+        std::fs::create_dir_all(run.path("out")).unwrap();
+        let exported =
+            export(&run.path("run"), &run.path("out/model.onnx"), &ExportOptions::default()).unwrap();
+        let golden: Value = serde_json::from_slice(&std::fs::read(exported.golden).unwrap()).unwrap();
+        std::fs::remove_dir_all(run.path("out")).unwrap();
+        serde_json::from_value(golden["outputs"]["pctr"].clone()).unwrap()
+    };
+    let before = answer();
+    calibrate(&RunDir::open(&run.path("run")).unwrap(), &run.stages);
+    let logit = |p: f64| (p / (1.0 - p)).ln();
+    for (before, after) in before.into_iter().zip(answer()) {
+        assert!((logit(after) - (0.8 * logit(before) - 0.5)).abs() < 1e-3, "{before}, {after}");
     }
 }
 
@@ -203,6 +242,9 @@ fn runtimes_compute_what_predict_does() {
     check(Kind { hidden: &[], ..PLAIN }, inside);
     check(Kind { seeds: 3, stages: 3, ..PLAIN }, inside);
     check(Kind { seeds: 2, shared_embeddings: false, ..PLAIN }, inside);
+    check(Kind { calibrated: true, ..PLAIN }, inside);
+    check(Kind { calibrated: true, stages: 3, ..PLAIN }, inside);
+    check(Kind { calibrated: true, seeds: 2, ..PLAIN }, inside);
 }
 
 #[test]

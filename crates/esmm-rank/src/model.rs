@@ -9,6 +9,8 @@ use arrow::datatypes::{Field, Schema};
 use esmm_core::{EsmmConfig, Feature, StateDict};
 use esmm_data::{Chunk, FeatureKind, FeatureSpec, FittedEncoders, Origin, SourceSpec, Spelling};
 
+use esmm_run::correction::Correction;
+
 use crate::encoded::Encoded;
 use crate::error::RankError;
 use crate::part::Part;
@@ -42,6 +44,8 @@ pub struct ModelParts {
     pub format: SourceSpec,
     /// Names of the stages, `click` and `conversion` for two.
     pub stages: Vec<String>,
+    /// How its probabilities are corrected, where they are.
+    pub correction: Option<Correction>,
 }
 
 impl RankModel {
@@ -50,7 +54,7 @@ impl RankModel {
     /// # Errors
     /// As [`Ranker::new`]; encoders of another model.
     pub fn new(parts: ModelParts, per_candidate: &[String]) -> Result<Self, RankError> {
-        let ModelParts { config, weights, encoders, format, stages } = parts;
+        let ModelParts { config, weights, encoders, format, stages, correction } = parts;
         // A request is answered as a whole: what a feature does not take is the caller's to mend, whatever its `outside` says.
         let encoders = encoders.strict();
         if encoders.schema() != &config.schema {
@@ -67,6 +71,10 @@ impl RankModel {
         };
         let per_candidate = written_out(per_candidate, encoders.specs(), &places, config.schema.features());
         let ranker = Ranker::ensemble(&config, weights, &per_candidate)?;
+        let ranker = match correction {
+            Some(correction) => ranker.corrected(correction)?,
+            None => ranker,
+        };
         let part = |place: &Range<usize>| ranker.part_of(&config.schema.features()[place.start]);
         let parts = places.iter().map(|place| (part(place), place.start)).collect();
         let outputs = ScoreColumn::all(&stages);

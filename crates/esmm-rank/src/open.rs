@@ -5,6 +5,7 @@ use std::path::Path;
 use esmm_core::StateDict;
 use esmm_data::FittedEncoders;
 use esmm_run::RunError;
+use esmm_run::correction::CalibrationRecord;
 use esmm_run::files::FileSum;
 use esmm_run::manifest::{Manifest, Trust};
 use esmm_run::run_dir::RunDir;
@@ -37,6 +38,7 @@ impl ModelParts {
             weights,
             format: saved.data.train_source().clone(),
             stages: saved.labels.columns,
+            correction: CalibrationRecord::read(&run)?.map(|record| record.correction()),
         })
     }
 }
@@ -59,7 +61,7 @@ impl RankModel {
     }
 }
 
-/// Digits that tell models apart: a checksum of the schema, the encoders and the weights of a run directory.
+/// Digits that tell models apart: a checksum of the schema, the encoders, the weights and the correction of a run directory.
 ///
 /// # Errors
 /// A file that cannot be read.
@@ -67,8 +69,10 @@ pub fn version(run_dir: &Path) -> Result<String, RankError> {
     let run = RunDir::open(run_dir)?;
     let members = run.members(run.read_config()?.train.seeds);
     let mut sums = String::new();
+    let calibration = run.calibration();
     let files = [run.schema(), run.encoders().join("features.json")];
-    for path in files.into_iter().chain(members.iter().map(RunDir::weights)) {
+    let files = files.into_iter().chain(calibration.exists().then_some(calibration));
+    for path in files.chain(members.iter().map(RunDir::weights)) {
         let sum =
             FileSum::of(&path).map_err(|error| RunError::file(&path, format!("cannot be read: {error}")))?;
         sums.push_str(&sum.xxh64);

@@ -2,6 +2,8 @@
 
 use esmm_core::{EsmmConfig, Feature, Side, StateDict};
 
+use esmm_run::correction::Correction;
+
 use crate::catalogue::Catalogue;
 use crate::error::RankError;
 use crate::funnel::Funnel;
@@ -60,6 +62,7 @@ pub struct Ranker {
     pub(crate) towers: Vec<Tower>,
     pub(crate) funnel: Funnel,
     pub(crate) instructions: Instructions,
+    pub(crate) correction: Option<Correction>,
 }
 
 /// What follows the first layer in one tower.
@@ -153,10 +156,29 @@ impl Ranker {
             towers: (0..first.len()).map(|tower| Tower::new(&layers, tower)).collect(),
             funnel: Funnel { stages: config.stages, members },
             instructions: Instructions::detect(),
+            correction: None,
             per_candidate: per_candidate.to_vec(),
             config: config.clone(),
             tables,
         })
+    }
+
+    /// The same with corrected probabilities, as `esmm calibrate` fits them.
+    ///
+    /// # Errors
+    /// A correction of another number of stages.
+    pub fn corrected(self, correction: Correction) -> Result<Self, RankError> {
+        let (found, stages) = (correction.stages.len(), self.stages());
+        if found != stages {
+            let reason = format!("the model has {stages} stages, the correction is one of {found}");
+            return Err(RankError::Mismatch(reason));
+        }
+        Ok(Self { correction: Some(correction), ..self })
+    }
+
+    /// How its probabilities are corrected.
+    pub fn correction(&self) -> Option<&Correction> {
+        self.correction.as_ref()
     }
 
     /// The model's configuration.

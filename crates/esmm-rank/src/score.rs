@@ -1,5 +1,6 @@
 //! One request through all layers, some candidates at a time, so that their activations stay in the cache.
 
+use esmm_run::correction::CorrectedRow;
 use pulp::{Simd, WithSimd};
 
 use crate::kernel::{Bend, Output, Rows, Start, add_bent, bend_row, dot, layer, padded};
@@ -20,6 +21,7 @@ pub struct Scratch {
     /// Later layers of a block, one tower.
     layers: [Vec<f32>; 2],
     logits: Vec<f32>,
+    corrected: CorrectedRow,
     pub(crate) conditional: Vec<f32>,
     pub(crate) reach: Vec<f32>,
 }
@@ -66,7 +68,16 @@ impl WithSimd for Score<'_> {
                 run_tower(simd, ranker, parts, tower, count, scratch);
             }
             for logits in scratch.logits[..count * towers].chunks_exact(towers) {
-                ranker.funnel.append(logits, &mut scratch.conditional, &mut scratch.reach);
+                let Some(correction) = &ranker.correction else {
+                    ranker.funnel.append(logits, &mut scratch.conditional, &mut scratch.reach);
+                    continue;
+                };
+                let row = &mut scratch.corrected;
+                correction.apply(logits, row);
+                for stage in 0..ranker.funnel.stages {
+                    scratch.conditional.push(row.conditional(stage) as f32);
+                    scratch.reach.push(row.reach(stage) as f32);
+                }
             }
             done += count;
         }

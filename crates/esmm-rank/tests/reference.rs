@@ -7,6 +7,7 @@ use esmm_core::{
     StateDict, TowersConfig,
 };
 use esmm_rank::{Catalogue, Columns, Part, RankError, Ranker, Request, Scratch, SharePrecision, best};
+use esmm_run::correction::{Correction, Platt};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -352,6 +353,53 @@ fn a_request_that_does_not_fit_is_refused_with_its_feature() {
     refused(score(&[0], f32::MAX, 3, &[f32::MAX]), &["candidate 0", "32-bit"]);
     let error = Ranker::new(&config, weights, &["user".to_owned()]).unwrap_err();
     assert!(error.to_string().contains("(position)"), "{error}");
+}
+
+/// Corrected scores are what Platt's formula makes of the model's, of one model and of several.
+#[test]
+fn a_correction_is_applied_to_every_candidate() {
+    let mut compared = 0;
+    for seed in 0..60 {
+        let case = Case::random(1000 + seed);
+        let stages = case.config.stages;
+        let platt =
+            |stage: usize| Platt { slope: 0.7 + 0.2 * stage as f64, intercept: 0.4 - 0.3 * stage as f64 };
+        let correction = Correction { stages: (0..stages).map(platt).collect() };
+        let ranker = case.ranker().corrected(correction.clone()).unwrap();
+        let [plain, _] = case.expected(&ranker);
+        let [query, items, pairs] = [Part::Query, Part::Item, Part::Pair]
+            .map(|part| case.part(&ranker, part, if part == Part::Query { 1 } else { case.rows }));
+        let request =
+            Request { query: query.columns(), listed: None, items: items.columns(), pairs: pairs.columns() };
+        let mut scratch = Scratch::default();
+        let scores = ranker.score(&request, &mut scratch).unwrap();
+        for (row, plain) in plain.chunks(stages).enumerate() {
+            let mut most = 1.0_f64;
+            for (stage, plain) in plain.iter().map(|plain| f64::from(*plain)).enumerate() {
+                let found = f64::from(scores.reach(row)[stage]);
+                let given = f64::from(scores.conditional(row)[stage]);
+                assert!(
+                    (most * given - found).abs() < 1e-5 && given <= 1.0,
+                    "{seed}: {given} x {most} is no {found}"
+                );
+                if (1e-3..0.999).contains(&plain) {
+                    let platt = platt(stage);
+                    let logit = platt.slope * (plain / (1.0 - plain)).ln() + platt.intercept;
+                    let expected = (1.0 / (1.0 + (-logit).exp())).min(most);
+                    assert!(
+                        (found - expected).abs() < 5e-4,
+                        "{seed}, {row}, {stage}: {found}, not {expected}"
+                    );
+                    compared += 1;
+                }
+                most = found;
+            }
+        }
+    }
+    assert!(compared > 1000, "{compared}");
+    let case = Case::random(1);
+    let other = Correction { stages: vec![Platt::default(); case.config.stages + 1] };
+    assert!(matches!(case.ranker().corrected(other), Err(RankError::Mismatch(_))));
 }
 
 #[test]

@@ -16,6 +16,8 @@ pub(crate) struct CountedTask<'a> {
     pub(crate) metrics: &'a TaskMetrics,
     pub(crate) rows: u64,
     pub(crate) events: u64,
+    /// Whether its rows and events are those that the metrics count: not where rows have weights or are left out.
+    pub(crate) counted: bool,
 }
 
 /// The tasks of a split. Their order is that of the metrics: the first stage, then for each stage the conditional task
@@ -31,7 +33,8 @@ pub(crate) fn tasks(split: &SplitMetrics) -> Vec<CountedTask<'_>> {
             let stage = place.div_ceil(2);
             let conditional = place % 2 == 1;
             let rows = if conditional { count(stage) } else { split.rows };
-            CountedTask { name, metrics, rows, events: count(stage + 1) }
+            let counted = split.weight.is_none() && (stage == 0 || split.open.is_none());
+            CountedTask { name, metrics, rows, events: count(stage + 1), counted }
         })
         .collect()
 }
@@ -39,12 +42,16 @@ pub(crate) fn tasks(split: &SplitMetrics) -> Vec<CountedTask<'_>> {
 impl CountedTask<'_> {
     /// 95% interval of the calibration: the predictions over Wilson's interval of the rate that they should have.
     pub(crate) fn calibration_interval(&self) -> Option<[f64; 2]> {
+        if !self.counted {
+            return None;
+        }
         ratio_interval(self.metrics.calibration? * self.events as f64, self.events, self.rows)
     }
 
     /// The calibration in words, and their class.
     fn verdict(&self) -> (&'static str, &'static str) {
         match self.calibration_interval() {
+            None if !self.counted => ("quiet", "rows count in ways of their own"),
             None => ("quiet", "undefined"),
             Some([low, _]) if low > 1.0 => ("high", "▲ predicts too many"),
             Some([_, high]) if high < 1.0 => ("low", "▼ predicts too few"),
@@ -79,6 +86,19 @@ pub(crate) fn write(run: &RunReport, _: u8, html: &mut Html) {
          log loss over that of always predicting the base rate, below 1 is better. Calibration: predicted events over \
          observed ones, 1 is right; its interval is that of the observed rate (Wilson).",
     );
+    if splits.iter().any(|split| split.metrics.weight.is_some()) {
+        html.note(
+            "Rows have weights, or impressions without a click were sampled: metrics and the intervals of AUC count weights, \
+             numbers of impressions count rows. Base rates and the intervals of calibrations would count rows and are left out.",
+        );
+    }
+    if let Some(open) = splits.iter().find_map(|split| split.metrics.open) {
+        html.note(&format!(
+            "Some rows are too young to have converted ({} of the {} split): they count for the first stage only.",
+            grouped(open),
+            splits.iter().find(|split| split.metrics.open.is_some()).map_or("", |split| split.name)
+        ));
+    }
     if splits.iter().any(|split| split.metrics.entire_space.is_some()) {
         html.note(
             "Best possible: what the true probabilities of the synthetic data score on the same rows. No model can be \
@@ -123,8 +143,10 @@ fn split_table(split: &MeasuredSplit<'_>, html: &mut Html) {
         table = table.numbers(&["GAUC"]);
     }
     for task in tasks(split.metrics) {
-        let base =
-            if task.rows > 0 { percent(task.events as f64 / task.rows as f64) } else { NONE.to_owned() };
+        let base = match task.counted && task.rows > 0 {
+            true => percent(task.events as f64 / task.rows as f64),
+            false => NONE.to_owned(),
+        };
         let measured = task.metrics;
         let mut cells: Vec<Cell> = vec![
             task_label(task.name).into(),
@@ -214,7 +236,7 @@ mod tests {
                 .map(|(name, rows)| (name.to_owned(), rows))
                 .to_vec(),
             tasks: names.map(|name| (name.to_owned(), TaskMetrics::default())).to_vec(),
-            entire_space: None,
+            ..SplitMetrics::default()
         };
         let counts: Vec<(u64, u64)> = tasks(&split).iter().map(|task| (task.rows, task.events)).collect();
         assert_eq!(counts, [(1000, 100), (100, 40), (1000, 40), (40, 8), (1000, 8)]);

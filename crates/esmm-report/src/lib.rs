@@ -6,7 +6,9 @@
 mod chart;
 mod compare;
 mod configuration;
+mod correction;
 mod curves;
+mod drift;
 mod format;
 mod headline;
 mod html;

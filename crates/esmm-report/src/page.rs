@@ -2,7 +2,9 @@
 
 use crate::html::Html;
 use crate::run::RunReport;
-use crate::{compare, configuration, curves, headline, learning, members, overview, tables, values};
+use crate::{
+    compare, configuration, correction, curves, drift, headline, learning, members, overview, tables, values,
+};
 use esmm_run::history::History;
 
 const STYLE: &str = include_str!("style.css");
@@ -11,8 +13,9 @@ const SCRIPT: &str = include_str!("script.js");
 /// One part of the report on a run: its anchor, its heading, and what writes it.
 type Section = (&'static str, &'static str, fn(&RunReport, u8, &mut Html));
 
-const SECTIONS: [Section; 10] = [
+const SECTIONS: [Section; 12] = [
     ("metrics", "Metrics", headline::write),
+    ("correction", "Calibrated after training", correction::write),
     ("models", "The models one by one", members::write),
     ("warnings", "Warnings", overview::write_warnings),
     ("training", "What was trained, and on what", overview::write),
@@ -20,6 +23,7 @@ const SECTIONS: [Section; 10] = [
     ("calibration", "Calibration by decile of the score", curves::write_calibration),
     ("ranking", "Ranking: ROC, precision and recall", curves::write_ranking),
     ("histograms", "Scores by label", curves::write_histograms),
+    ("drift", "Are later rows like the training rows?", drift::write),
     ("values", "By feature value: where is it badly calibrated?", values::write),
     ("tables", "Embedding tables and unknown values", tables::write),
 ];
@@ -125,6 +129,8 @@ fn sections_of(run: &RunReport) -> impl Iterator<Item = Section> {
         "calibration" | "ranking" | "histograms" | "values" | "tables" => run.analysis.is_none(),
         "metrics" => run.headline().is_none(),
         "models" => run.ensemble().is_none(),
+        "correction" => run.correction.is_none(),
+        "drift" => drift::found(run).next().is_none(),
         _ => false,
     };
     SECTIONS.into_iter().filter(move |(id, ..)| !has_none(id))

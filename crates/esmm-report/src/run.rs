@@ -12,6 +12,7 @@ use serde_json::Value;
 use esmm_run::RunError;
 use esmm_run::analysis::{self, RunAnalysis, SplitAnalysis};
 use esmm_run::config::{check_version, newer_than};
+use esmm_run::correction::CalibrationRecord;
 use esmm_run::history::History;
 use esmm_run::metrics::{EnsembleMetrics, RunMetrics};
 use esmm_run::run_dir::RunDir;
@@ -38,6 +39,8 @@ pub struct RunReport {
     pub(crate) metrics: Option<RunMetrics>,
     pub(crate) analysis: Option<RunAnalysis>,
     pub(crate) history: Option<History>,
+    /// `calibration.json`, where `esmm calibrate` wrote one.
+    pub(crate) correction: Option<CalibrationRecord>,
     /// What the training warned of.
     pub(crate) warnings: Vec<String>,
 }
@@ -69,6 +72,10 @@ impl RunReport {
             found.metrics = found.json(&run.metrics());
         }
         found.analysis = found.read_analysis(&run);
+        match CalibrationRecord::read(&run) {
+            Ok(record) => found.correction = record,
+            Err(error) => found.notes.push(error.to_string()),
+        }
         found.judge_progress(&run);
         Ok(found)
     }

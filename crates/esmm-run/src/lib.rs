@@ -3,7 +3,7 @@
 //!
 //! [`config`] has what a person types and what it comes to; [`run_dir`] the files; [`observe`] the observers of a
 //! training, of which [`history`] is one; [`evaluation`] measures with exact metrics, [`analysis`] looks closer;
-//! [`scorer`] opens a run directory and scores rows, which [`predictions`] writes. Nothing here trains.
+//! [`correction`] changes probabilities after a training; [`scorer`] opens a run directory and scores rows, which [`predictions`] writes. Nothing here trains.
 //!
 //! ```no_run
 //! use burn_ndarray::NdArray;
@@ -25,6 +25,7 @@
 
 pub mod analysis;
 pub mod config;
+pub mod correction;
 pub mod ensemble;
 mod error;
 pub mod evaluation;

@@ -13,10 +13,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::RunError;
 use crate::files::{FileSum, Unfinished};
-use crate::run_dir::{RunDir, WEIGHTS, read_json, write_json};
+use crate::run_dir::{RunDir, WEIGHTS, read_json, write_atomic, write_json};
 
 /// Version of the file's layout.
 const FORMAT_VERSION: u32 = 1;
+
+/// The correction of its probabilities. It need not be there: one that is not counts as an empty file.
+const CALIBRATION: &str = "calibration.json";
 
 /// Models of one run directory that are trained side by side change its manifest in turn.
 static CHANGES: Mutex<()> = Mutex::new(());
@@ -136,12 +139,51 @@ impl Manifest {
         Self::of(files)?.write(run)
     }
 
+    /// Writes `calibration.json`, or takes it away. At whatever moment a process is killed, what is there is listed.
+    ///
+    /// # Errors
+    /// A disk that refuses.
+    pub(crate) fn replace_calibration(run: &RunDir, text: Option<&[u8]>) -> Result<(), RunError> {
+        let path = run.calibration();
+        let replace = || match text {
+            Some(text) => write_atomic(&path, text),
+            None if !path.exists() => Ok(()),
+            None => fs::remove_file(&path)
+                .map_err(|error| RunError::file(&path, format!("cannot be removed: {error}"))),
+        };
+        let Some(manifest) = Self::read(run)? else { return replace() };
+        let mut files = manifest.files;
+        let new = FileSum::of_bytes(text.unwrap_or_default());
+        files.insert(CALIBRATION.to_owned(), vec![sum_or_empty(&path)?, new.clone()]);
+        Self::of(files.clone())?.write(run)?;
+        replace()?;
+        match text {
+            Some(_) => files.insert(CALIBRATION.to_owned(), vec![new]),
+            None => files.remove(CALIBRATION),
+        };
+        Self::of(files)?.write(run)
+    }
+
+    /// Whether `calibration.json` is to be there.
+    pub(crate) fn lists_calibration(run: &RunDir) -> Result<bool, RunError> {
+        Ok(Self::read(run)?.is_some_and(|manifest| manifest.files.contains_key(CALIBRATION)))
+    }
+
     /// Checks that the files of a run directory are those that were written. One that an older version made has no manifest:
     /// that is said, and nothing is checked.
     ///
     /// # Errors
     /// The first file that is missing or another one.
     pub fn check(run: &RunDir, trust: Trust) -> Result<(), RunError> {
+        Self::check_files(run, trust, true)
+    }
+
+    /// The same for a calibration that will be replaced: the one that is there may be any.
+    pub(crate) fn check_but_calibration(run: &RunDir, trust: Trust) -> Result<(), RunError> {
+        Self::check_files(run, trust, false)
+    }
+
+    fn check_files(run: &RunDir, trust: Trust, calibration: bool) -> Result<(), RunError> {
         let Some(manifest) = Self::read(run)? else {
             log::warn!(
                 "{}: has no manifest.json, because an older version trained it: damage would go unnoticed",
@@ -149,15 +191,23 @@ impl Manifest {
             );
             return Ok(());
         };
-        let first = manifest.differing(run, trust)?;
+        let first = manifest.differing(run, trust, calibration)?;
         // A training that is under way may have replaced its weights, and the manifest, in the meantime.
         let differs = match &first {
             Some(_) => Self::read(run)?
                 .filter(|now| *now != manifest)
-                .map_or(Ok(first), |now| now.differing(run, trust))?,
+                .map_or(Ok(first), |now| now.differing(run, trust, calibration))?,
             None => None,
         };
         let Some(name) = differs else { return Ok(()) };
+        if name == CALIBRATION {
+            let reason = format!(
+                "is not what esmm calibrate wrote (its checksum is another one than in manifest.json); calibrate again, or \
+                 take it away with: esmm calibrate {} --undo",
+                run.path().display()
+            );
+            return Err(RunError::file(&run.calibration(), reason));
+        }
         let advice = match name.ends_with(WEIGHTS) {
             true => "; if it was replaced on purpose, say --accept-weights",
             false => "",
@@ -168,9 +218,23 @@ impl Manifest {
     }
 
     /// The first file that is none of those that it may be.
-    fn differing(&self, run: &RunDir, trust: Trust) -> Result<Option<String>, RunError> {
+    fn differing(
+        &self,
+        run: &RunDir,
+        trust: Trust,
+        with_calibration: bool,
+    ) -> Result<Option<String>, RunError> {
         let is_checked = |name: &str| trust == Trust::Nothing || !name.ends_with(WEIGHTS);
-        for (name, sums) in self.files.iter().filter(|(name, _)| is_checked(name)) {
+        let calibration = sum_or_empty(&run.calibration())?;
+        let fits = match self.files.get(CALIBRATION) {
+            Some(sums) => sums.contains(&calibration),
+            None => calibration.bytes == 0,
+        };
+        if with_calibration && !fits {
+            return Ok(Some(CALIBRATION.to_owned()));
+        }
+        let others = self.files.iter().filter(|(name, _)| *name != CALIBRATION && is_checked(name));
+        for (name, sums) in others {
             if !sums.contains(&sum(&run.path().join(name))?) {
                 return Ok(Some(name.clone()));
             }
@@ -185,6 +249,11 @@ impl Manifest {
     fn write(&self, run: &RunDir) -> Result<(), RunError> {
         write_json(&run.manifest(), self)
     }
+}
+
+/// As [`sum`]; a file that is not there counts as empty.
+fn sum_or_empty(path: &Path) -> Result<FileSum, RunError> {
+    if path.exists() { sum(path) } else { Ok(FileSum::of_bytes(&[])) }
 }
 
 fn sum(path: &Path) -> Result<FileSum, RunError> {

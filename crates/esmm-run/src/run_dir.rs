@@ -29,6 +29,7 @@ const COMMAND: &str = "esmm train";
 /// | `metrics.json` | metrics of all splits, with the best weights |
 /// | `history.jsonl` | losses, rates and validations over the steps ([`history`](crate::history)) |
 /// | `analysis.json` | curves, rates by feature value, use of tables ([`analysis`](crate::analysis)) |
+/// | `calibration.json` | the correction of its probabilities, where one was fitted ([`correction`](crate::correction)) |
 /// | `manifest.json` | checksums of all that scoring reads ([`Manifest`](crate::manifest::Manifest)) |
 /// | `tensorboard/` | event files, one folder a split, where they were asked for |
 /// | `train.log` | what was said |
@@ -268,6 +269,26 @@ impl RunDir {
         self.path.join("analysis.json")
     }
 
+    /// The correction of its probabilities.
+    pub fn calibration(&self) -> PathBuf {
+        self.path.join("calibration.json")
+    }
+
+    /// Checks that the weights may become others: a correction is one of these weights.
+    ///
+    /// # Errors
+    /// A run that is calibrated.
+    pub fn check_uncalibrated(&self) -> Result<(), RunError> {
+        if !self.calibration().exists() {
+            return Ok(());
+        }
+        let run = self.path.display();
+        Err(RunError::Config(format!(
+            "{run}: is calibrated (calibration.json) for weights that a training would replace: take that back first with \
+             esmm calibrate {run} --undo"
+        )))
+    }
+
     /// Checksums of all that scoring reads.
     pub fn manifest(&self) -> PathBuf {
         self.path.join("manifest.json")
@@ -348,8 +369,9 @@ pub(crate) const WEIGHTS: &str = "model.safetensors";
 const MEMBERS: &str = "members";
 
 /// Files that a run writes.
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "config.json",
+    "calibration.json",
     "manifest.json",
     "schema.json",
     WEIGHTS,

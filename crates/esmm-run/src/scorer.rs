@@ -10,14 +10,16 @@ use burn::tensor::backend::BackendTypes;
 use esmm_core::{BatchBuilder, BatchInput, EsmmBackend, EsmmConfig, SparseInput};
 use esmm_data::stream::FileRows;
 use esmm_data::{
-    Chunk, ChunkReader, EncodedChunk, FittedEncoders, Segment, Segments, SourceSpec, SparseColumn,
-    TrainedRows, UserGroups, ValueCounter, ValueCounts,
+    Chunk, ChunkReader, ConversionWindow, CountSpec, EncodedChunk, FittedEncoders, Segment, Segments,
+    SourceSpec, SparseColumn, SplitRows, TrainedRows, UserGroups, ValueCounter, ValueCounts,
 };
 
-use crate::config::TrainConfig;
+use crate::analysis::{Drift, Period, PeriodCounter, training_period};
+use crate::config::{NegativeRate, TrainConfig};
+use crate::correction::{CalibrationRecord, CorrectedRow, Correction, LabelledLogits, fit};
 use crate::ensemble::Ensemble;
 use crate::error::RunError;
-use crate::evaluation::{EVALUATION_BATCH, Evaluation, evaluate};
+use crate::evaluation::{Corrected, EVALUATION_BATCH, Evaluation, HostScores, evaluate};
 use crate::manifest::{Manifest, Trust};
 use crate::predictions::with_columns;
 use crate::run_dir::RunDir;
@@ -28,6 +30,13 @@ pub struct Scorer<B: EsmmBackend> {
     pub config: TrainConfig,
     /// The model's configuration.
     pub model: EsmmConfig,
+    /// When the log of labelled data ends; `None`: at the newest time of the data. What the training was told of its own data
+    /// does not count here.
+    conversions_until: Option<String>,
+    /// How its probabilities are corrected, where `esmm calibrate` did so.
+    calibration: Option<CalibrationRecord>,
+    /// What the training rows are like.
+    trained_on: Option<Period>,
     encoders: FittedEncoders,
     models: Ensemble<B>,
     builder: BatchBuilder,
@@ -85,15 +94,41 @@ impl<B: EsmmBackend> Scorer<B> {
         device: &<B as BackendTypes>::Device,
         trust: Trust,
     ) -> Result<Self, RunError> {
-        let config = run.read_config()?;
+        // A run of a newer program is no damaged one.
+        run.read_config()?;
         Manifest::check(run, trust)?;
+        let calibration = CalibrationRecord::read(run)?;
+        if let Some(record) = &calibration {
+            log::info!("{}", record.described());
+        }
+        Self::read(run, prefix, device, calibration)
+    }
+
+    fn read(
+        run: &RunDir,
+        prefix: Option<&str>,
+        device: &<B as BackendTypes>::Device,
+        calibration: Option<CalibrationRecord>,
+    ) -> Result<Self, RunError> {
+        let config = run.read_config()?;
         let model = run.read_model()?;
         let encoders = FittedEncoders::load(&run.encoders())?;
         let models = Ensemble::load(&model, run, config.train.seeds, prefix, device)?;
         let builder = BatchBuilder::new(&model.schema);
         let trained = TrainedRows::load(&run.encoders(), &model.schema)?;
         let counter = Arc::new(ValueCounter::new(&encoders, trained));
-        Ok(Self { config, model, encoders, models, builder, device: device.clone(), counter })
+        Ok(Self {
+            config,
+            model,
+            conversions_until: None,
+            calibration,
+            trained_on: training_period(run)?,
+            encoders,
+            models,
+            builder,
+            device: device.clone(),
+            counter,
+        })
     }
 
     /// The same, to which a value that a feature does not take is an error, whatever its `outside` says.
@@ -106,6 +141,20 @@ impl<B: EsmmBackend> Scorer<B> {
         self.counter.counts()
     }
 
+    /// As [`open_trusting`](Self::open_trusting), of the model as it was trained: a correction that it has is left out.
+    ///
+    /// # Errors
+    /// As [`open_trusting`](Self::open_trusting).
+    pub fn open_uncorrected(
+        run: &RunDir,
+        device: &<B as BackendTypes>::Device,
+        trust: Trust,
+    ) -> Result<Self, RunError> {
+        run.read_config()?;
+        Manifest::check_but_calibration(run, trust)?;
+        Self::read(run, None, device, None)
+    }
+
     /// Files to read, with the delimiters of the training data.
     pub fn source(&self, paths: &[String]) -> SourceSpec {
         SourceSpec { paths: paths.to_vec(), ..self.config.data.train_source().clone() }
@@ -116,18 +165,90 @@ impl<B: EsmmBackend> Scorer<B> {
         self.encoders.required_columns()
     }
 
-    /// Measures labelled data, which is read, scored and forgotten batch by batch: per row the evaluator alone remembers.
+    /// Says how labelled data that is measured differs from the training data: the share of impressions without a click that it
+    /// still holds, where another one was `given`, and when its log ends.
+    ///
+    /// # Errors
+    /// An end of the log where the run has no conversion window.
+    pub fn measure_as(
+        &mut self,
+        given: Option<Option<NegativeRate>>,
+        conversions_until: Option<String>,
+    ) -> Result<(), RunError> {
+        if let Some(rate) = given {
+            self.config.negative_rate = rate;
+            self.config.counting.negative_rate = None;
+        }
+        if conversions_until.is_some() && self.config.counting.window.is_none() {
+            let message = "--conversions-until: this run has no labels.conversion_window";
+            return Err(RunError::Config(message.into()));
+        }
+        self.conversions_until = conversions_until;
+        Ok(())
+    }
+
+    /// Measures labelled data, which is read, scored and forgotten batch by batch: per row the evaluator alone remembers. Where
+    /// the run directory knows what its training rows are like, the rows are held against them.
     ///
     /// # Errors
     /// Whatever is wrong with the data, with file and line.
     pub fn evaluate(&self, source: &SourceSpec) -> Result<Evaluation, RunError> {
+        let rows = self.labelled(source)?;
+        let (stages, rate, device) = (&self.config.labels.columns, self.config.negative_rate, &self.device);
+        let trained = self.trained_on.as_ref();
+        let mut period = trained.map(|like| PeriodCounter::new(&self.encoders, stages, rate, Some(like)));
+        let see = |scores: &HostScores| {
+            if let Some(period) = &mut period {
+                period.push(scores, &self.encoders);
+            }
+        };
+        let found = match &self.calibration {
+            None => evaluate(&self.models, &self.model, stages, &rows, rate, device, see)?,
+            Some(record) => {
+                let corrected = Corrected { model: &self.models, correction: &record.correction() };
+                evaluate(&corrected, &self.model, stages, &rows, rate, device, see)?
+            }
+        };
+        let drift = trained.zip(period).map(|(before, after)| Drift::between(before, &after.finish()));
+        Ok(Evaluation { drift, ..found })
+    }
+
+    /// Fits a correction of the probabilities on labelled data, of the model as it was trained: one that it has does not
+    /// count. Nothing is written: [`CalibrationRecord::write`] does that.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the data, with file and line; data with too few conversions, or none.
+    pub fn calibrate(&self, run: &RunDir, source: &SourceSpec) -> Result<CalibrationRecord, RunError> {
+        let rows = self.labelled(source)?;
+        let (stages, rate) = (&self.config.labels.columns, self.config.negative_rate);
+        let mut labelled = LabelledLogits::new(stages.len());
+        evaluate(&self.models, &self.model, stages, &rows, rate, &self.device, |scores| {
+            labelled.push(scores, scores.weights(rate).as_deref());
+        })?;
+        let (fits, tasks) = fit(&labelled, stages)?;
+        CalibrationRecord::new(run, &source.paths, labelled.rows() as u64, stages, &fits, tasks)
+    }
+
+    /// The rows of labelled data.
+    fn labelled(&self, source: &SourceSpec) -> Result<SplitRows, RunError> {
         let (group, truth) = (self.config.group.as_deref(), self.config.truth.as_ref());
         let (labels, by_group) = (&self.config.labels, self.config.reading.by_group);
-        let rows = FileRows::open(source, &self.encoders, labels, group, truth, by_group)?;
+        let rows = FileRows::open(source, &self.encoders, labels, group, truth, &self.counting(), by_group)?;
         let rows = rows.counted_by(self.counter.clone());
-        let stages = &self.config.labels.columns;
-        let rate = self.config.negative_rate;
-        evaluate(&self.models, &self.model, stages, &rows.into(), rate, &self.device, |_| {})
+        Ok(rows.into())
+    }
+
+    /// How its probabilities are corrected.
+    pub fn calibration(&self) -> Option<&CalibrationRecord> {
+        self.calibration.as_ref()
+    }
+
+    /// How the rows of labelled data count.
+    fn counting(&self) -> CountSpec {
+        let CountSpec { weight, negative_rate, window } = self.config.counting.clone();
+        let window =
+            window.map(|window| ConversionWindow { until: self.conversions_until.clone(), ..window });
+        CountSpec { weight, negative_rate, window }
     }
 
     /// Scores all rows of a source, in order, after the columns `keep` of their own. Where groups have the features of their
@@ -191,7 +312,8 @@ impl<B: EsmmBackend> Scorer<B> {
     fn score_encoded(&mut self, encoded: &EncodedChunk) -> Result<RecordBatch, RunError> {
         let logits = self.logits(encoded)?;
         let names = prediction_columns(&self.config.labels.columns);
-        let columns = probabilities(&logits);
+        let correction = self.calibration.as_ref().map(CalibrationRecord::correction);
+        let columns = correction.map_or_else(|| probabilities(&logits), |own| corrected(&logits, &own));
         for (name, values) in names.iter().zip(&columns) {
             if let Some(row) = values.iter().position(|value| !value.is_finite()) {
                 let value = values[row];
@@ -278,6 +400,23 @@ pub fn prediction_columns(stages: &[String]) -> Vec<String> {
         names.extend([format!("p_{}_given_{}", pair[1], pair[0]), format!("p_{}", pair[1])]);
     }
     names
+}
+
+/// Corrected columns in the order of [`prediction_columns`].
+fn corrected<B: EsmmBackend>(logits: &esmm_core::FunnelLogits<B>, correction: &Correction) -> Vec<Vec<f32>> {
+    let stages = logits.stages();
+    let conditional: Vec<f32> = logits.conditional.clone().into_data().iter::<f32>().collect();
+    let mut columns = vec![Vec::with_capacity(conditional.len() / stages); 2 * stages - 1];
+    let mut row = CorrectedRow::default();
+    for logits in conditional.chunks_exact(stages) {
+        correction.apply(logits, &mut row);
+        columns[0].push(row.reach(0) as f32);
+        for stage in 1..stages {
+            columns[2 * stage - 1].push(row.conditional(stage) as f32);
+            columns[2 * stage].push(row.reach(stage) as f32);
+        }
+    }
+    columns
 }
 
 /// Columns in the order of [`prediction_columns`].

@@ -101,6 +101,9 @@ impl Loaded {
         if fingerprint(&folder) != before {
             return Err(format!("{}: changed while it was read", folder.display()));
         }
+        if model.ranker.correction().is_some() {
+            tracing::info!("probabilities are calibrated, by calibration.json of the run directory");
+        }
         let metrics = fs::read(folder.join("metrics.json")).ok();
         let bytes = model.ranker.bytes() + catalogue.as_ref().map_or(0, |listed| listed.items.bytes());
         let mut loaded = Self {
@@ -185,7 +188,7 @@ fn weights(folder: &Path) -> Vec<PathBuf> {
 
 /// Identity of the files of a run directory: another one means another model.
 pub(crate) fn fingerprint(folder: &Path) -> String {
-    let files = ["config.json", "schema.json", "manifest.json", "encoders/features.json"]
+    let files = ["config.json", "schema.json", "manifest.json", "encoders/features.json", "calibration.json"]
         .map(|name| folder.join(name));
     let mut text = folder.display().to_string();
     for file in files.into_iter().chain(weights(folder)) {

@@ -116,6 +116,7 @@ mod tests {
             depth,
             group: None,
             truth: None,
+            open: None,
         };
         scores.push(rows);
         let entries = entries(&scores);

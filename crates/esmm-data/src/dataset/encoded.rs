@@ -1,9 +1,9 @@
 //! Encoded features without outcomes.
 
-use super::Dataset;
 use super::counts::{OutsideCell, ValueCounts};
 use super::sparse_column::SparseColumn;
 use super::user_groups::UserGroups;
+use super::{Dataset, RowCounts};
 
 /// The features of some rows, without labels.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,6 +38,15 @@ impl EncodedChunk {
     /// The rows as a dataset that knows no outcome: every depth is 0.
     pub fn into_dataset(self) -> Dataset {
         let Self { rows, sparse, dense, users, counts: _, outside: _ } = self;
-        Dataset { rows, sparse, dense, depth: vec![0; rows], group: None, truth: None, users }
+        Dataset {
+            rows,
+            sparse,
+            dense,
+            depth: vec![0; rows],
+            group: None,
+            truth: None,
+            counts: RowCounts::default(),
+            users,
+        }
     }
 }

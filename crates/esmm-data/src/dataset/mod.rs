@@ -3,6 +3,7 @@
 mod counts;
 mod encoded;
 mod outcome;
+mod row_counts;
 mod sparse_column;
 mod take;
 mod user_groups;
@@ -11,6 +12,7 @@ pub use counts::{FeatureCounts, OutsideCell, ValueCounts};
 pub use encoded::EncodedChunk;
 pub(crate) use outcome::Outcome;
 pub use outcome::Truth;
+pub use row_counts::RowCounts;
 pub use sparse_column::SparseColumn;
 pub use user_groups::{Sides, UserGroups};
 
@@ -29,6 +31,8 @@ pub struct Dataset {
     pub group: Option<Vec<u64>>,
     /// True probabilities, of synthetic data.
     pub truth: Option<Truth>,
+    /// How each row counts.
+    pub counts: RowCounts,
     /// Rows that share their user: columns of user features then have an entry for each group.
     pub users: Option<UserGroups>,
 }
@@ -48,7 +52,7 @@ impl Dataset {
         });
         let group = self.group.as_ref().map_or(0, |group| size_of_val(group.as_slice()));
         let dense: usize = self.dense.iter().map(|column| size_of_val(column.as_slice())).sum();
-        sparse.sum::<usize>() + dense + self.rows + group + truth
+        sparse.sum::<usize>() + dense + self.rows + group + truth + self.counts.bytes()
     }
 
     /// Makes room for so many rows, but for the ids of bags and what groups share.
@@ -95,5 +99,6 @@ impl Dataset {
         if let (Some(truth), Some(more)) = (&mut self.truth, &outcome.truth) {
             truth.append(more, rows);
         }
+        self.counts.append(&outcome.counts, rows);
     }
 }

@@ -1,5 +1,7 @@
 //! What became of some impressions.
 
+use super::row_counts::RowCounts;
+
 /// Probabilities that the generator of the data knows, each as long as there are rows and in `[0, 1]`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Truth {
@@ -28,4 +30,5 @@ pub(crate) struct Outcome {
     pub(crate) depth: Vec<Option<u8>>,
     pub(crate) group: Option<Vec<u64>>,
     pub(crate) truth: Option<Truth>,
+    pub(crate) counts: RowCounts,
 }

@@ -45,6 +45,7 @@ impl Dataset {
                 cvr: pick(&truth.cvr, rows),
                 ctcvr: truth.ctcvr.as_deref().map(|ctcvr| pick(ctcvr, rows)),
             }),
+            counts: self.counts.take(rows),
             users: None,
         }
     }

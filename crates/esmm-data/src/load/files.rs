@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::report::{LoadReport, SAMPLE_ROWS, SplitReport};
+use super::report::{LoadReport, SAMPLE_ROWS, SplitReport, WeightSums};
 use super::spec::DataSpec;
 use super::users::stand_apart;
 use crate::dataset::Dataset;
@@ -57,8 +57,8 @@ pub(crate) struct StreamedSplits {
 /// # Errors
 /// Settings that cannot be, a file that is missing or damaged.
 pub(crate) fn encoded_bytes(data: &DataSpec, by_group: bool) -> Result<u64, DataError> {
-    let DataSpec { split: spec, features, unknown_share: _, labels, group, truth } = data;
-    let outcomes = Outcomes::new(labels, group.as_deref(), truth.as_ref())?;
+    let DataSpec { split: spec, features, unknown_share: _, labels, group, truth, counting } = data;
+    let outcomes = Outcomes::new(labels, group.as_deref(), truth.as_ref(), counting)?;
     let once = by_group && stand_apart(spec, features, &outcomes)?;
     let columns = unique(features.iter().flat_map(FeatureSpec::columns));
     spec.sources().into_iter().map(|source| source.encoded_bytes(&columns, once)).sum()
@@ -70,18 +70,19 @@ pub(crate) fn encoded_bytes(data: &DataSpec, by_group: bool) -> Result<u64, Data
 /// As [`in_memory`](super::memory::in_memory), but for values in columns that need no fit: those are found when they
 /// are read.
 pub(crate) fn in_files(data: &DataSpec, options: StreamOptions) -> Result<StreamedSplits, DataError> {
-    let DataSpec { split: spec, features, unknown_share: _, labels, group, truth } = data;
-    let outcomes = Outcomes::new(labels, group.as_deref(), truth.as_ref())?;
+    let DataSpec { split: spec, features, unknown_share: _, labels, group, truth, counting } = data;
+    let outcomes = Outcomes::new(labels, group.as_deref(), truth.as_ref(), counting)?;
     let mut fitter = data.fitter()?;
     let all = features.iter().flat_map(FeatureSpec::columns).chain(outcomes.columns()).chain(spec.column());
     let all = unique(all);
     for source in spec.sources() {
         source.open(&all)?;
     }
+    let outcomes = outcomes.resolved(&spec.sources())?;
     let mut counts = Counts::new(labels);
     let dividers = spec.dividers()?;
     for (number, (source, divider)) in dividers.iter().enumerate() {
-        counts.scan(number, source, divider, labels, &mut fitter)?;
+        counts.scan(number, source, divider, &outcomes, &mut fitter)?;
     }
     let encoders = fitter.finish()?;
     let sources = dividers.into_iter();
@@ -97,7 +98,11 @@ pub(crate) fn in_files(data: &DataSpec, options: StreamOptions) -> Result<Stream
         match (spec.has(part), counts.split(part, &reading, by_group)) {
             (false, _) => Ok(None),
             (true, rows) if rows.rows() == 0 => Err(part.empty(counts.orphans[part as usize])),
-            (true, rows) => Ok(Some(rows)),
+            (true, rows) => {
+                let weight = counts.sums[part as usize].weight;
+                reading.outcomes.counting.check_weight(part.name(), weight)?;
+                Ok(Some(rows))
+            }
         }
     };
     let [train, valid, test] = [split(Part::Train)?, split(Part::Valid)?, split(Part::Test)?];
@@ -131,12 +136,15 @@ struct Counts {
     reached: [Vec<u64>; 3],
     /// Rows that are left out.
     orphans: [u64; 3],
+    /// What kept rows weigh.
+    sums: [WeightSums; 3],
 }
 
 impl Counts {
     fn new(labels: &LabelSpec) -> Self {
         let reached = Part::ALL.map(|_| vec![0; labels.columns.len()]);
-        Self { blocks: Vec::new(), kept: Vec::new(), reached, orphans: [0; 3] }
+        let sums = Part::ALL.map(|_| WeightSums::new(labels.columns.len()));
+        Self { blocks: Vec::new(), kept: Vec::new(), reached, orphans: [0; 3], sums }
     }
 
     /// Reads a source, and shows its training rows to the fitter.
@@ -145,23 +153,27 @@ impl Counts {
         number: usize,
         source: &SourceSpec,
         divider: &Divider,
-        labels: &LabelSpec,
+        outcomes: &Outcomes,
         fitter: &mut EncoderFitter,
     ) -> Result<(), DataError> {
+        let Outcomes { labels, counting, .. } = outcomes;
         let fits = divider.may_train() && fitter.needs_data();
         let needed = if fits { fitter.required_columns() } else { Vec::new() };
         let columns = needed.iter().chain(&labels.columns).map(String::as_str).chain(divider.column());
+        let columns = columns.chain(counting.spec.columns());
         let first = self.blocks.len();
         let found = scan(source, &unique(columns), |block, chunk| {
             self.kept.resize(self.kept.len().max(first + block + 1), [0; 3]);
             let (parts, depth) = (divider.assign(&chunk)?, labels.read(&chunk)?);
-            for (part, depth) in parts.iter().zip(&depth) {
+            let counts = counting.read(&chunk)?;
+            for (row, (part, depth)) in parts.iter().zip(&depth).enumerate() {
                 let part = *part as usize;
                 let Some(depth) = depth else {
                     self.orphans[part] += 1;
                     continue;
                 };
                 self.kept[first + block][part] += 1;
+                self.sums[part].add(&counts, row, *depth);
                 self.reached[part].iter_mut().take(usize::from(*depth)).for_each(|reached| *reached += 1);
             }
             if fits {
@@ -197,7 +209,11 @@ impl Counts {
         labels: &LabelSpec,
     ) -> SplitReport {
         let part = part as usize;
+        let WeightSums { weight, open, rates } = self.sums[part].clone();
         SplitReport {
+            weight,
+            open,
+            rates,
             rows: self.kept.iter().map(|kept| kept[part]).sum(),
             reached: self.reached[part].clone(),
             ..SplitReport::of(sample, encoders, labels, self.orphans[part])

@@ -34,8 +34,8 @@ pub(crate) struct LoadedSplits {
 /// # Errors
 /// Everything in [`DataError`], and a split that got no row.
 pub(crate) fn in_memory(data: &DataSpec, by_group: bool) -> Result<LoadedSplits, DataError> {
-    let DataSpec { split: spec, features, unknown_share: _, labels, group, truth } = data;
-    let outcomes = Outcomes::new(labels, group.as_deref(), truth.as_ref())?;
+    let DataSpec { split: spec, features, unknown_share: _, labels, group, truth, counting } = data;
+    let outcomes = Outcomes::new(labels, group.as_deref(), truth.as_ref(), counting)?;
     let by_group = by_group && stand_apart(spec, features, &outcomes)?;
     let fitter = data.fitter()?;
 
@@ -44,6 +44,7 @@ pub(crate) fn in_memory(data: &DataSpec, by_group: bool) -> Result<LoadedSplits,
             features.iter().flat_map(FeatureSpec::columns).chain(outcomes.columns()).chain(spec.column()),
         ))?;
     }
+    let outcomes = outcomes.resolved(&spec.sources())?;
     let dividers = spec.dividers()?;
     let encoders = fit(fitter, &dividers, labels)?;
     let mut splits =
@@ -65,7 +66,7 @@ pub(crate) fn in_memory(data: &DataSpec, by_group: bool) -> Result<LoadedSplits,
         }
     }
     let [train, valid, test] =
-        splits.map(|split| spec.has(split.part).then(|| split.finish(&encoders, labels)));
+        splits.map(|split| spec.has(split.part).then(|| split.finish(&encoders, &outcomes)));
     assemble(encoders, train.transpose()?, valid.transpose()?, test.transpose()?)
 }
 
@@ -123,11 +124,12 @@ impl Split {
         self.data.append(chunk, outcome, &kept);
     }
 
-    fn finish(self, encoders: &FittedEncoders, labels: &LabelSpec) -> Result<Loaded, DataError> {
+    fn finish(self, encoders: &FittedEncoders, outcomes: &Outcomes) -> Result<Loaded, DataError> {
         if self.data.rows == 0 {
             return Err(self.part.empty(self.orphans));
         }
-        let report = SplitReport::of(&self.data, encoders, labels, self.orphans);
+        let report = SplitReport::of(&self.data, encoders, &outcomes.labels, self.orphans);
+        outcomes.counting.check_weight(self.part.name(), report.weight)?;
         Ok((self.data, report))
     }
 }

@@ -12,6 +12,7 @@ use crate::encode::feature::FeatureSpec;
 use crate::encode::fit::EncoderFitter;
 use crate::encode::unknown_row::UnknownRow;
 use crate::error::DataError;
+use crate::outcome::counting::CountSpec;
 use crate::outcome::label::LabelSpec;
 use crate::outcome::truth::TruthSpec;
 use crate::split::spec::SplitSpec;
@@ -21,7 +22,8 @@ use crate::split::spec::SplitSpec;
 /// # Examples
 /// ```no_run
 /// use esmm_data::{
-///     DataSpec, FeatureKind, FeatureSpec, LabelSpec, LoadOptions, Outside, SourceSpec, SparseEncoding, SplitSpec,
+///     CountSpec, DataSpec, FeatureKind, FeatureSpec, LabelSpec, LoadOptions, Outside, SourceSpec, SparseEncoding,
+///     SplitSpec,
 /// };
 ///
 /// # fn main() -> Result<(), esmm_data::DataError> {
@@ -39,6 +41,7 @@ use crate::split::spec::SplitSpec;
 ///     labels: LabelSpec::new(["click", "conversion"]),
 ///     group: None,
 ///     truth: None,
+///     counting: CountSpec::default(),
 /// };
 /// let loaded = data.load(&LoadOptions::default())?;
 /// println!("{} rows to learn from", loaded.train.rows());
@@ -60,6 +63,8 @@ pub struct DataSpec {
     pub group: Option<String>,
     /// Columns with true rates, of synthetic data.
     pub truth: Option<TruthSpec>,
+    /// Columns that say how rows count.
+    pub counting: CountSpec,
 }
 
 /// How rows are held and read.

@@ -33,6 +33,7 @@ impl Dataset {
         let scored = config.purpose == Purpose::Scoring;
         let encoded = scored
             .then(|| Box::new(EncodedRows { sparse: part.sparse, dense: part.dense, users: part.users }));
-        (batch, RowLabels { depth: part.depth, group: part.group, truth: part.truth, encoded })
+        let counts = part.counts.without_plain_parts();
+        (batch, RowLabels { depth: part.depth, group: part.group, truth: part.truth, counts, encoded })
     }
 }

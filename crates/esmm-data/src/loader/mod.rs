@@ -19,7 +19,7 @@ use esmm_core::{BatchBuilder, FeatureBatch, FeatureSchema};
 
 use self::feed::{Feed, Sent};
 use crate::load::rows::SplitRows;
-use crate::{SparseColumn, Truth, UserGroups};
+use crate::{RowCounts, SparseColumn, Truth, UserGroups};
 
 pub use handle::LoaderHandle;
 pub use unknown::UnknownShares;
@@ -44,6 +44,8 @@ pub struct RowLabels {
     pub group: Option<Vec<u64>>,
     /// True rates, of synthetic data.
     pub truth: Option<Truth>,
+    /// How each row counts; parts that change nothing are left out.
+    pub counts: RowCounts,
     /// The rows' features, of batches that are scored.
     pub encoded: Option<Box<EncodedRows>>,
 }

@@ -1,7 +1,8 @@
-//! What is read beside the features: labels, groups, true rates.
+//! What is read beside the features: labels, groups, true rates, and how rows count.
 
 use std::sync::Arc;
 
+use super::counting::{CountSpec, Counting};
 use super::label::LabelSpec;
 use super::truth::TruthSpec;
 use crate::column::key::{KEY_HASH_SEED, Key};
@@ -12,6 +13,7 @@ use crate::encode::feature::FeatureKind;
 use crate::error::DataError;
 use crate::read::chunk::Chunk;
 use crate::read::pieces::Piece;
+use crate::read::source::SourceSpec;
 
 /// Where the outcome of an impression stands.
 #[derive(Debug, Clone)]
@@ -19,6 +21,7 @@ pub(crate) struct Outcomes {
     pub(crate) labels: LabelSpec,
     pub(crate) group: Option<String>,
     pub(crate) truth: Option<TruthSpec>,
+    pub(crate) counting: Counting,
 }
 
 /// The group of a row that has none: its column is missing there. GAUC leaves such rows out.
@@ -38,22 +41,37 @@ impl Outcomes {
         labels: &LabelSpec,
         group: Option<&str>,
         truth: Option<&TruthSpec>,
+        counting: &CountSpec,
     ) -> Result<Self, DataError> {
         labels.validate()?;
         truth.map_or(Ok(()), TruthSpec::validate)?;
-        Ok(Self { labels: labels.clone(), group: group.map(str::to_owned), truth: truth.cloned() })
+        counting.validate()?;
+        let counting = counting.resolve(&[])?;
+        Ok(Self { labels: labels.clone(), group: group.map(str::to_owned), truth: truth.cloned(), counting })
+    }
+
+    /// The same, knowing which rows of these sources are open; a pass over their times where that is asked for.
+    pub(crate) fn resolved(self, sources: &[&SourceSpec]) -> Result<Self, DataError> {
+        Ok(Self { counting: self.counting.spec.resolve(sources)?, ..self })
     }
 
     /// The columns.
     pub(crate) fn columns(&self) -> impl Iterator<Item = &str> {
         let truth = self.truth.iter().flat_map(TruthSpec::columns);
-        self.labels.columns.iter().map(String::as_str).chain(self.group.as_deref()).chain(truth)
+        let counting = self.counting.spec.columns();
+        self.labels
+            .columns
+            .iter()
+            .map(String::as_str)
+            .chain(self.group.as_deref())
+            .chain(truth)
+            .chain(counting)
     }
 
     /// Those that stand with the impressions where users stand apart.
     pub(crate) fn columns_of_impressions(&self) -> impl Iterator<Item = &str> {
         let truth = self.truth.iter().flat_map(TruthSpec::columns);
-        self.labels.columns.iter().map(String::as_str).chain(truth)
+        self.labels.columns.iter().map(String::as_str).chain(truth).chain(self.counting.spec.columns())
     }
 
     /// The outcome of each row of a chunk.
@@ -62,6 +80,7 @@ impl Outcomes {
             depth: self.labels.read(chunk)?,
             group: self.group.as_ref().map(|column| group_of(chunk, column)).transpose()?,
             truth: self.truth.as_ref().map(|truth| truth.read(chunk)).transpose()?,
+            counts: self.counting.read(chunk)?,
         })
     }
 
@@ -108,6 +127,7 @@ impl Outcomes {
                 .truth
                 .as_ref()
                 .map(|truth| Truth { ctcvr: truth.ctcvr.as_ref().map(|_| Vec::new()), ..Truth::default() }),
+            counts: self.counting.empty(),
             users: by_group.then(|| UserGroups::empty(Arc::new(Sides::of(encoders.specs())))),
             ..Dataset::default()
         }

@@ -1,5 +1,5 @@
 //! Which rows train, validate and test.
 
 pub(crate) mod spec;
-mod time;
+pub(crate) mod time;
 pub(crate) mod window;

@@ -97,13 +97,17 @@ pub(crate) enum Part {
 impl Part {
     pub(crate) const ALL: [Self; 3] = [Self::Train, Self::Valid, Self::Test];
 
-    /// An error for a split without rows.
-    pub(crate) fn empty(self, orphans: u64) -> DataError {
-        let name = match self {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
             Self::Train => "train",
             Self::Valid => "valid",
             Self::Test => "test",
-        };
+        }
+    }
+
+    /// An error for a split without rows.
+    pub(crate) fn empty(self, orphans: u64) -> DataError {
+        let name = self.name();
         let reason = format!("no row is left for the {name} split ({orphans} orphans were dropped)");
         DataError::setting("split", reason)
     }

@@ -18,6 +18,45 @@ use crate::read::chunk::Chunk;
 pub(crate) const DATE: &str = "an ISO date, as 2024-01-31, 2024-01-31 23:59:59 or 2024-01-31T23:59:59+01:00";
 const TIME_TYPES: &str = "numbers, dates, timestamps and text";
 
+/// A length of time.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Span {
+    /// With a unit, in nanoseconds.
+    Nanos(i128),
+    /// Without one: in the unit of a column of numbers.
+    Number(f64),
+}
+
+impl Span {
+    /// `7d`, `36 h`, `90min`, `30s`, `2w`, or a number.
+    ///
+    /// # Errors
+    /// What it must be, to be put after the text.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let wrong = || {
+            "it must be a number above 0 with a unit (s, min, h, d, w), as 7d, or for a column of numbers without"
+                .to_owned()
+        };
+        let text = text.trim();
+        let digits = text.find(|letter: char| letter.is_ascii_alphabetic()).unwrap_or(text.len());
+        let (number, unit) = text.split_at(digits);
+        let number: f64 = number.trim().parse().map_err(|_| wrong())?;
+        if !number.is_finite() || number <= 0.0 {
+            return Err(wrong());
+        }
+        let seconds = match unit.trim() {
+            "" => return Ok(Self::Number(number)),
+            "s" | "second" | "seconds" => 1.0,
+            "min" | "minute" | "minutes" => 60.0,
+            "h" | "hour" | "hours" => 3600.0,
+            "d" | "day" | "days" => 86_400.0,
+            "w" | "week" | "weeks" => 7.0 * 86_400.0,
+            _ => return Err(wrong()),
+        };
+        Ok(Self::Nanos((number * seconds * 1e9) as i128))
+    }
+}
+
 /// A moment. A column has numbers, or moments with a zone, or moments without.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Moment {
@@ -104,6 +143,30 @@ impl Moment {
         }
     }
 
+    /// Whether it is a number, and no date.
+    pub(crate) fn is_number(&self) -> bool {
+        matches!(self, Self::Number(..))
+    }
+
+    /// The moment that was so long before.
+    ///
+    /// # Errors
+    /// A length with a unit where moments are numbers, or without one where they are dates.
+    pub(crate) fn minus(self, span: Span) -> Result<Self, &'static str> {
+        match (self, span) {
+            (Self::Number(number, _), Span::Number(length)) => Ok(Self::real(number - length)),
+            (Self::Stamp(stamp), Span::Nanos(length)) => {
+                Ok(Self::Stamp(Stamp { nanos: stamp.nanos - length, ..stamp }))
+            }
+            (Self::Number(..), Span::Nanos(_)) => {
+                Err("holds numbers, whose unit nobody knows: give the length as a number in that unit")
+            }
+            (Self::Stamp(_), Span::Number(_)) => {
+                Err("holds dates or times: give the length with a unit (s, min, h, d, w), as 7d")
+            }
+        }
+    }
+
     pub(crate) fn kind(&self) -> Kind {
         match self {
             Self::Number(..) => Kind::Number,
@@ -131,7 +194,7 @@ pub(crate) fn read(chunk: &Chunk, column: &str) -> Result<Vec<Moment>, DataError
         NoText::Type(kind) => chunk.bad_type(column, &kind, TIME_TYPES),
         NoText::Bytes { index, found } => chunk.bad_cell(index, column, found, UTF8),
     })?;
-    let missing = |row| chunk.bad_cell(row, column, "nothing".to_owned(), "a time, to split by it");
+    let missing = |row| chunk.bad_cell(row, column, "nothing".to_owned(), "a time");
     let rows = 0..chunk.rows();
     match times.data_type() {
         DataType::Int64 => {
@@ -218,6 +281,11 @@ impl Moments {
     /// What the column holds; `None` of no rows.
     pub(crate) fn kind(&self) -> Option<Kind> {
         self.kind
+    }
+
+    /// The newest moment; `None` of no rows.
+    pub(crate) fn last(&self) -> Option<Moment> {
+        self.counts.keys().next_back().copied()
     }
 
     /// The first moment of which all rows have at least this rank, counted from 0: rows that are alike stay together,

@@ -73,7 +73,11 @@ impl Reading {
         let of_rows = group_of.iter().zip(&keep).filter(|(_, keep)| **keep);
         let of_rows: Vec<u32> = of_rows.map(|(group, _)| *group).collect();
         let own = impressions.filter(&keep)?;
-        let outcome = self.outcomes.read_beside(&own, groups, &of_rows);
+        let outcome = self.outcomes.read_beside(&own, groups, &of_rows).or_else(|error| {
+            // A row of filtered impressions does not know its place, the whole segment does.
+            self.outcomes.counting.read(impressions)?;
+            Err(error)
+        });
         let encoded = self.encoders.encode_users(&own, groups, of_rows);
         // A row of filtered impressions does not know its place, the whole segment does.
         let encoded = encoded.or_else(|error| {

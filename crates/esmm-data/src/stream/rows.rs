@@ -14,6 +14,7 @@ use crate::encode::counter::ValueCounter;
 use crate::encode::encoder::FittedEncoders;
 use crate::encode::users::users_stand_apart;
 use crate::error::DataError;
+use crate::outcome::counting::CountSpec;
 use crate::outcome::label::LabelSpec;
 use crate::outcome::outcomes::Outcomes;
 use crate::outcome::truth::TruthSpec;
@@ -51,14 +52,16 @@ impl FileRows {
         labels: &LabelSpec,
         group: Option<&str>,
         truth: Option<&TruthSpec>,
+        counting: &CountSpec,
         by_group: bool,
     ) -> Result<Self, DataError> {
-        let outcomes = Outcomes::new(labels, group, truth)?;
+        let outcomes = Outcomes::new(labels, group, truth, counting)?;
         let apart =
             by_group && users_stand_apart(source, encoders.specs(), outcomes.columns_of_impressions())?;
         let divider = Divider::All(Part::Test);
         let source = ReadSource::new(source, divider, encoders, &outcomes);
         source.source.open(&source.columns)?;
+        let outcomes = outcomes.resolved(&[&source.source])?;
         let (sources, encoders) = (vec![source], encoders.clone());
         let reading = Arc::new(Reading { sources, blocks: Vec::new(), encoders, outcomes });
         Ok(Self { reading, part: Part::Test, blocks: None, shuffle_rows: 0, by_group: apart, counter: None })

@@ -1,5 +1,6 @@
 //! The data path from file to dataset: every behaviour, and every bad input with its message.
 
+mod counting;
 mod encode;
 mod encode_bags;
 mod grouped;
@@ -24,9 +25,9 @@ use tempfile::TempDir;
 use crate::load::files::{StreamOptions, StreamedSplits, in_files};
 use crate::load::memory::{LoadedSplits, in_memory};
 use crate::{
-    Chunk, DataError, DataSpec, DenseTransform, EncodedChunk, EncoderFitter, FeatureKind, FeatureSpec,
-    FittedEncoders, LabelSpec, Outside, SourceSpec, SparseColumn, SparseEncoding, SplitSpec, TruthSpec,
-    UnknownRow,
+    Chunk, CountSpec, DataError, DataSpec, DenseTransform, EncodedChunk, EncoderFitter, FeatureKind,
+    FeatureSpec, FittedEncoders, LabelSpec, Outside, SourceSpec, SparseColumn, SparseEncoding, SplitSpec,
+    TruthSpec, UnknownRow,
 };
 
 /// A folder of data files that disappears with the test.
@@ -146,6 +147,7 @@ fn data_spec(
         labels: labels.clone(),
         group: group.map(str::to_owned),
         truth: truth.cloned(),
+        counting: CountSpec::default(),
     }
 }
 

@@ -7,7 +7,9 @@ use arrow::array::{ArrayRef, Float64Array, Int64Array, TimestampMillisecondArray
 
 use super::{DataError, Folder, LoadedSplits, dense, load_splits, single_ids, sparse, vocabulary};
 use crate::stream::{FileRows, WindowSizes};
-use crate::{DenseTransform, FeatureSpec, LabelSpec, Orphans, SourceSpec, SplitSpec, Truth, TruthSpec};
+use crate::{
+    CountSpec, DenseTransform, FeatureSpec, LabelSpec, Orphans, SourceSpec, SplitSpec, Truth, TruthSpec,
+};
 
 fn labels() -> LabelSpec {
     LabelSpec::new(["click", "conversion"])
@@ -86,7 +88,7 @@ fn bad_times_say_where() {
     let folder = Folder::new();
     let fails =
         |keys: [&str; 2]| folder.message(&load(&by_time(source(&folder, keys), 0.1, 0.1)).unwrap_err());
-    assert_eq!(fails(["1", ""]), "a.csv:3: column `key`: found nothing, allowed is a time, to split by it");
+    assert_eq!(fails(["1", ""]), "a.csv:3: column `key`: found nothing, allowed is a time");
     assert_eq!(
         fails(["1", "31/01/2024"]),
         "a.csv:3: column `key`: found `31/01/2024`, allowed is a number or an ISO date, as 2024-01-31, \
@@ -268,7 +270,16 @@ fn files_are_loaded_with_encoders_of_the_training_rows() {
     assert_eq!(loaded.report.test.as_ref().unwrap().unknown_rate, [("user".to_owned(), 1.0)]);
 
     let source = SourceSpec::new([folder.path("test.csv")]);
-    let rows = FileRows::open(&source, &loaded.encoders, &labels, Some("user"), Some(&truth), true).unwrap();
+    let rows = FileRows::open(
+        &source,
+        &loaded.encoders,
+        &labels,
+        Some("user"),
+        Some(&truth),
+        &CountSpec::default(),
+        true,
+    )
+    .unwrap();
     let mut again = Vec::new();
     rows.windows(None, WindowSizes::equal(10), 0, &mut |window| {
         again.push(window);

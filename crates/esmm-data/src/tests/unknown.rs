@@ -186,7 +186,8 @@ fn rows_that_no_training_row_has_are_counted() {
     let new = folder.text("new.csv", "x,z,click,conversion\na,1,0,0\nb,1,0,0\nc,1,0,0\n,1,1,1\n");
     let counter = Arc::new(ValueCounter::new(&encoders, Some(trained)));
     let labels = LabelSpec::new(["click", "conversion"]);
-    let rows = FileRows::open(&new, &encoders, &labels, None, None, true).unwrap();
+    let rows =
+        FileRows::open(&new, &encoders, &labels, None, None, &crate::CountSpec::default(), true).unwrap();
     rows.counted_by(counter.clone()).first(10).unwrap();
     let counts = counter.counts();
     assert_eq!(

@@ -5,6 +5,7 @@ use esmm_data::{DenseColumns, FittedEncoders, MISSING, SparseColumn, TrainedRows
 use esmm_metrics::Evaluator;
 
 use super::feature::FeatureSums;
+use super::period::PeriodCounter;
 use super::sums::RowTasks;
 use super::{FeatureAnalysis, NamedCurves, SplitAnalysis, UnknownIds};
 use crate::evaluation::HostScores;
@@ -22,6 +23,7 @@ pub struct Analyzer<'a> {
     tasks: RowTasks,
     trained: Option<TrainedRows>,
     values: Option<Values>,
+    period: PeriodCounter,
 }
 
 /// Sums by value of all features, the ranges of the dense ones cut by the first batch.
@@ -42,10 +44,10 @@ pub struct Wanted {
 }
 
 impl<'a> Analyzer<'a> {
-    /// For a split of a funnel of `stages` stages.
-    pub fn new(encoders: &'a FittedEncoders, stages: usize, split: &str, wanted: Wanted) -> Self {
+    /// For a split of a funnel, whose rows `period` counts.
+    pub fn new(encoders: &'a FittedEncoders, split: &str, wanted: Wanted, period: PeriodCounter) -> Self {
         let schema = encoders.schema();
-        let tasks = RowTasks::new(stages);
+        let tasks = RowTasks::new(period.stages());
         let unknown = |feature: &esmm_core::SparseFeature| UnknownIds {
             feature: feature.name.clone(),
             ..UnknownIds::default()
@@ -61,11 +63,17 @@ impl<'a> Analyzer<'a> {
             trained: wanted.tables.then(|| TrainedRows::none(schema)),
             values: wanted.values.then(|| Values::new(encoders, tasks.count())),
             tasks,
+            period,
         }
     }
 
     /// Counts the rows of a scored batch; batches come in the order of the split.
     pub fn push(&mut self, scores: &HostScores) {
+        if scores.labels.counts.weight.is_some() || scores.labels.counts.negative_rate.is_some() {
+            // Rates by value count rows, which would be wrong.
+            self.values = None;
+        }
+        self.period.push(scores, self.encoders);
         let Some(encoded) = &scores.labels.encoded else { return };
         let rows = scores.labels.depth.len();
         for (feature, (column, unknown)) in encoded.sparse.iter().zip(&mut self.split.unknown).enumerate() {
@@ -95,6 +103,7 @@ impl<'a> Analyzer<'a> {
         let split = SplitAnalysis {
             tasks: curves.map(|(task, curves)| NamedCurves { task, curves }).collect(),
             features: self.values.map(|values| values.finish(self.encoders)).unwrap_or_default(),
+            period: Some(self.period.finish()),
             ..self.split
         };
         (split, self.trained)
@@ -151,13 +160,13 @@ impl Values {
 }
 
 /// Columns of one feature, added up: the shares of a piecewise-linear number rise with the number.
-fn added_up(columns: &[Vec<f32>]) -> Vec<f32> {
+pub(super) fn added_up(columns: &[Vec<f32>]) -> Vec<f32> {
     let rows = columns.first().map_or(0, Vec::len);
     (0..rows).map(|row| columns.iter().map(|column| column[row]).sum()).collect()
 }
 
 /// The ids of one row.
-fn ids(column: &SparseColumn, row: usize) -> &[u32] {
+pub(super) fn ids(column: &SparseColumn, row: usize) -> &[u32] {
     match column {
         SparseColumn::Single(ids) => &ids[row..=row],
         SparseColumn::Bag { offsets, ids, .. } => &ids[offsets[row]..offsets[row + 1]],
@@ -165,7 +174,7 @@ fn ids(column: &SparseColumn, row: usize) -> &[u32] {
 }
 
 /// Edges of at most [`RANGES`] ranges of about equal size: range r begins at edge r - 1.
-fn cut(column: &[f32]) -> Vec<f32> {
+pub(super) fn cut(column: &[f32]) -> Vec<f32> {
     let mut sample = column.to_vec();
     sample.sort_unstable_by(f32::total_cmp);
     let mut edges: Vec<f32> =
@@ -175,7 +184,7 @@ fn cut(column: &[f32]) -> Vec<f32> {
     edges
 }
 
-fn range_name(edges: &[f32], range: usize, value: impl Fn(&f32) -> String) -> String {
+pub(super) fn range_name(edges: &[f32], range: usize, value: impl Fn(&f32) -> String) -> String {
     match (range.checked_sub(1).and_then(|before| edges.get(before)), edges.get(range)) {
         (None, None) => "all".to_owned(),
         (None, Some(end)) => format!("below {}", value(end)),
@@ -185,7 +194,7 @@ fn range_name(edges: &[f32], range: usize, value: impl Fn(&f32) -> String) -> St
 }
 
 /// A number with four digits that count.
-fn brief(value: f64) -> String {
+pub(super) fn brief(value: f64) -> String {
     let digits = (3 - value.abs().max(1e-9).log10().floor() as i32).clamp(0, 9);
     let text = format!("{value:.*}", digits as usize);
     match text.contains('.') {

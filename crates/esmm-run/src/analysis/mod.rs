@@ -9,7 +9,9 @@
 
 mod analyzer;
 mod binned_auc;
+mod drift;
 mod feature;
+mod period;
 mod run;
 mod sums;
 mod tables;
@@ -19,13 +21,15 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 pub use analyzer::{Analyzer, Wanted};
+pub use drift::{Drift, FeatureDrift, Moved, RateDrift};
 pub use feature::MAX_VALUES;
+pub use period::{FeatureDistribution, Period, PeriodCounter, TaskRate};
 pub use run::RunAnalyzer;
 
 use esmm_metrics::TaskCurves;
 
 use crate::error::RunError;
-use crate::run_dir::write_atomic;
+use crate::run_dir::{RunDir, read_json, write_atomic};
 
 /// Version of the file.
 pub const FORMAT_VERSION: u32 = 1;
@@ -58,6 +62,9 @@ pub struct SplitAnalysis {
     pub unknown: Vec<UnknownIds>,
     /// Rates by value of each feature. Empty for the training split where there are others.
     pub features: Vec<FeatureAnalysis>,
+    /// What its rows are like: rates, and how the values of features are spread.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub period: Option<Period>,
 }
 
 /// Curves of a task.
@@ -144,7 +151,42 @@ pub struct TableUsage {
     pub knows_all: bool,
 }
 
+/// Of an analysis the periods alone.
+#[derive(Deserialize)]
+struct Periods {
+    splits: Vec<SplitPeriod>,
+}
+
+#[derive(Deserialize)]
+struct SplitPeriod {
+    split: String,
+    #[serde(default)]
+    period: Option<Period>,
+}
+
+/// What the training rows of a run directory are like; `None` where an older version trained it, or it has no analysis.
+///
+/// # Errors
+/// A file that cannot be read or is damaged.
+pub fn training_period(run: &RunDir) -> Result<Option<Period>, RunError> {
+    if !run.analysis().exists() {
+        return Ok(None);
+    }
+    let Periods { splits } = read_json(&run.analysis())?;
+    Ok(splits.into_iter().find(|split| split.split == "train").and_then(|split| split.period))
+}
+
 impl RunAnalysis {
+    /// How the rows of a split differ from the training rows; `None` of the training split itself, and where an older version
+    /// wrote the analysis.
+    pub fn drift(&self, split: &str) -> Option<Drift> {
+        let period = |name: &str| self.splits.iter().find(|split| split.split == name)?.period.as_ref();
+        if split == "train" {
+            return None;
+        }
+        Some(Drift::between(period("train")?, period(split)?))
+    }
+
     /// Writes the file, in one line: it is for programs.
     ///
     /// # Errors

@@ -55,9 +55,11 @@ impl RowTasks {
     pub(super) fn of(&mut self, scores: &HostScores, row: usize) -> &[Option<TaskRow>] {
         let stages = scores.stages();
         let depth = usize::from(scores.labels.depth[row]);
+        let is_open = scores.labels.counts.is_open(row);
         for (task, seen) in self.tasks.iter().zip(&mut self.row) {
             let cell = row * stages + task.stage;
-            *seen = (!task.conditional || depth >= task.stage).then(|| {
+            let measured = (!task.conditional || depth >= task.stage) && (task.stage == 0 || !is_open);
+            *seen = measured.then(|| {
                 let (probability, logit) = match task.conditional {
                     true => {
                         let logit = f64::from(scores.conditional[cell]);

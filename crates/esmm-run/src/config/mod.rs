@@ -18,8 +18,8 @@ mod version;
 pub use negative_rate::NegativeRate;
 pub use optimizer::{Decay, TableOptimizerConfig, TableRule, TowerOptimizerConfig};
 pub use run_file::{
-    DataSection, Encode, FeatureSection, Instant, LabelSection, MetricSection, MissingPolicy, OrphanPolicy,
-    OutsidePolicy, Paths, RunFile, SplitBy, SplitSection,
+    DataSection, Encode, FeatureSection, Instant, LabelSection, MetricSection, MissingPolicy,
+    NegativeRateSetting, OrphanPolicy, OutsidePolicy, Paths, RunFile, SplitBy, SplitSection,
 };
 pub use sections::{
     ActivationName, DropoutSection, ModelSection, ScheduleSection, TableOptimizerName, TableSection,

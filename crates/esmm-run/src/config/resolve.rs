@@ -7,9 +7,9 @@ use esmm_metrics::Evaluator;
 use super::negative_rate::NegativeRate;
 use super::parse::did_you_mean;
 use super::refuse::refuse;
-use super::resolve_data::{feature, reading, split, truth, unknown_share};
+use super::resolve_data::{counting, feature, reading, split, truth, unknown_share};
 use super::resolve_train::{model, training};
-use super::run_file::{MissingPolicy, OrphanPolicy, RunFile, UNKNOWN_SHARE};
+use super::run_file::{MissingPolicy, NegativeRateSetting, OrphanPolicy, RunFile, UNKNOWN_SHARE};
 use super::saved::here;
 use super::train_config::{ModelConfig, ReadingConfig, TrainConfig};
 use super::version::FORMAT_VERSION;
@@ -36,15 +36,21 @@ impl TrainConfig {
             negative: file.labels.negative.clone(),
             missing,
         };
+        let negative_rate = match &file.labels.negative_rate {
+            Some(NegativeRateSetting::Share(rate)) => NegativeRate::new(*rate)?,
+            Some(NegativeRateSetting::Column(_)) | None => None,
+        };
+        let data = split(&file.data)?;
         let features: Result<Vec<_>, _> = file.features.iter().map(feature).collect();
         let config = Self {
             format_version: FORMAT_VERSION,
             folder: here(),
-            data: split(&file.data)?,
+            counting: counting(&file.labels, data.column())?,
+            data,
             reading: reading(&file.data)?,
             features: features?,
             unknown_share: unknown_share(file.data.unknown_share)?,
-            negative_rate: file.labels.negative_rate.map_or(Ok(None), NegativeRate::new)?,
+            negative_rate,
             group: file.metrics.group.clone(),
             truth: truth(&file.metrics),
             model: model(&file.model)?,
@@ -113,6 +119,7 @@ impl TrainConfig {
             labels: self.labels.clone(),
             group: self.group.clone(),
             truth: self.truth.clone(),
+            counting: self.counting.clone(),
         }
     }
 

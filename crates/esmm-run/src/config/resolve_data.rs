@@ -1,13 +1,16 @@
 //! The sections `[data]`, `[metrics]` and `features` of a run file, resolved.
 
 use esmm_data::{
-    CsvOptions, DenseTransform, FeatureKind, FeatureSpec, ListFormat, Outside, SourceSpec, SparseEncoding,
-    Spelling, SplitSpec, TruthSpec,
+    ConversionWindow, CountSpec, CsvOptions, DenseTransform, FeatureKind, FeatureSpec, ListFormat, Outside,
+    SourceSpec, SparseEncoding, Spelling, SplitSpec, TruthSpec,
 };
 
 use super::memory::bytes;
 use super::refuse::refuse;
-use super::run_file::{DataSection, Encode, FeatureSection, Instant, MetricSection, OutsidePolicy, SplitBy};
+use super::run_file::{
+    DataSection, Encode, FeatureSection, Instant, LabelSection, MetricSection, NegativeRateSetting,
+    OutsidePolicy, SplitBy,
+};
 use super::train_config::ReadingConfig;
 use crate::error::RunError;
 
@@ -168,6 +171,37 @@ pub(super) fn unknown_share(share: f64) -> Result<f64, RunError> {
         true => Ok(share),
         false => refuse("data.unknown_share", share, "it must be 0 or more and less than 1"),
     }
+}
+
+/// What says how rows count; `by_time` is the column of a split that has one.
+pub(super) fn counting(labels: &LabelSection, by_time: Option<&str>) -> Result<CountSpec, RunError> {
+    let negative_rate = match &labels.negative_rate {
+        Some(NegativeRateSetting::Column(column)) => Some(column.clone()),
+        Some(NegativeRateSetting::Share(_)) | None => None,
+    };
+    let window = match &labels.conversion_window {
+        None if labels.time.is_some() || labels.conversions_until.is_some() => {
+            let message =
+                "labels.time and labels.conversions_until go with labels.conversion_window: say that too";
+            return Err(RunError::Config(message.into()));
+        }
+        None => None,
+        Some(length) => {
+            let Some(column) = labels.time.as_deref().or(by_time) else {
+                let message =
+                    "labels.conversion_window needs labels.time, the column with the time of each row";
+                return Err(RunError::Config(message.into()));
+            };
+            Some(ConversionWindow {
+                column: column.to_owned(),
+                length: length.to_string(),
+                until: labels.conversions_until.as_ref().map(Instant::to_string),
+            })
+        }
+    };
+    let spec = CountSpec { weight: labels.weight.clone(), negative_rate, window };
+    spec.validate()?;
+    Ok(spec)
 }
 
 pub(super) fn truth(metrics: &MetricSection) -> Option<TruthSpec> {

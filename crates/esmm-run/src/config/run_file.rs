@@ -237,9 +237,28 @@ pub struct LabelSection {
     pub negative: Vec<String>,
     /// What a missing label of a later stage means where the stage before was not reached; elsewhere it is an error.
     pub missing: MissingPolicy,
-    /// The share of the impressions without a click that the data still holds, in (0, 1]. Probabilities and metrics are
-    /// then those of the full log. Unless said: all.
-    pub negative_rate: Option<f64>,
+    /// The share of the impressions without a click that the data still holds, in (0, 1], or the column that holds it for
+    /// each row, clicked ones too. Probabilities and metrics are then those of the full log. Unless said: all.
+    pub negative_rate: Option<NegativeRateSetting>,
+    /// The column with the weight of each row, in the loss and in the metrics: finite and not negative. Unless said: 1.
+    pub weight: Option<String>,
+    /// How long a conversion may take: a number with a unit, such as `7d` or `36h`, or for a column of numbers a number in
+    /// its unit. Rows that are younger when the log ends count for the first stage only.
+    pub conversion_window: Option<Instant>,
+    /// With `conversion_window`: the column with the time of each row. Unless said: the one of a split by time.
+    pub time: Option<String>,
+    /// With `conversion_window`: when the log ends, as the column has it. Unless said: at the newest time of the data.
+    pub conversions_until: Option<Instant>,
+}
+
+/// A share for all rows, or a column with one for each.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum NegativeRateSetting {
+    /// `negative_rate = 0.1`
+    Share(f64),
+    /// `negative_rate = "kept"`
+    Column(String),
 }
 
 impl Default for LabelSection {
@@ -251,6 +270,10 @@ impl Default for LabelSection {
             negative: Vec::new(),
             missing: MissingPolicy::Error,
             negative_rate: None,
+            weight: None,
+            conversion_window: None,
+            time: None,
+            conversions_until: None,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The resolved configuration: `config.json` of a run directory.
 
 use esmm_core::{Precision, TowersConfig};
-use esmm_data::{FeatureSpec, LabelSpec, SplitSpec, TruthSpec};
+use esmm_data::{CountSpec, FeatureSpec, LabelSpec, SplitSpec, TruthSpec};
 use serde::{Deserialize, Serialize};
 
 use super::negative_rate::NegativeRate;
@@ -28,6 +28,9 @@ pub struct TrainConfig {
     /// The share of the impressions without a click that the data still holds; `None`: all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub negative_rate: Option<NegativeRate>,
+    /// Columns that say how each row counts.
+    #[serde(default, skip_serializing_if = "CountSpec::is_empty")]
+    pub counting: CountSpec,
     /// The column whose values are the groups of GAUC.
     pub group: Option<String>,
     /// Columns with true rates.

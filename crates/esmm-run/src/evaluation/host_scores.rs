@@ -8,6 +8,7 @@ use esmm_data::loader::RowLabels;
 use esmm_metrics::{EvaluationRows, TruthRows};
 
 use crate::config::NegativeRate;
+use crate::correction::{CorrectedRow, Correction};
 
 /// Scores of labelled rows in host memory.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,6 +36,23 @@ impl HostScores {
         }
     }
 
+    /// The same with corrected probabilities.
+    #[must_use]
+    pub fn corrected(mut self, correction: &Correction) -> Self {
+        let stages = self.stages();
+        let mut row = CorrectedRow::default();
+        for (place, logits) in self.conditional.chunks_exact_mut(stages).enumerate() {
+            correction.apply(logits, &mut row);
+            for (stage, logit) in logits.iter_mut().enumerate() {
+                let cell = place * stages + stage;
+                self.log_reach[cell] = row.log_reach[stage] as f32;
+                self.log_not_reach[cell] = row.log_not_reach[stage] as f32;
+                *logit = row.conditional_logit(stage) as f32;
+            }
+        }
+        self
+    }
+
     /// As the evaluator reads them.
     pub fn rows(&self) -> EvaluationRows<'_> {
         let labels = &self.labels;
@@ -49,6 +67,7 @@ impl HostScores {
                 cvr: &truth.cvr,
                 ctcvr: truth.ctcvr.as_deref(),
             }),
+            open: labels.counts.open.as_deref(),
         }
     }
 
@@ -57,19 +76,34 @@ impl HostScores {
         self.log_reach.len() / self.labels.depth.len().max(1)
     }
 
-    /// Mean cross-entropy of reaching each stage, each row as many times as it stands for impressions of the full log.
+    /// How many impressions of the full log each row stands for; `None` where each stands for itself.
+    pub fn weights(&self, negative_rate: Option<NegativeRate>) -> Option<Vec<f32>> {
+        let RowLabels { depth, counts, .. } = &*self.labels;
+        if negative_rate.is_none() && counts.weight.is_none() && counts.negative_rate.is_none() {
+            return None;
+        }
+        let sampled = |depth: u8| negative_rate.map_or(1.0, |rate| rate.weight(depth));
+        let weight = |(row, depth): (usize, &u8)| sampled(*depth) * counts.weight(row, *depth) as f32;
+        Some(depth.iter().enumerate().map(weight).collect())
+    }
+
+    /// Mean cross-entropy of reaching each stage, each row as many times as it stands for impressions of the full log. Rows
+    /// whose outcome is open count for the first stage only.
     pub fn losses(&self, negative_rate: Option<NegativeRate>) -> Vec<f64> {
         let stages = self.stages();
-        let weight = |depth: u8| negative_rate.map_or(1.0, |rate| f64::from(rate.weight(depth)));
-        let rows: f64 = self.labels.depth.iter().map(|depth| weight(*depth)).sum();
-        let mut losses = vec![0.0_f64; stages];
+        let weights = self.weights(negative_rate);
+        let counts = &self.labels.counts;
+        let (mut sums, mut losses) = (vec![0.0_f64; stages], vec![0.0_f64; stages]);
         for (row, &depth) in self.labels.depth.iter().enumerate() {
-            for (stage, loss) in losses.iter_mut().enumerate() {
+            let weight = weights.as_ref().map_or(1.0, |weights| f64::from(weights[row]));
+            let known = if counts.is_open(row) { 1 } else { stages };
+            for (stage, (loss, sum)) in losses.iter_mut().zip(&mut sums).enumerate().take(known) {
                 let logs = if usize::from(depth) > stage { &self.log_reach } else { &self.log_not_reach };
-                *loss -= weight(depth) * f64::from(logs[row * stages + stage]) / rows;
+                *loss -= weight * f64::from(logs[row * stages + stage]);
+                *sum += weight;
             }
         }
-        losses
+        losses.iter().zip(&sums).map(|(loss, sum)| if *sum > 0.0 { loss / sum } else { 0.0 }).collect()
     }
 }
 

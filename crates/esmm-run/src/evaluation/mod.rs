@@ -6,7 +6,9 @@ use esmm_data::SplitRows;
 use esmm_data::loader::{BatchLoader, BatchLoaderConfig, EsmmBatch, LoaderHandle, Purpose, UnknownShares};
 use esmm_metrics::{Evaluator, SplitMetrics};
 
+use crate::analysis::Drift;
 use crate::config::NegativeRate;
+use crate::correction::Correction;
 use crate::error::RunError;
 mod host_scores;
 
@@ -37,6 +39,8 @@ pub struct Evaluation {
     pub scores: Evaluator,
     /// Standard deviation of the logits of the second stage (pCVR) over all rows: near 0 when it has collapsed.
     pub cvr_spread: f64,
+    /// How the rows differ from the training rows, where that was looked at.
+    pub drift: Option<Drift>,
 }
 
 /// Scores labelled batches, as a model does.
@@ -48,6 +52,21 @@ pub trait ScoreBatch<B: EsmmBackend> {
 impl<B: EsmmBackend> ScoreBatch<B> for Esmm<B> {
     fn score(&self, batch: EsmmBatch<B>) -> HostScores {
         HostScores::new(&self.forward(&batch.features), batch.labels)
+    }
+}
+
+/// A model whose probabilities are corrected.
+#[derive(Debug)]
+pub struct Corrected<'a, M> {
+    /// The model.
+    pub model: &'a M,
+    /// Its correction.
+    pub correction: &'a Correction,
+}
+
+impl<B: EsmmBackend, M: ScoreBatch<B>> ScoreBatch<B> for Corrected<'_, M> {
+    fn score(&self, batch: EsmmBatch<B>) -> HostScores {
+        self.model.score(batch).corrected(self.correction)
     }
 }
 
@@ -78,20 +97,19 @@ impl EvaluationPlan {
         let mut batches = loader.iter();
         while let Some(batch) = batches.next() {
             let scores = model.score(batch);
-            match self.negative_rate {
+            match scores.weights(self.negative_rate) {
                 None => evaluator.push(scores.rows()),
-                Some(rate) => {
-                    let depth = scores.labels.depth.iter();
-                    let weights: Vec<f32> = depth.map(|depth| rate.weight(*depth)).collect();
-                    evaluator.push_weighted(scores.rows(), &weights);
-                }
+                Some(weights) => evaluator.push_weighted(scores.rows(), &weights),
             }
             spread.push(&scores);
             each(scores, batches.progress());
         }
         handle.check()?;
+        if evaluator.is_weighted() && evaluator.total_weight() == 0.0 {
+            return Err(RunError::Scoring("all rows have the weight 0: there is nothing to measure".into()));
+        }
         let metrics = evaluator.metrics();
-        Ok(Evaluation { metrics, scores: evaluator, cvr_spread: spread.value() })
+        Ok(Evaluation { metrics, scores: evaluator, cvr_spread: spread.value(), drift: None })
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use esmm_core::TrainBackend;
+use esmm_train::analysis::Drift;
 use esmm_train::config::NegativeRate;
 use esmm_train::data::ValueCounts;
 use esmm_train::evaluation::Evaluation;
@@ -41,7 +42,12 @@ pub(super) struct EvaluateArgs {
     /// A value that a feature does not take, such as a negative one under log1p, is an error, whatever its `outside` says.
     #[arg(long)]
     strict: bool,
-    /// Metrics as JSON, in the form of metrics.json, with what was counted of the features' values under `features`.
+    /// Where the run has `labels.conversion_window`: when the log of DATA ends, as its column of times has it; by default at the
+    /// newest time in DATA.
+    #[arg(long, value_name = "MOMENT")]
+    conversions_until: Option<String>,
+    /// Metrics as JSON, in the form of metrics.json, with what was counted of the features' values under `features` and how
+    /// the rows differ from the training rows under `drift`.
     #[arg(long)]
     json: bool,
 }
@@ -61,20 +67,31 @@ pub(super) fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
         log::warn!("{warning}");
     }
     if args.json {
-        let measured = Measured { metrics: &evaluation.metrics, features: ByFeature(&counts) };
+        let measured = Measured {
+            metrics: &evaluation.metrics,
+            features: ByFeature(&counts),
+            drift: evaluation.drift.as_ref(),
+        };
         outln!("{}", serde_json::to_string_pretty(&measured).context("metrics as JSON")?)?;
     } else {
         outln!("{}", table::metrics(&args.data.join(", "), &evaluation.metrics))?;
+        if let Some(drift) = &evaluation.drift {
+            let rows = table::grouped(drift.rows_before);
+            outln!("Against the {rows} training rows:")?;
+            drift.described().iter().try_for_each(|line| outln!("  {line}"))?;
+        }
     }
     Ok(())
 }
 
-/// The metrics, and what was counted of the features' values.
+/// The metrics, what was counted of the features' values, and how the rows differ from the training rows.
 #[derive(Serialize)]
 struct Measured<'a> {
     #[serde(flatten)]
     metrics: &'a SplitMetrics,
     features: ByFeature<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drift: Option<&'a Drift>,
 }
 
 struct Measure<'a> {
@@ -94,8 +111,9 @@ impl OnDevice for Measure<'_> {
         let prefix = self.args.strip_prefix.as_deref();
         let mut scorer =
             Scorer::<B::InnerBackend>::open_stripped(self.run, prefix, &device, self.args.trust.trust())?;
-        if let Some(rate) = self.rate {
-            scorer.config.negative_rate = rate;
+        scorer.measure_as(self.rate, self.args.conversions_until.clone())?;
+        for line in scorer.config.counting.described() {
+            log::info!("{line}");
         }
         if let Some(rate) = scorer.config.negative_rate {
             let times = 1.0 / rate.get();

@@ -2,6 +2,7 @@
 
 mod aliccp;
 mod aliccp_report;
+mod calibrate;
 mod devices;
 mod evaluate;
 mod export;
@@ -50,6 +51,8 @@ enum Command {
     Tune(tune::TuneArgs),
     /// Measures a trained model on labelled data.
     Evaluate(evaluate::EvaluateArgs),
+    /// Corrects the probabilities of a trained model by what happened in labelled data (Platt), until it is undone.
+    Calibrate(calibrate::CalibrateArgs),
     /// Scores impressions into a CSV or Parquet file: pctr, pcvr, pctcvr; of more than two stages p_click,
     /// p_cart_given_click, p_cart and so on.
     Predict(predict::PredictArgs),
@@ -162,6 +165,7 @@ fn run_command(command: Command) -> anyhow::Result<Done> {
         Command::Train(args) => train::run(&args),
         Command::Tune(args) => tune::run(&args),
         Command::Evaluate(args) => evaluate::run(&args).map(|()| Done::Whole),
+        Command::Calibrate(args) => calibrate::run(&args).map(|()| Done::Whole),
         Command::Predict(args) => predict::run(&args).map(|()| Done::Whole),
         Command::Inspect(args) => inspect::run(&args).map(|()| Done::Whole),
         Command::Report(args) => report::run(&args).map(|()| Done::Whole),

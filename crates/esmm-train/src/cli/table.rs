@@ -52,7 +52,14 @@ pub(super) fn metrics(title: &str, split: &SplitMetrics) -> String {
             column.set_constraint(ColumnConstraint::ContentWidth);
         }
     }
-    let mut text = format!("{title}: {} impressions, {}\n{table}\n", grouped(split.rows), counts.join(", "));
+    let mut text = format!("{title}: {} impressions, {}", grouped(split.rows), counts.join(", "));
+    if let Some(weight) = split.weight {
+        text.push_str(&format!("; the metrics count weights, {weight:.1} in all"));
+    }
+    if let Some(open) = split.open {
+        text.push_str(&format!("; {} too young count for the first stage only", grouped(open)));
+    }
+    text.push_str(&format!("\n{table}\n"));
     text.push_str(&entire_space(split));
     let without =
         split.tasks.iter().filter_map(|(_, task)| Some(task.gauc.as_ref()?.rows_without_group)).max();
@@ -100,6 +107,9 @@ pub(super) fn read(split: &SplitReport, stages: &[String]) -> String {
     if split.orphans_dropped > 0 {
         parts.push(format!("{} dropped (a stage without the one before)", grouped(split.orphans_dropped)));
     }
+    if split.open > 0 {
+        parts.push(format!("{} too young to count after the first stage", grouped(split.open)));
+    }
     parts.join(", ")
 }
 
@@ -121,7 +131,8 @@ fn best(split: &SplitMetrics) -> Option<[(&'static str, Option<f64>); 3]> {
     Some([("ctr", best.ctr_auc), ("cvr", best.cvr_auc), ("ctcvr", best.ctcvr_auc)])
 }
 
-fn label(task: &str) -> String {
+/// A task as a table names it.
+pub(super) fn label(task: &str) -> String {
     match task {
         "ctr" | "cvr" | "ctcvr" => task.to_uppercase(),
         other => one_line(other),

@@ -107,6 +107,7 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
         format!("{split}: {}", table::read(report, &experiment.config.labels.columns))
     });
     let splits: Vec<String> = splits.collect();
+    experiment.config.counting.described().iter().for_each(|line| log::info!("{line}"));
     splits.iter().for_each(|line| log::info!("{line}"));
     for warning in experiment.warnings() {
         log::warn!("{warning}");
@@ -252,6 +253,7 @@ impl TrainArgs {
 
     fn resumed(&self, run: &RunDir, given: Option<TrainConfig>) -> Result<TrainConfig, TrainError> {
         let saved = run.read_config()?;
+        run.check_uncalibrated()?;
         match given {
             None => Ok(saved),
             Some(given) => Ok(saved.extended_to(given)?),

@@ -223,6 +223,7 @@ mod tests {
             depth,
             group: None,
             truth: None,
+            counts: esmm_data::RowCounts::default(),
             users: None,
         }
     }

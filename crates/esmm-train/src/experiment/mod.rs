@@ -143,11 +143,7 @@ impl Experiment {
     /// The trainer of the configuration, its biases at the rates of the training rows.
     fn trainer(&self) -> TrainerConfig {
         let trained = &self.report.train;
-        let prior = self
-            .config
-            .model
-            .prior
-            .then(|| prior_logits(trained.rows, &trained.reached, self.config.negative_rate));
+        let prior = self.config.model.prior.then(|| prior_logits(&trained.rates, self.config.negative_rate));
         let unknown = self.unknown_shares();
         TrainerConfig { prior, unknown, ..TrainerConfig::of(&self.config, &self.model) }
     }
@@ -186,11 +182,11 @@ impl Experiment {
         let norms = || TableNorms::of(&model.members()[0].embeddings, &self.model, stages);
         let tables = unseen.then(norms).unwrap_or_default();
         let taken = self.unknown_shares();
-        let mut analysis = RunAnalyzer::new(&self.encoders, stages.len(), best, &taken);
+        let mut analysis = RunAnalyzer::new(&self.encoders, stages, self.config.negative_rate, best, &taken);
         let alone = self.valid.is_none() && self.test.is_none();
         let mut found = Vec::new();
         for (split, rows) in self.splits() {
-            let mut analyzer = analysis.split(split, alone, self.config.negative_rate.is_some());
+            let mut analyzer = analysis.split(split, alone);
             let see = |scores: &HostScores| analyzer.push(scores);
             let rate = self.config.negative_rate;
             let measured = evaluate(&model, &self.model, stages, rows, rate, device, see)?;

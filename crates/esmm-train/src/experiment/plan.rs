@@ -34,6 +34,7 @@ fn columns(config: &TrainConfig) -> Vec<String> {
     let labels = config.labels.columns.iter().map(String::as_str);
     let truth = config.truth.iter().flat_map(|truth| truth.columns());
     let others = config.group.as_deref().into_iter().chain(config.data.column()).chain(truth);
+    let others = others.chain(config.counting.columns());
     for column in features.chain(labels).chain(others) {
         if !columns.iter().any(|known| known == column) {
             columns.push(column.to_owned());

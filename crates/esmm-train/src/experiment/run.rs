@@ -37,6 +37,7 @@ impl Experiment {
         device.check_model(&self.model)?;
         let members = run.members(self.config.train.seeds);
         if control.resume {
+            run.check_uncalibrated()?;
             self.check_saved(run)?;
             for member in &members {
                 create_folder(&member.own_path())?;

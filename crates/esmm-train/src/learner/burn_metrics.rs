@@ -7,7 +7,7 @@ use burn::train::metric::{
     SerializedEntry,
 };
 
-use esmm_metrics::auc;
+use esmm_metrics::{auc, weighted_auc};
 use esmm_run::evaluation::HostScores;
 
 use super::output::StepReport;
@@ -82,6 +82,8 @@ pub struct ExactAuc {
     task: AucTask,
     scores: Vec<f32>,
     labels: Vec<bool>,
+    /// One for each score, once a row weighs something else than 1.
+    weights: Option<Vec<f32>>,
     computed_at: usize,
     value: f64,
 }
@@ -109,23 +111,34 @@ impl ExactAuc {
     }
 
     fn new(name: Arc<String>, task: AucTask) -> Self {
-        Self { name, task, scores: Vec::new(), labels: Vec::new(), computed_at: 0, value: f64::NAN }
+        Self {
+            name,
+            task,
+            scores: Vec::new(),
+            labels: Vec::new(),
+            weights: None,
+            computed_at: 0,
+            value: f64::NAN,
+        }
     }
 
-    fn push(&mut self, scores: &HostScores) {
+    fn push(&mut self, scores: &HostScores, weights: Option<&[f32]>) {
         let stages = scores.stages();
+        if weights.is_some() && self.weights.is_none() {
+            self.weights = Some(vec![1.0; self.scores.len()]);
+        }
         for (row, &depth) in scores.labels.depth.iter().enumerate() {
             let depth = usize::from(depth);
-            match self.task {
-                AucTask::Reach(stage) => {
-                    self.scores.push(scores.log_reach[row * stages + stage]);
-                    self.labels.push(depth > stage);
-                }
-                AucTask::Conditional(stage) if depth >= stage => {
-                    self.scores.push(scores.conditional[row * stages + stage]);
-                    self.labels.push(depth > stage);
-                }
-                AucTask::Conditional(_) => {}
+            let is_open = scores.labels.counts.is_open(row);
+            let (score, stage) = match self.task {
+                AucTask::Reach(stage) if stage == 0 || !is_open => (&scores.log_reach, stage),
+                AucTask::Conditional(stage) if depth >= stage && !is_open => (&scores.conditional, stage),
+                AucTask::Reach(_) | AucTask::Conditional(_) => continue,
+            };
+            self.scores.push(score[row * stages + stage]);
+            self.labels.push(depth > stage);
+            if let Some(own) = &mut self.weights {
+                own.push(weights.map_or(1.0, |weights| weights[row]));
             }
         }
     }
@@ -153,12 +166,16 @@ impl Metric for ExactAuc {
 
     fn update(&mut self, step: &StepReport, metadata: &MetricMetadata) -> SerializedEntry {
         if let Some(scores) = &step.scores {
-            self.push(scores);
+            self.push(scores, step.weights.as_ref().map(|weights| weights.as_slice()));
         }
         let complete = metadata.progress.items_processed >= metadata.progress.items_total;
         if complete || self.scores.len() > self.computed_at + self.computed_at / 4 {
             self.computed_at = self.scores.len();
-            self.value = auc(&self.scores, &self.labels).map_or(f64::NAN, |auc| auc.value);
+            let found = match &self.weights {
+                None => auc(&self.scores, &self.labels),
+                Some(weights) => weighted_auc(&self.scores, &self.labels, weights),
+            };
+            self.value = found.map_or(f64::NAN, |auc| auc.value);
         }
         entry(self.value, &self.value())
     }

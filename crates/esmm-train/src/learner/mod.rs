@@ -122,7 +122,7 @@ impl<B: TrainBackend> TrainStep for EsmmLearner<B> {
     fn step(&self, batch: EsmmBatch<B>) -> TrainOutput<Self::Output> {
         let key = DropoutKey { seed: self.config.seed, step: self.steps.get() };
         let forward = self.model.forward_train(&batch.features, key);
-        let loss = self.config.loss.forward(&forward.logits, batch.reached);
+        let loss = self.config.loss.of_rows(&forward.logits, batch.reached, &batch.labels.counts);
         let mut grads = loss.total.backward();
         let mut rows = forward.touched.take_grads(&mut grads);
         let mut grads = GradientsParams::from_grads(grads, self);

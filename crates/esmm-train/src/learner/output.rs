@@ -38,6 +38,8 @@ pub struct StepReport {
     pub tasks: Vec<f64>,
     /// The scores, of an inference step.
     pub scores: Option<Arc<HostScores>>,
+    /// What each of its rows weighs, of an inference step; `None`: 1.
+    pub weights: Option<Arc<Vec<f32>>>,
 }
 
 impl<B: Backend> TrainStepOutput<B> {
@@ -45,7 +47,7 @@ impl<B: Backend> TrainStepOutput<B> {
     pub fn report(&self) -> StepReport {
         let tasks: Vec<f64> = self.tasks.to_data().iter::<f64>().collect();
         let total = self.total.to_data().iter::<f64>().sum();
-        StepReport { rows: self.rows, total, tasks, scores: None }
+        StepReport { rows: self.rows, total, tasks, scores: None, weights: None }
     }
 }
 
@@ -81,7 +83,8 @@ impl ItemLazy for InferenceOutput {
         let Self { scores, negative_rate } = self;
         let tasks = scores.losses(negative_rate);
         let rows = scores.labels.depth.len();
-        StepReport { rows, total: tasks.iter().sum(), tasks, scores: Some(Arc::new(scores)) }
+        let weights = scores.weights(negative_rate).map(Arc::new);
+        StepReport { rows, total: tasks.iter().sum(), tasks, scores: Some(Arc::new(scores)), weights }
     }
 }
 

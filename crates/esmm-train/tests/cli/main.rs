@@ -4,9 +4,12 @@ mod common;
 
 mod aliccp;
 mod bad_input;
+mod calibrate;
 mod claims;
 mod commands;
+mod counting;
 mod devices;
+mod drift;
 mod endings;
 mod fuzz;
 mod init;

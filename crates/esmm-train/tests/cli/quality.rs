@@ -107,9 +107,15 @@ fn numbers_in_pieces_go_all_the_way() {
 }
 
 /// A fifth of the impressions without a click gives the probabilities of all of them, for CTR, CVR and CTCVR; and the
-/// metrics of the sample are those of the full log within their intervals.
+/// metrics of the sample are those of the full log within their intervals. The same where each row says its own rate, and
+/// rows of some users were kept more often than others.
 #[test]
 fn sampled_negatives_give_the_probabilities_of_the_full_log() {
+    agrees_with_the_full_log("negative_rate = 0.2", |_| 0.2);
+    agrees_with_the_full_log("negative_rate = \"kept\"", |row| if row % 3 == 0 { 0.5 } else { 0.125 });
+}
+
+fn agrees_with_the_full_log(setting: &str, rate: impl Fn(usize) -> f64) {
     let workspace = Workspace::new();
     let said = workspace.esmm(&["synthesize", "full", "--rows", "60000", "--seed", "3", "--format", "csv"]);
     assert_eq!(said.code, 0, "{}", said.stderr);
@@ -117,24 +123,35 @@ fn sampled_negatives_give_the_probabilities_of_the_full_log() {
     let mut lines = all.lines();
     let header = lines.next().unwrap();
     let click = header.split(',').position(|name| name == "click").unwrap();
+    // What a row is kept by depends on what it holds: the last digits of its first cells.
+    let stratum = |line: &str| line.bytes().take(12).map(usize::from).sum::<usize>();
     let kept = lines.enumerate().filter(|(row, line)| {
         let clicked = line.split(',').nth(click) == Some("1");
-        clicked || (*row as u32).wrapping_mul(2_654_435_761) % 1000 < 200
+        let drawn = f64::from((*row as u32).wrapping_mul(2_654_435_761) % 1000) / 1000.0;
+        clicked || drawn < rate(stratum(line))
     });
     let kept: Vec<(usize, &str)> = kept.collect();
     // Rows come in order of time. The last fifth is not trained on: on trained rows the sample would look better.
     let write = |name: &str, rows: Vec<&str>| {
-        workspace.write(name, &(format!("{header}\n") + &rows.join("\n") + "\n"));
+        let rows: Vec<String> = rows.iter().map(|line| format!("{line},{}", rate(stratum(line)))).collect();
+        workspace.write(name, &(format!("{header},kept\n") + &rows.join("\n") + "\n"));
     };
     write("full/sampled.csv", kept.iter().map(|(_, line)| *line).collect());
-    write("full/late.csv", all.lines().skip(1 + 48_000).collect());
+    workspace.write(
+        "full/late.csv",
+        &(header.to_owned() + "\n" + &all.lines().skip(1 + 48_000).collect::<Vec<_>>().join("\n") + "\n"),
+    );
     let late = kept.iter().filter(|(row, _)| *row >= 48_000);
     write("full/late_sampled.csv", late.map(|(_, line)| *line).collect());
     let run_file = workspace.read("full/run.toml").replace("data.csv", "sampled.csv");
-    workspace.write("full/run.toml", &run_file.replace("[labels]\n", "[labels]\nnegative_rate = 0.2\n"));
+    workspace.write("full/run.toml", &run_file.replace("[labels]\n", &format!("[labels]\n{setting}\n")));
     let said = workspace.esmm(&["train", "full/run.toml", "--run-dir", "run", "--quiet"]);
     assert_eq!(said.code, 0, "{}", said.stderr);
-    assert_eq!(json(&workspace, "run/config.json")["negative_rate"], 0.2);
+    let config = json(&workspace, "run/config.json");
+    match setting.contains("kept") {
+        true => assert_eq!(config["counting"]["negative_rate"], "kept"),
+        false => assert_eq!(config["negative_rate"], 0.2),
+    }
     let measured = |args: &[&str]| -> Value {
         let said = workspace.esmm(&[&["evaluate", "run", "--json"], args].concat());
         assert_eq!(said.code, 0, "{}", said.stderr);
@@ -145,18 +162,18 @@ fn sampled_negatives_give_the_probabilities_of_the_full_log() {
     for task in ["ctr", "cvr", "ctcvr"] {
         let number = |metrics: &Value, key: &str| metrics[task][key].as_f64().unwrap();
         let calibration = number(&full, "calibration");
-        assert!((0.85..=1.18).contains(&calibration), "{task}: {calibration} on the full log");
+        assert!((0.85..=1.18).contains(&calibration), "{setting}, {task}: {calibration} on the full log");
         let difference = (number(&sampled, "calibration") - calibration).abs();
-        assert!(difference < 0.05, "{task}: {sampled} and {full}");
+        assert!(difference < 0.05, "{setting}, {task}: {sampled} and {full}");
         let interval = &sampled[task]["auc_ci95"];
         let auc = number(&full, "auc");
         let inside = interval[0].as_f64().unwrap() <= auc && auc <= interval[1].as_f64().unwrap();
-        assert!(inside, "{task}: AUC {auc} of the full log, {interval} of the sample");
+        assert!(inside, "{setting}, {task}: AUC {auc} of the full log, {interval} of the sample");
     }
     // Clicked rows are all there, and count once.
     for key in ["auc", "log_loss", "calibration"] {
         let values = [&full, &sampled].map(|metrics| metrics["cvr"][key].as_f64().unwrap());
-        assert!((values[0] - values[1]).abs() < 1e-9, "{key}: {values:?}");
+        assert!((values[0] - values[1]).abs() < 1e-9, "{setting}, {key}: {values:?}");
     }
 }
 

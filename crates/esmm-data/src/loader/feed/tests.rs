@@ -7,7 +7,7 @@ use super::super::unknown::UnknownShares;
 use super::super::{BatchLoaderConfig, Purpose, RowLabels};
 use super::{Sent, num_builders, start_with};
 use crate::load::rows::SplitRows;
-use crate::{Dataset, SparseColumn};
+use crate::{Dataset, RowCounts, SparseColumn};
 
 fn config(rows_of_tables: usize) -> BatchLoaderConfig {
     let features = vec![
@@ -29,6 +29,7 @@ fn rows(count: u32, largest_item: u32) -> SplitRows {
         depth: (0..count).map(|row| (row % 3) as u8).collect(),
         group: None,
         truth: None,
+        counts: RowCounts::default(),
         users: None,
     }))
 }

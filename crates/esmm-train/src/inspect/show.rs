@@ -127,8 +127,9 @@ impl RunFacts {
     fn saved(&self, best: Option<&SavedWeights>) -> String {
         let Some(best) = best else { return "no weights were saved yet".to_owned() };
         let step = best.step.map_or_else(String::new, |step| format!(", step {}", grouped(step)));
-        let value =
-            best.value.map_or_else(String::new, |value| format!(" (valid {} {value:.4})", self.select));
+        let value = best
+            .value
+            .map_or_else(String::new, |value| format!(" (valid {} {value:.4})", one_line(&self.select)));
         format!("the weights are those of epoch {}{step}{value}", best.epoch)
     }
 }

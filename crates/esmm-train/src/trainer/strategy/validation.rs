@@ -2,7 +2,7 @@
 
 use burn::module::AutodiffModule;
 use burn::train::{EventProcessorTraining, LearnerEvent, TrainingItem, ValidLoader};
-use esmm_core::TrainBackend;
+use esmm_core::{TrainBackend, one_line};
 use esmm_metrics::{Goal, MetricError, SplitMetrics};
 use esmm_run::files::sync_folder;
 use esmm_run::manifest::Manifest;
@@ -56,7 +56,8 @@ where
         }
         let best = self.state.best.as_ref().map_or(step, |best| best.step);
         let verdict = if better { "the best so far".to_owned() } else { format!("the best is step {best}") };
-        log::info!("{label}epoch {epoch}, step {step}: valid {}; {verdict} by {select}", brief(&metrics));
+        let measured = one_line(&format!("valid {}; {verdict} by {select}", brief(&metrics)));
+        log::info!("{label}epoch {epoch}, step {step}: {measured}");
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! Trainings through the library: one binary, so that each backend's training is compiled and linked once.
 
+mod copies;
 mod golden;
 mod gpu;
 mod observers;

@@ -21,6 +21,8 @@ pub struct HostBatch {
     pub(crate) groups: Option<Box<HostGroups>>,
     /// Distinct rows, where they were looked for.
     pub(crate) touched: Option<HostIndices>,
+    /// What it was made for.
+    pub(crate) schema: Arc<FeatureSchema>,
 }
 
 /// Some features for some rows.
@@ -78,6 +80,8 @@ pub struct FeatureBatch<B: Backend> {
     pub touched: Option<Indices<B>>,
     /// The bags of the towers' input, of places in `touched`, or else of arena rows.
     pub bags: InputBags<FloatTensor<B>, Indices<B>>,
+    /// What it was made for: a model of another schema refuses it.
+    pub(crate) schema: Arc<FeatureSchema>,
 }
 
 impl HostBatch {
@@ -114,7 +118,7 @@ impl HostBatch {
 
     /// The same, without a copy of its values in host memory on the way.
     pub fn into_device<B: Backend>(self, device: &B::Device) -> FeatureBatch<B> {
-        let HostBatch { own, groups, touched } = self;
+        let HostBatch { own, groups, touched, schema } = self;
         let groups = groups.map(|groups| {
             let HostGroups { part, of_rows, features } = *groups;
             let of_rows = of_rows.to_device(device);
@@ -124,6 +128,7 @@ impl HostBatch {
             rows: own.rows,
             touched: touched.map(|touched| touched.to_device(device)),
             bags: InputBags { own: own.into_device::<B>(device), groups },
+            schema,
         }
     }
 }

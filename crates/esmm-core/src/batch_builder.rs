@@ -42,6 +42,7 @@ pub struct BatchBuilder {
     slots: Vec<u32>,
     /// Whether batches for training are sorted for devices.
     sorts: bool,
+    schema: Arc<FeatureSchema>,
 }
 
 /// Where the entries of a part find their rows, and with bags which bag each belongs to and with what weight.
@@ -76,6 +77,7 @@ impl BatchBuilder {
             numbers: RowNumbers::new(schema.num_rows()),
             slots: Vec::new(),
             sorts: false,
+            schema: Arc::new(schema.clone()),
         }
     }
 
@@ -123,7 +125,8 @@ impl BatchBuilder {
                 features: self.users.clone(),
             })),
         };
-        let mut batch = HostBatch { own, groups, touched: touched.map(touched_rows) };
+        let mut batch =
+            HostBatch { own, groups, touched: touched.map(touched_rows), schema: self.schema.clone() };
         if self.sorts {
             batch.sort();
         }

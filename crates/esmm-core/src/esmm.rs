@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn::module::{Module, ParamId};
 use burn::tensor::backend::{AutodiffBackend, Backend};
-use burn::tensor::{Tensor, TensorData, TensorPrimitive};
+use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData, TensorPrimitive};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -204,8 +204,13 @@ impl<B: EsmmBackend> Esmm<B> {
         Ok(Self { embeddings, towers: towers.with_precision(precision)?, config })
     }
 
-    /// Logits for inference: running statistics, no dropout, no graph needed.
+    /// Logits for inference: running statistics, no dropout, no gradients.
+    ///
+    /// # Panics
+    /// When the batch was made for another schema, and, on a backend with autodiff, in a backward pass from these logits:
+    /// [`forward_train`](Self::forward_train) is for training.
     pub fn forward(&self, batch: &FeatureBatch<B>) -> FunnelLogits<B> {
+        self.config.schema.expect_same(&batch.schema);
         let table = self.embeddings.table.value().into_primitive().tensor();
         let bags = batch.arena_bags(self.embeddings.copies());
         let logits = B::Kernels::infer(table, bags, self.towers.inference_layers());
@@ -215,7 +220,14 @@ impl<B: EsmmBackend> Esmm<B> {
 
 impl<B: TrainBackend> Esmm<B> {
     /// Logits for training: batch statistics, dropout by `key`, and the touched rows as a leaf of the graph.
+    ///
+    /// An update of the touched rows must follow before an optimizer goes over the model, as in the example of
+    /// [`TouchedRows::take_grads`]; or [`keep`](crate::StateTensor::keep) leaves the tables as they are.
+    ///
+    /// # Panics
+    /// When the batch was made for another schema or for inference.
     pub fn forward_train(&self, batch: &FeatureBatch<B>, key: DropoutKey) -> TrainForward<B> {
+        self.config.schema.expect_same(&batch.schema);
         let mut touched = self.embeddings.gather(batch);
         touched.values = touched.values.detach().require_grad();
         let conditional = match &batch.bags.own.dense {
@@ -225,6 +237,7 @@ impl<B: TrainBackend> Esmm<B> {
                 self.towers.forward_train(dense.unsqueeze(), key)
             }
             Some(_) | None => {
+                self.embeddings.table.await_update();
                 let bags = batch.touched_bags(self.embeddings.copies());
                 self.towers.forward_train_pooled(touched.values.clone(), bags, key)
             }
@@ -234,10 +247,67 @@ impl<B: TrainBackend> Esmm<B> {
 }
 
 impl<B: AutodiffBackend> TouchedRows<B> {
-    /// Takes the gradient of the touched rows out of a backward pass; `None` if they took no part in it.
+    /// Takes the gradient of the touched rows out of a backward pass; `None` if they took no part in it. It is no
+    /// gradient of a parameter: no optimizer of Burn's applies it.
+    ///
+    /// # Examples
+    /// One step of plain gradient descent on the tables.
+    /// ```
+    /// use burn::backend::Autodiff;
+    /// use burn::tensor::{IndexingUpdateOp, Int, Tensor};
+    /// use burn_ndarray::NdArray;
+    /// use esmm_core::{
+    ///     BatchInput, DropoutKey, EsmmConfig, Feature, FeatureBatch, FeatureSchema, Side, SparseInput,
+    /// };
+    ///
+    /// # fn main() -> Result<(), esmm_core::EsmmError> {
+    /// let schema = FeatureSchema::new(vec![Feature::sparse("user", Side::User, 10)])?;
+    /// let device = Default::default();
+    /// let model = EsmmConfig::new(schema.clone()).init::<Autodiff<NdArray>>(&device)?;
+    /// let best = model.clone(); // a copy: it stays as it is
+    /// let input = BatchInput { rows: 1, sparse: &[SparseInput::Single(&[7])], dense: &[], groups: None };
+    /// let batch = FeatureBatch::new(&schema, input, &device)?;
+    ///
+    /// let forward = model.forward_train(&batch, DropoutKey { seed: 1, step: 0 });
+    /// let mut grads = forward.logits.losses(Tensor::ones([1, 2], &device)).sum().backward();
+    /// if let Some(rows) = forward.touched.take_grads(&mut grads) {
+    ///     let numbers = Tensor::<_, 1, Int>::from_ints([rows.rows.host()[0] as i32], &device);
+    ///     let step = Tensor::from_inner(rows.grads) * -0.1;
+    ///     model.embeddings.table.update(|table| {
+    ///         table.select_assign(0, numbers, step, IndexingUpdateOp::Add)
+    ///     });
+    /// }
+    /// let change = (model.embeddings.table.value() - best.embeddings.table.value()).abs();
+    /// let changed: Vec<f32> = change.sum_dim(1).into_data().iter().collect();
+    /// assert!(changed[7] > 0.0 && changed[8] == 0.0);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn take_grads(&self, grads: &mut B::Gradients) -> Option<RowGrads<B::InnerBackend>> {
         let grads = self.values.grad_remove(grads)?;
         Some(RowGrads { rows: self.rows.inner(), grads })
+    }
+}
+
+impl<B: Backend> RowGrads<B> {
+    /// The gradients of several backward passes added up, as Burn's `GradientsAccumulator` does for parameters; `None` of
+    /// none.
+    pub fn sum(mut parts: Vec<Self>) -> Option<Self> {
+        if parts.len() < 2 {
+            return parts.pop();
+        }
+        let mut rows: Vec<u32> = parts.iter().flat_map(|part| part.rows.host()).copied().collect();
+        rows.sort_unstable();
+        rows.dedup();
+        let device = parts[0].grads.device();
+        let mut grads = Tensor::<B, 2>::zeros([rows.len(), parts[0].grads.dims()[1]], &device);
+        for part in parts {
+            let places = part.rows.host().iter().map(|row| rows.partition_point(|other| other < row) as i32);
+            let places: Vec<i32> = places.collect();
+            let places = Tensor::<B, 1, Int>::from_ints(places.as_slice(), &device);
+            grads = grads.select_assign(0, places, part.grads, IndexingUpdateOp::Add);
+        }
+        Some(Self { rows: Indices::new(rows, &device), grads })
     }
 }
 

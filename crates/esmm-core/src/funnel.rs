@@ -82,7 +82,7 @@ impl<B: Backend> FunnelLogits<B> {
 }
 
 impl<B: EsmmBackend> FunnelLogits<B> {
-    /// `log P_k` and `log(1 - P_k)` of every stage.
+    /// `log P_k` and `log(1 - P_k)` of every stage. Both have gradients: what losses of your own are made of.
     pub fn reach_logs(&self) -> ReachLogs<B> {
         let [log_reach, log_not_reach] = B::Kernels::funnel_logs(self.primitive()).map(float);
         ReachLogs { log_reach, log_not_reach }
@@ -94,6 +94,9 @@ impl<B: EsmmBackend> FunnelLogits<B> {
     }
 
     /// pCTR, pCVR and pCTCVR: the first two stages.
+    ///
+    /// # Panics
+    /// On a backend with autodiff, in a backward pass from them: [`reach_logs`](Self::reach_logs) has gradients.
     pub fn probs(&self) -> FunnelProbs<B> {
         let [ctr, cvr, ctcvr] = B::Kernels::funnel_probs(self.primitive()).map(float);
         FunnelProbs { ctr, cvr, ctcvr }
@@ -151,6 +154,33 @@ pub(crate) fn reach_logs<B: Backend>(conditional: Tensor<B, 2>) -> ReachLogs<B> 
     let small = log_reach.clone().clamp_max(-std::f64::consts::LN_2).exp().neg().log1p();
     let is_small = log_reach.clone().lower_elem(-std::f64::consts::LN_2);
     ReachLogs { log_not_reach: log_missed.mask_where(is_small, small), log_reach }
+}
+
+/// Gradient of `log P_k` with respect to the logits: `d log P_k / d l_j = s(-l_j)` for j <= k. `grads` is that of
+/// `log P_k`, `[B, K]`.
+pub(crate) fn log_reach_backward<B: Backend>(conditional: Tensor<B, 2>, grads: Tensor<B, 2>) -> Tensor<B, 2> {
+    let [rows, stages] = conditional.dims();
+    let fails = log_sigmoid(conditional.neg()).exp();
+    let later = |j: usize| grads.clone().slice([0..rows, j..stages]).sum_dim(1);
+    Tensor::cat((0..stages).map(later).collect(), 1) * fails
+}
+
+/// Gradient of `log(1 - P_k)` with respect to the logits: `d log(1 - P_k) / d l_j = -s(-l_j) P_k / (1 - P_k)` for
+/// j <= k. The quotient and `s(-l_j)` are joined in log space: each alone may leave the range of f32.
+pub(crate) fn log_not_reach_backward<B: Backend>(
+    conditional: Tensor<B, 2>,
+    logs: ReachLogs<B>,
+    grads: Tensor<B, 2>,
+) -> Tensor<B, 2> {
+    let [rows, stages] = conditional.dims();
+    let log_odds = logs.log_reach - logs.log_not_reach;
+    let log_fail = log_sigmoid(conditional.neg());
+    let columns = (0..stages).map(|j| {
+        let later = |x: &Tensor<B, 2>| x.clone().slice([0..rows, j..stages]);
+        let log_fail = log_fail.clone().slice([0..rows, j..j + 1]);
+        ((later(&log_odds) + log_fail).exp() * later(&grads)).sum_dim(1).neg()
+    });
+    Tensor::cat(columns.collect(), 1)
 }
 
 /// `log(exp(x) + exp(y))`.

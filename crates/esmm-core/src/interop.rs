@@ -68,8 +68,7 @@ impl<B: Backend> Esmm<B> {
     /// Takes over the weights of a state dict, running statistics included.
     ///
     /// # Errors
-    /// Entries that are missing, left over, or of another shape; the error names the entry. State that is shared with
-    /// clones of this model may then be changed in part: throw the model away.
+    /// Entries that are missing, left over, or of another shape; the error names the entry.
     pub fn load_state_dict(mut self, dict: StateDict) -> Result<Self, EsmmError> {
         let device = self.towers.output.bias.val().device();
         dict.check_names(&dict_names(&self.state_dict()))?;

@@ -124,6 +124,23 @@ impl Feature {
     }
 }
 
+impl Feature {
+    /// What tells it from others, for messages, such as `` `user` (sparse, User, 10 rows) ``.
+    fn describe(&self) -> String {
+        match self {
+            Self::Dense(DenseFeature { name, side }) => format!("`{name}` (dense, {side:?})"),
+            Self::Sparse(SparseFeature { name, side, num_embeddings, bag, shares }) => {
+                let pooling = bag.map_or_else(String::new, |pooling| format!(", bag with {pooling:?}"));
+                let table = match shares {
+                    Some(other) => format!("the table of `{other}`"),
+                    None => format!("{num_embeddings} rows"),
+                };
+                format!("`{name}` (sparse, {side:?}{pooling}, {table})")
+            }
+        }
+    }
+}
+
 /// The features of a model, in the order in which a `state_dict` concatenates them. Always valid.
 ///
 /// Inside the model the sparse features come first and the dense ones after them, each group in schema order.
@@ -175,6 +192,24 @@ impl FeatureSchema {
     /// All features in their order.
     pub fn features(&self) -> &[Feature] {
         &self.features
+    }
+
+    /// Panics with the first difference when a batch was made for another schema: its rows would be others of this model.
+    pub(crate) fn expect_same(&self, of_batch: &Self) {
+        if self == of_batch {
+            return;
+        }
+        let count = self.features.len().max(of_batch.features.len());
+        let pairs = (0..count).map(|place| (self.features.get(place), of_batch.features.get(place)));
+        let Some((place, (own, other))) = pairs.enumerate().find(|(_, (own, other))| own != other) else {
+            return;
+        };
+        panic!(
+            "the batch was made for another schema than the model's: feature {} is {} in the batch and {} in the model",
+            place + 1,
+            other.map_or_else(|| "missing".to_owned(), Feature::describe),
+            own.map_or_else(|| "missing".to_owned(), Feature::describe),
+        );
     }
 
     /// The sparse features in their order.

@@ -47,7 +47,9 @@ pub use esmm_tensorboard as tensorboard;
 pub use device::{BackendDevices, Device, DeviceInfo, DeviceName, OnDevice};
 pub use error::TrainError;
 pub use experiment::guard;
-pub use learner::{EsmmLearner, EsmmLearnerConfig, EsmmLoss, LossOutput, MeasureSwitch, StepCounter};
+pub use learner::{
+    EsmmLearner, EsmmLearnerConfig, EsmmLoss, FunnelLoss, LossOutput, MeasureSwitch, StepCounter,
+};
 pub use screen::{ProgressStyle, status_line};
 pub use trainer::strategy;
 

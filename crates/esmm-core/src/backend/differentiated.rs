@@ -8,16 +8,19 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::ops::FloatTensor;
+use burn::tensor::{Tensor, TensorPrimitive};
 
 use super::{
     DeviceFacts, EsmmBackend, FirstLayer, FirstLayerGrads, HostAccess, Indices, InferenceLayer, InputBags,
     Kernels, Layer, LayerOutput, LayerSaved, LayerSpec, LayerWeights, Moments, Norm, RowUpdate, WeightUpdate,
     WithMoments,
 };
+use crate::funnel::{self, ReachLogs};
 use crate::precision::Precision;
 
 /// The kernels K of a backend B, differentiable on `Autodiff<B>`. What has no backward is no part of a graph, and
-/// neither are the backward functions: gradients of gradients do not exist.
+/// neither are the backward functions: gradients of gradients do not exist. Results of `infer` and `funnel_probs` are in the
+/// graph only to say, in a backward pass, that they have no gradients.
 #[derive(Debug)]
 pub struct Differentiated<K>(PhantomData<K>);
 
@@ -145,17 +148,35 @@ impl<B: Backend, C: CheckpointStrategy, K: Kernels<B>> Kernels<Autodiff<B, C>> f
         bags: InputBags<FloatTensor<Autodiff<B, C>>, Indices<Autodiff<B, C>>>,
         layers: Vec<InferenceLayer<FloatTensor<Autodiff<B, C>>>>,
     ) -> FloatTensor<Autodiff<B, C>> {
+        let last_weight = layers.last().map(|layer| layer.weight.clone());
         let bags = bags.map(inner::<B, C>, indices::<B, C>);
         let layers = layers.into_iter().map(|layer| layer.map(inner::<B, C>)).collect();
-        outside::<B, C>(K::infer(table.primitive, bags, layers))
+        let logits = K::infer(table.primitive, bags, layers);
+        match last_weight {
+            Some(weight) => without_gradients::<B, C>(&weight, INFER, logits),
+            None => outside::<B, C>(logits),
+        }
     }
 
     fn funnel_logs(logits: FloatTensor<Autodiff<B, C>>) -> [FloatTensor<Autodiff<B, C>>; 2] {
-        K::funnel_logs(logits.primitive).map(outside::<B, C>)
+        let node = logits.node;
+        let logits = logits.primitive;
+        let [log_reach, log_not_reach] = K::funnel_logs(logits.clone());
+        let saved = (logits.clone(), log_reach.clone(), log_not_reach.clone());
+        let log_reach = match LogReachOp.prepare::<C>([node.clone()]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish(logits, log_reach),
+            OpsKind::UnTracked(prep) => prep.finish(log_reach),
+        };
+        let log_not_reach = match LogNotReachOp.prepare::<C>([node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish(saved, log_not_reach),
+            OpsKind::UnTracked(prep) => prep.finish(log_not_reach),
+        };
+        [log_reach, log_not_reach]
     }
 
     fn funnel_probs(logits: FloatTensor<Autodiff<B, C>>) -> [FloatTensor<Autodiff<B, C>>; 3] {
-        K::funnel_probs(logits.primitive).map(outside::<B, C>)
+        K::funnel_probs(logits.primitive.clone())
+            .map(|probs| without_gradients::<B, C>(&logits, PROBS, probs))
     }
 
     fn funnel_loss(
@@ -251,6 +272,77 @@ impl<B: Backend, K: Kernels<B>> Backward<B, 6> for LayerOp<K> {
             }
         }
     }
+}
+
+/// What a backward pass from `infer` says.
+const INFER: &str = "logits of `Esmm::forward` have no gradients: in a training call `Esmm::forward_train`";
+/// What a backward pass from `funnel_probs` says.
+const PROBS: &str =
+    "probabilities of `FunnelLogits::probs` have no gradients: `FunnelLogits::reach_logs` has them";
+
+/// A result without gradients. It is part of the graph of `of` all the same: were it not, a loss on it would leave
+/// everything untrained without a word.
+fn without_gradients<B: Backend, C: CheckpointStrategy>(
+    of: &FloatTensor<Autodiff<B, C>>,
+    what: &'static str,
+    result: FloatTensor<B>,
+) -> FloatTensor<Autodiff<B, C>> {
+    match NoGradientsOp.prepare::<C>([of.node.clone()]).compute_bound().stateful() {
+        OpsKind::Tracked(prep) => prep.finish(what, result),
+        OpsKind::UnTracked(prep) => prep.finish(result),
+    }
+}
+
+/// An operation whose backward says what to call instead.
+#[derive(Debug)]
+struct NoGradientsOp;
+
+impl<B: Backend> Backward<B, 1> for NoGradientsOp {
+    type State = &'static str;
+
+    fn backward(self, ops: Ops<Self::State, 1>, _: &mut Gradients, _: &mut Checkpointer) {
+        panic!("{}", ops.state);
+    }
+}
+
+/// `log P_k`, from the logits.
+#[derive(Debug)]
+struct LogReachOp;
+
+impl<B: Backend> Backward<B, 1> for LogReachOp {
+    type State = FloatTensor<B>;
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        let [logits_node] = ops.parents;
+        if let Some(node) = logits_node {
+            let grad = funnel::log_reach_backward::<B>(float(ops.state), float(grad));
+            grads.register::<B>(node.id, grad.into_primitive().tensor());
+        }
+    }
+}
+
+/// `log(1 - P_k)`, from the logits; its state are these and the logarithms.
+#[derive(Debug)]
+struct LogNotReachOp;
+
+impl<B: Backend> Backward<B, 1> for LogNotReachOp {
+    type State = (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        let [logits_node] = ops.parents;
+        let (logits, log_reach, log_not_reach) = ops.state;
+        if let Some(node) = logits_node {
+            let logs = ReachLogs { log_reach: float(log_reach), log_not_reach: float(log_not_reach) };
+            let grad = funnel::log_not_reach_backward::<B>(float(logits), logs, float(grad));
+            grads.register::<B>(node.id, grad.into_primitive().tensor());
+        }
+    }
+}
+
+fn float<B: Backend>(tensor: FloatTensor<B>) -> Tensor<B, 2> {
+    Tensor::from_primitive(TensorPrimitive::Float(tensor))
 }
 
 #[derive(Debug)]

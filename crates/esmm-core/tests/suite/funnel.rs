@@ -149,3 +149,34 @@ fn a_later_stage_is_never_likelier() {
         assert_near("P + (1 - P)", &sums, &vec![1.0; rows * stages], 1e-6, 0.0);
     }
 }
+
+/// A loss that is written with `reach_logs` has the gradients of the built-in one.
+#[test]
+fn logarithms_have_gradients() {
+    let (rows, stages) = (60, 3);
+    for scale in [1.0, 20.0, 60.0] {
+        let logits: Vec<f64> = uniform(31, rows * stages).iter().map(|x| scale * x).collect();
+        let depth = (0..rows).map(|row| row % (stages + 1));
+        let reached: Vec<f64> = depth
+            .flat_map(|depth| (0..stages).map(move |stage| f64::from(u8::from(stage < depth))))
+            .collect();
+        let reached = tensor::<Auto, 2>(&reached, [rows, stages]);
+        let gradient = |loss: &dyn Fn(&FunnelLogits<Auto>) -> Tensor<Auto, 1>| {
+            let leaf = tensor::<Auto, 2>(&logits, [rows, stages]).require_grad();
+            let grads = loss(&FunnelLogits { conditional: leaf.clone() }).backward();
+            values(leaf.grad(&grads).unwrap())
+        };
+        // A weight a stage, so that no two of them could be mixed up.
+        let weights = Tensor::<Auto, 2>::from_floats([[1.0, 2.0, 4.0]], &Default::default());
+        let built_in = gradient(&|funnel| {
+            (funnel.losses(reached.clone()) * weights.clone().squeeze_dim::<1>(0)).sum() * rows as f64
+        });
+        let own = gradient(&|funnel| {
+            let logs = funnel.reach_logs();
+            let missed = reached.clone() * -1.0 + 1.0;
+            let likelihood = reached.clone() * logs.log_reach + missed * logs.log_not_reach;
+            (likelihood * weights.clone()).sum().neg()
+        });
+        assert_near(&format!("logits to {scale}"), &own, &built_in, 1e-6, 1e-4);
+    }
+}

@@ -77,6 +77,7 @@ pub struct Checkpoints {
 
 type Learner<B> = EsmmLearner<B>;
 type Towers<B> = SharedOptimizer<EsmmLearner<B>, B>;
+type TowersRecord<B> = <Towers<B> as Optimizer<Learner<B>, B>>::Record;
 
 impl Checkpoints {
     /// Checkpoints in a folder.
@@ -113,7 +114,8 @@ impl Checkpoints {
         manifests.map(|contents| contents.state).next()
     }
 
-    /// Loads the newest whole checkpoint into a learner and its optimizer; `None` where there is none at all.
+    /// Loads the newest whole checkpoint into a learner, in place, and its optimizer; the learner as it came and `None` where
+    /// there is none at all.
     ///
     /// A checkpoint that is damaged is passed over with a warning that says which file, if an older one is whole.
     ///
@@ -121,28 +123,30 @@ impl Checkpoints {
     /// Checkpoints of which none can be used.
     pub fn load<B>(
         &self,
-        learner: &Learner<B>,
+        mut learner: Learner<B>,
         optimizer: &Towers<B>,
         device: &B::Device,
-    ) -> Result<Option<(Learner<B>, TrainingState)>, TrainError>
+    ) -> Result<(Learner<B>, Option<TrainingState>), TrainError>
     where
         B: TrainBackend,
     {
         let mut reasons = Vec::new();
         for path in self.folder.newest_first() {
-            match read(&path, learner.clone(), optimizer, device) {
-                Ok((learner, state)) => {
+            let (read_into, state) = read(&path, learner, optimizer, device);
+            learner = read_into;
+            match state {
+                Ok(state) => {
                     for reason in reasons {
                         log::warn!("{reason}; going on from the checkpoint before it");
                     }
                     *self.whole.lock().unwrap_or_else(PoisonError::into_inner) = Some((path, state.clone()));
-                    return Ok(Some((learner, state)));
+                    return Ok((learner, Some(state)));
                 }
                 Err(error) => reasons.push(error.to_string()),
             }
         }
         if reasons.is_empty() {
-            return Ok(None);
+            return Ok((learner, None));
         }
         let advice = "no checkpoint can be used, start the training again with --overwrite";
         Err(TrainError::Training(format!("{}; {advice}", reasons.join("; "))))
@@ -178,24 +182,28 @@ where
     .write(folder)
 }
 
+/// Reads a checkpoint into a learner, in place, and its optimizer. After an error the learner is in between.
 fn read<B>(
     folder: &Path,
     learner: Learner<B>,
     optimizer: &Towers<B>,
     device: &B::Device,
-) -> Result<(Learner<B>, TrainingState), TrainError>
+) -> (Learner<B>, Result<TrainingState, TrainError>)
 where
     B: TrainBackend,
 {
-    let contents = Manifest::read(folder)?;
-    let (path, sum) = contents.file(folder, OPTIMIZER_FILE)?;
-    let bytes = summed::read(&path, sum).map_err(|reason| TrainError::file(&path, reason))?;
-    let record = Recorder::<B>::load(&Bytes::default(), bytes, device);
-    let record: <Towers<B> as Optimizer<Learner<B>, B>>::Record =
-        record.map_err(|error| TrainError::file(&path, one_line(&format!("is damaged: {error}"))))?;
-    let (path, sum) = contents.file(folder, LEARNER_FILE)?;
-    let learner =
-        tensors::read::<B, _>(&path, sum, learner).map_err(|reason| TrainError::file(&path, reason))?;
+    let (contents, record) = match read_optimizer::<B>(folder, device) {
+        Ok(read) => read,
+        Err(error) => return (learner, Err(error)),
+    };
+    let (path, sum) = match contents.file(folder, LEARNER_FILE) {
+        Ok(file) => file,
+        Err(error) => return (learner, Err(error)),
+    };
+    let (learner, result) = tensors::read::<B, _>(&path, sum, learner);
+    if let Err(reason) = result {
+        return (learner, Err(TrainError::file(&path, reason)));
+    }
     // Burn keeps the optimizer's state under the parameters' identities, which are others in every process.
     let entries = tensors::entries::<B, _>(&learner).into_iter();
     let renamed: std::collections::HashMap<ParamId, ParamId> = entries
@@ -206,7 +214,21 @@ where
     let record = record.into_iter().filter_map(|(id, state)| Some((*renamed.get(&id)?, state)));
     let _ = optimizer.clone().load_record(record.collect());
     learner.steps().set(contents.state.step);
-    Ok((learner, contents.state))
+    (learner, Ok(contents.state))
+}
+
+/// What a checkpoint says of itself, and the state of the towers' optimizer.
+fn read_optimizer<B>(folder: &Path, device: &B::Device) -> Result<(Contents, TowersRecord<B>), TrainError>
+where
+    B: TrainBackend,
+{
+    let contents = Manifest::read(folder)?;
+    let (path, sum) = contents.file(folder, OPTIMIZER_FILE)?;
+    let bytes = summed::read(&path, sum).map_err(|reason| TrainError::file(&path, reason))?;
+    let record = Recorder::<B>::load(&Bytes::default(), bytes, device);
+    let record =
+        record.map_err(|error| TrainError::file(&path, one_line(&format!("is damaged: {error}"))))?;
+    Ok((contents, record))
 }
 
 type Bytes = BinBytesRecorder<FullPrecisionSettings>;

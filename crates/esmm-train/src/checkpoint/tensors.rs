@@ -119,27 +119,33 @@ where
     }
 }
 
-/// Reads the tensors of a module into it.
+/// Reads the tensors of a module into it, in place. After an error some of them may be others.
 ///
 /// # Errors
-/// A file that cannot be read, is damaged or has other tensors. State that is shared with clones of the module may then
-/// be changed in part.
-pub(super) fn read<B, M: Module<B>>(path: &Path, sum: &FileSum, module: M) -> Result<M, String>
+/// A file that cannot be read, is damaged or has other tensors.
+pub(super) fn read<B, M: Module<B>>(path: &Path, sum: &FileSum, module: M) -> (M, Result<(), String>)
 where
     B: TrainBackend,
 {
-    let mut file = Summed::open(path, sum)?;
-    let expected = header(&entries(&module));
-    let mut found = vec![0; expected.len().min(sum.bytes as usize)];
-    file.read_exact(&mut found).map_err(unreadable)?;
-    if found != expected {
-        return Err("is damaged, or of another model: its header lists other tensors".to_owned());
-    }
+    let file = match open(path, sum, &header(&entries(&module))) {
+        Ok(file) => file,
+        Err(reason) => return (module, Err(reason)),
+    };
     let mut reader = Reader { file, buffer: vec![0; CHUNK], result: Ok(()) };
     let module = module.map(&mut reader);
-    reader.result.map_err(unreadable)?;
-    reader.file.verify(sum)?;
-    Ok(module)
+    let Reader { file, result, .. } = reader;
+    (module, result.map_err(unreadable).and_then(|()| file.verify(sum)))
+}
+
+/// Opens a file, its header read.
+fn open(path: &Path, sum: &FileSum, header: &[u8]) -> Result<Summed, String> {
+    let mut file = Summed::open(path, sum)?;
+    let mut found = vec![0; header.len().min(sum.bytes as usize)];
+    file.read_exact(&mut found).map_err(unreadable)?;
+    match found == header {
+        true => Ok(file),
+        false => Err("is damaged, or of another model: its header lists other tensors".to_owned()),
+    }
 }
 
 struct Reader {

@@ -2,13 +2,96 @@
 
 mod weights;
 
+use std::fmt::Debug;
+
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use esmm_core::{EsmmBackend, FunnelLogits};
 use esmm_data::RowCounts;
+use esmm_data::loader::EsmmBatch;
 use esmm_run::config::NegativeRate;
 
 use self::weights::weighted_losses;
+
+/// A loss that an [`EsmmLearner`](crate::EsmmLearner) can minimize. [`EsmmLoss`] is the paper's.
+///
+/// # Examples
+/// ESMM with a weight on the rows that were clicked, in a loop with Burn's own optimizer trait.
+/// ```
+/// use std::sync::Arc;
+///
+/// use burn::backend::Autodiff;
+/// use burn::tensor::Tensor;
+/// use burn::train::TrainStep;
+/// use burn_ndarray::NdArray;
+/// use esmm_core::{
+///     BatchInput, EsmmBackend, EsmmConfig, Feature, FeatureBatch, FeatureSchema, FunnelLogits, Side, SparseInput,
+/// };
+/// use esmm_train::data::loader::{EsmmBatch, RowLabels};
+/// use esmm_train::optimizer::{SharedOptimizer, TableOptimizerConfig, TableRule, TowerOptimizerConfig};
+/// use esmm_train::{EsmmLearnerConfig, FunnelLoss, LossOutput};
+///
+/// type B = Autodiff<NdArray>;
+///
+/// #[derive(Debug, Clone)]
+/// struct ClicksCountTwice;
+///
+/// impl FunnelLoss for ClicksCountTwice {
+///     fn forward<B: EsmmBackend>(
+///         &self,
+///         logits: &FunnelLogits<B>,
+///         batch: &EsmmBatch<B>,
+///     ) -> LossOutput<B> {
+///         // Log-probabilities of reaching each stage and of not reaching it, [B, K].
+///         let logs = logits.reach_logs();
+///         let reached = batch.reached.clone();
+///         let likelihood = reached.clone() * logs.log_reach + (reached.clone() * -1.0 + 1.0) * logs.log_not_reach;
+///         let click = reached.narrow(1, 0, 1);
+///         let weighted = likelihood * (click + 1.0) * -1.0;
+///         let tasks = weighted.mean_dim(0).squeeze_dim::<1>(0);
+///         LossOutput { total: tasks.clone().sum(), tasks }
+///     }
+/// }
+///
+/// # fn main() -> Result<(), esmm_core::EsmmError> {
+/// let schema = FeatureSchema::new(vec![Feature::sparse("user", Side::User, 100)])?;
+/// let device = Default::default();
+/// let tables = TableOptimizerConfig { rule: TableRule::Sgd, learning_rate_ratio: 1.0, l2: 0.0 };
+/// let config = EsmmLearnerConfig { loss: ClicksCountTwice, tables, clip_norm: None, seed: 1 };
+/// let mut learner = config.init(EsmmConfig::new(schema.clone()).init::<B>(&device)?);
+/// let towers = TowerOptimizerConfig::Sgd { momentum: 0.0, weight_decay: 0.0 };
+/// let mut optimizer = SharedOptimizer::new(&towers);
+///
+/// let input = BatchInput { rows: 2, sparse: &[SparseInput::Single(&[7, 8])], dense: &[], groups: None };
+/// let labels = RowLabels { depth: vec![2, 0], ..RowLabels::default() };
+/// let batch = EsmmBatch {
+///     features: FeatureBatch::new(&schema, input, &device)?,
+///     reached: labels.reached(2, &device),
+///     labels: Arc::new(labels),
+/// };
+/// let mut losses = Vec::new();
+/// for _ in 0..3 {
+///     let step = TrainStep::step(&learner, batch.clone());
+///     losses.push(step.item.report().total);
+///     learner = learner.optimize::<B, _>(&mut optimizer, 0.1, step.grads);
+/// }
+/// assert!(losses[1] < losses[0] && losses[2] < losses[1]);
+/// # Ok(())
+/// # }
+/// ```
+pub trait FunnelLoss: Clone + Debug + Send + 'static {
+    /// The loss of a batch from its labels and the logits of its rows.
+    ///
+    /// # Shapes
+    /// `logits.conditional` and `batch.reached`: `[B, K]`.
+    fn forward<B: EsmmBackend>(&self, logits: &FunnelLogits<B>, batch: &EsmmBatch<B>) -> LossOutput<B>;
+
+    /// The share of impressions without a click that the rows still hold; `None`: all of them. The losses of a validation
+    /// are then those of the rows as they are.
+    fn negative_rate(&self) -> Option<NegativeRate> {
+        None
+    }
+}
 
 /// The loss of ESMM, eq. 3 of arXiv 1804.07931: cross-entropy of click and of click-and-conversion, each over all
 /// impressions. There is no CVR term.
@@ -64,6 +147,16 @@ fn with_click_offsets<B: EsmmBackend>(logits: &FunnelLogits<B>, offsets: &[f32])
     let offsets = TensorData::new(cells, [rows, stages]);
     let offsets = Tensor::<B, 2>::from_data(offsets, &logits.conditional.device());
     FunnelLogits { conditional: logits.conditional.clone() + offsets }
+}
+
+impl FunnelLoss for EsmmLoss {
+    fn forward<B: EsmmBackend>(&self, logits: &FunnelLogits<B>, batch: &EsmmBatch<B>) -> LossOutput<B> {
+        self.of_rows(logits, batch.reached.clone(), &batch.labels.counts)
+    }
+
+    fn negative_rate(&self) -> Option<NegativeRate> {
+        self.negative_rate
+    }
 }
 
 impl EsmmLoss {

@@ -5,6 +5,7 @@ mod handover;
 mod loss;
 mod output;
 
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -12,7 +13,7 @@ use burn::module::{AutodiffModule, Module};
 use burn::optim::{GradientsParams, Optimizer};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
-use esmm_core::{DropoutKey, Esmm, EsmmBackend, RowGrads, TrainBackend};
+use esmm_core::{DropoutKey, Esmm, EsmmBackend, RowGrads, StateTensor, TrainBackend};
 use esmm_data::loader::EsmmBatch;
 use esmm_run::evaluation::{HostScores, ScoreBatch};
 
@@ -20,14 +21,14 @@ use self::handover::Handover;
 use crate::optimizer::{GradientNorms, TableOptimizer, TableOptimizerConfig, clip_global_norm};
 
 pub use burn_metrics::{ExactAuc, StepLoss};
-pub use loss::{EsmmLoss, LossOutput};
+pub use loss::{EsmmLoss, FunnelLoss, LossOutput};
 pub use output::{InferenceOutput, StepReport, TrainStepOutput};
 
 /// How an [`EsmmLearner`] trains.
 #[derive(Debug, Clone, PartialEq)]
-pub struct EsmmLearnerConfig {
+pub struct EsmmLearnerConfig<L = EsmmLoss> {
     /// The loss.
-    pub loss: EsmmLoss,
+    pub loss: L,
     /// The tables' optimizer.
     pub tables: TableOptimizerConfig,
     /// Largest norm of all gradients together, or no clipping.
@@ -36,28 +37,54 @@ pub struct EsmmLearnerConfig {
     pub seed: u64,
 }
 
-/// `DLRM` is to `DLRMTrain` in torchrec what [`Esmm`] is to this: the model knows no label, this one does.
+/// A model with its loss and its tables' optimizer. `DLRM` is to `DLRMTrain` in torchrec what [`Esmm`] is to this: the model
+/// knows no label, this one does.
 ///
-/// Works with Burn's [`Learner`](burn::train::Learner) or in a loop of your own: `step`, then `optimize`.
+/// Works with Burn's [`Learner`](burn::train::Learner) or in a loop of your own: [`step`](TrainStep::step), then
+/// [`optimize`](TrainStep::optimize), which updates tables and towers. An optimizer's own `step` would update the towers
+/// alone, and panics. The gradients of several steps before one `optimize` are added up.
+///
+/// A clone is a copy: keep the best weights with `let best = learner.clone()` (or `learner.valid()`) between two steps. The
+/// tables are copied in memory when the training goes on, so that a clone which is dropped before costs nothing. Between
+/// `step` and `optimize` Burn's Learner replaces a learner by its clone; tables then go over to the clone without a copy,
+/// and the learner that made the step cannot be used any more (it says so).
+///
+/// # Examples
+/// [`FunnelLoss`] has a loop with a loss of your own.
 #[derive(Module, Debug)]
-pub struct EsmmLearner<B: Backend> {
+pub struct EsmmLearner<B: Backend, L = EsmmLoss> {
     /// The model.
     pub model: Esmm<B>,
     /// State of the tables' optimizer.
     pub tables: TableOptimizer<B>,
     #[module(skip)]
-    config: EsmmLearnerConfig,
+    config: EsmmLearnerConfig<L>,
     #[module(skip)]
     steps: StepCounter,
     #[module(skip)]
     measured: MeasureSwitch,
     #[module(skip)]
-    rows: Handover,
+    waiting: Handover,
 }
 
-/// Steps done, shared by all clones of a learner.
-#[derive(Debug, Clone, Default)]
-pub struct StepCounter(Arc<AtomicU64>);
+/// The gradients of a step that wait for its update, and the tables that it read. A clone has handles to the same tables.
+#[derive(Debug)]
+struct WaitingRows<B: TrainBackend> {
+    grads: RowGrads<B::InnerBackend>,
+    /// The tables of the learner that made the step, and the state of their optimizer.
+    table: StateTensor<B, 2>,
+    moments: TableOptimizer<B>,
+}
+
+impl<B: TrainBackend> Clone for WaitingRows<B> {
+    fn clone(&self) -> Self {
+        Self { grads: self.grads.clone(), table: self.table.share(), moments: self.moments.share() }
+    }
+}
+
+/// Steps done by a learner. A clone counts on its own.
+#[derive(Debug, Default)]
+pub struct StepCounter(AtomicU64);
 
 impl StepCounter {
     /// Steps done.
@@ -68,6 +95,12 @@ impl StepCounter {
     /// Goes on from a step, when a training is resumed.
     pub fn set(&self, steps: u64) {
         self.0.store(steps, Ordering::Relaxed);
+    }
+}
+
+impl Clone for StepCounter {
+    fn clone(&self) -> Self {
+        Self(AtomicU64::new(self.get()))
     }
 }
 
@@ -88,9 +121,9 @@ impl MeasureSwitch {
     }
 }
 
-impl EsmmLearnerConfig {
+impl<L: FunnelLoss> EsmmLearnerConfig<L> {
     /// Wraps a model.
-    pub fn init<B: Backend>(self, model: Esmm<B>) -> EsmmLearner<B> {
+    pub fn init<B: Backend>(self, model: Esmm<B>) -> EsmmLearner<B, L> {
         let tables = TableOptimizer::new(&self.tables, &model.embeddings);
         EsmmLearner {
             model,
@@ -98,12 +131,12 @@ impl EsmmLearnerConfig {
             config: self,
             steps: StepCounter::default(),
             measured: MeasureSwitch::default(),
-            rows: Handover::default(),
+            waiting: Handover::default(),
         }
     }
 }
 
-impl<B: Backend> EsmmLearner<B> {
+impl<B: Backend, L: FunnelLoss> EsmmLearner<B, L> {
     /// Steps done.
     pub fn steps(&self) -> &StepCounter {
         &self.steps
@@ -115,14 +148,14 @@ impl<B: Backend> EsmmLearner<B> {
     }
 }
 
-impl<B: TrainBackend> TrainStep for EsmmLearner<B> {
+impl<B: TrainBackend, L: FunnelLoss> TrainStep for EsmmLearner<B, L> {
     type Input = EsmmBatch<B>;
     type Output = TrainStepOutput<B::InnerBackend>;
 
     fn step(&self, batch: EsmmBatch<B>) -> TrainOutput<Self::Output> {
         let key = DropoutKey { seed: self.config.seed, step: self.steps.get() };
         let forward = self.model.forward_train(&batch.features, key);
-        let loss = self.config.loss.of_rows(&forward.logits, batch.reached, &batch.labels.counts);
+        let loss = FunnelLoss::forward(&self.config.loss, &forward.logits, &batch);
         let mut grads = loss.total.backward();
         let mut rows = forward.touched.take_grads(&mut grads);
         let mut grads = GradientsParams::from_grads(grads, self);
@@ -131,8 +164,9 @@ impl<B: TrainBackend> TrainStep for EsmmLearner<B> {
         if let Some((max_norm, norms)) = self.config.clip_norm.zip(norms.as_ref()) {
             rows = clip_global_norm::<B, _>(self, &mut grads, rows, norms, max_norm);
         }
-        if let Some(rows) = rows {
-            self.rows.put(rows);
+        if let Some(grads) = rows {
+            let table = self.model.embeddings.table.share();
+            self.waiting.put(WaitingRows::<B> { grads, table, moments: self.tables.share() });
         }
         let (rows, touched) = (batch.features.rows, forward.touched.rows.len());
         let (total, tasks) = (loss.total.inner(), loss.tasks.inner());
@@ -140,7 +174,7 @@ impl<B: TrainBackend> TrainStep for EsmmLearner<B> {
         TrainOutput { grads, item }
     }
 
-    /// Updates the tables, then the towers.
+    /// Updates the tables with the gradients of all steps since the last update, then the towers with `grads`.
     fn optimize<A, O>(self, optim: &mut O, lr: f64, grads: GradientsParams) -> Self
     where
         A: AutodiffBackend,
@@ -148,7 +182,14 @@ impl<B: TrainBackend> TrainStep for EsmmLearner<B> {
         Self: AutodiffModule<A>,
     {
         let step = self.steps.get() + 1;
-        if let Some(rows) = self.rows.take::<RowGrads<B::InnerBackend>>() {
+        let mut rows = Vec::new();
+        for waiting in self.waiting.take::<WaitingRows<B>>() {
+            // Without this a clone of the learner that made the step would copy the tables before it changes them.
+            waiting.table.hand_over(&self.model.embeddings.table);
+            waiting.moments.hand_over(&self.tables);
+            rows.push(waiting.grads);
+        }
+        if let Some(rows) = RowGrads::sum(rows) {
             self.tables.step(&self.model.embeddings, rows, lr, step);
         }
         self.steps.set(step);
@@ -156,16 +197,16 @@ impl<B: TrainBackend> TrainStep for EsmmLearner<B> {
     }
 }
 
-impl<B: EsmmBackend> InferenceStep for EsmmLearner<B> {
+impl<B: EsmmBackend, L: FunnelLoss> InferenceStep for EsmmLearner<B, L> {
     type Input = EsmmBatch<B>;
     type Output = InferenceOutput;
 
     fn step(&self, batch: EsmmBatch<B>) -> InferenceOutput {
-        InferenceOutput { scores: self.score(batch), negative_rate: self.config.loss.negative_rate }
+        InferenceOutput { scores: self.score(batch), negative_rate: self.config.loss.negative_rate() }
     }
 }
 
-impl<B: EsmmBackend> ScoreBatch<B> for EsmmLearner<B> {
+impl<B: EsmmBackend, L: FunnelLoss> ScoreBatch<B> for EsmmLearner<B, L> {
     fn score(&self, batch: EsmmBatch<B>) -> HostScores {
         self.model.score(batch)
     }

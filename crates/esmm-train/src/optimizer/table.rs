@@ -27,6 +27,20 @@ impl<B: Backend> TableOptimizer<B> {
     }
 }
 
+impl<B: Backend> TableOptimizer<B> {
+    /// Another handle to this very state.
+    pub(crate) fn share(&self) -> Self {
+        Self { moments: self.moments.iter().map(StateTensor::share).collect(), config: self.config }
+    }
+
+    /// Gives the state up in favour of a copy.
+    pub(crate) fn hand_over(&self, copy: &Self) {
+        for (own, other) in self.moments.iter().zip(&copy.moments) {
+            own.hand_over(other);
+        }
+    }
+}
+
 impl<B: TrainBackend> TableOptimizer<B> {
     /// Applies the gradients of touched rows to the arena; `step` counts from 1, `learning_rate` is the towers'.
     pub fn step(

@@ -65,9 +65,11 @@ where
     let mut learner = config.learner.clone().init(model);
     let checkpoints = Checkpoints::new(run.checkpoint());
     let mut state = TrainingState { train_rows: data.train.rows() as u64, ..TrainingState::default() };
-    if control.resume
-        && let Some((loaded, saved)) = checkpoints.load(&learner, &optimizer, device)?
-    {
+    let mut saved = None;
+    if control.resume {
+        (learner, saved) = checkpoints.load(learner, &optimizer, device)?;
+    }
+    if let Some(saved) = saved {
         if saved.train_rows != state.train_rows {
             let (found, expected) = (state.train_rows, saved.train_rows);
             let reason = format!("{found} training rows, the checkpoint was made with {expected}");
@@ -75,7 +77,7 @@ where
         }
         let label = &config.label;
         log::info!("{label}going on after step {}, {} epochs done", saved.step, saved.epochs_done);
-        (learner, state) = (loaded, saved);
+        state = saved;
     }
     train_loader.handle().go_on(state.epochs_done, state.batches_done as usize);
     let last_batch = data.train.rows() % config.batch_size;

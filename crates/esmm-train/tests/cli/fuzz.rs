@@ -115,7 +115,7 @@ impl Target {
                     trainer.learner.clone().init(model.init(&device).map_err(said)?);
                 let optimizer = SharedOptimizer::new(&trainer.towers);
                 let checkpoints = Checkpoints::new(run.checkpoint());
-                checkpoints.load(&learner, &optimizer, &device).map(drop).map_err(said)
+                checkpoints.load(learner, &optimizer, &device).map(drop).map_err(said)
             }
             Self::EventFile => {
                 let config = TensorBoardConfig {

@@ -1,12 +1,15 @@
 //! What the documentation says under `# Panics`: bad code is told with both sizes.
 
+use burn::module::{Module, ModuleMapper};
 use burn::tensor::Tensor;
 use esmm_core::backend::{Kernels, Reference, RowUpdate, TableRule, WeightRule, WeightUpdate, WithMoments};
-use esmm_core::{BatchBuilder, EsmmBackend, FunnelLogits, SlotOrder, StateTensor};
+use esmm_core::{
+    BatchBuilder, EsmmBackend, Feature, FeatureSchema, FunnelLogits, Side, SlotOrder, StateTensor,
+};
 
 use super::on_all_backends;
-use crate::common::model::{config, key, user_price_item};
-use crate::common::{Auto, Plain, ints, random, tensor};
+use crate::common::model::{batch, config, key, user_price_item};
+use crate::common::{Auto, Plain, ints, random, tensor, values};
 
 on_all_backends!(moments_are_counted);
 
@@ -86,9 +89,95 @@ fn training_on_a_batch_for_inference() {
 #[should_panic(expected = "the state tensor was lost in an update that panicked")]
 fn a_state_tensor_that_was_lost() {
     let state = StateTensor::<Plain, 1>::new(Tensor::zeros([2], &Default::default()));
-    let clone = state.clone();
-    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| clone.update(|_| panic!("an update"))));
+    let shared = state.share();
+    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| shared.update(|_| panic!("an update"))));
     state.value();
+}
+
+#[test]
+#[should_panic(expected = "the batch was made for another schema than the model's: feature 3 is \
+    `item` (sparse, Item, 5 rows) in the batch and `item` (sparse, Item, 4 rows) in the model")]
+fn a_batch_for_another_schema() {
+    let config = config(user_price_item());
+    let mut features = user_price_item();
+    features[2] = Feature::sparse("item", Side::Item, 5);
+    let schema = FeatureSchema::new(features).unwrap();
+    config.init::<Plain>(&Default::default()).unwrap().forward(&batch(&schema));
+}
+
+#[test]
+#[should_panic(expected = "feature 3 is missing in the batch and `item`")]
+fn training_on_a_batch_for_another_schema() {
+    let config = config(user_price_item());
+    let schema = FeatureSchema::new(user_price_item()[..2].to_vec()).unwrap();
+    config.init::<Auto>(&Default::default()).unwrap().forward_train(&batch(&schema), key());
+}
+
+#[test]
+#[should_panic(
+    expected = "logits of `Esmm::forward` have no gradients: in a training call `Esmm::forward_train`"
+)]
+fn a_backward_pass_from_inference() {
+    let config = config(user_price_item());
+    let model = config.init::<Auto>(&Default::default()).unwrap();
+    let _ = model.forward(&batch(&config.schema)).conditional.sum().backward();
+}
+
+#[test]
+#[should_panic(expected = "probabilities of `FunnelLogits::probs` have no gradients")]
+fn a_backward_pass_from_probabilities() {
+    let config = config(user_price_item());
+    let model = config.init::<Auto>(&Default::default()).unwrap();
+    let forward = model.forward_train(&batch(&config.schema), key());
+    let _ = forward.logits.probs().ctcvr.sum().backward();
+}
+
+#[test]
+#[should_panic(expected = "an optimizer of Burn's trains the towers alone")]
+fn an_optimizer_that_forgets_the_tables() {
+    let config = config(user_price_item());
+    let model = config.init::<Auto>(&Default::default()).unwrap();
+    let _ = model.forward_train(&batch(&config.schema), key());
+    let _ = model.map(&mut Untouched);
+}
+
+#[test]
+fn an_optimizer_after_the_tables_or_on_fixed_ones() {
+    let config = config(user_price_item());
+    let model = config.init::<Auto>(&Default::default()).unwrap();
+    let _ = model.forward_train(&batch(&config.schema), key());
+    model.embeddings.table.update(|table| table);
+    let model = model.map(&mut Untouched);
+    let _ = model.forward_train(&batch(&config.schema), key());
+    model.embeddings.table.keep();
+    let _ = model.map(&mut Untouched);
+}
+
+/// Goes over a module as an optimizer does.
+struct Untouched;
+
+impl ModuleMapper<Auto> for Untouched {}
+
+#[test]
+#[should_panic(
+    expected = "the tables of this learner went on with the clone that was optimized after its step"
+)]
+fn a_state_tensor_that_was_handed_over() {
+    let state = StateTensor::<Plain, 1>::new(Tensor::zeros([2], &Default::default()));
+    let copy = state.clone();
+    state.hand_over(&copy);
+    assert_eq!(values(copy.value()), [0.0, 0.0]);
+    state.value();
+}
+
+#[test]
+fn a_state_tensor_is_not_handed_over_for_another_value() {
+    let state = StateTensor::<Plain, 1>::new(Tensor::zeros([2], &Default::default()));
+    let copy = state.clone();
+    copy.update(|value| value + 1.0);
+    state.hand_over(&copy);
+    state.hand_over(&state.share());
+    assert_eq!([values(state.value()), values(copy.value())], [[0.0, 0.0], [1.0, 1.0]]);
 }
 
 #[test]

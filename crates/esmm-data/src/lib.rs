@@ -19,6 +19,7 @@ mod column;
 mod dataset;
 mod encode;
 mod error;
+pub mod files;
 mod load;
 pub mod loader;
 mod outcome;

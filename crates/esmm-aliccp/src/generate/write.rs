@@ -160,8 +160,7 @@ where
     W: FnOnce() -> Vec<u8> + Send + 'a,
 {
     let path = config.out.join(format!("{name}.csv{}", if config.gzip { ".gz" } else { "" }));
-    let partial = config.out.join(format!(".{name}.partial"));
-    let mut file = RawFile::create(&partial, config.gzip)?;
+    let mut file = RawFile::create(&path, config.gzip)?;
     pool.in_place_scope(|scope| {
         let mut queue = Ordered::new(4 * config.threads);
         for work in work {
@@ -175,6 +174,5 @@ where
         }
         Ok::<(), AliCcpError>(())
     })?;
-    file.finish()?;
-    std::fs::rename(&partial, &path).map_err(|error| AliCcpError::io(&path, &error))
+    file.finish()
 }

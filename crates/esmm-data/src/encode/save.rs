@@ -18,6 +18,7 @@ use super::unknown_row::UnknownRow;
 use super::vocabulary::Vocabulary;
 use super::vocabulary_file;
 use crate::error::DataError;
+use crate::files::NewFile;
 
 /// The file with features and fitted numbers.
 pub const FEATURES_FILE: &str = "features.json";
@@ -90,7 +91,7 @@ impl FittedEncoders {
             Fitted::Table(TableEncoder::Vocabulary(vocabulary)) => Some((spec.name.as_str(), vocabulary)),
             _ => None,
         });
-        replace(&path, |file| vocabulary_file::write(file, &path, vocabularies))?;
+        replace(&path, |file| vocabulary_file::write(file.file(), &path, vocabularies))?;
         let features = self.specs().iter().zip(self.fitted());
         let saved = SavedEncoders {
             format_version: FORMAT_VERSION,
@@ -230,25 +231,13 @@ fn checksum(path: &Path) -> Result<String, DataError> {
     }
 }
 
-/// Writes a file under a temporary name beside its own, brings it to the disk and renames it.
+/// Writes a file whole or not at all.
 pub(super) fn replace(
     path: &Path,
-    write: impl FnOnce(&mut File) -> Result<(), DataError>,
+    write: impl FnOnce(&mut NewFile) -> Result<(), DataError>,
 ) -> Result<(), DataError> {
     let io = |error: std::io::Error| DataError::io(path, &error);
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = temporary(dir).map_err(io)?;
-    write(file.as_file_mut())?;
-    file.as_file().sync_all().map_err(io)?;
-    file.persist(path).map_err(|error| io(error.error))?;
-    Ok(())
-}
-
-/// A temporary file that others may read as they may read any new file.
-fn temporary(dir: &Path) -> std::io::Result<tempfile::NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".esmm-");
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(dir)
+    let mut file = NewFile::beside(path).map_err(io)?;
+    write(&mut file)?;
+    file.finish().map_err(io)
 }

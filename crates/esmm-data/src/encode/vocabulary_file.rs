@@ -23,7 +23,7 @@ const WRITE_ROWS: usize = 65_536;
 
 /// Writes vocabularies, each with its feature's name.
 pub(crate) fn write<'a>(
-    file: &mut File,
+    file: &File,
     path: &Path,
     vocabularies: impl Iterator<Item = (&'a str, &'a Vocabulary)>,
 ) -> Result<(), DataError> {

@@ -100,7 +100,7 @@ pub fn remove_leftovers(folder: &Path) {
 }
 
 /// Whether a name is that of a temporary file.
-pub(crate) fn is_temporary(name: &OsStr) -> bool {
+pub fn is_temporary(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(PREFIX.as_bytes())
 }
 

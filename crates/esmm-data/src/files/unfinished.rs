@@ -1,7 +1,7 @@
 //! What must go when a process ends before its work is done: temporary files, locks, folders made for a run.
 //!
 //! Where a value is dropped, its path goes. Where a signal ends the process nothing is dropped, so that all paths stand
-//! in one list, which [`remove_all`] works off. What a killed process leaves is the business of
+//! in one list, which [`remove_unfinished`] works off. What a killed process leaves is the business of
 //! [`remove_leftovers`](super::remove_leftovers) and of the lock's next holder.
 
 use std::fs;
@@ -17,20 +17,21 @@ enum Kind {
     Folder,
 }
 
-/// A path that is removed when this is dropped, and by [`remove_all`].
+/// A path that is removed when this is dropped, and by [`remove_unfinished`].
 #[derive(Debug)]
-pub(crate) struct Unfinished {
+pub struct Unfinished {
     kind: Kind,
     path: PathBuf,
 }
 
 impl Unfinished {
-    pub(crate) fn file(path: &Path) -> Self {
+    /// A file.
+    pub fn file(path: &Path) -> Self {
         Self::list(Kind::File, path)
     }
 
     /// A folder, which stays if something is in it.
-    pub(crate) fn folder(path: &Path) -> Self {
+    pub fn folder(path: &Path) -> Self {
         Self::list(Kind::Folder, path)
     }
 
@@ -41,7 +42,7 @@ impl Unfinished {
     }
 
     /// Lets the path be.
-    pub(crate) fn keep(self) {
+    pub fn keep(self) {
         self.unlist();
         std::mem::forget(self);
     }
@@ -72,7 +73,7 @@ fn remove(kind: Kind, path: &Path) {
 
 /// Removes what this process has not finished, the newest first. For a process that is about to end: nothing new can be
 /// begun afterwards.
-pub fn remove_all() {
+pub fn remove_unfinished() {
     let mut listed = LISTED.lock().unwrap_or_else(PoisonError::into_inner);
     while let Some((kind, path)) = listed.pop() {
         remove(kind, &path);

@@ -1,8 +1,7 @@
 //! The funnel as a file, CSV or Parquet, written chunk by chunk.
 
-use std::fs::{self, File};
 use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Float32Type, Float64Type, Int64Type};
@@ -14,6 +13,7 @@ use parquet::file::properties::WriterProperties;
 use super::config::SyntheticConfig;
 use super::error::SyntheticError;
 use super::funnel::SyntheticFunnel;
+use crate::files::NewFile;
 
 /// Writes the funnel to a CSV file with a header; lists are `c1|c5|c9` and `c1:0.7|c5:0.35`.
 ///
@@ -25,9 +25,9 @@ use super::funnel::SyntheticFunnel;
 pub fn write_csv(config: SyntheticConfig, path: impl AsRef<Path>) -> Result<(), SyntheticError> {
     let path = path.as_ref();
     let funnel = SyntheticFunnel::new(config)?;
-    let file = PartialFile::create(path)?;
+    let file = NewFile::beside(path).map_err(|error| SyntheticError::write(path, error))?;
     let bad = |error: csv::Error| SyntheticError::write(path, error);
-    let mut writer = csv::Writer::from_writer(BufWriter::new(&file.file));
+    let mut writer = csv::Writer::from_writer(BufWriter::new(file.file()));
     let schema = funnel.schema();
     let names = schema.fields().iter().map(|field| field.name());
     writer.write_record(names).map_err(bad)?;
@@ -36,7 +36,7 @@ pub fn write_csv(config: SyntheticConfig, path: impl AsRef<Path>) -> Result<(), 
     }
     writer.flush().map_err(|error| SyntheticError::write(path, error))?;
     drop(writer);
-    file.finish()
+    file.finish().map_err(|error| SyntheticError::write(path, error))
 }
 
 /// Writes the funnel to a Parquet file, compressed with Zstandard; lists are Arrow lists.
@@ -49,11 +49,11 @@ pub fn write_csv(config: SyntheticConfig, path: impl AsRef<Path>) -> Result<(), 
 pub fn write_parquet(config: SyntheticConfig, path: impl AsRef<Path>) -> Result<(), SyntheticError> {
     let path = path.as_ref();
     let funnel = SyntheticFunnel::new(config)?;
-    let file = PartialFile::create(path)?;
+    let file = NewFile::beside(path).map_err(|error| SyntheticError::write(path, error))?;
     let bad = |error| SyntheticError::write(path, error);
     let properties =
         WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
-    let buffered = BufWriter::new(&file.file);
+    let buffered = BufWriter::new(file.file());
     let mut writer = ArrowWriter::try_new(buffered, funnel.schema(), Some(properties)).map_err(bad)?;
     for batch in funnel {
         writer.write(&batch).map_err(bad)?;
@@ -61,43 +61,7 @@ pub fn write_parquet(config: SyntheticConfig, path: impl AsRef<Path>) -> Result<
     let mut buffered = writer.into_inner().map_err(bad)?;
     buffered.flush().map_err(|error| SyntheticError::write(path, error))?;
     drop(buffered);
-    file.finish()
-}
-
-/// A file beside the one asked for, renamed to it at the end. Dropped before that, it is removed.
-#[derive(Debug)]
-struct PartialFile {
-    target: PathBuf,
-    temporary: PathBuf,
-    file: File,
-}
-
-impl PartialFile {
-    fn create(target: &Path) -> Result<Self, SyntheticError> {
-        let Some(name) = target.file_name() else {
-            return Err(SyntheticError::write(target, "the path does not name a file"));
-        };
-        let mut hidden = std::ffi::OsString::from(".");
-        hidden.push(name);
-        hidden.push(format!(".{}.partial", std::process::id()));
-        let temporary = target.with_file_name(hidden);
-        let file = File::create(&temporary).map_err(|error| SyntheticError::write(target, error))?;
-        Ok(Self { target: target.to_owned(), temporary, file })
-    }
-
-    fn finish(self) -> Result<(), SyntheticError> {
-        self.file
-            .sync_all()
-            .and_then(|()| fs::rename(&self.temporary, &self.target))
-            .map_err(|error| SyntheticError::write(&self.target, error))
-    }
-}
-
-impl Drop for PartialFile {
-    fn drop(&mut self) {
-        // After a rename there is nothing left to remove, and a failure to clean up must not hide the first one.
-        let _ = fs::remove_file(&self.temporary);
-    }
+    file.finish().map_err(|error| SyntheticError::write(path, error))
 }
 
 fn write_rows(writer: &mut csv::Writer<impl Write>, batch: &RecordBatch) -> csv::Result<()> {

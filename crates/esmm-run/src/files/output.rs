@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::new_file::{folder_of, is_temporary};
+use super::{folder_of, is_temporary};
 use crate::error::RunError;
 
 /// Files that must stay as they are, each with what it is to the command.

@@ -68,6 +68,18 @@ fn own_loop() -> Result<(), Box<dyn Error>> {
 }
 
 #[test]
+fn in_memory() -> Result<(), Box<dyn Error>> {
+    let text = printed("in_memory")?;
+    assert!(text.contains("kept the weights of epoch"), "{text}");
+    // Four of ten in the evening, one of ten in the morning; three of ten clicks convert.
+    let [ctr, cvr] = ["pCTR", "pCVR"].map(|label| numbers(&text, label));
+    assert_eq!((ctr.len(), cvr.len()), (2, 2), "{text}");
+    assert!((ctr[0] - 0.1).abs() < 0.06 && (ctr[1] - 0.4).abs() < 0.12, "{text}");
+    assert!(cvr.iter().all(|cvr| (cvr - 0.3).abs() < 0.15), "{text}");
+    Ok(())
+}
+
+#[test]
 fn load_pytorch() -> Result<(), Box<dyn Error>> {
     let text = printed("load_pytorch")?;
     assert!(text.contains("all logits agree within 1e-5"), "{text}");

@@ -17,6 +17,7 @@ mod version;
 
 pub use negative_rate::NegativeRate;
 pub use optimizer::{Decay, TableOptimizerConfig, TableRule, TowerOptimizerConfig};
+pub use resolve_train::last_auc;
 pub use run_file::{
     DataSection, Encode, FeatureSection, Instant, LabelSection, MetricSection, MissingPolicy,
     NegativeRateSetting, OrphanPolicy, OutsidePolicy, Paths, RunFile, SplitBy, SplitSection,

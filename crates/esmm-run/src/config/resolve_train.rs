@@ -98,8 +98,9 @@ pub(super) fn training(section: &TrainSection, columns: &[String]) -> Result<Tra
     })
 }
 
-/// The AUC of reaching the last stage from an impression.
-fn last_auc(columns: &[String]) -> String {
+/// Name of the metric that selects the best weights where nobody says another: the AUC of reaching the last stage from an
+/// impression.
+pub fn last_auc(columns: &[String]) -> String {
     match columns {
         [.., last] if columns.len() > 2 => format!("{last}.auc"),
         _ => "ctcvr.auc".to_owned(),

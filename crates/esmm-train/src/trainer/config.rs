@@ -4,10 +4,10 @@ use esmm_core::{EsmmConfig, Precision};
 use esmm_data::SplitRows;
 use esmm_data::loader::{BatchLoaderConfig, Purpose, UnknownShares};
 use esmm_run::BestWeights;
-use esmm_run::config::TrainConfig;
+use esmm_run::config::{TrainConfig, last_auc};
 
 use crate::learner::{EsmmLearnerConfig, EsmmLoss};
-use crate::optimizer::{Schedule, TowerOptimizerConfig};
+use crate::optimizer::{Decay, Schedule, TableOptimizerConfig, TableRule, TowerOptimizerConfig};
 
 /// Everything that fixes a training but its data.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,6 +76,49 @@ pub struct TrainingData {
 }
 
 impl TrainerConfig {
+    /// The defaults of a run file, for a model and the names of its stages: three epochs in batches of 1024, Adam at 1e-3 for
+    /// towers and tables, the best weights by the AUC of the last stage.
+    ///
+    /// # Examples
+    /// The example `in_memory` trains so.
+    pub fn new(model: EsmmConfig, stages: Vec<String>) -> Self {
+        let (beta_1, beta_2, epsilon) = (0.9, 0.999, 1e-8);
+        let seed = 1;
+        Self {
+            learner: EsmmLearnerConfig {
+                loss: EsmmLoss::new(stages.len()),
+                tables: TableOptimizerConfig {
+                    rule: TableRule::LazyAdam { beta_1, beta_2, epsilon },
+                    learning_rate_ratio: 1.0,
+                    l2: 0.0,
+                },
+                clip_norm: None,
+                seed,
+            },
+            towers: TowerOptimizerConfig::Adam { beta_1, beta_2, epsilon, weight_decay: 0.0 },
+            schedule: Schedule {
+                base: 1e-3,
+                warmup_steps: 0,
+                decay: Decay::Constant,
+                final_factor: 1.0,
+                total_steps: 0,
+                step: 0,
+            },
+            epochs: 3,
+            batch_size: 1024,
+            seed,
+            precision: Precision::F32,
+            prior: None,
+            select: last_auc(&stages),
+            patience: None,
+            validate_every: None,
+            checkpoint_every: None,
+            log_every: 20,
+            model,
+            stages,
+        }
+    }
+
     /// The trainer of a resolved configuration, for a model.
     pub fn of(config: &TrainConfig, model: &EsmmConfig) -> Self {
         let train = &config.train;

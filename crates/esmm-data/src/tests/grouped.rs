@@ -48,7 +48,7 @@ fn impressions(folder: &Folder, groups: &[&[u32]]) -> SourceSpec {
 }
 
 /// Three groups in two segments, the second one cut between them.
-fn pair(folder: &Folder) -> SourceSpec {
+pub(super) fn pair(folder: &Folder) -> SourceSpec {
     let groups = [
         vec![("group", numbers(&[0, 1])), ("shops", lists(&[&[7], &[8, 9]]))],
         vec![("group", numbers(&[1, 2])), ("shops", lists(&[&[8, 9], &[]]))],

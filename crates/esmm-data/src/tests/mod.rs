@@ -1,5 +1,6 @@
 //! The data path from file to dataset: every behaviour, and every bad input with its message.
 
+mod contracts;
 mod counting;
 mod encode;
 mod encode_bags;

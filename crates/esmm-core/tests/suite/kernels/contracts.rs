@@ -193,3 +193,28 @@ fn an_order_for_two_numbers_of_slots() {
     indices.order(2);
     indices.order(3);
 }
+
+#[test]
+#[should_panic(expected = "3 biases for 2 stages")]
+fn biases_of_another_number_of_stages() {
+    let model = config(user_price_item()).init::<Plain>(&Default::default()).unwrap();
+    let _ = model.with_output_biases(&[0.1, 0.2, 0.3]);
+}
+
+/// Bags of more features than the first layer has weights for.
+#[test]
+fn bags_of_another_width() {
+    let model = config(user_price_item()).init::<Auto>(&Default::default()).unwrap();
+    let mut features = user_price_item();
+    features.push(Feature::sparse("hour", Side::Context, 24));
+    let other = config(features);
+    let (rows, bags) = {
+        let larger = other.init::<Auto>(&Default::default()).unwrap();
+        let batch = batch(&other.schema);
+        (larger.embeddings.gather(&batch).values, batch.bags)
+    };
+    let found = message(std::panic::AssertUnwindSafe(|| {
+        model.towers.forward_train_pooled(rows, bags, key());
+    }));
+    assert!(!found.is_empty());
+}

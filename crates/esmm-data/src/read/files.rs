@@ -80,10 +80,30 @@ fn matches(pattern: &str) -> Result<Vec<PathBuf>, DataError> {
     let found = found.map_err(|error| DataError::io(error.path(), error.error()))?;
     let mut files: Vec<PathBuf> = found.into_iter().filter(|path| !is_marker(path)).collect();
     files.sort();
+    if let Some(path) = not_utf_8(Path::new(pattern)) {
+        return Err(DataError::file(
+            &path,
+            "matches, but its name is not UTF-8: rename it, or name its folder",
+        ));
+    }
     match files.is_empty() {
         true => Err(DataError::file(Path::new(pattern), "no file matches")),
         false => Ok(files),
     }
+}
+
+/// A file that would match a pattern if its name were UTF-8: `glob` passes over it, and its rows would be missing without a
+/// word. It is looked for by the last part of the pattern, in the folders that match those before.
+fn not_utf_8(pattern: &Path) -> Option<PathBuf> {
+    let last = glob::Pattern::new(pattern.file_name()?.to_str()?).ok()?;
+    let parent = pattern.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folders = glob::glob(parent.to_str()?).ok()?.filter_map(Result::ok);
+    let entries = folders.filter_map(|folder| fs::read_dir(folder).ok()).flatten().filter_map(Result::ok);
+    let mut names = entries.map(|entry| entry.path());
+    names.find(|path| {
+        let name = path.file_name().unwrap_or_default();
+        name.to_str().is_none() && last.matches(&name.to_string_lossy())
+    })
 }
 
 /// What Spark and its like leave beside their data.

@@ -27,6 +27,9 @@ pub trait TrainingObserver: Send {
     /// A step that is recorded.
     fn on_step(&mut self, _record: &StepRecord) {}
 
+    /// All steps are done and their state is saved; all splits are about to be measured with the best weights.
+    fn on_trained(&mut self) {}
+
     /// A split was measured: while the training runs, or at its end with the best weights.
     fn on_evaluation(&mut self, _record: &EvaluationRecord<'_>) {}
 }
@@ -117,6 +120,11 @@ impl Observers {
     /// See [`TrainingObserver::on_step`].
     pub fn step(&self, record: &StepRecord) {
         self.lock().iter_mut().for_each(|observer| observer.on_step(record));
+    }
+
+    /// See [`TrainingObserver::on_trained`].
+    pub fn trained(&self) {
+        self.lock().iter_mut().for_each(|observer| observer.on_trained());
     }
 
     /// See [`TrainingObserver::on_evaluation`].

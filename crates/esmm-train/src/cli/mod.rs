@@ -204,6 +204,13 @@ fn is_closed(error: &anyhow::Error) -> bool {
 
 /// Help, the version, or what is wrong with the arguments.
 fn say_usage(help: &clap::Error) -> ExitCode {
+    if help.kind() == clap::error::ErrorKind::InvalidUtf8 {
+        status_line::say(
+            "error: an argument is not UTF-8: files of data must have names that are, or be in a folder that is named; \
+             names of columns must be UTF-8 too",
+        );
+        return ExitCode::from(2);
+    }
     let code = u8::try_from(help.exit_code()).unwrap_or(2);
     match help.print() {
         Err(error) if !help.use_stderr() && error.kind() != std::io::ErrorKind::BrokenPipe => {
@@ -212,6 +219,17 @@ fn say_usage(help: &clap::Error) -> ExitCode {
         }
         _ => ExitCode::from(code),
     }
+}
+
+/// A path that a run file will name.
+///
+/// # Errors
+/// One that is not UTF-8, which TOML cannot say.
+fn in_run_file<'a>(path: &'a std::path::Path, flag: &str) -> Result<&'a str, TrainError> {
+    path.to_str().ok_or_else(|| {
+        let reason = "its name is not UTF-8, and a run file is to name a file in it";
+        TrainError::Config(format!("{flag} {}: {reason}", path.display()))
+    })
 }
 
 /// A path as a person would type it.

@@ -8,7 +8,7 @@ use esmm_train::data::synthetic::{SyntheticConfig, write_csv, write_parquet};
 use esmm_train::run_dir::write_atomic;
 
 use super::stdout::outln;
-use super::{logging, shown, table, train};
+use super::{in_run_file, logging, shown, table, train};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct SynthesizeArgs {
@@ -51,6 +51,7 @@ pub(super) fn run(args: &SynthesizeArgs) -> anyhow::Result<()> {
         Format::Parquet => args.out_dir.join("data.parquet"),
         Format::Csv => args.out_dir.join("data.csv"),
     };
+    in_run_file(&data, "OUT_DIR")?;
     let run_file = args.out_dir.join("run.toml");
     if let Some(path) = [&run_file, &data].into_iter().find(|path| !args.overwrite && path.exists()) {
         let reason = "is there already: --overwrite replaces it";

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context;
@@ -22,7 +21,7 @@ use esmm_train::{ProgressStyle, TrainError};
 
 use super::signals::{self, Answer, Signal};
 use super::stdout::outln;
-use super::{DeviceArg, Done, ThreadsArg, logging, shown, table};
+use super::{DeviceArg, Done, ThreadsArg, in_run_file, logging, shown, table};
 
 /// The run file of a training without one.
 const SYNTHETIC_RUN: &str = include_str!("synthetic.toml");
@@ -135,14 +134,17 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
     logging::quiet(progress == Some(ProgressStyle::Dashboard));
     let seeds = experiment.config.train.seeds;
     let observed = |run: &RunDir| args.observers(run, &experiment, &device.to_string());
+    let measuring: Box<dyn TrainingObserver> = Box::new(Measuring { run: run.path().to_owned() });
     let (observers, members) = match run.members(seeds).as_slice() {
-        [one] => (observed(one), Vec::new()),
-        several => (Observers::default(), several.iter().map(observed).collect()),
+        [one] => (observed(one).into_iter().chain([measuring]).collect(), Vec::new()),
+        several => (vec![measuring], several.iter().map(|run| Observers::new(observed(run))).collect()),
     };
+    let observers = Observers::new(observers);
     let display = progress.map(|style| Arc::new(style) as Arc<dyn TrainingDisplay>);
     let control = TrainingControl { interrupter, display, resume: args.resume, observers, members };
-    TRAINING.store(true, Ordering::SeqCst);
+    set_stage(Stage::Training);
     let end = experiment.run(&run, &device, &control);
+    set_stage(Stage::Other);
     logging::quiet(false);
     let stages = &experiment.config.labels.columns;
     let trained = end.map_err(|error| with_the_way_on(error, &run.members(seeds)))?;
@@ -240,6 +242,7 @@ impl TrainArgs {
             return Ok(config);
         }
         let data = claim.run().path().join("data.parquet");
+        in_run_file(&data, "--run-dir")?;
         claim.remove_unless_begun(&data);
         let synthetic = SyntheticConfig::default();
         log::info!(
@@ -261,7 +264,12 @@ impl TrainArgs {
     }
 
     /// The observers.
-    fn observers(&self, run: &RunDir, experiment: &Experiment, device: &str) -> Observers {
+    fn observers(
+        &self,
+        run: &RunDir,
+        experiment: &Experiment,
+        device: &str,
+    ) -> Vec<Box<dyn TrainingObserver>> {
         let history = HistoryWriter::new(run.history(), device);
         let mut observers: Vec<Box<dyn TrainingObserver>> = vec![Box::new(history)];
         if experiment.config.train.tensorboard {
@@ -274,7 +282,7 @@ impl TrainArgs {
             };
             observers.push(Box::new(tensorboard.init()));
         }
-        Observers::new(observers)
+        observers
     }
 
     fn existing(&self) -> Existing {
@@ -308,8 +316,8 @@ impl TrainArgs {
         if let Some(folder) = &self.run_dir {
             return Ok(RunDir::claim(folder, self.existing())?);
         }
-        let stem = self.run_file.as_deref().and_then(Path::file_stem).and_then(|stem| stem.to_str());
-        let name = stem.unwrap_or("synthetic");
+        let stem = self.run_file.as_deref().and_then(Path::file_stem);
+        let name = stem.map_or("synthetic".into(), |stem| stem.to_string_lossy());
         for number in 1..1_000_000 {
             let folder = PathBuf::from(format!("runs/{name}-{number:03}"));
             // Another training may begin in the same moment.
@@ -326,22 +334,56 @@ pub(super) fn synthetic_run(data: &Path) -> String {
     SYNTHETIC_RUN.replace("data.parquet", &data.display().to_string().replace('\\', "/"))
 }
 
-/// Whether a checkpoint would be lost if the program ended at once.
-static TRAINING: AtomicBool = AtomicBool::new(false);
+/// What a training is at, for signals.
+#[derive(Debug, Clone)]
+enum Stage {
+    /// Before its first step, or after all: nothing would be lost.
+    Other,
+    /// Steps, which would be lost without a checkpoint.
+    Training,
+    /// The final metrics of this run directory. All steps are saved.
+    Measuring(PathBuf),
+}
+
+static STAGE: Mutex<Stage> = Mutex::new(Stage::Other);
 /// The signal that a training ends for.
 static ENDS_FOR: Mutex<Signal> = Mutex::new(Signal::Interrupt);
 
-/// The first signal ends the training after its step, or the program where nothing is under way.
+fn set_stage(stage: Stage) {
+    *STAGE.lock().unwrap_or_else(PoisonError::into_inner) = stage;
+}
+
+/// Notes that a training has come to its final metrics.
+struct Measuring {
+    run: PathBuf,
+}
+
+impl TrainingObserver for Measuring {
+    fn on_trained(&mut self) {
+        log::info!("measuring all splits with the best weights");
+        set_stage(Stage::Measuring(self.run.clone()));
+    }
+}
+
+/// The first signal ends the training after its step, or the program where no step would be lost.
 fn stop_on_signals(interrupter: &Interrupter) {
     let interrupter = interrupter.clone();
     signals::ask(move |signal| {
-        if !TRAINING.load(Ordering::SeqCst) {
-            return Answer::EndNow;
-        }
         let name = signal.name();
-        log::warn!("{name}: finishing the step and saving a checkpoint (again to quit at once)");
-        *ENDS_FOR.lock().unwrap_or_else(PoisonError::into_inner) = signal;
-        interrupter.stop(Some(name));
-        Answer::Ending
+        let stage = STAGE.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match stage {
+            Stage::Other => Answer::EndNow,
+            Stage::Measuring(run) => {
+                log::warn!("{name}: the training is done and saved, its metrics are not measured");
+                log::info!("measure them with: esmm train --run-dir {} --resume", shown(&run));
+                Answer::EndNow
+            }
+            Stage::Training => {
+                log::warn!("{name}: finishing the step and saving a checkpoint (again to quit at once)");
+                *ENDS_FOR.lock().unwrap_or_else(PoisonError::into_inner) = signal;
+                interrupter.stop(Some(name));
+                Answer::Ending
+            }
+        }
     });
 }

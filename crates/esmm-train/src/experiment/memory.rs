@@ -1,5 +1,5 @@
-//! How much memory this process may take: what the machine has, or what a control group (a container, a batch system)
-//! allows of it.
+//! How much memory this process may take: what the machine has, or what a control group (a container, a batch system) or
+//! `ulimit -v` allows of it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,15 @@ pub fn allowed() -> Option<u64> {
 /// As [`allowed`], with the system's files below another root.
 fn allowed_below(root: &Path) -> Option<u64> {
     let limits = groups(root).into_iter().filter_map(|file| limit(&file));
-    limits.chain(machine(root)).min()
+    limits.chain(machine(root)).chain(address_space(root)).min()
+}
+
+/// What `ulimit -v` and `prlimit --as` allow; `None` where they allow everything.
+fn address_space(root: &Path) -> Option<u64> {
+    let text = fs::read_to_string(root.join("proc/self/limits")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Max address space"))?;
+    // The soft limit, the hard one, the unit.
+    line.split_whitespace().next()?.parse().ok()
 }
 
 /// What the machine has.
@@ -86,6 +94,16 @@ mod tests {
             ("sys/fs/cgroup/x/memory.max", "1\n"),
         ];
         assert_eq!(machine_with(&version_1), Some(256 * MIB));
+    }
+
+    #[test]
+    fn limits_of_the_shell_count() {
+        let limits = |soft: &str| {
+            let other = "Max cpu time              unlimited            unlimited            seconds";
+            format!("{other}\nMax address space         {soft:<20} unlimited            bytes\n")
+        };
+        assert_eq!(machine_with(&[("proc/self/limits", &limits("134217728"))]), Some(128 * MIB));
+        assert_eq!(machine_with(&[("proc/self/limits", &limits("unlimited"))]), Some(8192 * MIB));
     }
 
     #[test]

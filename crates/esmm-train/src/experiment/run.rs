@@ -64,6 +64,7 @@ impl Experiment {
     ) -> Result<Trained, TrainError> {
         let (end, members) = self.train_members(run, device, control)?;
         let TrainingEnd::Finished { best, .. } = end else { return Ok(Trained { end, metrics: None }) };
+        control.observers.trained();
         let members = EnsembleMetrics::of(members);
         let metrics = device.run(MeasureMean { experiment: self, run, control, best, members })?;
         Ok(Trained { end, metrics: Some(metrics) })
@@ -88,6 +89,7 @@ impl OnDevice for TrainAndMeasure<'_> {
             TrainingEnd::Interrupted { .. } => None,
             TrainingEnd::Finished { best, .. } => {
                 let observers = &self.control.observers;
+                observers.trained();
                 Some(self.experiment.evaluate::<B::InnerBackend>(self.run, &device, *best, observers)?)
             }
         };

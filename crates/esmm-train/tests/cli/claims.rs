@@ -364,6 +364,52 @@ mod signals {
         ends_with_a_checkpoint("-HUP", 129, "SIGHUP");
     }
 
+    /// Nothing is lost while the final metrics are measured: a signal ends them at once, and `--resume` measures.
+    #[test]
+    fn a_signal_ends_the_final_metrics_at_once() {
+        let workspace = Workspace::new();
+        workspace.write("data.csv", &csv(60_000));
+        let wide =
+            ["--set", "model.hidden=[512,256]", "--set", "train.batch_size=8192", "--set", "train.epochs=1"];
+        let train = [&["train", "run.toml", "--run-dir", "run", "--overwrite"][..], &wide].concat();
+        // The metrics may be measured before the signal comes.
+        for _ in 0..5 {
+            let child = workspace
+                .command_that_hears(&train)
+                .stderr(Stdio::piped())
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap();
+            wait_until(|| {
+                fs::read_to_string(workspace.path("run/train.log"))
+                    .is_ok_and(|log| log.contains("measuring all splits with the best weights"))
+            });
+            let begun = std::time::Instant::now();
+            kill(&child, "-TERM");
+            let said = Said::from(child.wait_with_output().unwrap());
+            if said.code == 0 {
+                continue;
+            }
+            assert_eq!(said.code, 143, "{}", said.stderr);
+            assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+            let expected = "warning: SIGTERM: the training is done and saved, its metrics are not measured";
+            assert!(said.stderr.contains(expected), "{}", said.stderr);
+            assert!(
+                said.stderr.contains("measure them with: esmm train --run-dir run --resume"),
+                "{}",
+                said.stderr
+            );
+            assert!(
+                !workspace.path("run/esmm.lock").exists() && !workspace.path("run/metrics.json").exists()
+            );
+            let said = workspace.esmm(&["train", "--run-dir", "run", "--resume"]);
+            assert_eq!(said.code, 0, "{}", said.stderr);
+            assert!(workspace.path("run/metrics.json").exists());
+            return;
+        }
+        panic!("the metrics were always measured before the signal came");
+    }
+
     #[cfg(target_os = "linux")]
     #[test]
     fn nohup_protects() {

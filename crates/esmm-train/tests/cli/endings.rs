@@ -7,7 +7,7 @@
 
 use std::process::{Command, Stdio};
 
-use crate::common::{Said, Workspace, files};
+use crate::common::{Said, Workspace, csv, files};
 
 /// Runs a shell script in a mount namespace of its own, with the command as `$ESMM`; `None` where there is none to be had.
 fn in_namespace(workspace: &Workspace, script: &str) -> Option<Said> {
@@ -63,6 +63,45 @@ fn a_full_disk_leaves_what_was_there_before() {
     if said.code != 77 {
         assert!(said.error(1).starts_with("disk/scores.csv: cannot be written"), "{}", said.stderr);
     }
+}
+
+/// Whatever the limit of the shell, a training ends well, with one line, or as a process that memory was refused to; and what
+/// it leaves does no harm.
+#[test]
+fn a_limit_on_memory_does_no_harm() {
+    let workspace = Workspace::new();
+    workspace.write("data.csv", &csv(20_000));
+    let script = |kibibytes: u32, args: &str| {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -v {kibibytes} || exit 77; $ESMM train {args}; exit $?")]);
+        command.env("ESMM", env!("CARGO_BIN_EXE_esmm")).env("XDG_RUNTIME_DIR", workspace.path(""));
+        Said::from(command.current_dir(workspace.path("")).stdin(Stdio::null()).output().unwrap())
+    };
+    let mut codes = Vec::new();
+    for mebibytes in [64, 128, 192, 256, 384, 512, 1024, 2048, 16_384] {
+        let args = "run.toml --run-dir run --device ndarray --set train.checkpoint_every=50";
+        let said = script(mebibytes * 1024, args);
+        if said.code == 77 {
+            eprintln!("skipped: the shell has no limit on memory");
+            return;
+        }
+        match said.code {
+            0 => {}
+            1 => assert!(!said.error(1).is_empty()),
+            // Rust's runtime aborts a process that gets no memory, and the loader of programs refuses with 127.
+            127 | 134 => assert!(!said.stderr.is_empty(), "{mebibytes} MiB"),
+            code => panic!("{mebibytes} MiB: exit {code}: {}", said.stderr),
+        }
+        codes.push(said.code);
+        if said.code != 0 && workspace.path("run").exists() {
+            let said = workspace.esmm(&["train", "run.toml", "--run-dir", "run", "--resume"]);
+            let is_empty = said.code == 2 && !workspace.path("run/config.json").exists();
+            assert!(said.code == 0 || is_empty, "after {mebibytes} MiB: {}", said.stderr);
+        }
+        let _ = std::fs::remove_dir_all(workspace.path("run"));
+    }
+    assert_eq!(codes.last(), Some(&0), "{codes:?}");
+    assert_ne!(codes[0], 0, "{codes:?}");
 }
 
 #[test]

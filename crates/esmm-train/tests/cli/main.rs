@@ -15,6 +15,7 @@ mod fuzz;
 mod init;
 mod inspect;
 mod names;
+mod odd_names;
 mod quality;
 mod report;
 mod resume;

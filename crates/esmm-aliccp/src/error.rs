@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
-use esmm_data::{Place, RowNumber};
+use esmm_data::{Cause, Place, RowNumber};
 
 /// An error in one line: where, what was found, what is allowed.
 #[derive(Debug, thiserror::Error)]
@@ -17,8 +17,10 @@ pub enum AliCcpError {
     File {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with it, the words of the cause included.
         reason: String,
+        /// The error that caused it.
+        source: Option<Cause>,
     },
     /// A row that is not what its file should hold.
     #[error("{0}")]
@@ -69,13 +71,19 @@ impl AliCcpError {
     /// An error of a file, squeezed into one line.
     pub(crate) fn file(path: &Path, reason: impl Display) -> Self {
         let reason = reason.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
-        Self::File { path: path.to_owned(), reason }
+        Self::File { path: path.to_owned(), reason, source: None }
     }
 
     /// An error of the operating system, without its number.
     pub(crate) fn io(path: &Path, error: &std::io::Error) -> Self {
         let text = error.to_string();
-        Self::file(path, text.split(" (os error").next().unwrap_or(&text))
+        let reason = text.split(" (os error").next().unwrap_or(&text).to_owned();
+        // An error of the system cannot be cloned, but made again by its number.
+        let source = error.raw_os_error().map_or_else(
+            || std::io::Error::new(error.kind(), text.clone()),
+            std::io::Error::from_raw_os_error,
+        );
+        Self::File { path: path.to_owned(), reason, source: Some(Box::new(source)) }
     }
 
     /// Whether a setting is wrong and not the data: the caller should exit with 2.

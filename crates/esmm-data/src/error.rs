@@ -1,11 +1,15 @@
 //! What can be wrong with data, its description, or the files around it.
 
+use std::error::Error;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use esmm_core::EsmmError;
 
 use crate::place::Place;
+
+/// The error behind another one.
+pub type Cause = Box<dyn Error + Send + Sync>;
 
 /// Everything that data can get wrong. Each message is one line: where, what was found, what is allowed.
 #[derive(Debug, thiserror::Error)]
@@ -27,8 +31,10 @@ pub enum DataError {
     File {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with it, the words of the cause included.
         reason: String,
+        /// The error that caused it.
+        source: Option<Cause>,
     },
     /// A column that a file lacks.
     #[error("{}: there is no column `{column}`{hint}", path.display())]
@@ -97,14 +103,27 @@ impl DataError {
     /// An error of a file. The reason is squeezed into one line.
     pub fn file(path: &Path, reason: impl Display) -> Self {
         let reason = reason.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
-        Self::File { path: path.to_owned(), reason }
+        Self::File { path: path.to_owned(), reason, source: None }
+    }
+
+    /// An error of a file in the words of its cause, squeezed into one line.
+    pub fn caused(path: &Path, cause: impl Error + Send + Sync + 'static) -> Self {
+        match Self::file(path, &cause) {
+            Self::File { path, reason, .. } => Self::File { path, reason, source: Some(Box::new(cause)) },
+            other => other,
+        }
     }
 
     /// An input or output error of a file, without the operating system's error number.
     pub fn io(path: &Path, error: &std::io::Error) -> Self {
         let text = error.to_string();
-        let reason = text.split(" (os error").next().unwrap_or(&text);
-        Self::file(path, reason)
+        let reason = text.split(" (os error").next().unwrap_or(&text).to_owned();
+        // An error of the system cannot be cloned, but made again by its number.
+        let source = error.raw_os_error().map_or_else(
+            || std::io::Error::new(error.kind(), text.clone()),
+            std::io::Error::from_raw_os_error,
+        );
+        Self::File { path: path.to_owned(), reason, source: Some(Box::new(source)) }
     }
 
     /// Whether a description of the data is wrong and not the data: the caller should exit with 2.
@@ -155,6 +174,18 @@ mod tests {
         assert_eq!(quoted(&"x".repeat(40)), format!("`{}`", "x".repeat(40)));
         let error = DataError::file(Path::new("a.parquet"), "two\n  lines");
         assert_eq!(error.to_string(), "a.parquet: two lines");
+    }
+
+    #[test]
+    fn errors_keep_their_source() {
+        let path = Path::new("a.csv");
+        let missing = std::fs::File::open("no/such/file").unwrap_err();
+        for error in [DataError::io(path, &missing), DataError::caused(path, missing)] {
+            let source = error.source().unwrap().downcast_ref::<std::io::Error>().unwrap();
+            assert_eq!(source.kind(), std::io::ErrorKind::NotFound);
+            assert!(error.to_string().starts_with("a.csv: No such file or directory"), "{error}");
+        }
+        assert!(DataError::file(path, "no rows").source().is_none());
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub use encode::fit::EncoderFitter;
 pub use encode::save::{FEATURES_FILE, VOCABULARIES_FILE};
 pub use encode::trained_rows::{TRAINED_ROWS_FILE, TrainedRows};
 pub use encode::unknown_row::{MISSING, UnknownRow};
-pub use error::{DataError, nearest, quoted};
+pub use error::{Cause, DataError, nearest, quoted};
 pub use load::report::{LoadReport, SplitReport, StageWeights};
 pub use load::rows::SplitRows;
 pub use load::spec::{DataSpec, LoadOptions, LoadedData};

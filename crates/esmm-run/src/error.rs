@@ -1,9 +1,10 @@
 //! The errors of a run directory: its configuration, its files, what is scored with it.
 
+use std::error::Error;
 use std::path::{Path, PathBuf};
 
 use esmm_core::EsmmError;
-use esmm_data::DataError;
+use esmm_data::{Cause, DataError};
 
 /// Everything that can go wrong outside of the model. Each message is one line.
 #[derive(Debug, thiserror::Error)]
@@ -19,8 +20,10 @@ pub enum RunError {
     File {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// What is wrong, the words of the cause included.
         reason: String,
+        /// The error that caused it.
+        source: Option<Cause>,
     },
     /// What a person typed: the run file, an override, a flag.
     #[error("{0}")]
@@ -36,7 +39,13 @@ pub enum RunError {
 impl RunError {
     /// An error of a file.
     pub fn file(path: &Path, reason: impl Into<String>) -> Self {
-        Self::File { path: path.to_owned(), reason: reason.into() }
+        Self::File { path: path.to_owned(), reason: reason.into(), source: None }
+    }
+
+    /// An error of a file: what it led to, and its cause.
+    pub fn caused(path: &Path, what: &str, cause: impl Error + Send + Sync + 'static) -> Self {
+        let reason = format!("{what}: {cause}");
+        Self::File { path: path.to_owned(), reason, source: Some(Box::new(cause)) }
     }
 
     /// Whether the caller should exit with 2 (usage or configuration) instead of 1 (failed).

@@ -82,7 +82,7 @@ impl Manifest {
             files.insert(name.to_owned(), vec![sum(&run.path().join(name))?]);
         }
         let folder = run.encoders();
-        let unreadable = |error: std::io::Error| RunError::file(&folder, format!("cannot be read: {error}"));
+        let unreadable = |error: std::io::Error| RunError::caused(&folder, "cannot be read", error);
         for entry in fs::read_dir(&folder).map_err(unreadable)? {
             let name = entry.map_err(unreadable)?.file_name();
             if let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) {
@@ -121,8 +121,7 @@ impl Manifest {
         let _unfinished = Unfinished::file(new);
         let weights = run.weights();
         let rename = || {
-            fs::rename(new, &weights)
-                .map_err(|error| RunError::file(&weights, format!("cannot be written: {error}")))
+            fs::rename(new, &weights).map_err(|error| RunError::caused(&weights, "cannot be written", error))
         };
         let sum = sum(new)?;
         let name = run.weights_name();
@@ -257,7 +256,7 @@ fn sum_or_empty(path: &Path) -> Result<FileSum, RunError> {
 }
 
 fn sum(path: &Path) -> Result<FileSum, RunError> {
-    FileSum::of(path).map_err(|error| RunError::file(path, format!("cannot be read: {error}")))
+    FileSum::of(path).map_err(|error| RunError::caused(path, "cannot be read", error))
 }
 
 fn sum_of(files: &BTreeMap<String, Vec<FileSum>>) -> Result<String, RunError> {

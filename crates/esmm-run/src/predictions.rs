@@ -144,7 +144,7 @@ impl PredictionWriter {
     /// # Errors
     /// An extension other than `.csv` (also with `.gz` or `.zst`) and `.parquet`, a folder that refuses.
     pub fn create(path: &Path) -> Result<Self, RunError> {
-        let refused = |error: io::Error| RunError::file(path, format!("cannot be written: {error}"));
+        let refused = |error: io::Error| RunError::caused(path, "cannot be written", error);
         let to_stdout = is_stdout(path);
         let special = is_special(path);
         let format = OutputFormat::of(path)?;

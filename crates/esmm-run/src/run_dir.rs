@@ -133,9 +133,8 @@ impl RunDir {
     /// A directory that is not empty, unless `existing` allows it; one without a run when resuming; one that is no run's
     /// when overwriting; one in which another training works; a disk that refuses.
     pub fn claim(path: &Path, existing: Existing) -> Result<RunClaim, RunError> {
-        let failed = |error: std::io::Error| {
-            RunError::file(path, format!("cannot be used as a run directory: {error}"))
-        };
+        let failed =
+            |error: std::io::Error| RunError::caused(path, "cannot be used as a run directory", error);
         let made = make_folders(path).map_err(failed)?;
         let lock = FolderLock::take(path, COMMAND).map_err(|error| match error {
             LockError::Held(_) => RunError::file(path, error.to_string()),
@@ -183,7 +182,7 @@ impl RunDir {
         let path = self.config();
         let json: serde_json::Value = read_json(&path)?;
         config::check_version(&json).map_err(|reason| RunError::file(&path, reason))?;
-        let damaged = |error| RunError::file(&path, format!("is damaged: {error}"));
+        let damaged = |error| RunError::caused(&path, "is damaged", error);
         serde_json::from_value(json).map(TrainConfig::found).map_err(damaged)
     }
 
@@ -347,8 +346,7 @@ impl RunDir {
 
     /// Removes what a run writes, and nothing else. Without its first file it is no run any more.
     fn clear(&self) -> Result<(), RunError> {
-        let failed =
-            |path: &Path, error: std::io::Error| RunError::file(path, format!("cannot be removed: {error}"));
+        let failed = |path: &Path, error: std::io::Error| RunError::caused(path, "cannot be removed", error);
         for path in FILES.map(|name| self.path.join(name)) {
             if path.exists() {
                 fs::remove_file(&path).map_err(|error| failed(&path, error))?;
@@ -408,7 +406,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), RunError> {
         file.write_all(bytes)?;
         file.finish()
     };
-    write().map_err(|error| RunError::file(path, format!("cannot be written: {error}")))
+    write().map_err(|error| RunError::caused(path, "cannot be written", error))
 }
 
 /// Writes a value as indented JSON, atomically.
@@ -427,8 +425,8 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), RunError> {
 /// # Errors
 /// A file that cannot be read or is no such value.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, RunError> {
-    let text = fs::read(path).map_err(|error| RunError::file(path, format!("cannot be read: {error}")))?;
-    serde_json::from_slice(&text).map_err(|error| RunError::file(path, format!("is damaged: {error}")))
+    let text = fs::read(path).map_err(|error| RunError::caused(path, "cannot be read", error))?;
+    serde_json::from_slice(&text).map_err(|error| RunError::caused(path, "is damaged", error))
 }
 
 #[cfg(test)]

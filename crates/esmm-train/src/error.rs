@@ -1,9 +1,10 @@
 //! The errors of training, evaluation and prediction.
 
+use std::error::Error;
 use std::path::{Path, PathBuf};
 
 use esmm_core::EsmmError;
-use esmm_data::DataError;
+use esmm_data::{Cause, DataError};
 use esmm_run::RunError;
 
 /// Everything that can go wrong outside of the model. Each message is one line.
@@ -21,8 +22,10 @@ pub enum TrainError {
     File {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// What is wrong, the words of the cause included.
         reason: String,
+        /// The error that caused it.
+        source: Option<Cause>,
     },
     /// What a person typed: the run file, an override, a flag.
     #[error("{0}")]
@@ -41,7 +44,13 @@ pub enum TrainError {
 impl TrainError {
     /// An error of a file.
     pub fn file(path: &Path, reason: impl Into<String>) -> Self {
-        Self::File { path: path.to_owned(), reason: reason.into() }
+        Self::File { path: path.to_owned(), reason: reason.into(), source: None }
+    }
+
+    /// An error of a file: what it led to, and its cause.
+    pub fn caused(path: &Path, what: &str, cause: impl Error + Send + Sync + 'static) -> Self {
+        let reason = format!("{what}: {cause}");
+        Self::File { path: path.to_owned(), reason, source: Some(Box::new(cause)) }
     }
 
     /// Whether the caller should exit with 2 (usage or configuration) instead of 1 (failed).
@@ -59,7 +68,7 @@ impl From<RunError> for TrainError {
         match error {
             RunError::Data(error) => Self::Data(error),
             RunError::Model(error) => Self::Model(error),
-            RunError::File { path, reason } => Self::File { path, reason },
+            RunError::File { path, reason, source } => Self::File { path, reason, source },
             RunError::Config(message) => Self::Config(message),
             RunError::Closed => Self::Closed,
             RunError::Scoring(message) => Self::Training(message),

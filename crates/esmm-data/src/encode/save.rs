@@ -102,7 +102,8 @@ impl FittedEncoders {
                 .collect(),
         };
         let path = dir.join(FEATURES_FILE);
-        let mut text = serde_json::to_string_pretty(&saved).map_err(|error| DataError::file(&path, error))?;
+        let mut text =
+            serde_json::to_string_pretty(&saved).map_err(|error| DataError::caused(&path, error))?;
         text.push('\n');
         replace(&path, |file| file.write_all(text.as_bytes()).map_err(|error| DataError::io(&path, &error)))
     }
@@ -116,7 +117,7 @@ impl FittedEncoders {
         let text = fs::read_to_string(&path).map_err(|error| DataError::io(&path, &error))?;
         check_version(&path, &text)?;
         let saved: SavedEncoders =
-            serde_json::from_str(&text).map_err(|error| DataError::file(&path, error))?;
+            serde_json::from_str(&text).map_err(|error| DataError::caused(&path, error))?;
         let keys = dir.join(VOCABULARIES_FILE);
         if checksum(&keys)? != saved.vocabularies_xxh64 {
             return Err(DataError::file(
@@ -126,7 +127,7 @@ impl FittedEncoders {
         }
         let (specs, fits): (Vec<_>, Vec<_>) =
             saved.features.into_iter().map(|feature| (feature.spec, feature.fitted)).unzip();
-        let owners = owners(&specs).map_err(|error| DataError::file(&path, error))?;
+        let owners = owners(&specs).map_err(|error| DataError::caused(&path, error))?;
         let mut vocabularies = vocabulary_file::read(&keys, saved.unknown_row)?;
         let features = specs.iter().zip(fits).zip(owners).enumerate();
         let fitted = features.map(|(place, ((spec, fit), owner))| match owner == place {
@@ -145,7 +146,7 @@ fn check_version(path: &Path, text: &str) -> Result<(), DataError> {
     struct Version {
         format_version: u32,
     }
-    let version: Version = serde_json::from_str(text).map_err(|error| DataError::file(path, error))?;
+    let version: Version = serde_json::from_str(text).map_err(|error| DataError::caused(path, error))?;
     match version.format_version {
         1..=FORMAT_VERSION => Ok(()),
         other => Err(DataError::file(

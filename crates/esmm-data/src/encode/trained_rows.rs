@@ -94,7 +94,7 @@ impl TrainedRows {
         super::save::replace(&path, |file| self.write(file, &path))
     }
 
-    fn write(&self, file: &mut File, path: &Path) -> Result<(), DataError> {
+    fn write(&self, file: &mut NewFile, path: &Path) -> Result<(), DataError> {
         let schema = Arc::new(Schema::new(vec![
             Field::new("table", DataType::Utf8, false),
             Field::new("bits", DataType::LargeBinary, false),

@@ -35,7 +35,7 @@ pub(crate) fn write<'a>(
     ]));
     let properties =
         WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
-    let broken = |error| DataError::file(path, error);
+    let broken = |error| DataError::caused(path, error);
     let mut writer = ArrowWriter::try_new(file, schema.clone(), Some(properties)).map_err(broken)?;
     for (feature, vocabulary) in vocabularies {
         let mut first = vocabulary.unknown_row().first_key();
@@ -47,7 +47,7 @@ pub(crate) fn write<'a>(
                 Arc::new(UInt64Array::from_iter_values(entries.iter().map(|(_, count)| *count))),
             ];
             let batch = RecordBatch::try_new(schema.clone(), columns)
-                .map_err(|error| DataError::file(path, error))?;
+                .map_err(|error| DataError::caused(path, error))?;
             writer.write(&batch).map_err(broken)?;
             first += entries.len() as u32;
         }

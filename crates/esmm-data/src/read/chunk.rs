@@ -114,7 +114,7 @@ impl Chunk {
     pub(crate) fn project(&self, columns: &[String]) -> Result<Self, DataError> {
         let places = super::columns::find_columns(self.origin.path(), &self.names(), columns)?;
         let batch =
-            self.batch.project(&places).map_err(|error| DataError::file(self.origin.path(), error))?;
+            self.batch.project(&places).map_err(|error| DataError::caused(self.origin.path(), error))?;
         Ok(self.with_batch(batch))
     }
 
@@ -135,7 +135,7 @@ impl Chunk {
     /// Some of its rows. They have lost their places: an error in one of them must be looked for in the whole chunk.
     pub(crate) fn filter(&self, keep: &[bool]) -> Result<Self, DataError> {
         let batch = filter_record_batch(&self.batch, &BooleanArray::from(keep.to_vec()))
-            .map_err(|error| DataError::file(self.origin.path(), error))?;
+            .map_err(|error| DataError::caused(self.origin.path(), error))?;
         Ok(self.with_batch(batch))
     }
 

@@ -114,7 +114,7 @@ impl CsvReader {
         let arrays = builders.iter_mut().map(|builder| Arc::new(builder.finish()) as ArrayRef).collect();
         let options = RecordBatchOptions::new().with_row_count(Some(lines.len()));
         let batch = RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options)
-            .map_err(|error| DataError::file(&self.path, error))?;
+            .map_err(|error| DataError::caused(&self.path, error))?;
         let batch = with_constants(batch, &self.constants);
         Ok(Some((batch, Origin::lines(self.path.clone(), lines))))
     }

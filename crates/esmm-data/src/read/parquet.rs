@@ -85,7 +85,7 @@ impl ParquetFile {
         let roots = super::columns::find_columns(path, &names(builder.schema()), columns)?;
         let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
         let reader = builder.with_projection(mask).with_batch_size(most).build();
-        let reader = reader.map_err(|error| DataError::file(path, error))?;
+        let reader = reader.map_err(|error| DataError::caused(path, error))?;
         Ok(Self { path: path.into(), reader, constants: Vec::new(), rows: 0 })
     }
 
@@ -99,7 +99,7 @@ impl ParquetFile {
         let Some(batch) = self.reader.next() else {
             return Ok(None);
         };
-        let batch = batch.map_err(|error| DataError::file(&self.path, error))?;
+        let batch = batch.map_err(|error| DataError::caused(&self.path, error))?;
         let origin = Origin::rows(self.path.clone(), self.rows + 1);
         self.rows += batch.num_rows() as u64;
         Ok(Some((with_constants(batch, &self.constants), origin)))
@@ -123,7 +123,7 @@ fn builder(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>, DataErr
 /// Of the bytes at a path; errors speak of the other one.
 fn builder_of(bytes: &Path, path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>, DataError> {
     let file = File::open(bytes).map_err(|error| DataError::io(path, &error))?;
-    ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| DataError::file(path, error))
+    ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| DataError::caused(path, error))
 }
 
 fn names(schema: &SchemaRef) -> Vec<String> {

@@ -29,8 +29,7 @@ impl History {
     /// # Errors
     /// A file that cannot be read. A file with bad lines can: [`History::notes`] has them.
     pub fn read(path: &Path) -> Result<Self, RunError> {
-        let bytes =
-            fs::read(path).map_err(|error| RunError::file(path, format!("cannot be read: {error}")))?;
+        let bytes = fs::read(path).map_err(|error| RunError::caused(path, "cannot be read", error))?;
         let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         Ok(Self::parse(&String::from_utf8_lossy(&bytes), &name))
     }

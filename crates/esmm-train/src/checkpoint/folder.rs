@@ -39,8 +39,7 @@ impl Folder {
         keep: Option<&Path>,
         write: impl FnOnce(&Path) -> Result<(), TrainError>,
     ) -> Result<PathBuf, TrainError> {
-        let failed =
-            |error: std::io::Error| TrainError::file(&self.0, format!("cannot take a checkpoint: {error}"));
+        let failed = |error: std::io::Error| TrainError::caused(&self.0, "cannot take a checkpoint", error);
         for path in self.newest_first().iter().filter(|path| Some(path.as_path()) != keep) {
             fs::remove_dir_all(path).map_err(failed)?;
         }

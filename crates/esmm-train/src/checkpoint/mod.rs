@@ -162,14 +162,13 @@ fn write<B>(
 where
     B: TrainBackend,
 {
-    let refused = |path: PathBuf| {
-        move |error: std::io::Error| TrainError::file(&path, format!("cannot be written: {error}"))
-    };
+    let refused =
+        |path: PathBuf| move |error: std::io::Error| TrainError::caused(&path, "cannot be written", error);
     let path = folder.join(LEARNER_FILE);
     let learner_sum = tensors::write::<B, _>(&path, learner).map_err(refused(path))?;
     let path = folder.join(OPTIMIZER_FILE);
     let bytes = Recorder::<B>::record(&Bytes::default(), optimizer.to_record(), ())
-        .map_err(|error| TrainError::file(&path, format!("cannot be written: {error}")))?;
+        .map_err(|error| TrainError::caused(&path, "cannot be written", error))?;
     let optimizer_sum = summed::write(&path, &bytes).map_err(refused(path))?;
     let parameters = tensors::entries::<B, _>(learner).into_iter().map(|entry| (entry.name, entry.id));
     Manifest::new(Contents {

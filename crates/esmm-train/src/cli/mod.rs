@@ -153,7 +153,7 @@ pub(crate) fn run() -> ExitCode {
         Ok(Done::Interrupted(signal)) => ExitCode::from(signal.exit_code()),
         Err(error) if is_closed(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            status_line::say(&format!("error: {}", one_line(&format!("{error:#}"))));
+            status_line::say(&format!("error: {}", one_line(&with_causes(&error))));
             ExitCode::from(if is_usage(&error) { 2 } else { 1 })
         }
     }
@@ -188,6 +188,20 @@ fn run_command(command: Command) -> anyhow::Result<Done> {
             Ok(Done::Whole)
         }
     }
+}
+
+/// An error with its causes, as far as it does not have their words already.
+fn with_causes(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1) {
+        let cause = cause.to_string();
+        let words = cause.split(" (os error").next().unwrap_or(&cause);
+        let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
+        if !text.contains(&words) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 /// Whether what was typed is wrong, and not what was found.

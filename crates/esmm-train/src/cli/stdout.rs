@@ -14,7 +14,7 @@ pub(super) fn text(text: Arguments<'_>) -> Result<(), TrainError> {
     let written = stdout.write_fmt(text).and_then(|()| stdout.flush());
     written.map_err(|error| match error.kind() {
         ErrorKind::BrokenPipe => TrainError::Closed,
-        _ => TrainError::file("standard output".as_ref(), format!("cannot be written: {error}")),
+        _ => TrainError::caused("standard output".as_ref(), "cannot be written", error),
     })
 }
 

@@ -6,8 +6,10 @@ mod lines;
 pub mod status_line;
 mod time_left;
 
-use burn::train::renderer::MetricsRenderer;
+#[cfg(feature = "cli")]
 use std::io::IsTerminal;
+
+use burn::train::renderer::MetricsRenderer;
 
 use crate::trainer::{DisplayedTraining, TrainingDisplay};
 

@@ -112,7 +112,7 @@ impl Footer {
     fn open(path: &Path) -> Result<Self, DataError> {
         let file = File::open(path).map_err(|error| DataError::io(path, &error))?;
         let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())
-            .map_err(|error| DataError::file(path, error))?;
+            .map_err(|error| DataError::caused(path, error))?;
         Ok(Self { path: path.into(), metadata })
     }
 
@@ -149,9 +149,9 @@ impl Table {
                 .with_row_groups(vec![segment])
                 .with_batch_size(rows.max(1))
                 .build()
-                .map_err(|error| DataError::file(path, error))?;
+                .map_err(|error| DataError::caused(path, error))?;
         let batch = match reader.next() {
-            Some(batch) => batch.map_err(|error| DataError::file(path, error))?,
+            Some(batch) => batch.map_err(|error| DataError::caused(path, error))?,
             None => RecordBatch::new_empty(reader.schema()),
         };
         let first: u64 = (0..segment).map(|before| self.footer.rows(before) as u64).sum();

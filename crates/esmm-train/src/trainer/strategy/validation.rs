@@ -112,7 +112,7 @@ where
         dict.write_safetensors(&new)?;
         Manifest::replace_weights(run, &new)?;
         let folder = run.own_path();
-        sync_folder(&folder).map_err(|error| TrainError::file(&folder, format!("cannot be synced: {error}")))
+        sync_folder(&folder).map_err(|error| TrainError::caused(&folder, "cannot be synced", error))
     }
 }
 

@@ -387,3 +387,42 @@ fn stop_on_signals(interrupter: &Interrupter) {
         }
     });
 }
+
+#[cfg(all(test, feature = "ndarray"))]
+mod tests {
+    use burn::backend::Autodiff;
+    use burn_ndarray::NdArray;
+    use esmm_core::{EsmmConfig, Feature, FeatureSchema, Side};
+    use esmm_train::checkpoint::TrainingState;
+    use esmm_train::optimizer::SharedOptimizer;
+    use esmm_train::trainer::TrainerConfig;
+
+    use super::*;
+
+    /// A driver that is lost cannot be had in a test of the command; what the command makes of it can.
+    #[test]
+    fn a_device_that_failed_says_how_to_go_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDir::create(&folder.path().join("run"), Existing::Refuse).unwrap();
+        let lost = || TrainError::Device("device `cuda:0` failed: the driver is gone".to_owned());
+        let said = with_the_way_on(lost(), &run).to_string();
+        assert_eq!(said, "device `cuda:0` failed: the driver is gone; no checkpoint was saved before");
+
+        let schema = FeatureSchema::new(vec![Feature::sparse("user", Side::User, 3)]).unwrap();
+        let model = EsmmConfig::new(schema);
+        let config = TrainerConfig::new(model.clone(), vec!["click".to_owned(), "conversion".to_owned()]);
+        let learner = config.learner.init(model.init::<Autodiff<NdArray>>(&Default::default()).unwrap());
+        let state = TrainingState { step: 10, ..TrainingState::default() };
+        let checkpoints = Checkpoints::new(run.checkpoint());
+        checkpoints.save(&learner, &SharedOptimizer::new(&config.towers), &state).unwrap();
+        let error = with_the_way_on(lost(), &run);
+        let expected = format!(
+            "device `cuda:0` failed: the driver is gone; the checkpoint of step 10 is intact, go on with: \
+             esmm train --run-dir {} --resume",
+            shown(run.path())
+        );
+        assert_eq!((error.to_string(), error.is_usage()), (expected, false));
+        let other = TrainError::Training("a full disk".to_owned());
+        assert_eq!(with_the_way_on(other, &run).to_string(), "a full disk");
+    }
+}

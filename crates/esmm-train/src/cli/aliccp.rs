@@ -161,7 +161,8 @@ fn explained(error: AliCcpError) -> anyhow::Error {
 /// first one is noted.
 fn stop_on_signals(stop: &Arc<AtomicBool>) -> Arc<Mutex<Signal>> {
     let ends_for = Arc::new(Mutex::new(Signal::Interrupt));
-    let (stop, noted) = (stop.clone(), ends_for.clone());
+    let stop = stop.clone();
+    let noted = ends_for.clone();
     signals::ask(move |signal| {
         *noted.lock().unwrap_or_else(PoisonError::into_inner) = signal;
         stop.store(true, Ordering::SeqCst);
@@ -173,8 +174,10 @@ fn stop_on_signals(stop: &Arc<AtomicBool>) -> Arc<Mutex<Signal>> {
 /// `train, reading common features: 12,000 rows, 45,000 a second; 37% of everything, 2 min 5 s left`
 fn line(progress: &PrepareProgress) -> String {
     let PrepareProgress { split, step, rows, rows_per_second, done, seconds_left } = progress;
-    let (rows, rate) = (table::grouped(*rows), table::grouped(*rows_per_second as u64));
-    let (share, left) = (100.0 * done, duration(*seconds_left));
+    let rows = table::grouped(*rows);
+    let rate = table::grouped(*rows_per_second as u64);
+    let share = 100.0 * done;
+    let left = duration(*seconds_left);
     format!("{split}, {step}: {rows} rows, {rate} a second; {share:.0}% of everything, {left} left")
 }
 

@@ -35,7 +35,8 @@ pub(super) fn run(args: &ReportArgs) -> anyhow::Result<()> {
     }
     let text = page(&runs);
     write_atomic(&args.output, text.as_bytes())?;
-    let (count, size) = (runs.len(), text.len().div_ceil(1024));
+    let count = runs.len();
+    let size = text.len().div_ceil(1024);
     let what = if count == 1 { "1 run".to_owned() } else { format!("{count} runs") };
     outln!("{}: {what}, {size} KiB; open it in a browser", shown(&args.output))?;
     Ok(())

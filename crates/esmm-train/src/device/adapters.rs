@@ -38,7 +38,8 @@ pub(super) fn adapters() -> Vec<Adapter> {
         for (place, (info, limits, precisions)) in of_kind {
             let Some(device) = burn_device(kind, place) else { continue };
             let largest_tensor = Some(limits.max_storage_buffer_binding_size.min(limits.max_buffer_size));
-            let (name, description) = (DeviceName::Wgpu(Some(adapters.len())), describe(info));
+            let name = DeviceName::Wgpu(Some(adapters.len()));
+            let description = describe(info);
             let precisions = precisions.clone();
             let info = DeviceInfo { name, description, largest_tensor, precisions, pads_rows: false };
             adapters.push(Adapter { device, info, is_software: kind == DeviceType::Cpu });

@@ -114,7 +114,7 @@ impl Device {
     /// Runs work on this device.
     ///
     /// # Errors
-    /// A device that fails on the way, in one line; and those of the work.
+    /// A device that fails meanwhile, in one line; and those of the work.
     pub fn run<W: OnDevice>(&self, work: W) -> Result<W::Output, TrainError> {
         match &self.found.handle {
             #[cfg(feature = "ndarray")]

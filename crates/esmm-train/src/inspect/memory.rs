@@ -148,7 +148,8 @@ impl Sizes<'_> {
     /// What the forward pass keeps (input, and of each hidden layer matmul and output), and the largest gradients that
     /// the backward pass holds at once.
     fn activations(&self) -> u64 {
-        let (model, batch) = (self.model, self.config.train.batch_size as u64);
+        let model = self.model;
+        let batch = self.config.train.batch_size as u64;
         let input = (model.copies() * model.schema.input_width(model.embedding_dim)) as u64;
         let linear = model.towers.activation == esmm_core::Activation::None
             && !model.towers.batch_norm

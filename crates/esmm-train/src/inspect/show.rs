@@ -53,7 +53,8 @@ impl Inspection {
         let at_least = if self.unknown_tables.is_empty() { "" } else { ">= " };
         let parameters = format!("{at_least}{}", grouped(self.parameters));
         let weights = format!("{at_least}{}", bytes(self.weight_bytes));
-        let (flops, read) = (grouped(self.step.flops_per_row), bytes(self.step.bytes_read_per_row));
+        let flops = grouped(self.step.flops_per_row);
+        let read = bytes(self.step.bytes_read_per_row);
         line(["total", "", "", &parameters, &weights, &flops, &read])
     }
 

@@ -84,7 +84,8 @@ fn of_run_file(path: &Path, read_data: bool) -> Result<Known, TrainError> {
         let experiment = Experiment::load(config)?;
         let lengths = list_lengths(&experiment.config, &experiment.encoders)?;
         let rows = experiment.report.splits().map(|(_, split)| split.rows).collect();
-        let (config, model) = (experiment.config, experiment.model);
+        let config = experiment.config;
+        let model = experiment.model;
         return Ok(Known { config, model, unknown: Vec::new(), lengths, rows: Some(rows), run: None });
     }
     let unknown = config.features.iter().filter(|spec| spec.has_unknown_rows());
@@ -96,7 +97,8 @@ fn of_run_file(path: &Path, read_data: bool) -> Result<Known, TrainError> {
 
 /// The mean number of ids of each list, over the first rows of the training's source.
 fn list_lengths(config: &TrainConfig, encoders: &FittedEncoders) -> Result<BTreeMap<String, f64>, DataError> {
-    let (mut rows, mut counts) = (0, BTreeMap::<String, usize>::new());
+    let mut rows = 0;
+    let mut counts = BTreeMap::<String, usize>::new();
     for chunk in config.data.train_source().open(&encoders.required_columns())? {
         let encoded = encoders.encode(&chunk?)?;
         for (feature, column) in encoders.schema().sparse().zip(&encoded.sparse) {

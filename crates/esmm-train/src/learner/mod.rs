@@ -168,8 +168,10 @@ impl<B: TrainBackend, L: FunnelLoss> TrainStep for EsmmLearner<B, L> {
             let table = self.model.embeddings.table.share();
             self.waiting.put(WaitingRows::<B> { grads, table, moments: self.tables.share() });
         }
-        let (rows, touched) = (batch.features.rows, forward.touched.rows.len());
-        let (total, tasks) = (loss.total.inner(), loss.tasks.inner());
+        let rows = batch.features.rows;
+        let touched = forward.touched.rows.len();
+        let total = loss.total.inner();
+        let tasks = loss.tasks.inner();
         let item = TrainStepOutput { total, tasks, rows, touched, norms };
         TrainOutput { grads, item }
     }

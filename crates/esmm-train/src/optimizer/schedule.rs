@@ -45,7 +45,8 @@ impl Schedule {
         if step <= self.warmup_steps {
             return self.base * step as f64 / self.warmup_steps as f64;
         }
-        let (done, span) = (step - self.warmup_steps, self.total_steps.saturating_sub(self.warmup_steps));
+        let done = step - self.warmup_steps;
+        let span = self.total_steps.saturating_sub(self.warmup_steps);
         let progress = (done as f64 / span.max(1) as f64).min(1.0);
         let factor = match self.decay {
             Decay::Constant => 1.0,

@@ -79,14 +79,16 @@ impl ProgressLines {
             let name = area.name();
             ShownMetric::new(&name, name.trim_end_matches(" AUC").to_lowercase())
         });
-        let (losses, areas) = (losses.collect(), areas.collect());
+        let losses = losses.collect();
+        let areas = areas.collect();
         let since = Instant::now();
         let left = TimeLeft::default();
         Self { redrawn, label: label.to_owned(), steps, since, losses, areas, valid: None, left }
     }
 
     fn training_line(&self, step: usize, rows: &Progress, epochs: &Progress, compact: bool) -> String {
-        let (epoch, all) = (epochs.items_processed, epochs.items_total);
+        let epoch = epochs.items_processed;
+        let all = epochs.items_total;
         let remaining = rows.items_total.saturating_sub(rows.items_processed)
             + rows.items_total * all.saturating_sub(epoch);
         let total = rows.items_total * all;

@@ -60,7 +60,8 @@ mod tests {
     /// 100 rows a second for a minute, then 300 a second: the last half minute counts.
     #[test]
     fn the_rate_is_that_of_the_last_half_minute() {
-        let (start, mut left) = (Instant::now(), TimeLeft::default());
+        let start = Instant::now();
+        let mut left = TimeLeft::default();
         assert_eq!(left.rate(), None);
         for second in 0..=100_u64 {
             let rows = 100 * second + 200 * second.saturating_sub(60);
@@ -72,7 +73,8 @@ mod tests {
 
     #[test]
     fn validations_take_time_of_their_own() {
-        let (start, mut left) = (Instant::now(), TimeLeft::default());
+        let start = Instant::now();
+        let mut left = TimeLeft::default();
         let at = |seconds| start + Duration::from_secs(seconds);
         (0..=10).for_each(|second| left.trained(at(second), 50 * second as usize));
         left.validating(at(10));

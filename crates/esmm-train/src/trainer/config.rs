@@ -82,7 +82,9 @@ impl TrainerConfig {
     /// # Examples
     /// The example `in_memory` trains so.
     pub fn new(model: EsmmConfig, stages: Vec<String>) -> Self {
-        let (beta_1, beta_2, epsilon) = (0.9, 0.999, 1e-8);
+        let beta_1 = 0.9;
+        let beta_2 = 0.999;
+        let epsilon = 1e-8;
         let seed = 1;
         Self {
             learner: EsmmLearnerConfig {

@@ -38,7 +38,7 @@ pub use esmm_run::evaluation::EVALUATION_BATCH;
 ///
 /// # Errors
 /// A disk that refuses, a checkpoint that cannot be read, a metric that does not exist, a precision that the device lacks, a
-/// loss that is no number.
+/// loss that is not finite.
 pub fn train<B>(
     config: &TrainerConfig,
     data: &TrainingData,
@@ -71,7 +71,8 @@ where
     }
     if let Some(saved) = saved {
         if saved.train_rows != state.train_rows {
-            let (found, expected) = (state.train_rows, saved.train_rows);
+            let found = state.train_rows;
+            let expected = saved.train_rows;
             let reason = format!("{found} training rows, the checkpoint was made with {expected}");
             return Err(TrainError::Config(format!("--resume: the data has changed: {reason}")));
         }

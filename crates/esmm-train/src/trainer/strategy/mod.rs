@@ -3,7 +3,7 @@
 //! Burn's own strategy selects checkpoints by metrics averaged over batches and cannot stop and go on inside an epoch.
 //! This one drives the same [`Learner`] and reports to the same event processor, but validates with the exact
 //! [`Evaluator`](esmm_metrics::Evaluator), keeps the best weights, and saves checkpoints from which a later run goes on at
-//! any step. `passes` has the loop over the training rows, `validation` what is measured and kept on the way.
+//! any step. `passes` has the loop over the training rows, `validation` what is measured and kept meanwhile.
 
 mod pace;
 mod passes;
@@ -76,7 +76,8 @@ where
             data.valid.as_ref().unwrap_or(&data.train),
             parts.config.learner.loss.negative_rate,
         );
-        let (run, has_valid) = (run.clone(), data.valid.is_some());
+        let run = run.clone();
+        let has_valid = data.valid.is_some();
         Self { parts, plan, has_valid, run, first, end: Mutex::new(None) }
     }
 

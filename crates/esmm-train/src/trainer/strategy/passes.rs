@@ -116,7 +116,8 @@ where
                 None => loss,
             });
             let lr = Some(self.learner.lr_current());
-            let (progress, epochs) = (batches.progress(), self.epochs(epoch));
+            let progress = batches.progress();
+            let epochs = self.epochs(epoch);
             if self.is_shown(&progress) {
                 let item = TrainingItem::new(step.item, progress, epochs, Some(self.state.step as usize), lr);
                 self.events.process_train(LearnerEvent::ProcessedItem(item));
@@ -162,7 +163,7 @@ where
         Ok(validates && self.out_of_patience())
     }
 
-    /// Refuses to go on with a loss that is no number.
+    /// Refuses to go on with a loss that is not finite.
     fn check_loss(&mut self, epoch: u64) -> Result<(), TrainError> {
         let loss = self.loss.take().map_or(0.0, |sum| sum.into_data().iter::<f64>().sum());
         if loss.is_finite() {
@@ -193,7 +194,8 @@ where
         if !self.is_recorded(self.state.step) {
             return;
         }
-        let (parts, report) = (&self.strategy.parts, item.report());
+        let parts = &self.strategy.parts;
+        let report = item.report();
         let [tower_gradient_norm, table_gradient_norm] =
             item.norms.as_ref().map_or([f64::NAN; 2], GradientNorms::read);
         let pace = std::mem::replace(&mut self.pace, Pace::start(&parts.train));

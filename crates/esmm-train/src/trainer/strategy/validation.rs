@@ -66,8 +66,11 @@ where
         loader: &ValidLoader<Components<B>>,
         epoch: u64,
     ) -> Result<SplitMetrics, TrainError> {
-        let (learner, epochs, step) = (self.learner.model().valid(), self.epochs(epoch), self.state.step);
-        let (events, strategy) = (&mut self.events, self.strategy);
+        let learner = self.learner.model().valid();
+        let epochs = self.epochs(epoch);
+        let step = self.state.step;
+        let events = &mut self.events;
+        let strategy = self.strategy;
         let each = |scores, progress| {
             let item = TrainingItem::new(
                 InferenceOutput { scores, negative_rate: strategy.plan.negative_rate },

@@ -1,6 +1,5 @@
 //! Which rows of the embedding tables a training had: the others keep their initial values.
 
-use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,6 +12,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
 use crate::error::DataError;
+use crate::files::NewFile;
 use crate::read::chunk::CHUNK_ROWS;
 use crate::read::parquet::ParquetFile;
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use crate::common::{RUN_FILE, Said, Workspace, csv, files};
+use crate::common::{Funnel, RUN_FILE, Said, Workspace, csv, files};
 
 /// Every file below a folder with its bytes.
 fn snapshot(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
@@ -223,55 +223,58 @@ fn leftovers_of_killed_commands_go_with_the_next_one() {
 /// One flipped bit in any file that scoring reads is named, and so is a file of another run.
 #[test]
 fn what_is_scored_is_what_was_trained() {
-    let workspace = Workspace::trained();
-    let other = ["train", "run.toml", "--run-dir", "other", "--set", "train.seed=2"];
-    assert_eq!(workspace.esmm(&other).code, 0);
-    let manifest: serde_json::Value = serde_json::from_str(&workspace.read("run/manifest.json")).unwrap();
-    let listed: Vec<&String> = manifest["files"].as_object().unwrap().keys().collect();
-    let expected = [
-        "config.json",
-        "encoders/features.json",
-        "encoders/trained_rows.parquet",
-        "encoders/vocabularies.parquet",
-        "model.safetensors",
-        "schema.json",
-    ];
-    assert_eq!(listed, expected);
-    for name in expected {
-        let path = workspace.path("run").join(name);
-        let whole = fs::read(&path).unwrap();
-        // Within a number or a text: most of what is damaged still has its form.
-        for place in [whole.len() / 3, whole.len() / 2, whole.len() - 9] {
-            let mut bytes = whole.clone();
-            bytes[place] ^= 1;
-            fs::write(&path, bytes).unwrap();
-            for command in
-                [&["evaluate", "run", "data.csv"][..], &["predict", "run", "data.csv", "-o", "scores.csv"]]
-            {
-                let said = workspace.esmm(command);
-                assert!(
-                    said.error(1).starts_with(&format!("run/{name}")),
-                    "{name}, {place}: {}",
-                    said.stderr
-                );
+    for funnel in Funnel::ALL {
+        let workspace = Workspace::trained_of(funnel);
+        let other = ["train", "run.toml", "--run-dir", "other", "--set", "train.seed=2"];
+        assert_eq!(workspace.esmm(&other).code, 0);
+        let manifest: serde_json::Value = serde_json::from_str(&workspace.read("run/manifest.json")).unwrap();
+        let listed: Vec<&String> = manifest["files"].as_object().unwrap().keys().collect();
+        let expected = [
+            "config.json",
+            "encoders/features.json",
+            "encoders/trained_rows.parquet",
+            "encoders/vocabularies.parquet",
+            "model.safetensors",
+            "schema.json",
+        ];
+        assert_eq!(listed, expected);
+        for name in expected {
+            let path = workspace.path("run").join(name);
+            let whole = fs::read(&path).unwrap();
+            // Within a number or a text: most of what is damaged still has its form.
+            for place in [whole.len() / 3, whole.len() / 2, whole.len() - 9] {
+                let mut bytes = whole.clone();
+                bytes[place] ^= 1;
+                fs::write(&path, bytes).unwrap();
+                for command in [
+                    &["evaluate", "run", "data.csv"][..],
+                    &["predict", "run", "data.csv", "-o", "scores.csv"],
+                ] {
+                    let said = workspace.esmm(command);
+                    assert!(
+                        said.error(1).starts_with(&format!("run/{name}")),
+                        "{name}, {place}: {}",
+                        said.stderr
+                    );
+                }
             }
+            fs::write(&path, whole).unwrap();
         }
-        fs::write(&path, whole).unwrap();
+        assert!(!workspace.path("scores.csv").exists());
+        fs::copy(workspace.path("other/model.safetensors"), workspace.path("run/model.safetensors")).unwrap();
+        let said = workspace.esmm(&["evaluate", "run", "data.csv"]);
+        assert!(
+            said.error(1).ends_with("if it was replaced on purpose, say --accept-weights"),
+            "{}",
+            said.stderr
+        );
+        let score = |run: &str, flags: &[&str]| {
+            let said = workspace.esmm(&[&["evaluate", run, "data.csv", "--json"], flags].concat());
+            assert_eq!(said.code, 0, "{}", said.stderr);
+            said.stdout
+        };
+        assert_eq!(score("run", &["--accept-weights"]), score("other", &[]));
     }
-    assert!(!workspace.path("scores.csv").exists());
-    fs::copy(workspace.path("other/model.safetensors"), workspace.path("run/model.safetensors")).unwrap();
-    let said = workspace.esmm(&["evaluate", "run", "data.csv"]);
-    assert!(
-        said.error(1).ends_with("if it was replaced on purpose, say --accept-weights"),
-        "{}",
-        said.stderr
-    );
-    let score = |run: &str, flags: &[&str]| {
-        let said = workspace.esmm(&[&["evaluate", run, "data.csv", "--json"], flags].concat());
-        assert_eq!(said.code, 0, "{}", said.stderr);
-        said.stdout
-    };
-    assert_eq!(score("run", &["--accept-weights"]), score("other", &[]));
 }
 
 /// As the version before left it: no manifest, relative paths without their folder, Burn's curves.

@@ -2,15 +2,20 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use crate::common::{self, Said, Workspace, files};
+use crate::common::{self, Funnel, Said, Workspace, files};
 use serde_json::Value;
 
 #[test]
 fn train_leaves_a_run_directory_that_evaluate_and_predict_use() {
-    let workspace = Workspace::new();
+    Funnel::ALL.into_iter().for_each(every_command);
+}
+
+fn every_command(funnel: Funnel) {
+    let workspace = Workspace::of(funnel);
     let said = workspace.esmm(&["train", "run.toml", "--run-dir", "run"]);
     assert_eq!(said.code, 0, "{}", said.stderr);
-    for expected in ["CTR", "CVR", "CTCVR", "esmm predict run"] {
+    let columns = funnel.columns().join(", ");
+    for expected in [&columns, "esmm predict run"] {
         assert!(said.stdout.contains(expected), "{expected} in: {}", said.stdout);
     }
     let expected = [
@@ -28,36 +33,52 @@ fn train_leaves_a_run_directory_that_evaluate_and_predict_use() {
     assert_eq!(files(&workspace.path("run")), expected);
     let metrics: Value = serde_json::from_str(&workspace.read("run/metrics.json")).unwrap();
     for split in ["train", "valid", "test"] {
-        for key in ["rows", "clicks", "conversions", "ctr", "cvr", "ctcvr"] {
-            assert!(metrics[split].get(key).is_some(), "{split}.{key}");
+        for key in funnel.tasks().iter().chain(funnel.counts()).chain(&["rows"]) {
+            assert!(metrics[split].get(key).is_some(), "{split}.{key} in {metrics}");
         }
-        assert!(metrics[split]["ctr"]["auc"].is_f64(), "{metrics}");
+        assert!(metrics[split][funnel.tasks()[0]]["auc"].is_f64(), "{metrics}");
     }
 
     let said = workspace.esmm(&["evaluate", "run", "data.csv", "--json"]);
     assert_eq!(said.code, 0, "{}", said.stderr);
     let all: Value = serde_json::from_str(&said.stdout).unwrap();
     assert_eq!(all["rows"], 400);
+    let said = workspace.esmm(&["evaluate", "run", "data.csv"]);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    assert!(said.stdout.lines().all(|line| line.chars().count() <= 80), "{}", said.stdout);
 
     let said = workspace.esmm(&["predict", "run", "data.csv", "-o", "scores.csv", "--keep", "user,click"]);
     assert_eq!(said.code, 0, "{}", said.stderr);
     let scores = workspace.read("scores.csv");
     let mut lines = scores.lines();
-    assert_eq!(lines.next(), Some("user,click,pctr,pcvr,pctcvr"));
+    assert_eq!(lines.next(), Some(format!("user,click,{}", funnel.columns().join(",")).as_str()));
     let input = workspace.read("data.csv");
     let mut count = 0;
     for (line, input) in lines.zip(input.lines().skip(1)) {
         let fields: Vec<&str> = line.split(',').collect();
         let wanted: Vec<&str> = input.split(',').collect();
         assert_eq!((fields[0], fields[1]), (wanted[0], wanted[3]), "same rows in the same order");
-        let [ctr, cvr, ctcvr] = [2, 3, 4].map(|column: usize| fields[column].parse::<f64>().unwrap());
-        assert!((ctr * cvr - ctcvr).abs() < 1e-6 && ctcvr <= ctr && (0.0..=1.0).contains(&cvr), "{line}");
+        let scores: Vec<f64> = fields[2..].iter().map(|field| field.parse().unwrap()).collect();
+        // p(click), then for each further stage its probability given the one before and that of reaching it.
+        let mut before = scores[0];
+        for pair in scores[1..].chunks(2) {
+            let (given, reach) = (pair[0], pair[1]);
+            assert!((0.0..=1.0).contains(&given) && reach <= before, "{line}");
+            assert!((before * given - reach).abs() < 1e-6, "{line}");
+            before = reach;
+        }
         count += 1;
     }
     assert_eq!(count, 400);
 
-    let said = workspace.esmm(&["predict", "run", "data.csv", "-o", "scores.parquet"]);
-    assert_eq!(said.code, 0, "{}", said.stderr);
+    for args in [
+        &["predict", "run", "data.csv", "-o", "scores.parquet"][..],
+        &["report", "run", "-o", "report.html"],
+        &["inspect", "run", "--data"],
+    ] {
+        let said = workspace.esmm(args);
+        assert_eq!(said.code, 0, "{args:?}: {}", said.stderr);
+    }
     let said = workspace.esmm(&["inspect", "run"]);
     assert!(said.stdout.contains("ctr_hidden_0") && said.stdout.contains("total"), "{}", said.stdout);
     let said = workspace.esmm(&["inspect", "run.toml"]);
@@ -67,78 +88,91 @@ fn train_leaves_a_run_directory_that_evaluate_and_predict_use() {
 /// Predictions do not depend on labels being there, nor on unseen values.
 #[test]
 fn predict_takes_unseen_values_and_no_labels() {
-    let workspace = Workspace::trained();
-    workspace.write("new.csv", "price,tags,user\n1.5,,nobody\n2.5,t1|new,u1\n");
-    let said = workspace.esmm(&["predict", "run", "new.csv", "-o", "scores.csv"]);
-    assert_eq!(said.code, 0, "{}", said.stderr);
-    assert_eq!(workspace.read("scores.csv").lines().count(), 3);
+    for funnel in Funnel::ALL {
+        let workspace = Workspace::trained_of(funnel);
+        workspace.write("new.csv", "price,tags,user\n1.5,,nobody\n2.5,t1|new,u1\n");
+        let said = workspace.esmm(&["predict", "run", "new.csv", "-o", "scores.csv"]);
+        assert_eq!(said.code, 0, "{}", said.stderr);
+        assert_eq!(workspace.read("scores.csv").lines().count(), 3);
+    }
 }
 
 #[test]
 fn the_same_seed_gives_the_same_bytes() {
-    let workspace = Workspace::new();
-    for run in ["a", "b"] {
-        assert_eq!(workspace.esmm(&["train", "run.toml", "--run-dir", run]).code, 0);
+    for funnel in Funnel::ALL {
+        let workspace = Workspace::of(funnel);
+        for run in ["a", "b"] {
+            assert_eq!(workspace.esmm(&["train", "run.toml", "--run-dir", run]).code, 0);
+        }
+        for file in [
+            "model.safetensors",
+            "metrics.json",
+            "config.json",
+            "schema.json",
+            "encoders/vocabularies.parquet",
+        ] {
+            let read = |run: &str| std::fs::read(workspace.path(&format!("{run}/{file}"))).unwrap();
+            assert_eq!(read("a"), read("b"), "{file}");
+        }
+        let other = ["train", "run.toml", "--run-dir", "c", "--set", "train.seed=2"];
+        assert_eq!(workspace.esmm(&other).code, 0);
+        let read = |run: &str| std::fs::read(workspace.path(&format!("{run}/model.safetensors"))).unwrap();
+        assert_ne!(read("a"), read("c"));
     }
-    for file in
-        ["model.safetensors", "metrics.json", "config.json", "schema.json", "encoders/vocabularies.parquet"]
-    {
-        let read = |run: &str| std::fs::read(workspace.path(&format!("{run}/{file}"))).unwrap();
-        assert_eq!(read("a"), read("b"), "{file}");
-    }
-    let other = ["train", "run.toml", "--run-dir", "c", "--set", "train.seed=2"];
-    assert_eq!(workspace.esmm(&other).code, 0);
-    let read = |run: &str| std::fs::read(workspace.path(&format!("{run}/model.safetensors"))).unwrap();
-    assert_ne!(read("a"), read("c"));
 }
 
 /// Two epochs at once, and one epoch with a second one added later, end with the same weights.
 #[test]
 fn a_training_can_be_extended() {
-    let workspace = Workspace::new();
-    assert_eq!(workspace.esmm(&["train", "run.toml", "--run-dir", "whole"]).code, 0);
-    let first = ["train", "run.toml", "--run-dir", "parts", "--set", "train.epochs=1"];
-    assert_eq!(workspace.esmm(&first).code, 0);
-    let said = workspace.esmm(&["train", "run.toml", "--run-dir", "parts", "--resume"]);
-    assert_eq!(said.code, 0, "{}", said.stderr);
-    let read = |run: &str| std::fs::read(workspace.path(&format!("{run}/model.safetensors"))).unwrap();
-    assert!(read("whole") == read("parts"), "the weights differ");
-    let other = ["train", "run.toml", "--run-dir", "parts", "--resume", "--set", "model.hidden=[4]"];
-    assert!(workspace.esmm(&other).error(2).starts_with("--resume: the run file differs"));
+    for funnel in Funnel::ALL {
+        let workspace = Workspace::of(funnel);
+        assert_eq!(workspace.esmm(&["train", "run.toml", "--run-dir", "whole"]).code, 0);
+        let first = ["train", "run.toml", "--run-dir", "parts", "--set", "train.epochs=1"];
+        assert_eq!(workspace.esmm(&first).code, 0);
+        let said = workspace.esmm(&["train", "run.toml", "--run-dir", "parts", "--resume"]);
+        assert_eq!(said.code, 0, "{}", said.stderr);
+        let read = |run: &str| std::fs::read(workspace.path(&format!("{run}/model.safetensors"))).unwrap();
+        assert!(read("whole") == read("parts"), "the weights differ");
+        let other = ["train", "run.toml", "--run-dir", "parts", "--resume", "--set", "model.hidden=[4]"];
+        assert!(workspace.esmm(&other).error(2).starts_with("--resume: the run file differs"));
+    }
 }
 
 #[cfg(unix)]
 #[test]
 fn ctrl_c_saves_a_checkpoint_and_resume_ends_as_if_it_had_not_happened() {
-    let workspace = Workspace::new();
-    workspace.write("data.csv", &common::csv(20_000));
-    let long = ["train", "run.toml", "--set", "train.epochs=3", "--set", "train.batch_size=16"];
-    let run = |dir: &'static str| [&long[..], &["--run-dir", dir]].concat();
-    let child = workspace
-        .command_that_hears(&run("interrupted"))
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    let log = workspace.path("interrupted/train.log");
-    let is_training = || std::fs::read_to_string(&log).is_ok_and(|log| log.contains("epoch 1:"));
-    while !is_training() {
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
-    let kill = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(kill.success());
-    let said = Said::from(child.wait_with_output().unwrap());
-    assert_eq!(said.code, 130, "{}", said.stderr);
-    assert!(said.stderr.contains("esmm train --run-dir interrupted --resume"), "{}", said.stderr);
-    assert!(said.stdout.is_empty() && !workspace.path("interrupted/metrics.json").exists());
+    for funnel in Funnel::ALL {
+        let workspace = Workspace::of(funnel);
+        workspace.write("data.csv", &funnel.csv(20_000));
+        let long = ["train", "run.toml", "--set", "train.epochs=3", "--set", "train.batch_size=16"];
+        let run = |dir: &'static str| [&long[..], &["--run-dir", dir]].concat();
+        let child = workspace
+            .command_that_hears(&run("interrupted"))
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = workspace.path("interrupted/train.log");
+        let is_training = || std::fs::read_to_string(&log).is_ok_and(|log| log.contains("epoch 1:"));
+        while !is_training() {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        let kill =
+            std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+        assert!(kill.success());
+        let said = Said::from(child.wait_with_output().unwrap());
+        assert_eq!(said.code, 130, "{}", said.stderr);
+        assert!(said.stderr.contains("esmm train --run-dir interrupted --resume"), "{}", said.stderr);
+        assert!(said.stdout.is_empty() && !workspace.path("interrupted/metrics.json").exists());
 
-    let said = workspace.esmm(&["train", "--run-dir", "interrupted", "--resume"]);
-    assert_eq!(said.code, 0, "{}", said.stderr);
-    let said = workspace.esmm(&run("whole"));
-    assert_eq!(said.code, 0, "{}", said.stderr);
-    let read = |run: &str| std::fs::read(workspace.path(&format!("{run}/model.safetensors"))).unwrap();
-    assert!(read("whole") == read("interrupted"), "the weights differ");
-    assert_eq!(workspace.read("whole/metrics.json"), workspace.read("interrupted/metrics.json"));
+        let said = workspace.esmm(&["train", "--run-dir", "interrupted", "--resume"]);
+        assert_eq!(said.code, 0, "{}", said.stderr);
+        let said = workspace.esmm(&run("whole"));
+        assert_eq!(said.code, 0, "{}", said.stderr);
+        let read = |run: &str| std::fs::read(workspace.path(&format!("{run}/model.safetensors"))).unwrap();
+        assert!(read("whole") == read("interrupted"), "the weights differ");
+        assert_eq!(workspace.read("whole/metrics.json"), workspace.read("interrupted/metrics.json"));
+    }
 }
 
 #[test]
@@ -234,25 +268,13 @@ fn every_option_trains() {
 /// Impression, click, cart, purchase; with groups.
 #[test]
 fn a_funnel_of_three_stages() {
-    let workspace = Workspace::new();
-    let data: String = workspace
-        .read("data.csv")
-        .lines()
-        .enumerate()
-        .map(|(row, line)| match row {
-            0 => format!("{line},purchase\n"),
-            _ => format!("{line},{}\n", u8::from(line.ends_with('1') && row % 2 == 0)),
-        })
-        .collect();
-    workspace.write("data.csv", &data);
-    let stages =
-        "\n[labels]\nstages = [\"click\", \"conversion\", \"purchase\"]\n[metrics]\ngroup = \"user\"\n";
-    workspace.write("run.toml", &format!("{}{stages}", common::RUN_FILE));
+    let workspace = Workspace::of(Funnel::Three);
+    workspace.write("run.toml", &format!("{}\n[metrics]\ngroup = \"user\"\n", Funnel::Three.run_file()));
     let said =
         workspace.esmm(&["train", "run.toml", "--run-dir", "run", "--set", "train.select=purchase.log_loss"]);
     assert_eq!(said.code, 0, "{}", said.stderr);
     let metrics: Value = serde_json::from_str(&workspace.read("run/metrics.json")).unwrap();
-    for task in ["click", "conversion|click", "conversion", "purchase|conversion", "purchase"] {
+    for task in Funnel::Three.tasks() {
         assert!(metrics["train"][task]["log_loss"].is_f64(), "{task} in {metrics}");
         assert!(metrics["train"][task]["gauc"].is_object(), "{task} in {metrics}");
     }

@@ -7,7 +7,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::common::{self, Said, Workspace, files};
+use crate::common::{self, Funnel, Said, Workspace, files};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -25,11 +25,20 @@ checkpoint_every = 20
 
 /// A training of 150 steps an epoch, in memory or not.
 fn workspace(streaming: bool) -> Workspace {
-    let workspace = Workspace::new();
-    workspace.write("data.csv", &common::csv(4000));
+    workspace_of(Funnel::Two, streaming)
+}
+
+/// The same with the labels of a funnel.
+fn workspace_of(funnel: Funnel, streaming: bool) -> Workspace {
+    let workspace = Workspace::of(funnel);
+    workspace.write("data.csv", &funnel.csv(4000));
     let run_file = common::RUN_FILE.split("[train]").next().unwrap();
     let data = if streaming { "[data]\nstreaming = true\nshuffle_rows = 500\n" } else { "[data]\n" };
-    workspace.write("run.toml", &(run_file.replace("[data]\n", data) + STEPS));
+    let labels = funnel
+        .run_file()
+        .split_once("[labels]")
+        .map_or_else(String::new, |(_, rest)| format!("[labels]{rest}"));
+    workspace.write("run.toml", &(run_file.replace("[data]\n", data) + STEPS + &labels));
     workspace
 }
 
@@ -38,8 +47,8 @@ fn results(workspace: &Workspace, run: &str) -> Vec<Vec<u8>> {
 }
 
 /// Kills a training at random moments, as often as it takes for `kills` of them, and compares whatever comes to its end.
-fn kill_and_resume(streaming: bool, kills: u32, seed: u64) {
-    let workspace = workspace(streaming);
+fn kill_and_resume(funnel: Funnel, streaming: bool, kills: u32, seed: u64) {
+    let workspace = workspace_of(funnel, streaming);
     let start = Instant::now();
     let said = workspace.esmm(&["train", "run.toml", "--run-dir", "whole", "--quiet"]);
     assert_eq!(said.code, 0, "{}", said.stderr);
@@ -82,12 +91,14 @@ fn kill_and_resume(streaming: bool, kills: u32, seed: u64) {
 
 #[test]
 fn a_training_that_is_killed_20_times_ends_with_the_same_bytes() {
-    kill_and_resume(false, 20, 11);
+    kill_and_resume(Funnel::Two, false, 20, 11);
+    kill_and_resume(Funnel::Three, false, 4, 13);
 }
 
 #[test]
 fn a_streamed_training_that_is_killed_20_times_ends_with_the_same_bytes() {
-    kill_and_resume(true, 20, 12);
+    kill_and_resume(Funnel::Two, true, 20, 12);
+    kill_and_resume(Funnel::Three, true, 4, 14);
 }
 
 /// Checkpoints of a run, oldest first.

@@ -40,12 +40,88 @@ epochs = 2
 batch_size = 64
 "#;
 
+/// The funnels that commands are tried with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Funnel {
+    /// Impression, click, conversion.
+    Two,
+    /// And a purchase.
+    Three,
+}
+
+impl Funnel {
+    pub(crate) const ALL: [Self; 2] = [Self::Two, Self::Three];
+
+    /// Rows of data.
+    pub(crate) fn csv(self, rows: usize) -> String {
+        let text = csv(rows);
+        match self {
+            Self::Two => text,
+            Self::Three => with_purchases(&text),
+        }
+    }
+
+    /// A run file for a file of data.
+    pub(crate) fn run_file(self) -> String {
+        match self {
+            Self::Two => RUN_FILE.to_owned(),
+            Self::Three => {
+                format!("{RUN_FILE}\n[labels]\nstages = [\"click\", \"conversion\", \"purchase\"]\n")
+            }
+        }
+    }
+
+    /// The tasks of `metrics.json`.
+    pub(crate) fn tasks(self) -> &'static [&'static str] {
+        match self {
+            Self::Two => &["ctr", "cvr", "ctcvr"],
+            Self::Three => &["click", "conversion|click", "conversion", "purchase|conversion", "purchase"],
+        }
+    }
+
+    /// The columns of predictions.
+    pub(crate) fn columns(self) -> &'static [&'static str] {
+        match self {
+            Self::Two => &["pctr", "pcvr", "pctcvr"],
+            Self::Three => &[
+                "p_click",
+                "p_conversion_given_click",
+                "p_conversion",
+                "p_purchase_given_conversion",
+                "p_purchase",
+            ],
+        }
+    }
+
+    /// The counts of `metrics.json`.
+    pub(crate) fn counts(self) -> &'static [&'static str] {
+        match self {
+            Self::Two => &["clicks", "conversions"],
+            Self::Three => &["click", "conversion", "purchase"],
+        }
+    }
+}
+
+/// With a third label: about every second conversion is a purchase.
+fn with_purchases(text: &str) -> String {
+    let lines = text.lines().enumerate().map(|(row, line)| match row {
+        0 => format!("{line},purchase\n"),
+        _ => format!("{line},{}\n", u8::from(line.ends_with('1') && row % 2 == 0)),
+    });
+    lines.collect()
+}
+
 impl Workspace {
     /// With `data.csv` (400 rows) and `run.toml`.
     pub(crate) fn new() -> Self {
+        Self::of(Funnel::Two)
+    }
+
+    /// The same with the labels of a funnel.
+    pub(crate) fn of(funnel: Funnel) -> Self {
         let workspace = Self { folder: tempfile::tempdir().unwrap() };
-        workspace.write("data.csv", &csv(400));
-        workspace.write("run.toml", RUN_FILE);
+        workspace.write("data.csv", &funnel.csv(400));
+        workspace.write("run.toml", &funnel.run_file());
         workspace
     }
 
@@ -85,7 +161,12 @@ impl Workspace {
 
     /// A trained model in `run`.
     pub(crate) fn trained() -> Self {
-        let workspace = Self::new();
+        Self::trained_of(Funnel::Two)
+    }
+
+    /// The same with the labels of a funnel.
+    pub(crate) fn trained_of(funnel: Funnel) -> Self {
+        let workspace = Self::of(funnel);
         let said = workspace.esmm(&["train", "run.toml", "--run-dir", "run"]);
         assert_eq!(said.code, 0, "{}", said.stderr);
         workspace

@@ -120,6 +120,9 @@ pub struct RowGrads<B: Backend> {
     pub grads: Tensor<B, 2>,
 }
 
+/// The widest embedding and hidden layer. Beyond it sizes would leave 64 bits.
+pub(crate) const MOST_WIDE: usize = 1 << 20;
+
 impl EsmmConfig {
     /// The paper's model for a schema: D = 18, hidden 360, 200, 80, ReLU, no batch norm, no dropout.
     pub fn new(schema: FeatureSchema) -> Self {
@@ -149,11 +152,15 @@ impl EsmmConfig {
     pub fn validate(&self) -> Result<(), EsmmError> {
         let error =
             |key, found, allowed: &str| Err(EsmmError::Config { key, found, allowed: allowed.to_owned() });
-        if self.embedding_dim == 0 {
-            return error("embedding_dim", "0".into(), "it must be at least 1");
+        if !(1..=MOST_WIDE).contains(&self.embedding_dim) {
+            let found = self.embedding_dim.to_string();
+            return error("embedding_dim", found, "it must be at least 1 and at most 1048576");
         }
         if self.stages < 2 {
             return error("stages", self.stages.to_string(), "a funnel has at least 2 stages");
+        }
+        if self.stages > usize::from(u8::MAX) {
+            return error("stages", self.stages.to_string(), "a funnel has at most 255 stages");
         }
         if !(self.embedding_init_std >= 0.0 && self.embedding_init_std.is_finite()) {
             return error(

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::EsmmError;
 
+/// Rows that the tables of a schema may have together: their numbers are 32-bit integers on every device.
+const MOST_ROWS: usize = i32::MAX as usize;
+
 /// Whom a feature describes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
@@ -182,7 +185,7 @@ impl FeatureSchema {
     /// Checks and takes the features.
     ///
     /// # Errors
-    /// No feature, an empty or repeated name, a table without rows, and a `shares` that names an unknown feature,
+    /// No feature, an empty or repeated name, a table without rows or more rows than 2^31 - 1 in all, and a `shares` that names an unknown feature,
     /// a dense one, or one that itself shares. The error names the feature.
     pub fn new(features: Vec<Feature>) -> Result<Self, EsmmError> {
         validate(&features)?;
@@ -299,7 +302,19 @@ fn validate(features: &[Feature]) -> Result<(), EsmmError> {
             validate_table(sparse, &by_name)?;
         }
     }
-    Ok(())
+    let tables = features.iter().filter_map(|feature| match feature {
+        Feature::Sparse(sparse) if sparse.shares.is_none() => Some(sparse.num_embeddings),
+        Feature::Sparse(_) | Feature::Dense(_) => None,
+    });
+    let rows = tables.fold(0_usize, usize::saturating_add);
+    match rows <= MOST_ROWS {
+        true => Ok(()),
+        false => Err(EsmmError::Config {
+            key: "features",
+            found: format!("{rows} table rows"),
+            allowed: format!("at most {MOST_ROWS} rows fit one arena"),
+        }),
+    }
 }
 
 fn validate_table(feature: &SparseFeature, by_name: &HashMap<&str, &Feature>) -> Result<(), EsmmError> {
@@ -336,6 +351,15 @@ mod tests {
         assert!(message(vec![Feature::sparse("item", Side::Item, 0)]).contains("`item`: num_embeddings = 0"));
         assert!(message(vec![user().sharing("nobody")]).contains("`nobody`, which is not in the schema"));
         assert!(message(vec![Feature::dense("age", Side::User), user().sharing("age")]).contains("is dense"));
+    }
+
+    #[test]
+    fn tables_beyond_all_numbers_are_refused() {
+        let table = |name: &str, rows| Feature::sparse(name, Side::Item, rows);
+        let told = "2147483647 rows fit one arena";
+        assert!(message(vec![table("a", 1 << 31)]).contains(told));
+        assert!(message(vec![table("a", usize::MAX), table("b", usize::MAX)]).contains(told));
+        assert!(FeatureSchema::new(vec![table("a", (1 << 31) - 2), table("b", 1)]).is_ok());
     }
 
     #[test]

@@ -10,6 +10,7 @@ use burn::tensor::ops::FloatTensor;
 
 use crate::backend::{EsmmBackend, Indices, InferenceLayer, InputBags, LayerSpec};
 use crate::error::EsmmError;
+use crate::esmm::MOST_WIDE;
 use crate::precision::Precision;
 use crate::stacked::{StackedBatchNorm, StackedLinear, TowerInput, float};
 
@@ -84,6 +85,10 @@ impl TowersConfig {
             |key, found, allowed: &str| Err(EsmmError::Config { key, found, allowed: allowed.to_owned() });
         if self.hidden.contains(&0) {
             return error("towers.hidden", format!("{:?}", self.hidden), "widths must be at least 1");
+        }
+        if self.hidden.iter().any(|width| *width > MOST_WIDE) {
+            let found = format!("{:?}", self.hidden);
+            return error("towers.hidden", found, "widths must be at most 1048576");
         }
         if self.dropout.len() != self.hidden.len() {
             let allowed = format!("one probability for each of the {} hidden layers", self.hidden.len());

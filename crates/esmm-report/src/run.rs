@@ -64,7 +64,12 @@ impl RunReport {
         if let Err(newer) = check_version(&found.config) {
             found.notes.push(format!("config.json: {newer}"));
         }
-        found.model = found.json(&run.schema());
+        let model: Option<EsmmConfig> = found.json(&run.schema());
+        if let Some(error) = model.as_ref().and_then(|model| model.validate().err()) {
+            found.notes.push(format!("schema.json: {error}"));
+        } else {
+            found.model = model;
+        }
         let members = run.members(found.seeds());
         found.history = members.first().and_then(|first| found.read_history(first));
         found.warnings = warnings_of(&run.log());

@@ -191,7 +191,10 @@ impl RunDir {
     /// # Errors
     /// A file that cannot be read or is damaged.
     pub fn read_model(&self) -> Result<EsmmConfig, RunError> {
-        read_json(&self.schema())
+        let path = self.schema();
+        let model: EsmmConfig = read_json(&path)?;
+        model.validate().map_err(|error| RunError::caused(&path, "is damaged", error))?;
+        Ok(model)
     }
 
     /// The directory.

@@ -190,17 +190,20 @@ fn report(
             log::info!("{why}; kept the weights of step {}, epoch {}", best.step, best.epoch);
         }
     }
-    if let Some(metrics) = trained.metrics {
-        let (name, split) = match (&metrics.test, &metrics.valid) {
-            (Some(test), _) => ("test split", test),
-            (None, Some(valid)) => ("valid split (no test split was given)", valid),
-            (None, None) => ("train split (no other was given)", &metrics.train),
-        };
-        outln!("{}", table::metrics(name, split))?;
-        if let Some(ensemble) = &metrics.ensemble {
-            let split = name.split(' ').next().unwrap_or_default();
-            outln!("{}", table::spread(split, ensemble))?;
-        }
+    let Some(metrics) = trained.metrics else {
+        let signal = *ENDS_FOR.lock().unwrap_or_else(PoisonError::into_inner);
+        say_unmeasured(signal.name(), run.path());
+        return Ok(Done::Interrupted(signal));
+    };
+    let (name, split) = match (&metrics.test, &metrics.valid) {
+        (Some(test), _) => ("test split", test),
+        (None, Some(valid)) => ("valid split (no test split was given)", valid),
+        (None, None) => ("train split (no other was given)", &metrics.train),
+    };
+    outln!("{}", table::metrics(name, split))?;
+    if let Some(ensemble) = &metrics.ensemble {
+        let split = name.split(' ').next().unwrap_or_default();
+        outln!("{}", table::spread(split, ensemble))?;
     }
     if quiet {
         return Ok(Done::Whole);
@@ -353,6 +356,12 @@ fn set_stage(stage: Stage) {
     *STAGE.lock().unwrap_or_else(PoisonError::into_inner) = stage;
 }
 
+/// What is said where a signal came before the final metrics were measured.
+fn say_unmeasured(signal: &str, run: &Path) {
+    log::warn!("{signal}: the training is done and saved, its metrics are not measured");
+    log::info!("measure them with: esmm train --run-dir {} --resume", shown(run));
+}
+
 /// Notes that a training has come to its final metrics.
 struct Measuring {
     run: PathBuf,
@@ -360,8 +369,8 @@ struct Measuring {
 
 impl TrainingObserver for Measuring {
     fn on_trained(&mut self) {
-        log::info!("measuring all splits with the best weights");
         set_stage(Stage::Measuring(self.run.clone()));
+        log::info!("measuring all splits with the best weights");
     }
 }
 
@@ -374,8 +383,7 @@ fn stop_on_signals(interrupter: &Interrupter) {
         match stage {
             Stage::Other => Answer::EndNow,
             Stage::Measuring(run) => {
-                log::warn!("{name}: the training is done and saved, its metrics are not measured");
-                log::info!("measure them with: esmm train --run-dir {} --resume", shown(&run));
+                say_unmeasured(name, &run);
                 Answer::EndNow
             }
             Stage::Training => {

@@ -227,8 +227,7 @@ impl Experiment {
 }
 
 fn create_folder(folder: &Path) -> Result<(), TrainError> {
-    std::fs::create_dir_all(folder)
-        .map_err(|error| TrainError::caused(folder, "cannot be created", error))
+    std::fs::create_dir_all(folder).map_err(|error| TrainError::caused(folder, "cannot be created", error))
 }
 
 /// What the guard rails say, of the training rows or the first of them.

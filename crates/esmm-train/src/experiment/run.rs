@@ -16,7 +16,7 @@ use crate::trainer::{TrainingControl, TrainingEnd};
 pub struct Trained {
     /// How it ended; of several models how that of the first seed did, or [`TrainingEnd::Interrupted`] where one was.
     pub end: TrainingEnd,
-    /// The metrics of all splits with the best weights; `None` when it was interrupted.
+    /// The metrics of all splits with the best weights; `None` when it was interrupted, if only after its last step.
     pub metrics: Option<RunMetrics>,
 }
 
@@ -87,6 +87,8 @@ impl OnDevice for TrainAndMeasure<'_> {
         let end = self.experiment.train::<B>(self.run, &device, self.control)?;
         let metrics = match &end {
             TrainingEnd::Interrupted { .. } => None,
+            // Asked to stop after the last step: a resumed training measures.
+            TrainingEnd::Finished { .. } if self.control.interrupter.should_stop() => None,
             TrainingEnd::Finished { best, .. } => {
                 let observers = &self.control.observers;
                 observers.trained();

@@ -374,9 +374,10 @@ mod signals {
         workspace.write("data.csv", &csv(60_000));
         let wide =
             ["--set", "model.hidden=[512,256]", "--set", "train.batch_size=8192", "--set", "train.epochs=1"];
-        let train = [&["train", "run.toml", "--run-dir", "run", "--overwrite"][..], &wide].concat();
+        let train = [&["train", "run.toml", "--run-dir", "run"][..], &wide].concat();
         // The metrics may be measured before the signal comes.
         for _ in 0..5 {
+            let _ = fs::remove_dir_all(workspace.path("run"));
             let child = workspace
                 .command_that_hears(&train)
                 .stderr(Stdio::piped())

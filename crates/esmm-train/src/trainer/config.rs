@@ -116,6 +116,7 @@ impl TrainerConfig {
             validate_every: None,
             checkpoint_every: None,
             log_every: 20,
+            label: String::new(),
             model,
             stages,
         }

@@ -413,7 +413,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let run = RunDir::create(&folder.path().join("run"), Existing::Refuse).unwrap();
         let lost = || TrainError::Device("device `cuda:0` failed: the driver is gone".to_owned());
-        let said = with_the_way_on(lost(), &run).to_string();
+        let said = with_the_way_on(lost(), std::slice::from_ref(&run)).to_string();
         assert_eq!(said, "device `cuda:0` failed: the driver is gone; no checkpoint was saved before");
 
         let schema = FeatureSchema::new(vec![Feature::sparse("user", Side::User, 3)]).unwrap();
@@ -423,7 +423,7 @@ mod tests {
         let state = TrainingState { step: 10, ..TrainingState::default() };
         let checkpoints = Checkpoints::new(run.checkpoint());
         checkpoints.save(&learner, &SharedOptimizer::new(&config.towers), &state).unwrap();
-        let error = with_the_way_on(lost(), &run);
+        let error = with_the_way_on(lost(), std::slice::from_ref(&run));
         let expected = format!(
             "device `cuda:0` failed: the driver is gone; the checkpoint of step 10 is intact, go on with: \
              esmm train --run-dir {} --resume",
@@ -431,6 +431,6 @@ mod tests {
         );
         assert_eq!((error.to_string(), error.is_usage()), (expected, false));
         let other = TrainError::Training("a full disk".to_owned());
-        assert_eq!(with_the_way_on(other, &run).to_string(), "a full disk");
+        assert_eq!(with_the_way_on(other, std::slice::from_ref(&run)).to_string(), "a full disk");
     }
 }

@@ -117,6 +117,7 @@ impl TrainerConfig {
             checkpoint_every: None,
             log_every: 20,
             label: String::new(),
+            unknown: UnknownShares::default(),
             model,
             stages,
         }

@@ -49,6 +49,7 @@ fn rows() -> EvaluationRows<'static> {
         depth: &[0, 2],
         group: None,
         truth: None,
+        open: None,
     }
 }
 

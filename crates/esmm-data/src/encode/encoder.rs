@@ -304,9 +304,16 @@ pub(crate) fn unique<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
 fn encode_dense(encoder: &DenseEncoder, cells: &mut Cells<'_>) -> Result<Vec<f32>, DataError> {
     let reals = cells.reals()?;
     let mut numbers = Vec::with_capacity(cells.chunk.rows());
+    let mut missing = 0;
     for row in 0..cells.chunk.rows() {
         let cell = reals.value(row);
-        cells.counts.missing += u64::from(cell == Ok(None));
+        if let Ok(value) = cell {
+            missing += u64::from(value.is_none());
+            if let Ok(number) = encoder.apply(value) {
+                numbers.push(number);
+                continue;
+            }
+        }
         let number = encoder.apply_within(cell, cells.spec.outside);
         let (number, stood_in) = number.map_err(|bad| cells.bad(row, bad))?;
         if stood_in {
@@ -315,6 +322,7 @@ fn encode_dense(encoder: &DenseEncoder, cells: &mut Cells<'_>) -> Result<Vec<f32
         numbers.push(number);
     }
     cells.counts.values = numbers.len() as u64;
+    cells.counts.missing = missing;
     Ok(numbers)
 }
 
@@ -328,7 +336,7 @@ fn encode_pieces(
     let mut columns = vec![vec![0.0; rows]; cells.spec.dense_width()];
     for row in 0..rows {
         let cell = reals.value(row);
-        cells.counts.missing += u64::from(cell == Ok(None));
+        cells.counts.missing += u64::from(matches!(cell, Ok(None)));
         let value = encoder.fill_within(cell, cells.spec.outside);
         let (value, stood_in) = value.map_err(|bad| cells.bad(row, bad))?;
         if stood_in {
@@ -402,7 +410,8 @@ fn encode_keys(
     count: usize,
     row_of: impl Fn(usize) -> usize,
 ) -> Result<Vec<u32>, DataError> {
-    let unknown_row = table.unknown_row().map(UnknownRow::row);
+    // No key of a table without such a row has this one.
+    let unknown_row = table.unknown_row().map_or(u32::MAX, UnknownRow::row);
     let mut ids = Vec::with_capacity(count);
     let mut missing = 0;
     let mut unknown = 0;
@@ -414,7 +423,7 @@ fn encode_keys(
         };
         match table.row(key) {
             Ok(row) => {
-                unknown += u64::from(Some(row) == unknown_row);
+                unknown += u64::from(row == unknown_row);
                 ids.push(row);
             }
             Err(_) if becomes_missing(key, cells.spec.outside) => {

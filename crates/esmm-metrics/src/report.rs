@@ -106,13 +106,14 @@ fn is_zero(rows: &u64) -> bool {
 }
 
 /// The keys of a split which are no task, whatever the number of stages.
-pub(crate) const RESERVED: [&str; 7] = ["rows", "reached", "entire_space", "features", WEIGHT, OPEN, DRIFT];
+pub(crate) const RESERVED: [&str; 7] = ["rows", "reached", "entire_space", WEIGHT, OPEN, FEATURES, DRIFT];
 
 /// Keys of what not every split has.
 const WEIGHT: &str = "total_weight";
 const OPEN: &str = "open_rows";
 
-/// What `esmm evaluate --json` puts beside the metrics, as it does with `features`.
+/// What `esmm evaluate --json` puts beside the metrics, which is none of them.
+const FEATURES: &str = "features";
 const DRIFT: &str = "drift";
 
 impl SplitMetrics {
@@ -187,7 +188,7 @@ impl<'de> Visitor<'de> for SplitVisitor {
                 "entire_space" => split.entire_space = Some(map.next_value()?),
                 WEIGHT => split.weight = Some(map.next_value()?),
                 OPEN => split.open = Some(map.next_value()?),
-                DRIFT => {
+                FEATURES | DRIFT => {
                     map.next_value::<serde::de::IgnoredAny>()?;
                 }
                 _ => match map.next_value()? {

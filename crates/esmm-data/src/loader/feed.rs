@@ -31,7 +31,7 @@ const STAMP: usize = 4;
 /// What a thread sends.
 pub(super) enum Sent {
     /// A batch, its labels, and 1 where a row reached a stage.
-    Batch(HostBatch, RowLabels, Vec<f32>),
+    Batch(HostBatch, Box<RowLabels>, Vec<f32>),
     /// The pass is cut short.
     Failed(DataError),
     /// All batches of the pass were sent.
@@ -227,7 +227,7 @@ impl Builder {
         let alarm = Alarm(&self.sender);
         let (batch, labels) = dataset.host_batch(rows, number, config, &mut self.builder);
         let reached = labels.reached_cells(config.stages);
-        alarm.0.send(Sent::Batch(batch, labels, reached)).is_ok()
+        alarm.0.send(Sent::Batch(batch, Box::new(labels), reached)).is_ok()
     }
 }
 

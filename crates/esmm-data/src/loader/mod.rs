@@ -205,7 +205,7 @@ impl<B: Backend> Iterator for Batches<B> {
         Some(EsmmBatch {
             features: host.into_device(&self.device),
             reached: on_device(reached, self.stages, &self.device),
-            labels: Arc::new(labels),
+            labels: Arc::from(labels),
         })
     }
 }

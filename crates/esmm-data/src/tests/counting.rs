@@ -182,7 +182,7 @@ fn settings_that_cannot_be() {
 fn both_ways_of_loading_agree() {
     let folder = Folder::new();
     let both = CountSpec { negative_rate: Some("kept".into()), ..weight() };
-    let data = spec(folder.text("a.csv", &format!("{HEADER}{ROWS}")), both);
+    let data = spec(folder.text("a.csv", format!("{HEADER}{ROWS}")), both);
     let (memory, files) = (in_memory(&data, true).unwrap(), in_files(&data, OPTIONS).unwrap());
     assert_eq!(memory.report, files.report);
     assert_eq!(files.train.first(10).unwrap(), memory.train);

@@ -106,7 +106,7 @@ impl Drift {
             (_, false) => lines.push("the features are spread as in the training rows".to_owned()),
             (1, true) => lines.push("the other feature is spread as in the training rows".to_owned()),
             (quiet, true) => {
-                lines.push(format!("the other {quiet} features are spread as in the training rows"))
+                lines.push(format!("the other {quiet} features are spread as in the training rows"));
             }
         }
         lines

@@ -171,7 +171,7 @@ fn logit(reached: f64, before: f64) -> f64 {
 fn depth(row: usize) -> usize {
     let user = row * 7 % 20;
     let click = usize::from((row * 13 + user * user) % 5 < 2);
-    click + click * usize::from((row + user) % 3 == 0)
+    click + click * usize::from((row + user).is_multiple_of(3))
 }
 
 /// The prior counts weights, rates and the rows whose time is over.
@@ -179,7 +179,7 @@ fn depth(row: usize) -> usize {
 fn biases_start_where_rows_count() {
     let workspace = Workspace::new();
     let weight = |row: usize| (1 + row % 3) as f64;
-    let rate = |row: usize| if row % 2 == 0 { 0.25 } else { 0.5 };
+    let rate = |row: usize| if row.is_multiple_of(2) { 0.25 } else { 0.5 };
     workspace.write(
         "data.csv",
         &with_cells(400, "w,kept,at", |row| format!("{},{},{row}", weight(row), rate(row))),

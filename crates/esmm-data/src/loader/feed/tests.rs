@@ -40,7 +40,7 @@ fn pass(rows: &SplitRows, skip: usize, builders: usize) -> (Vec<(HostBatch, RowL
     let mut batches = Vec::new();
     loop {
         match feed.recv() {
-            Ok(Sent::Batch(batch, labels, _)) => batches.push((batch, labels)),
+            Ok(Sent::Batch(batch, labels, _)) => batches.push((batch, *labels)),
             Ok(Sent::End) => return (batches, true),
             Ok(Sent::Failed(_)) | Err(_) => return (batches, false),
         }

@@ -67,7 +67,7 @@ fn columns_of_ones_change_no_byte() {
     assert!(weights("weighted") != weights("plain-data-streaming-false"));
 }
 
-/// Metrics of rows with weights are those of as many copies, in memory and streamed.
+/// Metrics of rows with weights are those of as many copies, but for the last bits of scores, which depend on their batch.
 #[test]
 fn weights_are_copies_in_all_metrics() {
     let workspace = Workspace::new();
@@ -88,11 +88,11 @@ fn weights_are_copies_in_all_metrics() {
     for task in ["ctr", "cvr", "ctcvr"] {
         for key in ["auc", "log_loss", "normalized_entropy", "calibration"] {
             let [found, expected] = [&weighted, &copied].map(|metrics| metrics[task][key].as_f64().unwrap());
-            assert!((found - expected).abs() < 1e-9, "{task}.{key}: {found}, {expected}");
+            assert!((found - expected).abs() < 1e-7, "{task}.{key}: {found}, {expected}");
         }
         let [found, expected] =
             [&weighted, &copied].map(|metrics| metrics[task]["gauc"]["value"].as_f64().unwrap());
-        assert!((found - expected).abs() < 1e-9, "{task}.gauc: {found}, {expected}");
+        assert!((found - expected).abs() < 1e-7, "{task}.gauc: {found}, {expected}");
     }
     // Copies are no new evidence: the interval is wider than theirs.
     let width = |metrics: &Value| {

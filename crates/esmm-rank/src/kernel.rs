@@ -156,13 +156,32 @@ fn columns<S: Simd, const N: usize>(simd: S, task: &mut Task<'_, '_>, column: us
     }
 }
 
+/// Writes code out for each row, or column, of a tile, its number a constant: only then does the compiler keep all sums in
+/// registers. Loops over an array are unrolled too late for that, and every sum would be stored in every step.
+macro_rules! for_each {
+    (row $number:ident in 0..$end:ident, $body:block) => {
+        for_each!(@ $number, $end, $body, 0 1 2 3 4 5 6 7)
+    };
+    (column $number:ident in 0..$end:ident, $body:block) => {
+        for_each!(@ $number, $end, $body, 0 1 2)
+    };
+    (@ $number:ident, $end:ident, $body:block, $($value:literal)*) => {
+        $(
+            if $value < $end {
+                const $number: usize = $value;
+                $body
+            }
+        )*
+    };
+}
+
+/// Rows of the largest tile.
+const ROWS: usize = 8;
+/// Registers of columns of the widest tile.
+const COLUMNS: usize = 3;
+
 /// `M` rows and `N` registers of columns: all sums stay in registers.
 #[inline(always)]
-#[allow(
-    clippy::needless_range_loop,
-    clippy::manual_memcpy,
-    reason = "loops of constant length are unrolled; a copy between slices would leave the registers"
-)]
 fn tile<S: Simd, const M: usize, const N: usize>(
     simd: S,
     task: &mut Task<'_, '_>,
@@ -170,45 +189,39 @@ fn tile<S: Simd, const M: usize, const N: usize>(
     column: usize,
 ) {
     let zero = simd.splat_f32s(0.0);
-    let mut sums = [[zero; N]; M];
-    for m in 0..M {
+    let mut sums = [[zero; COLUMNS]; ROWS];
+    let inputs = task.weight.inputs;
+    let mut lines: [&[f32]; ROWS] = [&[]; ROWS];
+    for_each!(row ROW in 0..M, {
         let start: &[f32] = match task.start {
             Start::Row(start) => start,
-            Start::Output => &task.out.values[(row + m) * task.out.stride..],
+            Start::Output => &task.out.values[(row + ROW) * task.out.stride..],
         };
         let (start, _) = S::as_simd_f32s(start);
-        for n in 0..N {
-            sums[m][n] = start[column + n];
-        }
-    }
-    let inputs = task.weight.inputs;
-    let mut lines: [&[f32]; M] = [&[]; M];
-    for m in 0..M {
-        lines[m] = &task.input.row(row + m)[..inputs];
-    }
+        let start = &start[column..column + N];
+        for_each!(column COLUMN in 0..N, { sums[ROW][COLUMN] = start[COLUMN] });
+        lines[ROW] = &task.input.row(row + ROW)[..inputs];
+    });
     let weights = &task.weight.values[..inputs * task.weight.stride];
     for (k, weights) in weights.chunks_exact(task.weight.stride).enumerate() {
         let (weights, _) = S::as_simd_f32s(weights);
         let weights = &weights[column..column + N];
-        let mut held = [zero; N];
-        for n in 0..N {
-            held[n] = weights[n];
-        }
-        for m in 0..M {
-            let x = simd.splat_f32s(lines[m][k]);
-            for n in 0..N {
-                sums[m][n] = simd.mul_add_e_f32s(x, held[n], sums[m][n]);
-            }
-        }
+        let mut held = [zero; COLUMNS];
+        for_each!(column COLUMN in 0..N, { held[COLUMN] = weights[COLUMN] });
+        for_each!(row ROW in 0..M, {
+            let x = simd.splat_f32s(lines[ROW][k]);
+            for_each!(column COLUMN in 0..N, {
+                sums[ROW][COLUMN] = simd.mul_add_e_f32s(x, held[COLUMN], sums[ROW][COLUMN]);
+            });
+        });
     }
     let how = task.bend;
-    for m in 0..M {
-        let from = (row + m) * task.out.stride;
+    for_each!(row ROW in 0..M, {
+        let from = (row + ROW) * task.out.stride;
         let (out, _) = S::as_mut_simd_f32s(&mut task.out.values[from..]);
-        for n in 0..N {
-            out[column + n] = bend(simd, sums[m][n], how);
-        }
-    }
+        let out = &mut out[column..column + N];
+        for_each!(column COLUMN in 0..N, { out[COLUMN] = bend(simd, sums[ROW][COLUMN], how) });
+    });
 }
 
 #[inline(always)]

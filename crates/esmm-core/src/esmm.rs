@@ -279,7 +279,7 @@ impl<B: AutodiffBackend> TouchedRows<B> {
     /// let mut grads = forward.logits.losses(Tensor::ones([1, 2], &device)).sum().backward();
     /// if let Some(rows) = forward.touched.take_grads(&mut grads) {
     ///     let numbers = Tensor::<_, 1, Int>::from_ints([rows.rows.host()[0] as i32], &device);
-    ///     let step = Tensor::from_inner(rows.grads) * -0.1;
+    ///     let step = Tensor::<Autodiff<NdArray>, 2>::from_inner(rows.grads) * -0.1;
     ///     model.embeddings.table.update(|table| {
     ///         table.select_assign(0, numbers, step, IndexingUpdateOp::Add)
     ///     });

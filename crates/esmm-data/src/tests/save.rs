@@ -79,10 +79,10 @@ fn a_saving_appears_whole_or_not_at_all() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_is_one_line_that_names_the_file() {
-    let mut full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let vocabulary = crate::encode::vocabulary::Vocabulary::default();
     let written = crate::encode::vocabulary_file::write(
-        &mut full,
+        &full,
         Path::new("v.parquet"),
         [("x", &vocabulary)].into_iter(),
     );

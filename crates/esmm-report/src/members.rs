@@ -7,6 +7,9 @@ use crate::html::Html;
 use crate::run::RunReport;
 use crate::table::{Cell, Table};
 
+/// How a value is written; a dash where there is none.
+type Shown = fn(Option<f64>) -> String;
+
 /// A table of the spread of each metric on the split that counts most, and one of the models.
 pub(crate) fn write(run: &RunReport, _: u8, html: &mut Html) {
     let (Some(ensemble), Some(headline)) = (run.ensemble(), run.headline()) else { return };
@@ -25,7 +28,7 @@ pub(crate) fn write(run: &RunReport, _: u8, html: &mut Html) {
         "all together",
     ]);
     for (task, together) in &headline.metrics.tasks {
-        let values: [(&str, &str, Option<f64>, fn(Option<f64>) -> String); 3] = [
+        let values: [(&str, &str, Option<f64>, Shown); 3] = [
             ("auc", "AUC", together.auc, metric),
             ("log_loss", "log loss", together.log_loss, metric),
             ("calibration", "calibration", together.calibration, ratio),

@@ -404,7 +404,7 @@ fn folds_are_disjoint_parts_of_the_training_rows() {
 fn windows_do_not_open_the_files_of_the_test_split() {
     let folder = Folder::new();
     let train = source(&folder, 0..100);
-    let valid = folder.text("b.csv", "row,key,click,conversion\n1000,1,0,0\n".to_owned());
+    let valid = folder.text("b.csv", "row,key,click,conversion\n1000,1,0,0\n");
     let spec = SplitSpec::Files { train, valid: Some(valid), test: Some(SourceSpec::new(["gone.csv"])) };
     assert!(load(&spec).is_err());
     let [train, valid, _] = divided(&window(&spec, Some(0), 2));

@@ -1,5 +1,7 @@
 //! Copies of a learner are copies, and cost nothing while nobody needs them; every way to train trains the tables.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::sync::Arc;
 
 use burn::backend::Autodiff;

@@ -35,8 +35,8 @@ pub struct Scorer<B: EsmmBackend> {
     conversions_until: Option<String>,
     /// How its probabilities are corrected, where `esmm calibrate` did so.
     calibration: Option<CalibrationRecord>,
-    /// What the training rows are like.
-    trained_on: Option<Period>,
+    /// Where what the training rows are like is read from.
+    run: RunDir,
     encoders: FittedEncoders,
     models: Ensemble<B>,
     builder: BatchBuilder,
@@ -122,7 +122,7 @@ impl<B: EsmmBackend> Scorer<B> {
             model,
             conversions_until: None,
             calibration,
-            trained_on: training_period(run)?,
+            run: run.clone(),
             encoders,
             models,
             builder,
@@ -195,7 +195,8 @@ impl<B: EsmmBackend> Scorer<B> {
     pub fn evaluate(&self, source: &SourceSpec) -> Result<Evaluation, RunError> {
         let rows = self.labelled(source)?;
         let (stages, rate, device) = (&self.config.labels.columns, self.config.negative_rate, &self.device);
-        let trained = self.trained_on.as_ref();
+        let trained = self.trained_on();
+        let trained = trained.as_ref();
         let mut period = trained.map(|like| PeriodCounter::new(&self.encoders, stages, rate, Some(like)));
         let see = |scores: &HostScores| {
             if let Some(period) = &mut period {
@@ -227,6 +228,14 @@ impl<B: EsmmBackend> Scorer<B> {
         })?;
         let (fits, tasks) = fit(&labelled, stages)?;
         CalibrationRecord::new(run, &source.paths, labelled.rows() as u64, stages, &fits, tasks)
+    }
+
+    /// What the training rows are like, as far as the run directory tells; scores do not depend on it.
+    fn trained_on(&self) -> Option<Period> {
+        training_period(&self.run).unwrap_or_else(|error| {
+            log::warn!("{error}: the rows are not held against the training rows");
+            None
+        })
     }
 
     /// The rows of labelled data.

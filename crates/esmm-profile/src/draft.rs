@@ -66,7 +66,7 @@ impl ProfileRequest {
         let sample = Sample::read(named.as_ref().map_or(&self.paths, |named| &named.train))?;
         let columns = Column::all(&sample)?;
         let mut guesses = self.guess(&sample, &columns, named)?;
-        let time = guesses.split.time.clone().filter(|_| guesses.named.is_none());
+        let time = guesses.split.time.clone();
         let mut run_file = String::new();
         // Whatever the reader refuses in the rows that are at hand is left out, with the reader's reason.
         for _ in 0..2 {

@@ -245,6 +245,7 @@ fn model_and_training(plan: Plan) -> String {
     format!(
         "\n[model]\n# By the rows an id has: wider embeddings learn more, and more by heart.\n\
          embedding_dim = {embedding_dim}\nhidden = {hidden:?}\ndropout = {dropout:?}\n\
+         # Embeddings that start apart tell ids from each other within few steps.\nembedding_init_std = 0.1\n\
          \n[train]\n# About {steps} steps{few}. More epochs mostly learn the training rows by heart.\n\
          epochs = {epochs}\nbatch_size = {batch}\n# Stop after so many validations without a better one.\npatience = 1\n\
          # The validation metric that chooses the weights to keep; or cvr.auc, ctr.log_loss, ...\n\

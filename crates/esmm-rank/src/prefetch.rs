@@ -13,11 +13,13 @@ pub(crate) fn prefetch<T>(values: &[T], range: std::ops::Range<usize>) {
     if let Some(values) = values.get(range) {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
         let start = values.as_ptr().cast::<i8>();
+        let size = size_of_val(values);
         let mut offset = 0;
-        while offset < size_of_val(values) {
+        while offset < size {
             // SAFETY: the address lies within the slice, and a prefetch reads nothing that the program could see.
             unsafe { _mm_prefetch::<_MM_HINT_T1>(start.add(offset)) };
-            offset += LINE;
+            // To where the next line begins: rows need not begin where lines do.
+            offset += LINE - (start as usize + offset) % LINE;
         }
     }
     #[cfg(not(target_arch = "x86_64"))]

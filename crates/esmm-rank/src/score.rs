@@ -45,7 +45,9 @@ impl WithSimd for Score<'_> {
         scratch.query.resize(ranker.share_len(), 0.0);
         scratch.first.resize(BLOCK * ranker.share_len(), 0.0);
         scratch.logits.resize(BLOCK * towers, 0.0);
-        prefetch_block(ranker, request, 0);
+        prefetch_rows(ranker, request, 0, BLOCK);
+        // The next block is asked for in pieces, because the processor has room for some lines under way.
+        let piece = BLOCK.div_ceil(towers + 1);
         ranker.query.sums(
             simd,
             &ranker.tables,
@@ -62,9 +64,10 @@ impl WithSimd for Score<'_> {
             // A block has candidates of one kind.
             let end = if done < listed { listed } else { request.candidates() };
             let count = BLOCK.min(end - done);
-            prefetch_block(ranker, request, done + count);
+            prefetch_rows(ranker, request, done + count, piece);
             first_layer(simd, ranker, request, done, count, listed, scratch);
             for (tower, parts) in ranker.towers.iter().enumerate() {
+                prefetch_rows(ranker, request, done + count + (tower + 1) * piece, piece);
                 run_tower(simd, ranker, parts, tower, count, scratch);
             }
             for logits in scratch.logits[..count * towers].chunks_exact(towers) {
@@ -84,18 +87,18 @@ impl WithSimd for Score<'_> {
     }
 }
 
-/// Asks for what the block from a candidate on reads.
+/// Asks for what `count` candidates from one on read, as far as there are so many.
 #[inline(always)]
-fn prefetch_block(ranker: &Ranker, request: &Request<'_>, from: usize) {
+fn prefetch_rows(ranker: &Ranker, request: &Request<'_>, from: usize, count: usize) {
     let listed = request.listed.map_or(0, |(_, places)| places.len());
     match request.listed {
         Some((catalogue, places)) if from < listed => {
-            for place in &places[from..listed.min(from + BLOCK)] {
+            for place in &places[from..listed.min(from + count)] {
                 catalogue.prefetch(*place as usize);
             }
         }
         _ => {
-            let rows = from - listed..request.items.rows.min(from - listed + BLOCK);
+            let rows = (from - listed).min(request.items.rows)..request.items.rows.min(from - listed + count);
             ranker.item.prefetch(&ranker.tables, &request.items, rows);
         }
     }

@@ -25,9 +25,11 @@ pub(crate) fn prepare(folder: &Path, items: usize) {
     std::fs::create_dir_all(folder).expect("a folder");
     let feature = |place: usize| {
         let side = if place < QUERY { "user" } else { "item" };
-        let table =
-            if place == 0 { format!("num_embeddings = {ROWS}") } else { "shares = \"f0\"".to_owned() };
-        format!("  {{ name = \"f{place}\", side = \"{side}\", encode = \"raw\", {table} }},\n")
+        let table = match place {
+            0 => format!("encode = \"raw\", num_embeddings = {ROWS}"),
+            _ => "shares = \"f0\"".to_owned(),
+        };
+        format!("  {{ name = \"f{place}\", side = \"{side}\", {table} }},\n")
     };
     let features: String = (0..QUERY + ITEM).map(feature).collect();
     let data = folder.join("data.csv");

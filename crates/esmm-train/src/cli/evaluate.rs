@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
-use esmm_core::TrainBackend;
+use esmm_core::{TrainBackend, one_line};
 use esmm_train::analysis::Drift;
 use esmm_train::config::NegativeRate;
 use esmm_train::data::ValueCounts;
@@ -78,7 +78,7 @@ pub(super) fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
         if let Some(drift) = &evaluation.drift {
             let rows = table::grouped(drift.rows_before);
             outln!("Against the {rows} training rows:")?;
-            drift.described().iter().try_for_each(|line| outln!("  {line}"))?;
+            drift.described().iter().try_for_each(|line| outln!("  {}", one_line(line)))?;
         }
     }
     Ok(())

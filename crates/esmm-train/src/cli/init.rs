@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use esmm_core::one_line;
 use esmm_profile::{Draft, ProfileRequest};
 use esmm_train::TrainError;
 use esmm_train::data::SourceSpec;
@@ -65,12 +66,12 @@ pub(super) fn run(args: &InitArgs) -> anyhow::Result<()> {
 }
 
 fn say(draft: &Draft) {
-    draft.found.iter().for_each(|line| log::info!("{line}"));
+    draft.found.iter().for_each(|line| log::info!("{}", one_line(line)));
     if draft.unsure.is_empty() {
         return;
     }
     log::info!("unsure:");
-    draft.unsure.iter().take(SAID).for_each(|line| log::info!("  {line}"));
+    draft.unsure.iter().take(SAID).for_each(|line| log::info!("  {}", one_line(line)));
     if draft.unsure.len() > SAID {
         log::info!("  and {} points more, in the run file's comments", draft.unsure.len() - SAID);
     }

@@ -1,5 +1,6 @@
 //! A trained model with everything that it needs to score raw rows: schema, encoders, weights.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use burn::tensor::Tensor;
 use burn::tensor::backend::BackendTypes;
 use esmm_core::{BatchBuilder, BatchInput, EsmmBackend, EsmmConfig, SparseInput};
+use esmm_data::loader::EsmmBatch;
 use esmm_data::stream::FileRows;
 use esmm_data::{
     Chunk, ChunkReader, ConversionWindow, CountSpec, EncodedChunk, FittedEncoders, Segment, Segments,
@@ -19,7 +21,7 @@ use crate::config::{NegativeRate, TrainConfig};
 use crate::correction::{CalibrationRecord, CorrectedRow, Correction, LabelledLogits, fit};
 use crate::ensemble::Ensemble;
 use crate::error::RunError;
-use crate::evaluation::{Corrected, EVALUATION_BATCH, Evaluation, HostScores, evaluate};
+use crate::evaluation::{EVALUATION_BATCH, Evaluation, HostScores, ScoreBatch, evaluate};
 use crate::manifest::{Manifest, Trust};
 use crate::predictions::with_columns;
 use crate::run_dir::RunDir;
@@ -197,19 +199,16 @@ impl<B: EsmmBackend> Scorer<B> {
         let (stages, rate, device) = (&self.config.labels.columns, self.config.negative_rate, &self.device);
         let trained = self.trained_on();
         let trained = trained.as_ref();
-        let mut period = trained.map(|like| PeriodCounter::new(&self.encoders, stages, rate, Some(like)));
-        let see = |scores: &HostScores| {
-            if let Some(period) = &mut period {
-                period.push(scores, &self.encoders);
-            }
+        let period = trained.map(|like| PeriodCounter::new(&self.encoders, stages, rate, Some(like)));
+        let correction = self.calibration.as_ref().map(CalibrationRecord::correction);
+        let watched = Watched {
+            model: &self.models,
+            correction: correction.as_ref(),
+            encoders: &self.encoders,
+            period: RefCell::new(period),
         };
-        let found = match &self.calibration {
-            None => evaluate(&self.models, &self.model, stages, &rows, rate, device, see)?,
-            Some(record) => {
-                let corrected = Corrected { model: &self.models, correction: &record.correction() };
-                evaluate(&corrected, &self.model, stages, &rows, rate, device, see)?
-            }
-        };
+        let found = evaluate(&watched, &self.model, stages, &rows, rate, device, |_| {})?;
+        let period = watched.period.into_inner();
         let drift = trained.zip(period).map(|(before, after)| Drift::between(before, &after.finish()));
         Ok(Evaluation { drift, ..found })
     }
@@ -395,6 +394,28 @@ impl<B: EsmmBackend> Iterator for Predictions<'_, B> {
                 }
             }
             Err(error) => Some(Err(error)),
+        }
+    }
+}
+
+/// A model whose probabilities are corrected where they are; what its rows are like is counted of the model as it was trained,
+/// as it was of the training rows.
+struct Watched<'a, B: EsmmBackend> {
+    model: &'a Ensemble<B>,
+    correction: Option<&'a Correction>,
+    encoders: &'a FittedEncoders,
+    period: RefCell<Option<PeriodCounter>>,
+}
+
+impl<B: EsmmBackend> ScoreBatch<B> for Watched<'_, B> {
+    fn score(&self, batch: EsmmBatch<B>) -> HostScores {
+        let scores = self.model.score(batch);
+        if let Some(period) = self.period.borrow_mut().as_mut() {
+            period.push(&scores, self.encoders);
+        }
+        match self.correction {
+            Some(correction) => scores.corrected(correction),
+            None => scores,
         }
     }
 }

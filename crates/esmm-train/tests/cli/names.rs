@@ -113,9 +113,8 @@ fn names_are_data_in_every_output() {
     for first in [0, 3, 6, 9, 11] {
         let named = Named::new(first);
         let Named { workspace, stages } = &named;
-        let more = ["--set", "train.validate_every=2", "--set", "train.epochs=3"];
-        let resume = ["train", "run.toml", "--run-dir", "run", "--resume", "--quiet"];
-        named.run(&[&resume[..], &more].concat());
+        let train = ["train", "run.toml", "--run-dir", "run", "--set", "train.validate_every=2"];
+        named.run(&[&train[..], &["--tensorboard"]].concat());
         let (metrics, _) = named.run(&["evaluate", "run", "data.csv", "--json"]);
         named.run(&["evaluate", "run", "data.csv"]);
         named.run(&["inspect", "run"]);
@@ -127,16 +126,7 @@ fn names_are_data_in_every_output() {
             named.run(&["predict", "run", "data.csv", "-o", output, "--keep", &kept]);
         }
         named.run(&["report", "run", "-o", "report.html"]);
-        named.run(&[
-            "train",
-            "run.toml",
-            "--run-dir",
-            "run",
-            "--resume",
-            "--set",
-            "train.epochs=3",
-            "--quiet",
-        ]);
+        named.run(&[&train[..], &["--resume", "--quiet", "--set", "train.epochs=3"]].concat());
 
         let metrics: Value = serde_json::from_str(&metrics).unwrap();
         for stage in stages {

@@ -45,7 +45,9 @@ fn every_command(funnel: Funnel) {
     assert_eq!(all["rows"], 400);
     let said = workspace.esmm(&["evaluate", "run", "data.csv"]);
     assert_eq!(said.code, 0, "{}", said.stderr);
-    assert!(said.stdout.lines().all(|line| line.chars().count() <= 80), "{}", said.stdout);
+    // Tables fit; what is said of the drift is a sentence.
+    let mut table = said.stdout.lines().filter(|line| !line.contains("from the features alone"));
+    assert!(table.all(|line| line.chars().count() <= 80), "{}", said.stdout);
 
     let said = workspace.esmm(&["predict", "run", "data.csv", "-o", "scores.csv", "--keep", "user,click"]);
     assert_eq!(said.code, 0, "{}", said.stderr);
@@ -305,14 +307,19 @@ fn the_readme_tells_the_truth() {
             1_700_000_000 + row
         ));
     }
-    for name in ["impressions.csv", "later.csv", "new.csv"] {
+    for name in ["impressions.csv", "later.csv", "last-week.csv", "new.csv"] {
         workspace.write(name, &data);
     }
     let commands: Vec<&str> = readme.lines().filter_map(|line| line.strip_prefix("$ esmm ")).collect();
-    assert_eq!(commands.len(), 6, "{commands:?}");
+    assert_eq!(commands.len(), 7, "{commands:?}");
     for command in commands {
         let words: Vec<&str> = command.split('#').next().unwrap().split_whitespace().collect();
         let said = workspace.esmm(&words);
+        // These rows have no signal, so that a calibration may have nothing to go by: it says so.
+        if words[0] == "calibrate" && said.code == 1 {
+            assert!(said.error(1).contains("rank the wrong way round"), "{}", said.stderr);
+            continue;
+        }
         assert_eq!(said.code, 0, "esmm {command}: {}", said.stderr);
     }
     assert!(workspace.read("scores.csv").starts_with("user,item,pctr,pcvr,pctcvr\n"));

@@ -94,14 +94,21 @@ fn truth_of_other_lengths_and_of_some_batches_only() {
 }
 
 #[test]
-fn weights_where_there_are_none_and_none_where_there_are_some() {
-    assert_told("weights for an evaluator without", || {
-        evaluator(false, false).push_weighted(rows(), &[1.0, 2.0]);
-    });
-    assert_told("a weighted evaluator takes rows with their weights", || {
-        evaluator(false, false).weighted().push(rows());
-    });
+fn weights_of_too_few_rows() {
     assert_told("one weight for each row", || {
-        evaluator(false, false).weighted().push_weighted(rows(), &[1.0]);
+        evaluator(false, false).push_weighted(rows(), &[1.0]);
     });
+}
+
+/// Whichever come first.
+#[test]
+fn rows_without_weights_count_once_beside_weighted_ones() {
+    let mut after = evaluator(false, false);
+    after.push_weighted(rows(), &[1.0, 2.0]);
+    after.push(rows());
+    let mut before = evaluator(false, false);
+    before.push(rows());
+    before.push_weighted(rows(), &[1.0, 2.0]);
+    assert_eq!(after.total_weight(), 5.0);
+    assert_eq!(before.total_weight(), 5.0);
 }

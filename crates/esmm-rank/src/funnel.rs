@@ -36,13 +36,14 @@ impl Funnel {
             let of_model =
                 |logits: &[f32]| -> f64 { logits[..=stage].iter().map(|logit| wide(*logit)).product() };
             let mean = models.clone().map(of_model).sum::<f64>() / self.members as f64;
-            let given = match before > 0.0 {
-                true => mean / before,
+            let given = if before == 0.0 {
                 // Below the range of f64: no ratio is left of it.
-                false => models.map(|logits| wide(logits[stage])).sum::<f64>() / self.members as f64,
+                models.map(|logits| wide(logits[stage])).sum::<f64>() / self.members as f64
+            } else {
+                mean / before
             };
-            // A mean of products can be above the mean before it in its last bit.
-            conditional.push((given as f32).min(1.0));
+            // A mean of products can be above the mean before it in its last bit. `min` would take NaN for 1.
+            conditional.push(if given > 1.0 { 1.0 } else { given as f32 });
             reach.push(mean as f32);
             before = mean;
         }

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
-use esmm_core::EsmmError;
+use esmm_core::{EsmmError, one_line};
 
 use crate::place::Place;
 
@@ -16,7 +16,7 @@ pub type Cause = Box<dyn Error + Send + Sync>;
 #[non_exhaustive]
 pub enum DataError {
     /// A setting of a source, a feature, the labels or the split that cannot be.
-    #[error("{subject}: {reason}")]
+    #[error("{}: {}", one_line(subject), one_line(reason))]
     Setting {
         /// What it belongs to.
         subject: String,
@@ -27,7 +27,7 @@ pub enum DataError {
     #[error(transparent)]
     Schema(#[from] EsmmError),
     /// A file that cannot be opened, read or written.
-    #[error("{}: {reason}", path.display())]
+    #[error("{}: {reason}", shown(path))]
     File {
         /// The file.
         path: PathBuf,
@@ -37,7 +37,7 @@ pub enum DataError {
         source: Option<Cause>,
     },
     /// A column that a file lacks.
-    #[error("{}: there is no column `{column}`{hint}", path.display())]
+    #[error("{}: there is no column `{}`{}", shown(path), one_line(column), one_line(hint))]
     UnknownColumn {
         /// The file.
         path: PathBuf,
@@ -47,7 +47,7 @@ pub enum DataError {
         hint: String,
     },
     /// A column whose type does not fit its use.
-    #[error("{}: column `{column}` is {found}, allowed are {allowed}", path.display())]
+    #[error("{}: column `{}` is {}, allowed are {allowed}", shown(path), one_line(column), one_line(found))]
     ColumnType {
         /// The file.
         path: PathBuf,
@@ -69,7 +69,12 @@ pub enum DataError {
         expected: usize,
     },
     /// A cell whose value is not allowed.
-    #[error("{place}: column `{column}`: found {found}, allowed is {allowed}")]
+    #[error(
+        "{place}: column `{}`: found {}, allowed is {}",
+        one_line(column),
+        one_line(found),
+        one_line(allowed)
+    )]
     Cell {
         /// File and row.
         place: Place,
@@ -82,7 +87,9 @@ pub enum DataError {
     },
     /// A stage that was reached without the one before.
     #[error(
-        "{place}: {later} = 1 but {earlier} = 0 (with orphan_conversions = \"drop\" such rows are left out)"
+        "{place}: {} = 1 but {} = 0 (with orphan_conversions = \"drop\" such rows are left out)",
+        one_line(later),
+        one_line(earlier)
     )]
     Orphan {
         /// File and row.
@@ -132,6 +139,11 @@ impl DataError {
     }
 }
 
+/// A path for a message, on one line.
+pub(crate) fn shown(path: &Path) -> String {
+    one_line(&path.display().to_string())
+}
+
 /// A value for a message: in backticks, on one line, at most 40 characters.
 pub fn quoted(value: &str) -> String {
     const LONGEST: usize = 40;
@@ -172,6 +184,9 @@ mod tests {
         assert_eq!(quoted("a\nb"), "`a\\nb`");
         assert_eq!(quoted(&"x".repeat(41)), format!("`{}...`", "x".repeat(40)));
         assert_eq!(quoted(&"x".repeat(40)), format!("`{}`", "x".repeat(40)));
+        let name = "a\nb".to_owned();
+        let odd = DataError::UnknownColumn { path: PathBuf::from("c\nd"), column: name.clone(), hint: name };
+        assert_eq!(odd.to_string(), "c\\nd: there is no column `a\\nb`a\\nb");
         let error = DataError::file(Path::new("a.parquet"), "two\n  lines");
         assert_eq!(error.to_string(), "a.parquet: two lines");
     }

@@ -24,7 +24,7 @@ pub enum RowNumber {
 
 impl Display for Place {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> FmtResult {
-        let path = self.path.display();
+        let path = crate::error::shown(&self.path);
         match self.row {
             RowNumber::Line(line) => write!(formatter, "{path}:{line}"),
             RowNumber::Row(row) => write!(formatter, "{path}: row {row}"),

@@ -4,6 +4,7 @@ pub(crate) mod blocks;
 pub(crate) mod chunk;
 pub(crate) mod columns;
 mod csv;
+mod damage;
 pub(crate) mod data_file;
 pub(crate) mod files;
 pub mod grouped;

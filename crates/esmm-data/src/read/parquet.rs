@@ -10,6 +10,7 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
 use super::chunk::CHUNK_ROWS;
+use super::damage::caught;
 use super::data_file::{DataFile, PathColumn, with_constants};
 use crate::error::DataError;
 use crate::place::Origin;
@@ -84,8 +85,7 @@ impl ParquetFile {
     ) -> Result<Self, DataError> {
         let roots = super::columns::find_columns(path, &names(builder.schema()), columns)?;
         let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
-        let reader = builder.with_projection(mask).with_batch_size(most).build();
-        let reader = reader.map_err(|error| DataError::caused(path, error))?;
+        let reader = caught(path, || builder.with_projection(mask).with_batch_size(most).build())?;
         Ok(Self { path: path.into(), reader, constants: Vec::new(), rows: 0 })
     }
 
@@ -96,10 +96,9 @@ impl ParquetFile {
 
     /// The next rows, or `None` at the end.
     pub(crate) fn next_chunk(&mut self) -> Result<Option<(RecordBatch, Origin)>, DataError> {
-        let Some(batch) = self.reader.next() else {
+        let Some(batch) = caught(&self.path, || self.reader.next().transpose())? else {
             return Ok(None);
         };
-        let batch = batch.map_err(|error| DataError::caused(&self.path, error))?;
         let origin = Origin::rows(self.path.clone(), self.rows + 1);
         self.rows += batch.num_rows() as u64;
         Ok(Some((with_constants(batch, &self.constants), origin)))
@@ -123,7 +122,7 @@ fn builder(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>, DataErr
 /// Of the bytes at a path; errors speak of the other one.
 fn builder_of(bytes: &Path, path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>, DataError> {
     let file = File::open(bytes).map_err(|error| DataError::io(path, &error))?;
-    ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| DataError::caused(path, error))
+    caught(path, || ParquetRecordBatchReaderBuilder::try_new(file))
 }
 
 fn names(schema: &SchemaRef) -> Vec<String> {

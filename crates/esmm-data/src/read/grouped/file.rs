@@ -16,6 +16,7 @@ use crate::error::DataError;
 use crate::place::Origin;
 use crate::read::chunk::Chunk;
 use crate::read::columns::find_columns;
+use crate::read::damage::caught;
 use crate::read::list_format::ListFormat;
 
 /// Impressions and the groups that lie beside them.
@@ -111,8 +112,7 @@ struct Footer {
 impl Footer {
     fn open(path: &Path) -> Result<Self, DataError> {
         let file = File::open(path).map_err(|error| DataError::io(path, &error))?;
-        let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())
-            .map_err(|error| DataError::caused(path, error))?;
+        let metadata = caught(path, || ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()))?;
         Ok(Self { path: path.into(), metadata })
     }
 
@@ -143,17 +143,13 @@ impl Table {
         let path = &self.footer.path;
         let file = File::open(path).map_err(|error| DataError::io(path, &error))?;
         let rows = self.footer.rows(segment);
-        let mut reader =
-            ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.footer.metadata.clone())
-                .with_projection(self.mask.clone())
-                .with_row_groups(vec![segment])
-                .with_batch_size(rows.max(1))
-                .build()
-                .map_err(|error| DataError::caused(path, error))?;
-        let batch = match reader.next() {
-            Some(batch) => batch.map_err(|error| DataError::caused(path, error))?,
-            None => RecordBatch::new_empty(reader.schema()),
-        };
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.footer.metadata.clone())
+            .with_projection(self.mask.clone())
+            .with_row_groups(vec![segment])
+            .with_batch_size(rows.max(1));
+        let mut reader = caught(path, || builder.build())?;
+        let batch = caught(path, || reader.next().transpose())?;
+        let batch = batch.unwrap_or_else(|| RecordBatch::new_empty(reader.schema()));
         let first: u64 = (0..segment).map(|before| self.footer.rows(before) as u64).sum();
         let chunk = Chunk::new(batch, Origin::rows(path.clone(), first + 1), lists, first);
         let keys = super::segment::keys(&chunk)?;

@@ -117,7 +117,7 @@ fn described(record: &CalibrationRecord) -> String {
     table::fit(&mut changes);
     changes.set_header(vec!["task", "calibration", "corrected", "log loss", "corrected", "gain (95%)", ""]);
     for task in &record.tasks {
-        let gain = format!("{:+.5} ({:+.5} to {:+.5})", task.gain.value, task.gain.low, task.gain.high);
+        let gain = format!("{:+.5}\n{:+.5} to\n{:+.5}", task.gain.value, task.gain.low, task.gain.high);
         changes.add_row(vec![
             table::label(&task.task),
             interval(task.before),
@@ -152,6 +152,7 @@ fn described(record: &CalibrationRecord) -> String {
     text
 }
 
+/// The value over its interval: on one line a table of 80 columns would cut digits apart.
 fn interval(interval: Interval) -> String {
-    format!("{:.3} ({:.3}-{:.3})", interval.value, interval.low, interval.high)
+    format!("{:.3}\n{:.3}-{:.3}", interval.value, interval.low, interval.high)
 }

@@ -8,6 +8,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::{RecordBatch, RecordBatchReader};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::file::metadata::ParquetMetaData;
 
 use super::chunk::CHUNK_ROWS;
 use super::damage::caught;
@@ -122,7 +123,22 @@ fn builder(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>, DataErr
 /// Of the bytes at a path; errors speak of the other one.
 fn builder_of(bytes: &Path, path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>, DataError> {
     let file = File::open(bytes).map_err(|error| DataError::io(path, &error))?;
-    caught(path, || ParquetRecordBatchReaderBuilder::try_new(file))
+    let builder = caught(path, || ParquetRecordBatchReaderBuilder::try_new(file))?;
+    check_counts(path, builder.metadata())?;
+    Ok(builder)
+}
+
+/// Refuses an end of a file whose counts are negative, or add up to more than there can be.
+pub(super) fn check_counts(path: &Path, metadata: &ParquetMetaData) -> Result<(), DataError> {
+    let add = |sum: Option<u64>, count: i64| sum?.checked_add(u64::try_from(count).ok()?);
+    let groups = metadata.row_groups().iter();
+    let rows = groups.clone().map(|group| group.num_rows()).fold(Some(0), add);
+    let values = groups.flat_map(|group| group.columns()).map(|chunk| chunk.num_values());
+    if rows.is_none() || values.fold(Some(0), add).is_none() {
+        let reason = "damaged, its end tells numbers of rows or values that cannot be";
+        return Err(DataError::file(path, reason));
+    }
+    Ok(())
 }
 
 fn names(schema: &SchemaRef) -> Vec<String> {

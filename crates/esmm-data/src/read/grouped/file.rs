@@ -18,6 +18,7 @@ use crate::read::chunk::Chunk;
 use crate::read::columns::find_columns;
 use crate::read::damage::caught;
 use crate::read::list_format::ListFormat;
+use crate::read::parquet::check_counts;
 
 /// Impressions and the groups that lie beside them.
 #[derive(Debug, Clone)]
@@ -113,6 +114,7 @@ impl Footer {
     fn open(path: &Path) -> Result<Self, DataError> {
         let file = File::open(path).map_err(|error| DataError::io(path, &error))?;
         let metadata = caught(path, || ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()))?;
+        check_counts(path, metadata.metadata())?;
         Ok(Self { path: path.into(), metadata })
     }
 

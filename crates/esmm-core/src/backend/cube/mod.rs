@@ -1,7 +1,7 @@
 //! Kernels for GPUs in CubeCL, one source for wgpu and CUDA.
 //!
 //! * `tensor.rs`: from tensors to what a kernel is launched with; strides, vectors, grids.
-//! * `bags.rs`, `bags_backward.rs`, `first_layer.rs`, `layer.rs`, `layer_backward.rs`, `logits.rs`, `blend.rs`,
+//! * `bags.rs`, `bags_backward.rs`, `first_layer.rs`, `layer.rs`, `layer_backward.rs`, `logits.rs`, `fold.rs`, `blend.rs`,
 //!   `funnel.rs`, `rows.rs`, `weights.rs`, `infer.rs`: the operations.
 //! * `product.rs`, `rounding.rs`: matmuls, who computes them, and what their factors are rounded to.
 //! * `tiles.rs`: matmuls in f32 at any distances of rows and columns.
@@ -19,6 +19,7 @@ mod blend;
 mod block;
 mod dropout;
 mod first_layer;
+mod fold;
 mod funnel;
 mod infer;
 mod layer;
@@ -42,10 +43,11 @@ use burn::tensor::ops::FloatTensor;
 use burn_cubecl::element::{BoolElement, FloatElement, IntElement};
 use burn_cubecl::{CubeBackend, CubeRuntime};
 
+use self::fold::Folded;
 use self::tensor::{OnCube, ints};
 use super::{
     Compared, DeviceFacts, EsmmBackend, F32Or, FirstLayer, FirstLayerGrads, HostAccess, Indices,
-    InferenceLayer, InputBags, Kernels, Layer, LayerOutput, LayerSaved, LayerSpec, Moments, Norm, Reference,
+    InferenceLayer, InputBags, Kernels, Layer, LayerOutput, LayerSaved, LayerSpec, Moments, Norm,
     RowUpdate, WeightUpdate, WithMoments,
 };
 use crate::precision::Precision;
@@ -138,7 +140,8 @@ impl<R: CubeRuntime, B: OnCube<R>> Kernels<B> for Cube<R> {
         running: Moments<FloatTensor<B>>,
         epsilon: f64,
     ) -> [FloatTensor<B>; 2] {
-        <Reference as Kernels<B>>::fold_norm(bias, norm, running, epsilon)
+        let (Norm { gamma, beta }, Moments { mean, variance }) = (norm, running);
+        fold::fold_norm(Folded { bias, gamma, beta, mean, variance }, epsilon)
     }
 
     fn infer(

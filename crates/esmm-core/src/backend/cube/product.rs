@@ -16,7 +16,7 @@ use cubek::std::InputBinding;
 
 use super::rounding::Rounded;
 use super::tensor::{OnCube, Rows};
-use super::tiles::{Factor, Sizes, Tile, fits, matmul};
+use super::tiles::{After, Factor, Sizes, Tile, fits, matmul};
 use super::weight_grad::weight_grad;
 use crate::precision::Precision;
 
@@ -77,7 +77,8 @@ fn multiply<R: CubeRuntime>(
     match tile(&lhs.client, sizes, precision) {
         Some(tile) => {
             let (left, right) = (Factor::left(&Rows::new(lhs)), Factor::right(&Rows::new(rhs)));
-            Product { tensor: matmul(left, right, bias, sizes, tile), biased: bias.is_some() }
+            let after = bias.map_or_else(After::nothing, |bias| After::bias(bias.clone()));
+            Product { tensor: matmul(left, right, &after, sizes, tile), biased: bias.is_some() }
         }
         None => Product { tensor: launch(lhs, rhs, precision), biased: false },
     }
@@ -115,9 +116,9 @@ fn input_grad<R: CubeRuntime, B: OnCube<R>>(
         let (grad, weight) = (Rows::new(grad), Factor::right(&Rows::new(weight)).turned());
         return if shared {
             let grad = Factor::side_by_side(&grad, towers).turned();
-            matmul(grad.summed(), weight.summed(), None, sizes, tile)
+            matmul(grad.summed(), weight.summed(), &After::nothing(), sizes, tile)
         } else {
-            matmul(Factor::left(&grad), weight, None, sizes, tile)
+            matmul(Factor::left(&grad), weight, &After::nothing(), sizes, tile)
         };
     }
     if shared {
@@ -137,12 +138,14 @@ pub(super) fn tile<R: CubeRuntime>(
     if precision != Precision::F32 {
         return None;
     }
-    let depth = match std::env::var("ESMM_MATMUL").as_deref() {
+    let tile = match std::env::var("ESMM_MATMUL").as_deref() {
         Ok("cubek") => return None,
-        Ok("tiles16") => 16,
-        _ => 8,
+        Ok("tiles16") => Tile::new(sizes, 16),
+        Ok("tiles8large") => Tile::large(sizes, 8),
+        Ok("tiles16large") => Tile::large(sizes, 16),
+        _ => Tile::new(sizes, 8),
     };
-    Some(Tile::new(sizes, depth)).filter(|tile| fits(client, *tile))
+    Some(tile).filter(|tile| fits(client, *tile))
 }
 
 /// The weights of all towers for one gradient of their shared input: `[K, I, O]` to `[1, K * O, I]`.

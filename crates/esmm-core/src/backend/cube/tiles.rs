@@ -9,7 +9,9 @@ use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::{self, prelude::*};
 use burn_cubecl::tensor::CubeTensor;
 
+use super::block::{Curve, activate, leak, slope_of};
 use super::tensor::{Rows, address, array, vector_size};
+use crate::tower::Activation;
 
 /// Values that are loaded, stored and multiplied at once.
 const QUAD: usize = 4;
@@ -53,6 +55,25 @@ pub(super) struct Sizes {
     pub(super) pieces: usize,
 }
 
+/// What is done to a result before it is written: `activation(result * scale + shift)`.
+pub(super) struct After<R: CubeRuntime> {
+    /// `[batches, columns]`.
+    pub(super) scale: Option<CubeTensor<R>>,
+    /// `[batches, columns]`: a bias, or what stands for one and a batch norm.
+    pub(super) shift: Option<CubeTensor<R>>,
+    pub(super) activation: Activation,
+    /// Slope of a PReLU of each batch, `[batches]`.
+    pub(super) slope: Option<CubeTensor<R>>,
+}
+
+/// What of [`After`] is compiled into a kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Steps {
+    scale: bool,
+    shift: bool,
+    curve: Curve,
+}
+
 /// Distances of a factor as a kernel takes them, in vectors.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
 struct Distances {
@@ -68,7 +89,17 @@ impl Tile {
         let side = |length: usize| {
             if length.next_multiple_of(64) < length.next_multiple_of(128) { 64 } else { 128 }
         };
-        let mut tile = Self { rows: side(sizes.rows), columns: side(sizes.columns), depth };
+        Self { rows: side(sizes.rows), columns: side(sizes.columns), depth }.for_few_cubes(sizes)
+    }
+
+    /// The tile that reads each factor the fewest times.
+    pub(super) fn large(sizes: Sizes, depth: usize) -> Self {
+        let side = |length: usize| if length <= 64 { 64 } else { 128 };
+        Self { rows: side(sizes.rows), columns: side(sizes.columns), depth }.for_few_cubes(sizes)
+    }
+
+    fn for_few_cubes(self, sizes: Sizes) -> Self {
+        let mut tile = self;
         if tile.cubes(sizes) < CUBES {
             tile.rows = 64;
         }
@@ -159,11 +190,27 @@ pub(super) fn fits<R: CubeRuntime>(client: &ComputeClient<R>, tile: Tile) -> boo
         && tile.units() <= hardware.max_units_per_cube as usize
 }
 
-/// `[batches * pieces, rows, columns]`; a bias `[batches, columns]` is added to all rows.
+impl<R: CubeRuntime> After<R> {
+    /// The results as they are.
+    pub(super) fn nothing() -> Self {
+        Self { scale: None, shift: None, activation: Activation::None, slope: None }
+    }
+
+    /// A bias `[batches, columns]`.
+    pub(super) fn bias(bias: CubeTensor<R>) -> Self {
+        Self { shift: Some(bias), ..Self::nothing() }
+    }
+
+    fn steps(&self) -> Steps {
+        Steps { scale: self.scale.is_some(), shift: self.shift.is_some(), curve: Curve::new(self.activation) }
+    }
+}
+
+/// `[batches * pieces, rows, columns]`. What comes after a matmul has no place where it is cut into pieces.
 pub(super) fn matmul<R: CubeRuntime>(
     left: Factor<R>,
     right: Factor<R>,
-    bias: Option<&CubeTensor<R>>,
+    after: &After<R>,
     sizes: Sizes,
     tile: Tile,
 ) -> CubeTensor<R> {
@@ -190,7 +237,9 @@ pub(super) fn matmul<R: CubeRuntime>(
             out_vector,
             array(&left.tensor),
             array(&right.tensor),
-            array(bias.unwrap_or(&right.tensor)),
+            array(after.scale.as_ref().unwrap_or(&right.tensor)),
+            array(after.shift.as_ref().unwrap_or(&right.tensor)),
+            array(after.slope.as_ref().unwrap_or(&right.tensor)),
             out.array(),
             left.distances(left_vector),
             right.distances(right_vector),
@@ -201,10 +250,11 @@ pub(super) fn matmul<R: CubeRuntime>(
             length,
             pieces,
             sums,
+            leak(after.activation),
             tile,
             left.is_wide(),
             right.is_wide(),
-            bias.is_some(),
+            after.steps(),
         );
     }
     out.tensor
@@ -214,7 +264,9 @@ pub(super) fn matmul<R: CubeRuntime>(
 fn matmul_kernel<L: Size, N: Size, W: Size>(
     left: &Array<Vector<f32, L>>,
     right: &Array<Vector<f32, N>>,
-    bias: &Array<f32>,
+    scales: &Array<f32>,
+    shifts: &Array<f32>,
+    slopes: &Array<f32>,
     out: &mut Array<Vector<f32, W>>,
     left_at: Distances,
     right_at: Distances,
@@ -225,10 +277,11 @@ fn matmul_kernel<L: Size, N: Size, W: Size>(
     length: usize,
     pieces: usize,
     sums: usize,
+    leak: f32,
     #[comptime] tile: Tile,
     #[comptime] left_wide: bool,
     #[comptime] right_wide: bool,
-    #[comptime] biased: bool,
+    #[comptime] after: Steps,
 ) {
     let row_stage = comptime!(tile.depth * pitch(tile.rows));
     let column_stage = comptime!(tile.depth * pitch(tile.columns));
@@ -364,20 +417,29 @@ fn matmul_kernel<L: Size, N: Size, W: Size>(
         sync_cube();
     }
 
-    if comptime!(biased) {
-        #[unroll]
-        for side in 0..2usize {
-            let column = first_column + (unit_column + comptime!(side * (tile.columns / UNIT))) * QUAD;
-            let mut of_columns = Vector::<f32, Const<4>>::new(0.0f32);
-            #[unroll]
-            for lane in 0..QUAD {
-                if column + lane < columns {
-                    of_columns[lane] = bias[batch * columns + column + lane];
-                }
-            }
+    #[unroll]
+    for side in 0..2usize {
+        let column = first_column + (unit_column + comptime!(side * (tile.columns / UNIT))) * QUAD;
+        if comptime!(after.scale) {
+            let scale = of_columns(scales, batch * columns, column, columns);
             #[unroll]
             for row in 0..UNIT {
-                results[comptime!(2 * row + side)] += of_columns;
+                results[comptime!(2 * row + side)] *= scale;
+            }
+        }
+        if comptime!(after.shift) {
+            let shift = of_columns(shifts, batch * columns, column, columns);
+            #[unroll]
+            for row in 0..UNIT {
+                results[comptime!(2 * row + side)] += shift;
+            }
+        }
+        if comptime!(after.curve != Curve::Identity) {
+            let slope = slope_of(slopes, batch, leak, after.curve);
+            #[unroll]
+            for row in 0..UNIT {
+                let place = comptime!(2 * row + side);
+                results[place] = activate::<Const<4>>(results[place], slope, after.curve);
             }
         }
     }
@@ -398,6 +460,19 @@ fn matmul_kernel<L: Size, N: Size, W: Size>(
             }
         }
     }
+}
+
+/// Four columns of `[batches, columns]`, 0 beyond the last.
+#[cube]
+fn of_columns(values: &Array<f32>, first: usize, column: usize, columns: usize) -> Vector<f32, Const<4>> {
+    let mut found = Vector::<f32, Const<4>>::new(0.0f32);
+    #[unroll]
+    for lane in 0..QUAD {
+        if column + lane < columns {
+            found[lane] = values[first + column + lane];
+        }
+    }
+    found
 }
 
 /// A unit's share of a stage, from the tensor.

@@ -10,10 +10,10 @@ use burn_cubecl::tensor::CubeTensor;
 
 use super::bags::{CubeBags, bag_pool, on_device};
 use super::bags_backward::bag_pool_backward;
-use super::infer::apply_layers;
+use super::infer::{apply, apply_layers, rest_of, whole_layer};
 use super::layer::{Columns, after_matmul, layer};
 use super::layer_backward::{after_matmul_backward, layer_backward};
-use super::product::{Product, layer_product, layer_product_backward, product};
+use super::product::{Product, layer_product, layer_product_backward};
 use super::tensor::{OnCube, Rows, address, array, grid, ints, order, vector_size};
 use crate::backend::{
     Bags, FirstLayer, FirstLayerGrads, GroupBags, Indices, InferenceLayer, InputBags, Layer, LayerOutput,
@@ -95,10 +95,13 @@ pub(super) fn infer<R: CubeRuntime, B: OnCube<R>>(
 ) -> CubeTensor<R> {
     let InputBags { own, groups } = bags;
     let Some(groups) = groups else {
-        return apply_layers::<R, B, _>(bag_pool(table, on_device::<R, B>(own)), layers, product);
+        return apply_layers::<R, B, _>(bag_pool(table, on_device::<R, B>(own)), layers, whole_layer);
     };
     let parts = Parts::pool::<B>(table, own, &groups);
-    apply_layers::<R, B, _>(parts, layers, |parts, weight| parts.matmul::<B>(weight, Precision::F32))
+    apply_layers::<R, B, _>(parts, layers, |parts, layer| {
+        let product = parts.matmul::<B>(layer.weight.clone(), Precision::F32);
+        apply(product, rest_of(layer))
+    })
 }
 
 /// What the first layer reads.

@@ -7,32 +7,52 @@ use burn_cubecl::tensor::CubeTensor;
 use super::block::{Curve, activate, leak, slope_of};
 use super::product::product;
 use super::tensor::{OnCube, Rows, address, array, grid, plain};
+use super::tiles::After;
 use crate::backend::InferenceLayer;
 
-/// All layers on what the first one reads, to `[B, K]`; `first_matmul` takes that and the weight to `[K, B, O]`.
+/// All layers on what the first one reads, to `[B, K]`; `first_layer` takes that and the layer to `[K, B, O]`.
 ///
 /// # Panics
 /// Without a layer.
 pub(super) fn apply_layers<R: CubeRuntime, B: OnCube<R>, I>(
     input: I,
     layers: Vec<InferenceLayer<CubeTensor<R>>>,
-    first_matmul: impl FnOnce(I, CubeTensor<R>) -> CubeTensor<R>,
+    first_layer: impl FnOnce(I, InferenceLayer<CubeTensor<R>>) -> CubeTensor<R>,
 ) -> CubeTensor<R> {
     let mut layers = layers.into_iter();
     let Some(first) = layers.next() else { panic!("towers without a layer") };
-    let hidden = apply(first_matmul(input, first.weight.clone()), first);
-    let logits = layers.fold(hidden, |hidden, layer| apply(product(hidden, layer.weight.clone()), layer));
+    let hidden = first_layer(input, first);
+    let logits = layers.fold(hidden, whole_layer);
     let shape = logits.meta.shape();
     let [towers, rows] = [shape[0], shape[1]];
     B::float_swap_dims(B::float_reshape(logits, [towers, rows].into()), 0, 1)
 }
 
-/// The rest of a layer, on its matmul `[K, B, O]`.
-fn apply<R: CubeRuntime>(product: CubeTensor<R>, layer: InferenceLayer<CubeTensor<R>>) -> CubeTensor<R> {
+/// A layer on its input, `[1 or K, B, I]` to `[K, B, O]`: in one kernel where the tiles compute it.
+pub(super) fn whole_layer<R: CubeRuntime>(
+    input: CubeTensor<R>,
+    layer: InferenceLayer<CubeTensor<R>>,
+) -> CubeTensor<R> {
+    match product(input, layer.weight.clone(), rest_of(layer)) {
+        (done, None) => done,
+        (product, Some(after)) => apply(product, after),
+    }
+}
+
+/// What a layer does after its matmul.
+pub(super) fn rest_of<R: CubeRuntime>(layer: InferenceLayer<CubeTensor<R>>) -> After<R> {
+    let InferenceLayer { scale, shift, activation, slope, .. } = layer;
+    After { scale: scale.map(plain), shift: Some(plain(shift)), activation, slope: slope.map(plain) }
+}
+
+/// What comes after a matmul `[K, B, O]`, in place.
+///
+/// # Panics
+/// Without a shift: every layer has one.
+pub(super) fn apply<R: CubeRuntime>(product: CubeTensor<R>, after: After<R>) -> CubeTensor<R> {
     let product = Rows::new(product);
-    let shift = plain(layer.shift);
-    let slope = layer.slope.map(plain);
-    let scale = layer.scale.map(plain);
+    let After { scale, shift, activation, slope } = after;
+    let Some(shift) = shift else { panic!("an inference layer without a shift") };
     let vector = product.vector();
     let units = product.tensor.meta.num_elements() / vector;
     let (cubes, dim) = grid(&product.tensor.client, units);
@@ -52,10 +72,10 @@ fn apply<R: CubeRuntime>(product: CubeTensor<R>, layer: InferenceLayer<CubeTenso
             product.tensor.meta.shape()[1],
             product.width / vector,
             product.stride / vector,
-            leak(layer.activation),
+            leak(activation),
             units,
             scale.is_some(),
-            Curve::new(layer.activation),
+            Curve::new(activation),
         );
     }
     product.tensor

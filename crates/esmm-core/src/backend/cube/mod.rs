@@ -47,8 +47,8 @@ use self::fold::Folded;
 use self::tensor::{OnCube, ints};
 use super::{
     Compared, DeviceFacts, EsmmBackend, F32Or, FirstLayer, FirstLayerGrads, HostAccess, Indices,
-    InferenceLayer, InputBags, Kernels, Layer, LayerOutput, LayerSaved, LayerSpec, Moments, Norm,
-    RowUpdate, WeightUpdate, WithMoments,
+    InferenceLayer, InputBags, Kernels, Layer, LayerOutput, LayerSaved, LayerSpec, Moments, Norm, RowUpdate,
+    WeightUpdate, WithMoments,
 };
 use crate::precision::Precision;
 

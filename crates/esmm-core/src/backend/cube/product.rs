@@ -49,9 +49,13 @@ pub(super) struct Product<R: CubeRuntime> {
     pub(super) biased: bool,
 }
 
-/// `lhs [1 or K, M, C] x rhs [K, C, N]`, f32 all the way.
-pub(super) fn product<R: CubeRuntime>(lhs: CubeTensor<R>, rhs: CubeTensor<R>) -> CubeTensor<R> {
-    multiply(lhs, rhs, None, Precision::F32).tensor
+/// `lhs [1 or K, M, C] x rhs [K, C, N]`, f32 all the way; with what comes after it, where that is still to be done.
+pub(super) fn product<R: CubeRuntime>(
+    lhs: CubeTensor<R>,
+    rhs: CubeTensor<R>,
+    after: After<R>,
+) -> (CubeTensor<R>, Option<After<R>>) {
+    multiply(lhs, rhs, after, Precision::F32)
 }
 
 /// A layer's matmul `input [1 or K, B, I] x weight [K, I, O]`, with the bias `[K, O]` where the kernel adds it.
@@ -62,25 +66,26 @@ pub(super) fn layer_product<R: CubeRuntime>(
     precision: Precision,
 ) -> Product<R> {
     let [input, weight] = [input, weight].map(|factor| Rounded::new(factor, precision).tensor);
-    multiply(input, weight, bias, precision)
+    let after = bias.map_or_else(After::nothing, |bias| After::bias(bias.clone()));
+    let (tensor, to_do) = multiply(input, weight, after, precision);
+    Product { tensor, biased: bias.is_some() && to_do.is_none() }
 }
 
 fn multiply<R: CubeRuntime>(
     lhs: CubeTensor<R>,
     rhs: CubeTensor<R>,
-    bias: Option<&CubeTensor<R>>,
+    after: After<R>,
     precision: Precision,
-) -> Product<R> {
+) -> (CubeTensor<R>, Option<After<R>>) {
     let (left, right) = (lhs.meta.shape(), rhs.meta.shape());
     let sizes =
         Sizes { batches: right[0], sums: 1, rows: left[1], columns: right[2], terms: left[2], pieces: 1 };
     match tile(&lhs.client, sizes, precision) {
         Some(tile) => {
             let (left, right) = (Factor::left(&Rows::new(lhs)), Factor::right(&Rows::new(rhs)));
-            let after = bias.map_or_else(After::nothing, |bias| After::bias(bias.clone()));
-            Product { tensor: matmul(left, right, &after, sizes, tile), biased: bias.is_some() }
+            (matmul(left, right, &after, sizes, tile), None)
         }
-        None => Product { tensor: launch(lhs, rhs, precision), biased: false },
+        None => (launch(lhs, rhs, precision), Some(after)),
     }
 }
 

@@ -2,7 +2,7 @@
 # Checks, measures and compares on one CUDA card within 4 minutes, on a machine to which only binaries and this folder were
 # carried: no cargo there, `python3` with torch for the other side. Leaves gpu.json and gpu.log in $OUT (or here).
 #
-#   benches/gpu.sh BINARIES [--minutes N] [--plan checks,train,variants,launches,infer,threads,command,precisions]
+#   benches/gpu.sh BINARIES [--minutes N] [--plan checks,train,launches,infer,threads,command,precisions]
 #
 # BINARIES is a folder with what `benches/gpu/build.sh BINARIES` put there: the benches, the kernel tests and the command,
 # stripped, compressed with xz.

@@ -71,7 +71,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
             let forward = model.forward_train(&batch, DropoutKey { seed: 1, step });
             let losses = loss.forward(&forward.logits, labels);
-            let mut grads = losses.total.backward();
+            let mut grads = losses.backward();
             step += 1;
             // The tables' gradient is a matrix of the touched rows; everything else is Burn as usual.
             if let Some(rows) = forward.touched.take_grads(&mut grads) {

@@ -34,12 +34,11 @@ impl Kind {
     /// By the name of its function, without `_kernel`.
     fn of(kernel: &str) -> Self {
         match kernel {
-            "Matmul" => Self::Matmuls,
-            "Gather" | "Pool" | "SumPieces" | "JoinPieces" | "Adam" => Self::Tables,
-            "Round" | "Restore" | "AddBias" | "Finish" | "ChunkMoments" | "JoinMoments" | "Pack"
-            | "ChunkSums" | "JoinSums" | "ChunkValues" | "HiddenGrad" | "Blend" | "Apply" | "AddGroups" => {
-                Self::Layers
-            }
+            "Matmul" | "JoinWeightGrad" | "Logits" | "LogitsBackward" | "JoinLogits" => Self::Matmuls,
+            "Gather" | "Pool" | "Count" | "Scatter" | "PieceSums" | "RowGrads" | "SumPieces"
+            | "JoinPieces" | "Sgd" | "Adam" | "RowWise" => Self::Tables,
+            "Round" | "Restore" | "AddBias" | "Finish" | "ChunkMoments" | "ChunkSums" | "JoinSums"
+            | "HiddenGrad" | "Blend" | "Apply" | "Fold" | "AddGroups" => Self::Layers,
             "Loss" | "LossBackward" | "Update" => Self::Others,
             _ => Self::Burn,
         }

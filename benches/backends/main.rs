@@ -26,8 +26,8 @@ mod workload;
 use std::io::{BufRead, stdin};
 use std::time::{Duration, Instant};
 
+use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
-use burn::tensor::{ElementConversion, Tensor};
 use clap::{Parser, ValueEnum};
 use esmm_core::{Precision, TrainBackend};
 use esmm_train::data::loader::Purpose;
@@ -235,8 +235,9 @@ fn last_loss<B: Backend>(losses: impl Iterator<Item = Tensor<B, 1>>) -> Option<T
     losses.last()
 }
 
+/// The sum over the stages.
 fn scalar<B: Backend>(loss: Tensor<B, 1>) -> f64 {
-    loss.into_scalar().elem()
+    loss.into_data().iter::<f64>().sum()
 }
 
 impl Case<'_> {

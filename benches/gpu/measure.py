@@ -14,8 +14,6 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 WORKLOADS = ["aliccp", "bigtable", "notebook"]
 BATCHES = [16384, 65536, 4096]
-# What our binary can be told about its matmuls in f32; the first is what it does by itself.
-VARIANTS = ["", "tiles16", "tiles8large", "tiles16large", "cubek"]
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("binaries", type=Path)
@@ -88,7 +86,7 @@ def lines_of(command, limit, **more):
     return found
 
 
-def ours(workload, batches, precision="f32", mode="train", variant="", limit=60):
+def ours(workload, batches, precision="f32", mode="train", limit=60):
     command = [
         str(args.binaries / "backends"),
         "--workload",
@@ -105,9 +103,9 @@ def ours(workload, batches, precision="f32", mode="train", variant="", limit=60)
         str(args.seconds),
         "--json",
     ]
-    found = lines_of(command, min(limit, max(left(), 5)), ESMM_MATMUL=variant)
+    found = lines_of(command, min(limit, max(left(), 5)))
     for line in found:
-        line |= {"precision": precision, "variant": variant or "default", "at": round(time.monotonic() - START, 1)}
+        line |= {"precision": precision, "at": round(time.monotonic() - START, 1)}
         line["rate"] = round(line["batch"] / line["step_ms"]["median"] * 1e3)
         say(
             "ours ",
@@ -115,7 +113,6 @@ def ours(workload, batches, precision="f32", mode="train", variant="", limit=60)
             line["batch"],
             precision,
             mode,
-            variant,
             f"{line['rate'] / 1e6:.2f} M/s",
             f"loss {line.get('loss')}, waited {line.get('waited')}",
         )
@@ -219,8 +216,7 @@ def ratios():
         rates = [
             line["rate"]
             for line in RESULT["ours"]
-            if line["variant"] == "default"
-            and (line["workload"], line["batch"], line["precision"], line["mode"]) == key
+            if (line["workload"], line["batch"], line["precision"], line["mode"]) == key
         ]
         if rates:
             rate = statistics.median(rates)
@@ -307,11 +303,6 @@ def main():
                 ours(workload, batches)
             else:
                 RESULT["left_out"].append(f"torch {workload}: no time")
-    if "variants" in PLAN:
-        for variant in VARIANTS[1:]:
-            for workload in workloads:
-                if left() > 20:
-                    ours(workload, batches[:1], variant=variant)
     if "infer" in PLAN:
         for workload in workloads:
             if left() > 25:

@@ -19,7 +19,7 @@ use burn_ndarray::NdArray;
 use divan::Bencher;
 use esmm_core::backend::{
     FirstLayer, InputBags, Kernels, Layer, LayerSpec, LayerWeights, Norm, Reference, RowUpdate, TableRule,
-    WeightRule, WeightUpdate, WithMoments,
+    WeightRule, WeightUpdate, WithGrad, WithMoments,
 };
 use esmm_core::{BatchBuilder, DropoutKey, EsmmBackend, Indices};
 use workload::{Workload, raw_batches};
@@ -225,11 +225,14 @@ fn weights() -> (WithMoments<FloatTensor<B>>, FloatTensor<B>, WeightUpdate) {
 
 #[divan::bench_group]
 mod update_weights {
-    use super::{Bencher, Kernel, Kernels, Reference, weights};
+    use super::{Bencher, Kernel, Kernels, Reference, WithGrad, weights};
 
     fn run<K: Kernels<super::B>>(bencher: Bencher<'_, '_>) {
         let (state, grad, update) = weights();
-        super::in_place(bencher, state, |old| K::update_weights(old, grad.clone(), update));
+        super::in_place(bencher, state, |old| {
+            let weight = WithGrad { weight: old, grad: grad.clone() };
+            K::update_weights(vec![weight], update).remove(0)
+        });
     }
 
     #[divan::bench]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use burn::data::dataloader::{DataLoader, DataLoaderIterator};
-use esmm_core::backend::DeviceFacts;
+use esmm_core::EsmmBackend;
 use esmm_train::data::loader::{
     BatchLoader, BatchLoaderConfig, EsmmBatch, LoaderHandle, Purpose, UnknownShares,
 };
@@ -16,20 +16,20 @@ const ROWS: usize = 2_000_000;
 const BATCHES: usize = 24;
 
 /// The loader of a training or a scoring, and where it says what went wrong.
-pub(crate) struct Feed<B: DeviceFacts> {
+pub(crate) struct Feed<B: EsmmBackend> {
     loader: BatchLoader<B>,
     handle: Arc<LoaderHandle>,
 }
 
 /// Batches without end. The next pass begins to be built while the one before it is handed out: what is measured is the
 /// middle of a pass.
-pub(crate) struct Batches<'a, B: DeviceFacts> {
+pub(crate) struct Batches<'a, B: EsmmBackend> {
     feed: &'a Feed<B>,
     this: Box<dyn DataLoaderIterator<EsmmBatch<B>> + 'a>,
     next: Box<dyn DataLoaderIterator<EsmmBatch<B>> + 'a>,
 }
 
-impl<B: DeviceFacts> Feed<B> {
+impl<B: EsmmBackend> Feed<B> {
     /// A loader of random rows in memory.
     pub(crate) fn new(workload: &Workload, device: &B::Device, purpose: Purpose, seed: u64) -> Self {
         let batch_size = workload.batch;
@@ -51,7 +51,7 @@ impl<B: DeviceFacts> Feed<B> {
     }
 }
 
-impl<B: DeviceFacts> Batches<'_, B> {
+impl<B: EsmmBackend> Batches<'_, B> {
     pub(crate) fn take(&mut self) -> EsmmBatch<B> {
         if let Some(batch) = self.this.next() {
             return batch;

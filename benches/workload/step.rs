@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::Tensor;
 use burn::train::TrainStep;
 use esmm_core::{
     BatchBuilder, BatchInput, Esmm, EsmmBackend, EsmmConfig, EsmmError, FeatureBatch, Indices, Precision,
@@ -89,23 +89,17 @@ where
         rows: Rows,
     ) -> Tensor<B::InnerBackend, 1> {
         let host = self.builder.build(input).expect("the batch is valid");
-        let batch_rows = host.rows();
-        let mut features = host.into_device::<B>(&self.device);
-        if let (Rows::All, Some(touched)) = (rows, &features.touched) {
-            let slots = features.bags.own.slots.host().iter().map(|&slot| touched.host()[slot as usize]);
-            features.bags.own.slots = Indices::new(slots.collect(), &self.device);
+        let (mut features, reached) = host.into_device_with::<B>(reached(depth), 2, &self.device);
+        if rows == Rows::All {
+            // Without a list of touched rows the slots are rows of the arena already.
+            if let Some(touched) = &features.touched {
+                let slots = features.bags.own.slots.host().iter().map(|&slot| touched.host()[slot as usize]);
+                features.bags.own.slots = Indices::new(slots.collect(), &self.device);
+            }
             let all = 0..self.learner.model.embeddings.rows() as u32;
             features.touched = Some(Indices::new(all.collect(), &self.device));
         }
-        let batch = EsmmBatch {
-            features,
-            reached: Tensor::<B, 1>::from_data(
-                TensorData::new(reached(depth), [2 * batch_rows]),
-                &self.device,
-            )
-            .reshape([batch_rows, 2]),
-            labels: Arc::new(RowLabels::default()),
-        };
+        let batch = EsmmBatch { features, reached, labels: Arc::new(RowLabels::default()) };
         self.step_on_batch(batch)
     }
 
@@ -114,7 +108,7 @@ where
         let output = self.learner.step(batch);
         // Burn's Learner clones the model as well.
         self.learner = self.learner.clone().optimize(&mut self.optimizer, LEARNING_RATE, output.grads);
-        output.item.total
+        output.item.weighted
     }
 }
 

@@ -134,7 +134,7 @@ impl OnDevice for &Case {
                 false => batch,
             };
             let step = TrainStep::step(&learner, batch);
-            losses.push(step.item.total.into_data().iter::<f64>().sum());
+            losses.push(step.item.weighted.into_data().iter::<f64>().sum());
             learner = learner.optimize::<B, _>(&mut optimizer, case.rate, step.grads);
         }
         assert_eq!(learner.steps().get(), 10);
@@ -232,7 +232,7 @@ fn gradient_norms_agree() {
         learner.measured().set(measured);
         let batch = batches::<B>(&golden_values, &notebook, &Default::default()).swap_remove(0);
         let step = TrainStep::step(&learner, batch);
-        assert_eq!(step.item.touched, distinct_ids(&golden_values["batches"][0], &notebook));
+        assert_eq!(step.item.touched.count(), distinct_ids(&golden_values["batches"][0], &notebook));
         let left = GradientNorms::of::<B, _>(&learner, &step.grads, None).read();
         (step.item.norms.map(|norms| norms.read()), left)
     };

@@ -11,15 +11,22 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use esmm_core::Precision;
+use burn::optim::GradientsAccumulator;
+use burn::train::TrainStep;
+use esmm_core::{
+    BatchBuilder, BatchInput, EsmmConfig, Feature, FeatureSchema, Precision, Side, SparseInput, TowersConfig,
+    TrainBackend,
+};
 use esmm_train::checkpoint::Checkpoints;
 use esmm_train::config::{RunFile, TrainConfig};
+use esmm_train::data::loader::{EsmmBatch, RowLabels};
 use esmm_train::data::synthetic::{SyntheticConfig, write_parquet};
 use esmm_train::experiment::{Experiment, RunMetrics};
 use esmm_train::observe::{Observers, StepRecord, TrainingObserver};
+use esmm_train::optimizer::{SharedOptimizer, TableOptimizerConfig, TableRule, TowerOptimizerConfig};
 use esmm_train::run_dir::{Existing, RunDir};
 use esmm_train::trainer::TrainingControl;
-use esmm_train::{DeviceName, TrainError};
+use esmm_train::{DeviceName, EsmmLearner, EsmmLearnerConfig, EsmmLoss, OnDevice, TrainError};
 
 const RUN_FILE: &str = include_str!("../../crates/esmm-train/src/cli/synthetic.toml");
 
@@ -190,4 +197,82 @@ fn cuda_agrees_with_ndarray() {
         (Precision::F16, ELEVEN_BITS),
     ];
     agrees_with_ndarray(DeviceName::Cuda(0), &[&[F32][..], &rounded].concat());
+}
+
+/// What `copies.rs` shows on ndarray, where the device finds the distinct rows: gradients of several steps are added up,
+/// and a learner whose clones trained is as it was. The batches share some rows and not others.
+struct SeveralSteps;
+
+impl OnDevice for SeveralSteps {
+    type Output = ();
+
+    fn run<B>(self, device: B::Device) -> Result<(), TrainError>
+    where
+        B: TrainBackend,
+    {
+        const RATE: f64 = 0.1;
+        let features = vec![Feature::sparse("user", Side::User, 50), Feature::sparse("item", Side::Item, 30)];
+        let schema = FeatureSchema::new(features).unwrap();
+        let towers = TowersConfig {
+            hidden: vec![6],
+            dropout: vec![0.0],
+            batch_norm: true,
+            ..EsmmConfig::new(schema.clone()).towers
+        };
+        let config = EsmmConfig { embedding_dim: 4, towers, ..EsmmConfig::new(schema.clone()) };
+        let tables = TableOptimizerConfig { rule: TableRule::Sgd, learning_rate_ratio: 1.0, l2: 0.0 };
+        let learner = EsmmLearnerConfig { loss: EsmmLoss::new(2), tables, clip_norm: None, seed: 1 };
+        let start: EsmmLearner<B> = learner.init(config.init(&device).unwrap());
+        let optimizer =
+            || SharedOptimizer::new(&TowerOptimizerConfig::Sgd { momentum: 0.9, weight_decay: 0.0 });
+        let mut builder = BatchBuilder::for_backend::<B>(&schema);
+        let mut batch = |number: u32| {
+            let users: Vec<u32> = (0..8).map(|row| (row * 7 + number * 3) % 50).collect();
+            let items: Vec<u32> = (0..8).map(|row| (row * row + number) % 30).collect();
+            let sparse = [SparseInput::Single(&users), SparseInput::Single(&items)];
+            let input = BatchInput { rows: 8, sparse: &sparse, dense: &[], groups: None };
+            let labels = RowLabels { depth: vec![0, 1, 2, 0, 1, 0, 2, 0], ..RowLabels::default() };
+            let features = builder.build(input).unwrap().into_device::<B>(&device);
+            assert!(features.touched.is_none(), "the host has found the distinct rows");
+            EsmmBatch { features, reached: labels.reached(2, &device), labels: Arc::new(labels) }
+        };
+        let table = |learner: &EsmmLearner<B>| -> Vec<f32> {
+            learner.model.embeddings.table.value().into_data().iter().collect()
+        };
+        let before = table(&start);
+        let mut alone = Vec::new();
+        for number in [0, 1] {
+            let clone = start.clone();
+            let grads = TrainStep::step(&clone, batch(number)).grads;
+            alone.push(table(&clone.optimize::<B, _>(&mut optimizer(), RATE, grads)));
+        }
+        assert_eq!(table(&start), before, "a clone's training has reached into the learner");
+        let best = start.clone();
+        let mut accumulator = GradientsAccumulator::new();
+        for number in [0, 1] {
+            accumulator.accumulate(&start, TrainStep::step(&start, batch(number)).grads);
+        }
+        let both = table(&start.optimize::<B, _>(&mut optimizer(), RATE, accumulator.grads()));
+        assert_eq!(table(&best), before, "the clone has changed");
+        let mut changed = 0;
+        for (place, both) in both.iter().enumerate() {
+            let expected = alone[0][place] + alone[1][place] - before[place];
+            assert!((both - expected).abs() < 1e-6, "place {place}: {both}, expected {expected}");
+            changed += usize::from((both - before[place]).abs() > 1e-7);
+        }
+        assert!(changed > 40, "only {changed} values have changed");
+        Ok(())
+    }
+}
+
+#[cfg(feature = "wgpu")]
+#[test]
+fn wgpu_adds_up_several_steps() {
+    DeviceName::Wgpu(None).run(SeveralSteps).unwrap();
+}
+
+#[cfg(feature = "cuda")]
+#[test]
+fn cuda_adds_up_several_steps() {
+    DeviceName::Cuda(0).run(SeveralSteps).unwrap();
 }

@@ -3,5 +3,6 @@
 mod copies;
 mod golden;
 mod gpu;
+mod launches;
 mod observers;
 mod recovery;

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use burn::tensor::backend::Backend;
-use burn::tensor::ops::FloatTensor;
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::ops::{FloatTensor, IntTensor};
+use burn::tensor::{Tensor, TensorData, TensorPrimitive};
 
-use crate::backend::{Bags, GroupBags, HostIndices, Indices, InputBags, SharedFeatures};
+use crate::backend::{
+    Bags, DeviceFacts, DeviceLine, GroupBags, HostAccess, HostIndices, HostLine, Indices, InputBags,
+    SharedFeatures,
+};
 use crate::batch_builder::BatchBuilder;
 use crate::batch_input::BatchInput;
 use crate::error::EsmmError;
@@ -75,8 +78,8 @@ pub(crate) struct HostGroups {
 pub struct FeatureBatch<B: Backend> {
     /// Rows, B.
     pub rows: usize,
-    /// The arena rows that the batch touches, each once, `[U]`: each then gets one gradient. `None` in a batch for
-    /// inference, which names the arena row of each entry.
+    /// The arena rows that the batch touches, each once, `[U]`: each then gets one gradient. `None` in a batch that names
+    /// the arena row of each entry: for inference, or for a device that finds the distinct rows itself.
     pub touched: Option<Indices<B>>,
     /// The bags of the towers' input, of places in `touched`, or else of arena rows.
     pub bags: InputBags<FloatTensor<B>, Indices<B>>,
@@ -119,17 +122,89 @@ impl HostBatch {
     /// The same, without a copy of its values in host memory on the way.
     pub fn into_device<B: Backend>(self, device: &B::Device) -> FeatureBatch<B> {
         let HostBatch { own, groups, touched, schema } = self;
-        let groups = groups.map(|groups| {
-            let HostGroups { part, of_rows, features } = *groups;
-            let of_rows = of_rows.to_device(device);
-            GroupBags { bags: part.into_device::<B>(device), of_rows, features }
-        });
+        let groups = groups.map(|groups| groups.into_device(device));
         FeatureBatch {
             rows: own.rows,
             touched: touched.map(|touched| touched.to_device(device)),
             bags: InputBags { own: own.into_device::<B>(device), groups },
             schema,
         }
+    }
+}
+
+impl HostBatch {
+    /// The batch for a device together with a value for each row and stage, `[B, K]` row by row: where the device does not
+    /// read host memory, all that a batch without groups has goes there in one upload.
+    ///
+    /// # Panics
+    /// When `cells` are not `columns` for each row.
+    pub fn into_device_with<B: DeviceFacts + HostAccess>(
+        self,
+        cells: Vec<f32>,
+        columns: usize,
+        device: &B::Device,
+    ) -> (FeatureBatch<B>, Tensor<B, 2>) {
+        let rows = self.rows();
+        assert_eq!(cells.len(), rows * columns, "cells of {rows} rows, {columns} each");
+        let matrix = |values, columns| HostLine::Matrix { values, columns };
+        let mut lines = vec![matrix(cells, columns)];
+        let mut batch = self;
+        if B::QUEUES_WORK {
+            lines.push(HostLine::Ints(batch.own.entries.values.clone()));
+            if let Some((segments, weights)) = &mut batch.own.weighted {
+                lines.push(HostLine::Ints(segments.values.clone()));
+                lines.push(HostLine::Floats(std::mem::take(weights)));
+            }
+            if batch.own.num_dense > 0 {
+                lines.push(matrix(std::mem::take(&mut batch.own.dense), batch.own.num_dense));
+            }
+        }
+        let mut uploaded = Uploaded(B::upload(lines, device).into_iter());
+        let cells = Tensor::from_primitive(TensorPrimitive::Float(uploaded.floats()));
+        if !B::QUEUES_WORK {
+            return (batch.into_device(device), cells);
+        }
+        let HostBatch { own, groups, touched, schema } = batch;
+        let own = Bags {
+            tables: 1,
+            rows,
+            num_sparse: own.num_sparse,
+            slots: own.entries.to_device(device).with_tensor(uploaded.ints()),
+            weighted: own.weighted.map(|(segments, _)| {
+                let segments = segments.to_device(device).with_tensor(uploaded.ints());
+                (segments, uploaded.floats())
+            }),
+            dense: (own.num_dense > 0).then(|| uploaded.floats()),
+        };
+        let groups = groups.map(|groups| groups.into_device(device));
+        let touched = touched.map(|touched| touched.to_device(device));
+        (FeatureBatch { rows, touched, bags: InputBags { own, groups }, schema }, cells)
+    }
+}
+
+/// Uploaded lines, taken in the order in which they were listed.
+struct Uploaded<B: Backend>(std::vec::IntoIter<DeviceLine<B>>);
+
+impl<B: Backend> Uploaded<B> {
+    fn floats(&mut self) -> FloatTensor<B> {
+        match self.0.next() {
+            Some(DeviceLine::Floats(floats)) => floats,
+            Some(DeviceLine::Ints(_)) | None => panic!("an upload lost a line of floats"),
+        }
+    }
+
+    fn ints(&mut self) -> IntTensor<B> {
+        match self.0.next() {
+            Some(DeviceLine::Ints(ints)) => ints,
+            Some(DeviceLine::Floats(_)) | None => panic!("an upload lost a line of integers"),
+        }
+    }
+}
+
+impl HostGroups {
+    fn into_device<B: Backend>(self, device: &B::Device) -> GroupBags<FloatTensor<B>, Indices<B>> {
+        let Self { part, of_rows, features } = self;
+        GroupBags { bags: part.into_device::<B>(device), of_rows: of_rows.to_device(device), features }
     }
 }
 

@@ -43,6 +43,8 @@ pub struct BatchBuilder {
     /// Whether batches for training are sorted for devices.
     sorts: bool,
     schema: Arc<FeatureSchema>,
+    /// Whether the device finds the distinct rows of batches without groups.
+    leaves_rows: bool,
 }
 
 /// Where the entries of a part find their rows, and with bags which bag each belongs to and with what weight.
@@ -78,16 +80,18 @@ impl BatchBuilder {
             slots: Vec::new(),
             sorts: false,
             schema: Arc::new(schema.clone()),
+            leaves_rows: false,
         }
     }
 
-    /// A builder for batches that kernels of B will train on: where they sum gradients in a
-    /// [`SlotOrder`](crate::SlotOrder), the thread that builds a batch sorts it too.
+    /// A builder for batches that kernels of B will train on. Where these find the distinct rows themselves, batches
+    /// without groups are only checked; where they sum gradients in a [`SlotOrder`](crate::SlotOrder), the thread that
+    /// builds a batch sorts it too.
     pub fn for_backend<B: DeviceFacts>(schema: &FeatureSchema) -> Self {
-        Self { sorts: B::READS_SLOT_ORDER, ..Self::new(schema) }
+        Self { sorts: B::READS_SLOT_ORDER, leaves_rows: B::FINDS_ROWS, ..Self::new(schema) }
     }
 
-    /// Checks the columns and numbers the distinct table rows.
+    /// Checks the columns and numbers the distinct table rows, unless the device is to find them.
     ///
     /// # Shapes
     /// `input.sparse`: F columns of B rows; `input.dense`: one column of B values a dense feature. With
@@ -116,6 +120,9 @@ impl BatchBuilder {
         self.check_shape(&input)?;
         self.numbers.start_batch(input.sparse.iter().map(|column| column.ids().len()).sum());
         let (own, shared) = self.split(&input);
+        if self.leaves_rows && shared.is_none() {
+            touched = None;
+        }
         let own = self.part(&own, &mut touched)?;
         let groups = match shared {
             None => None,

@@ -1,10 +1,11 @@
 //! All embedding tables of a model in one tensor, and the rows of it that a batch touches.
 
 use burn::module::Module;
+use burn::tensor::ops::FloatTensor;
 use burn::tensor::{Tensor, TensorData, TensorPrimitive, backend::Backend};
 use rand_chacha::ChaCha8Rng;
 
-use crate::backend::{EsmmBackend, Indices, Kernels};
+use crate::backend::{Bags, EsmmBackend, Indices, Kernels};
 use crate::batch::FeatureBatch;
 use crate::init;
 use crate::state::StateTensor;
@@ -52,6 +53,9 @@ pub struct TouchedRows<B: Backend> {
     pub rows: Indices<B>,
     /// Their values, `[T * U, D]`. In training the leaf of the graph whose gradient is theirs.
     pub values: Tensor<B, 2>,
+    /// Where the device finds the distinct rows, how they are pooled: then `rows` has the row of each entry, `[N]`, and
+    /// `values` is the whole arena, of which nothing was copied.
+    pub pooled: Option<Bags<FloatTensor<B>, Indices<B>>>,
 }
 
 impl<B: Backend> EmbeddingArena<B> {
@@ -72,12 +76,17 @@ impl<B: Backend> EmbeddingArena<B> {
 }
 
 impl<B: EsmmBackend> EmbeddingArena<B> {
-    /// Copies the rows that a batch touches.
+    /// Copies the rows that a batch touches; shows all rows instead to a device that finds out itself which they are.
     ///
     /// # Panics
-    /// When the batch was built for inference: those do not tell which rows are distinct.
+    /// When the batch does not tell which rows are distinct and the device needs to be told: it was built for inference.
     pub fn gather(&self, batch: &FeatureBatch<B>) -> TouchedRows<B> {
         let Some(touched) = &batch.touched else {
+            if B::FINDS_ROWS && batch.bags.groups.is_none() {
+                let bags = batch.touched_bags(self.copies).own;
+                let rows = bags.slots.clone();
+                return TouchedRows { rows, values: self.table.value(), pooled: Some(bags) };
+            }
             panic!("a batch from `BatchBuilder::build_for_inference` cannot be trained on: use `build`");
         };
         let rows = match self.copies {
@@ -90,6 +99,6 @@ impl<B: EsmmBackend> EmbeddingArena<B> {
         };
         let table = self.table.value().into_primitive().tensor();
         let values = B::Kernels::gather_rows(table, rows.clone());
-        TouchedRows { rows, values: Tensor::from_primitive(TensorPrimitive::Float(values)) }
+        TouchedRows { rows, values: Tensor::from_primitive(TensorPrimitive::Float(values)), pooled: None }
     }
 }

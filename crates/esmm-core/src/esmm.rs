@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use burn::module::{Module, ParamId};
 use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::ops::FloatTensor;
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData, TensorPrimitive};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::backend::random::DropoutKey;
-use crate::backend::{EsmmBackend, Indices, Kernels, TrainBackend};
+use crate::backend::{Bags, EsmmBackend, Indices, Kernels, TrainBackend};
 use crate::batch::FeatureBatch;
 use crate::embedding::{EmbeddingArena, EmbeddingArenaConfig, TouchedRows};
 use crate::error::EsmmError;
@@ -87,8 +88,8 @@ pub struct EsmmConfig {
 /// let reached = Tensor::from_floats([[1.0, 1.0], [1.0, 0.0], [0.0, 0.0]], &device);
 /// let mut grads = forward.logits.losses(reached).sum().backward();
 /// // Two rows of the table were touched, and only they have a gradient.
-/// let rows = forward.touched.take_grads(&mut grads).map(|rows| (rows.rows.len(), rows.grads.dims()));
-/// assert_eq!(rows, Some((2, [2, 18])));
+/// let rows = forward.touched.take_grads(&mut grads).map(|grads| grads.into_rows());
+/// assert_eq!(rows.map(|rows| (rows.rows.len(), rows.grads.dims())), Some((2, [2, 18])));
 /// # Ok(())
 /// # }
 /// ```
@@ -109,6 +110,26 @@ pub struct TrainForward<B: Backend> {
     pub logits: FunnelLogits<B>,
     /// The touched rows.
     pub touched: TouchedRows<B>,
+}
+
+/// What the arena gets from a backward pass.
+#[derive(Debug, Clone)]
+pub enum TableGrads<B: Backend> {
+    /// A gradient for each touched row.
+    Rows(RowGrads<B>),
+    /// The gradient of what was pooled, where the device finds the distinct rows and sums for them as it updates them.
+    Pooled(PooledGrads<B>),
+}
+
+/// The gradient of what was pooled from rows of the arena.
+#[derive(Debug, Clone)]
+pub struct PooledGrads<B: Backend> {
+    /// How it was pooled.
+    pub bags: Bags<FloatTensor<B>, Indices<B>>,
+    /// `[T, B, F * D + V]`.
+    pub grads: Tensor<B, 3>,
+    /// Rows of one copy of the arena, R.
+    pub num_rows: usize,
 }
 
 /// The gradient of the touched rows of the arena.
@@ -232,7 +253,8 @@ impl<B: TrainBackend> Esmm<B> {
     /// [`TouchedRows::take_grads`]; or [`keep`](crate::StateTensor::keep) leaves the tables as they are.
     ///
     /// # Panics
-    /// When the batch was made for another schema or for inference.
+    /// When the batch was made for another schema; when it was made for inference and the device does not find the distinct
+    /// rows itself.
     pub fn forward_train(&self, batch: &FeatureBatch<B>, key: DropoutKey) -> TrainForward<B> {
         self.config.schema.expect_same(&batch.schema);
         let mut touched = self.embeddings.gather(batch);
@@ -245,8 +267,18 @@ impl<B: TrainBackend> Esmm<B> {
             }
             Some(_) | None => {
                 self.embeddings.table.await_update();
-                let bags = batch.touched_bags(self.embeddings.copies());
-                self.towers.forward_train_pooled(touched.values.clone(), bags, key)
+                match &touched.pooled {
+                    Some(bags) => {
+                        let table = touched.values.clone().into_primitive().tensor();
+                        let input = B::Kernels::pool(table, bags.clone());
+                        let input = Tensor::from_primitive(TensorPrimitive::Float(input));
+                        self.towers.forward_train(input, key)
+                    }
+                    None => {
+                        let bags = batch.touched_bags(self.embeddings.copies());
+                        self.towers.forward_train_pooled(touched.values.clone(), bags, key)
+                    }
+                }
             }
         };
         TrainForward { logits: FunnelLogits { conditional }, touched }
@@ -254,8 +286,9 @@ impl<B: TrainBackend> Esmm<B> {
 }
 
 impl<B: AutodiffBackend> TouchedRows<B> {
-    /// Takes the gradient of the touched rows out of a backward pass; `None` if they took no part in it. It is no
-    /// gradient of a parameter: no optimizer of Burn's applies it.
+    /// Takes the gradients of the touched rows out of a backward pass; `None` if they took no part in it. They are no
+    /// gradients of a parameter: no optimizer of Burn's applies them. Lets go of the rows' values, for an update of the
+    /// arena while a handle to it is alive copies it.
     ///
     /// # Examples
     /// One step of plain gradient descent on the tables.
@@ -277,7 +310,8 @@ impl<B: AutodiffBackend> TouchedRows<B> {
     ///
     /// let forward = model.forward_train(&batch, DropoutKey { seed: 1, step: 0 });
     /// let mut grads = forward.logits.losses(Tensor::ones([1, 2], &device)).sum().backward();
-    /// if let Some(rows) = forward.touched.take_grads(&mut grads) {
+    /// if let Some(tables) = forward.touched.take_grads(&mut grads) {
+    ///     let rows = tables.into_rows();
     ///     let numbers = Tensor::<_, 1, Int>::from_ints([rows.rows.host()[0] as i32], &device);
     ///     let step = Tensor::<Autodiff<NdArray>, 2>::from_inner(rows.grads) * -0.1;
     ///     model.embeddings.table.update(|table| {
@@ -290,9 +324,59 @@ impl<B: AutodiffBackend> TouchedRows<B> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn take_grads(&self, grads: &mut B::Gradients) -> Option<RowGrads<B::InnerBackend>> {
-        let grads = self.values.grad_remove(grads)?;
-        Some(RowGrads { rows: self.rows.inner(), grads })
+    pub fn take_grads(self, grads: &mut B::Gradients) -> Option<TableGrads<B::InnerBackend>> {
+        let Self { rows, values, pooled } = self;
+        let found = values.grad_remove(grads)?;
+        Some(match pooled {
+            None => TableGrads::Rows(RowGrads { rows: rows.inner(), grads: found }),
+            Some(bags) => {
+                let num_rows = values.dims()[0] / bags.tables;
+                let grads = Tensor::from_primitive(TensorPrimitive::Float(found.into_primitive().tensor()));
+                let bags = bags.map(|tensor| B::inner(tensor), |indices| indices.inner());
+                TableGrads::Pooled(PooledGrads { bags, grads, num_rows })
+            }
+        })
+    }
+}
+
+impl<B: EsmmBackend> TableGrads<B> {
+    /// The gradients by row, summed for each row where they are not yet.
+    pub fn into_rows(self) -> RowGrads<B> {
+        match self {
+            Self::Rows(rows) => rows,
+            Self::Pooled(pooled) => pooled.into_rows(),
+        }
+    }
+
+    /// The gradients of several backward passes added up, as Burn's `GradientsAccumulator` does for parameters; `None` of
+    /// none.
+    pub fn sum(mut parts: Vec<Self>) -> Option<Self> {
+        if parts.len() < 2 {
+            return parts.pop();
+        }
+        RowGrads::sum(parts.into_iter().map(Self::into_rows).collect()).map(Self::Rows)
+    }
+}
+
+impl<B: EsmmBackend> PooledGrads<B> {
+    /// Summed for each row that was pooled; which rows these are is found in host memory.
+    pub fn into_rows(self) -> RowGrads<B> {
+        let Self { bags, grads, num_rows } = self;
+        let device = grads.device();
+        let copies = bags.tables;
+        let mut sorted = bags.slots.host().to_vec();
+        sorted.sort_unstable();
+        let is_first = |place: &usize| *place == 0 || sorted[*place] != sorted[*place - 1];
+        let firsts: Vec<usize> = (0..sorted.len()).filter(is_first).collect();
+        let of_copy = |copy: usize| firsts.iter().map(move |&place| (copy, place));
+        let touched: Vec<(usize, usize)> = (0..copies).flat_map(of_copy).collect();
+        let rows = touched.iter().map(|&(copy, place)| sorted[place] + (copy * num_rows) as u32).collect();
+        let places: Vec<i32> =
+            touched.iter().map(|&(copy, place)| (copy * sorted.len() + place) as i32).collect();
+        let sums = B::Kernels::row_grads(bags, grads.into_primitive().tensor(), num_rows);
+        let sums = Tensor::<B, 2>::from_primitive(TensorPrimitive::Float(sums));
+        let grads = sums.select(0, Tensor::from_ints(places.as_slice(), &device));
+        RowGrads { rows: Indices::new(rows, &device), grads }
     }
 }
 

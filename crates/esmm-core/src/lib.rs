@@ -60,7 +60,7 @@ pub use batch_builder::BatchBuilder;
 pub use batch_input::{BatchInput, RowGroups, SparseInput};
 pub use embedding::{EmbeddingArena, EmbeddingArenaConfig, TouchedRows};
 pub use error::EsmmError;
-pub use esmm::{Esmm, EsmmConfig, RowGrads, TrainForward};
+pub use esmm::{Esmm, EsmmConfig, PooledGrads, RowGrads, TableGrads, TrainForward};
 pub use funnel::{FunnelLogits, FunnelProbs, ReachLogs};
 pub use notebook::{NotebookConfig, NotebookFeature};
 pub use precision::Precision;

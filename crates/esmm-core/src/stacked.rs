@@ -6,8 +6,8 @@ use burn::tensor::{Tensor, TensorData, TensorPrimitive, backend::Backend};
 use rand_chacha::ChaCha8Rng;
 
 use crate::backend::{
-    EsmmBackend, FirstLayer, Indices, InferenceLayer, InputBags, Kernels, Layer, LayerOutput, LayerSpec,
-    LayerWeights, Moments, Norm,
+    Blend, EsmmBackend, FirstLayer, Indices, InferenceLayer, InputBags, Kernels, Layer, LayerOutput,
+    LayerSpec, LayerWeights, Moments, Norm,
 };
 use crate::init;
 use crate::state::StateTensor;
@@ -155,15 +155,25 @@ impl<B: EsmmBackend> StackedBatchNorm<B> {
         Norm { gamma: primitive(self.gamma.val()), beta: primitive(self.beta.val()) }
     }
 
-    /// Moves the running statistics towards those of a batch of `rows` rows.
-    pub(crate) fn move_towards(&self, batch: Moments<FloatTensor<B>>, rows: usize) {
+    /// Moves running statistics towards those of a batch of `rows` rows, all of a step at once.
+    pub(crate) fn move_all(norms: Vec<(&Self, Moments<FloatTensor<B>>)>, rows: usize) {
         let unbiased = if rows > 1 { rows as f64 / (rows - 1) as f64 } else { 1.0 };
         let keep = 1.0 - BATCH_NORM_MOMENTUM;
-        let moved = |old: Tensor<B, 2>, new: FloatTensor<B>, take: f64| {
-            float(B::Kernels::blend(primitive(old), new, [keep, take]))
-        };
-        self.running_mean.update(|old| moved(old, batch.mean, BATCH_NORM_MOMENTUM));
-        self.running_variance.update(|old| moved(old, batch.variance, BATCH_NORM_MOMENTUM * unbiased));
+        let mut states = Vec::new();
+        let mut blends = Vec::new();
+        for (norm, Moments { mean, variance }) in norms {
+            let steps = [
+                (&norm.running_mean, mean, BATCH_NORM_MOMENTUM),
+                (&norm.running_variance, variance, BATCH_NORM_MOMENTUM * unbiased),
+            ];
+            for (state, new, take) in steps {
+                blends.push(Blend { old: primitive(state.take()), new, keep, take });
+                states.push(state);
+            }
+        }
+        for (state, moved) in states.into_iter().zip(B::Kernels::blend(blends)) {
+            state.put(float(moved));
+        }
     }
 }
 

@@ -152,6 +152,8 @@ impl<B: EsmmBackend> Towers<B> {
     }
 
     fn run(&self, mut input: TowerInput<B>, key: DropoutKey) -> Tensor<B, 2> {
+        let rows = input.rows();
+        let mut norms = Vec::new();
         for (index, layer) in self.layers.iter().enumerate() {
             let dropout = key.layer(index, self.config.dropout[index]);
             let spec = LayerSpec {
@@ -160,8 +162,11 @@ impl<B: EsmmBackend> Towers<B> {
                 dropout,
                 precision: self.precision,
             };
-            input = TowerInput::Tensor(layer.forward_train(input, spec));
+            let found = layer.linear.layer(input, layer.norm.as_ref(), layer.slope.as_ref(), spec);
+            norms.extend(layer.norm.as_ref().zip(found.saved.moments));
+            input = TowerInput::Tensor(float(found.output));
         }
+        StackedBatchNorm::move_all(norms, rows);
         let logits = self.output.layer(input, None, None, LayerSpec::LINEAR).output;
         float::<B, 3>(logits).squeeze_dim::<2>(2).transpose()
     }
@@ -198,16 +203,5 @@ impl<B: EsmmBackend> Towers<B> {
     /// The shape of the towers.
     pub fn config(&self) -> &TowersConfig {
         &self.config
-    }
-}
-
-impl<B: EsmmBackend> TowerLayer<B> {
-    fn forward_train(&self, input: TowerInput<B>, spec: LayerSpec) -> Tensor<B, 3> {
-        let rows = input.rows();
-        let layer = self.linear.layer(input, self.norm.as_ref(), self.slope.as_ref(), spec);
-        if let Some((norm, moments)) = self.norm.as_ref().zip(layer.saved.moments) {
-            norm.move_towards(moments, rows);
-        }
-        float(layer.output)
     }
 }

@@ -9,8 +9,9 @@ use burn::tensor::ops::FloatTensor;
 
 use super::reference::float;
 use super::{
-    FirstLayer, FirstLayerGrads, Indices, InferenceLayer, InputBags, Kernels, Layer, LayerOutput, LayerSaved,
-    LayerSpec, LayerWeights, Moments, Norm, Reference, RowUpdate, WeightUpdate, WithMoments,
+    Bags, Blend, FirstLayer, FirstLayerGrads, Indices, InferenceLayer, InputBags, Kernels, Layer,
+    LayerOutput, LayerSaved, LayerSpec, LayerWeights, Moments, Norm, Reference, RowUpdate, WeightUpdate,
+    WithGrad, WithMoments,
 };
 use crate::precision::Precision;
 
@@ -277,13 +278,16 @@ impl<B: Backend, K: Kernels<B>> Kernels<B> for Compared<K> {
         found
     }
 
-    fn blend(old: FloatTensor<B>, new: FloatTensor<B>, factors: [f64; 2]) -> FloatTensor<B> {
+    fn blend(blends: Vec<Blend<FloatTensor<B>>>) -> Vec<FloatTensor<B>> {
         if !is_on() {
-            return K::blend(old, new, factors);
+            return K::blend(blends);
         }
-        let expected = <Reference as Kernels<B>>::blend(old.clone(), new.clone(), factors);
-        let found = K::blend(old, new, factors);
-        same::<B>("blend", "statistics", TOLERANCE, &found, &expected);
+        let expected = <Reference as Kernels<B>>::blend(blends.clone());
+        let found = K::blend(blends);
+        assert_eq!(found.len(), expected.len(), "blend: number of statistics");
+        for (found, expected) in found.iter().zip(&expected) {
+            same::<B>("blend", "statistics", TOLERANCE, found, expected);
+        }
         found
     }
 
@@ -379,18 +383,61 @@ impl<B: Backend, K: Kernels<B>> Kernels<B> for Compared<K> {
         found
     }
 
-    fn update_weights(
-        weight: WithMoments<FloatTensor<B>>,
+    fn pool(table: FloatTensor<B>, bags: Bags<FloatTensor<B>, Indices<B>>) -> FloatTensor<B> {
+        if !is_on() {
+            return K::pool(table, bags);
+        }
+        let expected = <Reference as Kernels<B>>::pool(table.clone(), bags.clone());
+        let found = K::pool(table, bags);
+        same::<B>("pool", "output", TOLERANCE, &found, &expected);
+        found
+    }
+
+    fn row_grads(
+        bags: Bags<FloatTensor<B>, Indices<B>>,
         grad: FloatTensor<B>,
-        update: WeightUpdate,
+        num_rows: usize,
+    ) -> FloatTensor<B> {
+        if !is_on() {
+            return K::row_grads(bags, grad, num_rows);
+        }
+        let expected = <Reference as Kernels<B>>::row_grads(bags.clone(), grad.clone(), num_rows);
+        let found = K::row_grads(bags, grad, num_rows);
+        same::<B>("row_grads", "rows", TOLERANCE, &found, &expected);
+        found
+    }
+
+    fn update_pooled(
+        table: WithMoments<FloatTensor<B>>,
+        bags: Bags<FloatTensor<B>, Indices<B>>,
+        grad: FloatTensor<B>,
+        update: RowUpdate,
     ) -> WithMoments<FloatTensor<B>> {
         if !is_on() {
-            return K::update_weights(weight, grad, update);
+            return K::update_pooled(table, bags, grad, update);
         }
-        let before = weight.clone();
-        let expected = <Reference as Kernels<B>>::update_weights(weight.clone(), grad.clone(), update);
-        let found = K::update_weights(weight, grad, update);
-        same_update::<B>("update_weights", &before, &found, &expected);
+        let before = table.clone();
+        let expected =
+            <Reference as Kernels<B>>::update_pooled(table.clone(), bags.clone(), grad.clone(), update);
+        let found = K::update_pooled(table, bags, grad, update);
+        same_update::<B>("update_pooled", &before, &found, &expected);
+        found
+    }
+
+    fn update_weights(
+        weights: Vec<WithGrad<FloatTensor<B>>>,
+        update: WeightUpdate,
+    ) -> Vec<WithMoments<FloatTensor<B>>> {
+        if !is_on() {
+            return K::update_weights(weights, update);
+        }
+        let before = weights.clone();
+        let expected = <Reference as Kernels<B>>::update_weights(weights.clone(), update);
+        let found = K::update_weights(weights, update);
+        assert_eq!(found.len(), expected.len(), "update_weights: number of weights");
+        for ((before, found), expected) in before.iter().zip(&found).zip(&expected) {
+            same_update::<B>("update_weights", &before.weight, found, expected);
+        }
         found
     }
 }

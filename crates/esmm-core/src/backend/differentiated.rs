@@ -11,9 +11,9 @@ use burn::tensor::ops::FloatTensor;
 use burn::tensor::{Tensor, TensorPrimitive};
 
 use super::{
-    DeviceFacts, EsmmBackend, FirstLayer, FirstLayerGrads, HostAccess, Indices, InferenceLayer, InputBags,
-    Kernels, Layer, LayerOutput, LayerSaved, LayerSpec, LayerWeights, Moments, Norm, RowUpdate, WeightUpdate,
-    WithMoments,
+    Bags, Blend, DeviceFacts, DeviceLine, EsmmBackend, FirstLayer, FirstLayerGrads, HostAccess, HostLine,
+    Indices, InferenceLayer, InputBags, Kernels, Layer, LayerOutput, LayerSaved, LayerSpec, LayerWeights,
+    Moments, Norm, RowUpdate, WeightUpdate, WithGrad, WithMoments,
 };
 use crate::funnel::{self, ReachLogs};
 use crate::precision::Precision;
@@ -31,6 +31,7 @@ impl<B: EsmmBackend, C: CheckpointStrategy> EsmmBackend for Autodiff<B, C> {
 impl<B: EsmmBackend, C: CheckpointStrategy> DeviceFacts for Autodiff<B, C> {
     const QUEUES_WORK: bool = B::QUEUES_WORK;
     const READS_SLOT_ORDER: bool = B::READS_SLOT_ORDER;
+    const FINDS_ROWS: bool = B::FINDS_ROWS;
 
     fn precisions(device: &Self::Device) -> Vec<Precision> {
         B::precisions(device)
@@ -40,6 +41,14 @@ impl<B: EsmmBackend, C: CheckpointStrategy> DeviceFacts for Autodiff<B, C> {
 impl<B: EsmmBackend, C: CheckpointStrategy> HostAccess for Autodiff<B, C> {
     fn with_values(tensor: FloatTensor<Self>, look: &mut dyn FnMut(&[f32])) {
         B::with_values(tensor.primitive, look);
+    }
+
+    fn upload(lines: Vec<HostLine>, device: &Self::Device) -> Vec<DeviceLine<Self>> {
+        let outer = |line| match line {
+            DeviceLine::Floats(floats) => DeviceLine::Floats(Self::from_inner(floats)),
+            DeviceLine::Ints(ints) => DeviceLine::Ints(ints),
+        };
+        B::upload(lines, device).into_iter().map(outer).collect()
     }
 
     fn fill_values(tensor: FloatTensor<Self>, fill: &mut dyn FnMut(&mut [f32])) -> FloatTensor<Self> {
@@ -124,12 +133,9 @@ impl<B: Backend, C: CheckpointStrategy, K: Kernels<B>> Kernels<Autodiff<B, C>> f
         K::layer_backward(layer, saved, grad.primitive, spec).map(outside::<B, C>)
     }
 
-    fn blend(
-        old: FloatTensor<Autodiff<B, C>>,
-        new: FloatTensor<Autodiff<B, C>>,
-        factors: [f64; 2],
-    ) -> FloatTensor<Autodiff<B, C>> {
-        outside::<B, C>(K::blend(old.primitive, new.primitive, factors))
+    fn blend(blends: Vec<Blend<FloatTensor<Autodiff<B, C>>>>) -> Vec<FloatTensor<Autodiff<B, C>>> {
+        let blends = blends.into_iter().map(|blend| blend.map(inner::<B, C>)).collect();
+        K::blend(blends).into_iter().map(outside::<B, C>).collect()
     }
 
     fn fold_norm(
@@ -213,12 +219,44 @@ impl<B: Backend, C: CheckpointStrategy, K: Kernels<B>> Kernels<Autodiff<B, C>> f
         K::update_rows(table, indices(rows), grads.primitive, update).map(outside::<B, C>)
     }
 
-    fn update_weights(
-        weight: WithMoments<FloatTensor<Autodiff<B, C>>>,
+    fn pool(
+        table: FloatTensor<Autodiff<B, C>>,
+        bags: Bags<FloatTensor<Autodiff<B, C>>, Indices<Autodiff<B, C>>>,
+    ) -> FloatTensor<Autodiff<B, C>> {
+        let node = table.node.clone();
+        let bags = bags.map(inner::<B, C>, indices::<B, C>);
+        let output = K::pool(table.primitive, bags);
+        match PoolOp.prepare::<C>([node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((), output),
+            OpsKind::UnTracked(prep) => prep.finish(output),
+        }
+    }
+
+    fn row_grads(
+        bags: Bags<FloatTensor<Autodiff<B, C>>, Indices<Autodiff<B, C>>>,
         grad: FloatTensor<Autodiff<B, C>>,
-        update: WeightUpdate,
+        num_rows: usize,
+    ) -> FloatTensor<Autodiff<B, C>> {
+        let bags = bags.map(inner::<B, C>, indices::<B, C>);
+        outside::<B, C>(K::row_grads(bags, grad.primitive, num_rows))
+    }
+
+    fn update_pooled(
+        table: WithMoments<FloatTensor<Autodiff<B, C>>>,
+        bags: Bags<FloatTensor<Autodiff<B, C>>, Indices<Autodiff<B, C>>>,
+        grad: FloatTensor<Autodiff<B, C>>,
+        update: RowUpdate,
     ) -> WithMoments<FloatTensor<Autodiff<B, C>>> {
-        K::update_weights(weight.map(inner::<B, C>), grad.primitive, update).map(outside::<B, C>)
+        let bags = bags.map(inner::<B, C>, indices::<B, C>);
+        K::update_pooled(table.map(inner::<B, C>), bags, grad.primitive, update).map(outside::<B, C>)
+    }
+
+    fn update_weights(
+        weights: Vec<WithGrad<FloatTensor<Autodiff<B, C>>>>,
+        update: WeightUpdate,
+    ) -> Vec<WithMoments<FloatTensor<Autodiff<B, C>>>> {
+        let weights = weights.into_iter().map(|weight| weight.map(inner::<B, C>)).collect();
+        K::update_weights(weights, update).into_iter().map(|weight| weight.map(outside::<B, C>)).collect()
     }
 }
 
@@ -357,6 +395,22 @@ impl<B: Backend, K: Kernels<B>> Backward<B, 1> for FunnelLossOp<K> {
         let (logits, reached) = ops.state;
         if let Some(node) = logits_node {
             grads.register::<B>(node.id, K::funnel_loss_backward(logits, reached, grad));
+        }
+    }
+}
+
+/// Hands the gradient of what was pooled to the table as it is.
+#[derive(Debug)]
+struct PoolOp;
+
+impl<B: Backend> Backward<B, 1> for PoolOp {
+    type State = ();
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        let [table_node] = ops.parents;
+        if let Some(node) = table_node {
+            grads.register::<B>(node.id, grad);
         }
     }
 }

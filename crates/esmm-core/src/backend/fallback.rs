@@ -8,8 +8,9 @@ use burn::tensor::{DType, TensorMetadata};
 
 use super::operands::Operands;
 use super::{
-    FirstLayer, FirstLayerGrads, Indices, InferenceLayer, InputBags, Kernels, Layer, LayerOutput, LayerSaved,
-    LayerSpec, Moments, Norm, Reference, RowUpdate, WeightUpdate, WithMoments,
+    Bags, Blend, FirstLayer, FirstLayerGrads, Indices, InferenceLayer, InputBags, Kernels, Layer,
+    LayerOutput, LayerSaved, LayerSpec, Moments, Norm, Reference, RowUpdate, WeightUpdate, WithGrad,
+    WithMoments,
 };
 
 /// The kernels K where all operands are f32, else the [`Reference`]: the one place that asks.
@@ -90,10 +91,10 @@ impl<B: Backend, K: Kernels<B>> Kernels<B> for F32Or<K> {
         }
     }
 
-    fn blend(old: FloatTensor<B>, new: FloatTensor<B>, factors: [f64; 2]) -> FloatTensor<B> {
-        match are_f32::<B>(&[&old, &new]) {
-            true => K::blend(old, new, factors),
-            false => <Reference as Kernels<B>>::blend(old, new, factors),
+    fn blend(blends: Vec<Blend<FloatTensor<B>>>) -> Vec<FloatTensor<B>> {
+        match are_f32::<B>(&[&blends]) {
+            true => K::blend(blends),
+            false => <Reference as Kernels<B>>::blend(blends),
         }
     }
 
@@ -164,14 +165,43 @@ impl<B: Backend, K: Kernels<B>> Kernels<B> for F32Or<K> {
         }
     }
 
-    fn update_weights(
-        weight: WithMoments<FloatTensor<B>>,
+    fn pool(table: FloatTensor<B>, bags: Bags<FloatTensor<B>, Indices<B>>) -> FloatTensor<B> {
+        match are_f32::<B>(&[&table, &bags]) {
+            true => K::pool(table, bags),
+            false => <Reference as Kernels<B>>::pool(table, bags),
+        }
+    }
+
+    fn row_grads(
+        bags: Bags<FloatTensor<B>, Indices<B>>,
         grad: FloatTensor<B>,
-        update: WeightUpdate,
+        num_rows: usize,
+    ) -> FloatTensor<B> {
+        match are_f32::<B>(&[&bags, &grad]) {
+            true => K::row_grads(bags, grad, num_rows),
+            false => <Reference as Kernels<B>>::row_grads(bags, grad, num_rows),
+        }
+    }
+
+    fn update_pooled(
+        table: WithMoments<FloatTensor<B>>,
+        bags: Bags<FloatTensor<B>, Indices<B>>,
+        grad: FloatTensor<B>,
+        update: RowUpdate,
     ) -> WithMoments<FloatTensor<B>> {
-        match are_f32::<B>(&[&weight, &grad]) {
-            true => K::update_weights(weight, grad, update),
-            false => <Reference as Kernels<B>>::update_weights(weight, grad, update),
+        match are_f32::<B>(&[&table, &bags, &grad]) {
+            true => K::update_pooled(table, bags, grad, update),
+            false => <Reference as Kernels<B>>::update_pooled(table, bags, grad, update),
+        }
+    }
+
+    fn update_weights(
+        weights: Vec<WithGrad<FloatTensor<B>>>,
+        update: WeightUpdate,
+    ) -> Vec<WithMoments<FloatTensor<B>>> {
+        match are_f32::<B>(&[&weights]) {
+            true => K::update_weights(weights, update),
+            false => <Reference as Kernels<B>>::update_weights(weights, update),
         }
     }
 }

@@ -1,8 +1,10 @@
 //! What a backend says about its device, and how values of a tensor come to the host and back.
 
+use std::sync::Arc;
+
 use burn::tensor::backend::Backend;
-use burn::tensor::ops::FloatTensor;
-use burn::tensor::{Shape, Tensor, TensorData, TensorMetadata};
+use burn::tensor::ops::{FloatTensor, IntTensor};
+use burn::tensor::{Int, Shape, Tensor, TensorData, TensorMetadata};
 
 use super::reference::{float, primitive};
 use crate::precision::Precision;
@@ -12,8 +14,13 @@ pub trait DeviceFacts: Backend {
     /// Whether work is only queued, so that reading a value waits for all of it: a training then reads seldom.
     const QUEUES_WORK: bool = false;
 
-    /// Whether kernels sum gradients in a [`SlotOrder`](crate::SlotOrder), so that a batch should bring it.
+    /// Whether kernels sum gradients in a [`SlotOrder`](crate::SlotOrder), so that a batch that brings its distinct rows
+    /// should bring that too.
     const READS_SLOT_ORDER: bool = false;
+
+    /// Whether kernels find the distinct rows of a batch on the device: a batch for training then names the arena row of
+    /// each entry, as one for inference does. Batches with groups bring their distinct rows all the same.
+    const FINDS_ROWS: bool = false;
 
     /// What the factors of a layer's matmuls can be rounded to on this device; f32 is always among it.
     fn precisions(device: &Self::Device) -> Vec<Precision> {
@@ -22,8 +29,38 @@ pub trait DeviceFacts: Backend {
     }
 }
 
-/// Values of tensors in host memory, for files. The defaults copy.
+/// Values that go to a device.
+#[derive(Debug, Clone)]
+pub enum HostLine {
+    /// Row by row, `[len / columns, columns]`.
+    Matrix {
+        /// The values.
+        values: Vec<f32>,
+        /// Columns, at least 1.
+        columns: usize,
+    },
+    /// `[len]`.
+    Floats(Vec<f32>),
+    /// `[len]`, each below 2^31.
+    Ints(Arc<Vec<u32>>),
+}
+
+/// Values on a device, in the order and with the shapes of the [`HostLine`]s that they were.
+#[derive(Debug, Clone)]
+pub enum DeviceLine<B: Backend> {
+    /// A matrix or a line.
+    Floats(FloatTensor<B>),
+    /// A line of integers.
+    Ints(IntTensor<B>),
+}
+
+/// Values of tensors in host memory, on their way to a device and back. The defaults copy.
 pub trait HostAccess: Backend {
+    /// Uploads all lines: in one piece where the backend can, by default one by one.
+    fn upload(lines: Vec<HostLine>, device: &Self::Device) -> Vec<DeviceLine<Self>> {
+        lines.into_iter().map(|line| uploaded_line(line, device)).collect()
+    }
+
     /// Shows the values of a tensor, row by row: where they lie, if that is host memory, or else a copy of them.
     fn with_values(tensor: FloatTensor<Self>, look: &mut dyn FnMut(&[f32])) {
         copied_values::<Self>(tensor, look);
@@ -34,6 +71,29 @@ pub trait HostAccess: Backend {
     fn fill_values(tensor: FloatTensor<Self>, fill: &mut dyn FnMut(&mut [f32])) -> FloatTensor<Self> {
         uploaded_values::<Self>(tensor, fill)
     }
+}
+
+fn uploaded_line<B: Backend>(line: HostLine, device: &B::Device) -> DeviceLine<B> {
+    // A matrix as one row: CUDA uploads short rows one by one.
+    let floats = |values: Vec<f32>| {
+        let len = values.len();
+        Tensor::<B, 1>::from_data(TensorData::new(values, [len]), device)
+    };
+    match line {
+        HostLine::Matrix { values, columns } => {
+            let rows = values.len() / columns;
+            DeviceLine::Floats(primitive(floats(values).reshape([rows, columns])))
+        }
+        HostLine::Floats(values) => DeviceLine::Floats(primitive(floats(values))),
+        HostLine::Ints(values) => DeviceLine::Ints(upload_ints::<B>(&values, device)),
+    }
+}
+
+/// Row numbers in the backend's type of integers.
+pub(super) fn upload_ints<B: Backend>(values: &[u32], device: &B::Device) -> IntTensor<B> {
+    let values: Vec<i32> = values.iter().map(|&value| value as i32).collect();
+    let len = values.len();
+    Tensor::<B, 1, Int>::from_data(TensorData::new(values, [len]), device).into_primitive()
 }
 
 /// [`HostAccess::with_values`] on any backend: copies the tensor once.

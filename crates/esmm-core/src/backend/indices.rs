@@ -4,8 +4,8 @@ use std::sync::{Arc, OnceLock};
 
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::ops::IntTensor;
-use burn::tensor::{Int, Tensor, TensorData};
 
+use super::host::upload_ints;
 use crate::slot_order::SlotOrder;
 
 /// Row numbers in host memory, with the sorted order that gradients are summed in, where somebody made it already.
@@ -23,6 +23,7 @@ pub struct Indices<B: Backend> {
     device: B::Device,
     tensor: Arc<OnceLock<IntTensor<B>>>,
     order: Arc<OnceLock<SlotOrder<IntTensor<B>>>>,
+    sorted: Arc<OnceLock<(usize, [IntTensor<B>; 2])>>,
 }
 
 impl HostIndices {
@@ -47,7 +48,14 @@ impl<B: Backend> Indices<B> {
     }
 
     fn from_host(host: HostIndices, device: B::Device) -> Self {
-        Self { host, device, tensor: Arc::default(), order: Arc::default() }
+        let (tensor, order, sorted) = (Arc::default(), Arc::default(), Arc::default());
+        Self { host, device, tensor, order, sorted }
+    }
+
+    /// The same, uploaded already.
+    pub(crate) fn with_tensor(self, tensor: IntTensor<B>) -> Self {
+        let _ = self.tensor.set(tensor);
+        self
     }
 
     /// Number of entries, N.
@@ -72,13 +80,7 @@ impl<B: Backend> Indices<B> {
 
     /// The numbers as a tensor, in the backend's type of integers; uploaded by the first call.
     pub fn tensor(&self) -> IntTensor<B> {
-        let upload = || {
-            let values: Vec<i32> = self.host().iter().map(|&value| value as i32).collect();
-            let len = values.len();
-            let data = TensorData::new(values, [len]);
-            Tensor::<B, 1, Int>::from_data(data, &self.device).into_primitive()
-        };
-        self.tensor.get_or_init(upload).clone()
+        self.tensor.get_or_init(|| upload_ints::<B>(self.host(), &self.device)).clone()
     }
 
     /// The entries sorted by slot, on the device; sorted by the first call, unless the batch was
@@ -98,13 +100,38 @@ impl<B: Backend> Indices<B> {
 }
 
 impl<B: Backend> Indices<B> {
+    /// The entries in the order of their numbers, as `sort` makes it: numbers and entries; made by the first call.
+    ///
+    /// # Panics
+    /// When an earlier call named another number of rows.
+    #[cfg(feature = "cube-kernels")]
+    pub(crate) fn sorted(
+        &self,
+        num_rows: usize,
+        sort: impl FnOnce() -> [IntTensor<B>; 2],
+    ) -> [IntTensor<B>; 2] {
+        let (sorted_for, sorted) = self.sorted.get_or_init(|| (num_rows, sort()));
+        assert_eq!(*sorted_for, num_rows, "rows of an order that was made before");
+        sorted.clone()
+    }
+
+    /// How many different numbers there are: counted in host memory, by a bit for each number up to the largest.
+    pub fn count_distinct(&self) -> usize {
+        let largest = self.host().iter().max().copied().unwrap_or(0);
+        let mut seen = vec![0_u64; largest as usize / 64 + 1];
+        for &value in self.host() {
+            seen[value as usize / 64] |= 1 << (value % 64);
+        }
+        seen.iter().map(|word| word.count_ones() as usize).sum()
+    }
+
     /// The same for another backend with the same tensors of integers and devices, as autodiff and its inner backend.
     pub(crate) fn same<A>(self) -> Indices<A>
     where
         A: Backend<Device = B::Device, IntTensorPrimitive = IntTensor<B>>,
     {
-        let Self { host, device, tensor, order } = self;
-        Indices { host, device, tensor, order }
+        let Self { host, device, tensor, order, sorted } = self;
+        Indices { host, device, tensor, order, sorted }
     }
 }
 

@@ -6,8 +6,8 @@ use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
 
 use super::{
-    FirstLayer, FirstLayerGrads, Indices, InferenceLayer, InputBags, Layer, LayerOutput, LayerSaved,
-    LayerSpec, Moments, Norm, RowUpdate, WeightUpdate, WithMoments,
+    Bags, Blend, FirstLayer, FirstLayerGrads, Indices, InferenceLayer, InputBags, Layer, LayerOutput,
+    LayerSaved, LayerSpec, Moments, Norm, RowUpdate, WeightUpdate, WithGrad, WithMoments,
 };
 
 /// The operations of the model on the tensors of a backend. [`Reference`](super::Reference) defines them.
@@ -61,11 +61,8 @@ pub trait Kernels<B: Backend>: Debug + Send + Sync + 'static {
         spec: LayerSpec,
     ) -> Layer<FloatTensor<B>>;
 
-    /// `old * factors[0] + new * factors[1]`: how running statistics move.
-    ///
-    /// # Shapes
-    /// Two of one shape to the same.
-    fn blend(old: FloatTensor<B>, new: FloatTensor<B>, factors: [f64; 2]) -> FloatTensor<B>;
+    /// `old * keep + new * take`: how running statistics move. All of a step at once, for a device that launches.
+    fn blend(blends: Vec<Blend<FloatTensor<B>>>) -> Vec<FloatTensor<B>>;
 
     /// Factor and shift after `x * W` that stand for a bias and a batch norm with running statistics: for inference.
     ///
@@ -131,13 +128,45 @@ pub trait Kernels<B: Backend>: Debug + Send + Sync + 'static {
         update: RowUpdate,
     ) -> WithMoments<FloatTensor<B>>;
 
-    /// Changes a weight of any shape and its moments.
+    /// Weighted sums of table rows, bag by bag, with the dense values after them. Differentiable in an unusual way: what the
+    /// table gets is the gradient of the output as it is, for [`update_pooled`](Self::update_pooled) to take apart.
+    ///
+    /// # Shapes
+    /// `table [T * R, D]` to `[T, B, F * D + V]`.
+    fn pool(table: FloatTensor<B>, bags: Bags<FloatTensor<B>, Indices<B>>) -> FloatTensor<B>;
+
+    /// Gradients of the rows that bags pooled, each at the place that the first of its entries has when entries are sorted
+    /// by row, those of a row in their order; 0 at all other places.
+    ///
+    /// # Shapes
+    /// `grad [T, B, F * D + V]` of what was pooled to `[T * N, D]`; rows are below `num_rows`.
+    fn row_grads(
+        bags: Bags<FloatTensor<B>, Indices<B>>,
+        grad: FloatTensor<B>,
+        num_rows: usize,
+    ) -> FloatTensor<B>;
+
+    /// Changes the rows of a table that bags pooled, and their moments; all others keep their bits.
+    ///
+    /// # Shapes
+    /// `table [T * R, D]`, `grad [T, B, F * D + V]` of what was pooled.
+    ///
+    /// # Panics
+    /// When the rule keeps another number of moments.
+    fn update_pooled(
+        table: WithMoments<FloatTensor<B>>,
+        bags: Bags<FloatTensor<B>, Indices<B>>,
+        grad: FloatTensor<B>,
+        update: RowUpdate,
+    ) -> WithMoments<FloatTensor<B>>;
+
+    /// Changes weights of any shapes and their moments, each by its gradient. All of a step at once, for a device that
+    /// launches.
     ///
     /// # Panics
     /// When the rule keeps another number of moments.
     fn update_weights(
-        weight: WithMoments<FloatTensor<B>>,
-        grad: FloatTensor<B>,
+        weights: Vec<WithGrad<FloatTensor<B>>>,
         update: WeightUpdate,
-    ) -> WithMoments<FloatTensor<B>>;
+    ) -> Vec<WithMoments<FloatTensor<B>>>;
 }

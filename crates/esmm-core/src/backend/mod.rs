@@ -28,6 +28,7 @@
 )]
 
 mod bags;
+mod blend;
 mod compared;
 #[cfg(feature = "cpu-kernels")]
 #[allow(unsafe_code, reason = "gemm's raw pointers, and memory that is not cleared before it is written")]
@@ -50,14 +51,15 @@ mod weights;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 
 pub use bags::{Bags, GroupBags, InputBags, SharedFeatures};
+pub use blend::Blend;
 pub use compared::{Compared, compare_kernels};
 #[cfg(feature = "cpu-kernels")]
 pub use cpu::{Cpu, CpuSaved};
 #[cfg(feature = "cube-kernels")]
-pub use cube::{Cube, CubeSaved};
+pub use cube::{Cube, CubeSaved, pad_rows};
 pub use differentiated::Differentiated;
 pub use fallback::{F32Or, FallbackSaved};
-pub use host::{DeviceFacts, HostAccess};
+pub use host::{DeviceFacts, DeviceLine, HostAccess, HostLine};
 pub use indices::Indices;
 pub use kernels::Kernels;
 pub use layer::{
@@ -67,7 +69,7 @@ pub use layer::{
 pub use operands::Operands;
 pub use reference::Reference;
 pub use rows::{RowUpdate, TableRule, WithMoments};
-pub use weights::{WeightRule, WeightUpdate};
+pub use weights::{WeightRule, WeightUpdate, WithGrad};
 
 pub(crate) use indices::HostIndices;
 

@@ -1,5 +1,8 @@
 //! How the weights of the towers change: every value of a tensor, by its gradient.
 
+use super::operands::Operands;
+use super::rows::WithMoments;
+
 /// A rule of the towers' optimizer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum WeightRule {
@@ -32,6 +35,31 @@ pub struct WeightUpdate {
     pub l2: f64,
     /// `w -= lr * decay * w`, apart from the gradient (AdamW).
     pub decay: f64,
+}
+
+/// A weight with its moments, and its gradient: all of one shape.
+#[derive(Debug, Clone)]
+pub struct WithGrad<T> {
+    /// The weight, and what the rule keeps for it.
+    pub weight: WithMoments<T>,
+    /// Its gradient.
+    pub grad: T,
+}
+
+impl<T> WithGrad<T> {
+    /// The same behind other handles.
+    pub fn map<U>(self, mut change: impl FnMut(T) -> U) -> WithGrad<U> {
+        WithGrad { weight: self.weight.map(&mut change), grad: change(self.grad) }
+    }
+}
+
+impl<T> Operands<T> for Vec<WithGrad<T>> {
+    fn each(&self, see: &mut dyn FnMut(&T)) {
+        for weight in self {
+            weight.weight.each(see);
+            see(&weight.grad);
+        }
+    }
 }
 
 impl WeightRule {

@@ -116,7 +116,7 @@ fn training_step_of<A: Both>(name: &str, tables: usize) {
     assert_near("losses", &values(losses.clone()), &numbers(&golden.json["losses"]), 1e-5, 0.0);
 
     let mut grads = losses.sum().backward();
-    let found = gradients(&golden.config, &model, &forward.touched, &mut grads);
+    let found = gradients(&golden.config, &model, forward.touched, &mut grads);
     let expected = golden_dict(&format!("{name}_grads.safetensors"));
     let parameters =
         found.entries.keys().filter(|name| !name.contains("running_") && !name.contains("_tracked"));
@@ -133,11 +133,11 @@ fn training_step_of<A: Both>(name: &str, tables: usize) {
 fn gradients<A: Both>(
     config: &EsmmConfig,
     model: &Esmm<A>,
-    touched: &TouchedRows<A>,
+    touched: TouchedRows<A>,
     grads: &mut A::Gradients,
 ) -> StateDict {
     let mut holder = config.init::<A::InnerBackend>(&Default::default()).unwrap();
-    let rows = touched.take_grads(grads).unwrap();
+    let rows = touched.take_grads(grads).unwrap().into_rows();
     let numbers = rows.rows.host().to_vec();
     let values = crate::common::values(rows.grads);
     let [height, width] = holder.embeddings.table.value().dims();

@@ -146,7 +146,7 @@ fn train(model: &Esmm<Auto>, batch: &FeatureBatch<Auto>) -> (Vec<f64>, Vec<f64>,
     let logits = forward.logits.conditional;
     let mut grads = logits.clone().powi_scalar(2).sum().backward();
     let weight = model.towers.layers[0].linear.weight.val().grad(&grads).unwrap();
-    let rows = forward.touched.take_grads(&mut grads).unwrap();
+    let rows = forward.touched.take_grads(&mut grads).unwrap().into_rows();
     let width = rows.grads.dims()[1];
     let numbers: Vec<u32> = rows.rows.host().to_vec();
     let of_rows = values(rows.grads).chunks_exact(width).map(<[f64]>::to_vec).collect::<Vec<_>>();

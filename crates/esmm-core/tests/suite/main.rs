@@ -5,7 +5,7 @@
 //! * `gradients/`: what autodiff returns against finite differences.
 //! * `groups.rs`, `variants.rs`: whole models, at the edges of what a configuration allows.
 //! * `interop.rs`, `files.rs`: state dicts, and files that are none.
-//! * `host_values.rs`: values of tensors in host memory.
+//! * `host_values.rs`: values of tensors in host memory; `uploads.rs`: batches on their way to a device.
 #![cfg(feature = "ndarray")]
 #![allow(clippy::unwrap_used)]
 
@@ -21,4 +21,5 @@ mod host_values;
 #[cfg(feature = "pytorch")]
 mod interop;
 mod kernels;
+mod uploads;
 mod variants;

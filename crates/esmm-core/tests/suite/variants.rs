@@ -13,7 +13,7 @@ fn table_grads(config: &EsmmConfig, stage: usize) -> Vec<Vec<f64>> {
     let model = config.init::<Auto>(&Default::default()).unwrap();
     let forward = model.forward_train(&batch(&config.schema), key());
     let mut grads = forward.logits.logit(stage).sum().backward();
-    let rows = forward.touched.take_grads(&mut grads).unwrap();
+    let rows = forward.touched.take_grads(&mut grads).unwrap().into_rows();
     let numbers = rows.rows.host().to_vec();
     let mut distinct = numbers.clone();
     distinct.sort_unstable();

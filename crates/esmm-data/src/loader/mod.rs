@@ -14,7 +14,7 @@ use std::time::Instant;
 use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
-use esmm_core::backend::DeviceFacts;
+use esmm_core::backend::{DeviceFacts, HostAccess};
 use esmm_core::{BatchBuilder, FeatureBatch, FeatureSchema};
 
 use self::feed::{Feed, Sent};
@@ -140,7 +140,7 @@ impl<B: DeviceFacts> BatchLoader<B> {
     }
 }
 
-impl<B: DeviceFacts> DataLoader<B, EsmmBatch<B>> for BatchLoader<B> {
+impl<B: DeviceFacts + HostAccess> DataLoader<B, EsmmBatch<B>> for BatchLoader<B> {
     fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<EsmmBatch<B>> + 'a> {
         let (pass, skip) = self.handle.next_pass();
         Box::new(Batches {
@@ -181,7 +181,7 @@ struct Batches<B: Backend> {
     total: usize,
 }
 
-impl<B: Backend> Iterator for Batches<B> {
+impl<B: DeviceFacts + HostAccess> Iterator for Batches<B> {
     type Item = EsmmBatch<B>;
 
     /// `None` at the end of the pass, and after a failure, which the [`LoaderHandle`] tells.
@@ -202,15 +202,12 @@ impl<B: Backend> Iterator for Batches<B> {
             }
         };
         self.done += host.rows();
-        Some(EsmmBatch {
-            features: host.into_device(&self.device),
-            reached: on_device(reached, self.stages, &self.device),
-            labels: Arc::from(labels),
-        })
+        let (features, reached) = host.into_device_with(reached, self.stages, &self.device);
+        Some(EsmmBatch { features, reached, labels: Arc::from(labels) })
     }
 }
 
-impl<B: Backend> DataLoaderIterator<EsmmBatch<B>> for Batches<B> {
+impl<B: DeviceFacts + HostAccess> DataLoaderIterator<EsmmBatch<B>> for Batches<B> {
     fn progress(&self) -> Progress {
         Progress::new(self.done, self.total)
     }

@@ -4,7 +4,7 @@ mod weights;
 
 use std::fmt::Debug;
 
-use burn::tensor::backend::Backend;
+use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Tensor, TensorData};
 use esmm_core::{EsmmBackend, FunnelLogits};
 use esmm_data::RowCounts;
@@ -47,9 +47,9 @@ use self::weights::weighted_losses;
 ///         let reached = batch.reached.clone();
 ///         let likelihood = reached.clone() * logs.log_reach + (reached.clone() * -1.0 + 1.0) * logs.log_not_reach;
 ///         let click = reached.narrow(1, 0, 1);
-///         let weighted = likelihood * (click + 1.0) * -1.0;
-///         let tasks = weighted.mean_dim(0).squeeze_dim::<1>(0);
-///         LossOutput { total: tasks.clone().sum(), tasks }
+///         let losses = likelihood * (click + 1.0) * -1.0;
+///         let tasks = losses.mean_dim(0).squeeze_dim::<1>(0);
+///         LossOutput { weighted: tasks.clone(), tasks }
 ///     }
 /// }
 ///
@@ -109,7 +109,7 @@ pub trait FunnelLoss: Clone + Debug + Send + 'static {
 /// let loss = EsmmLoss::new(2).forward(&logits, Tensor::from_floats([[1.0, 0.0]], &device));
 /// // -log P(click) - log(1 - P(click and conversion)) = -log 0.5 - log 0.75
 /// let expected = -(0.5_f32.ln()) - 0.75_f32.ln();
-/// assert!((loss.total.into_scalar() - expected).abs() < 1e-6);
+/// assert!((loss.total().into_scalar() - expected).abs() < 1e-6);
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct EsmmLoss {
@@ -123,10 +123,25 @@ pub struct EsmmLoss {
 /// The loss of one batch.
 #[derive(Debug, Clone)]
 pub struct LossOutput<B: Backend> {
-    /// Weighted sum of the tasks, `[1]`.
-    pub total: Tensor<B, 1>,
+    /// The tasks times their weights, `[K]`: their sum is what a training minimizes.
+    pub weighted: Tensor<B, 1>,
     /// Mean cross-entropy of reaching each stage, the tasks unweighted, `[K]`.
     pub tasks: Tensor<B, 1>,
+}
+
+impl<B: Backend> LossOutput<B> {
+    /// The weighted sum of the tasks, `[1]`.
+    pub fn total(&self) -> Tensor<B, 1> {
+        self.weighted.clone().sum()
+    }
+}
+
+impl<B: AutodiffBackend> LossOutput<B> {
+    /// The gradients of [`total`](Self::total). The sum itself is not computed: on a GPU it would be two launches of a step
+    /// that reads no loss.
+    pub fn backward(&self) -> B::Gradients {
+        self.weighted.backward()
+    }
 }
 
 /// The same logits, that of a click raised by `offset`.
@@ -209,6 +224,6 @@ impl EsmmLoss {
         } else {
             tasks.clone() * Tensor::<B, 1>::from_floats(self.task_weights.as_slice(), &tasks.device())
         };
-        LossOutput { total: weighted.sum(), tasks }
+        LossOutput { weighted, tasks }
     }
 }

@@ -13,7 +13,7 @@ use burn::module::{AutodiffModule, Module};
 use burn::optim::{GradientsParams, Optimizer};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
-use esmm_core::{DropoutKey, Esmm, EsmmBackend, RowGrads, StateTensor, TrainBackend};
+use esmm_core::{DropoutKey, Esmm, EsmmBackend, StateTensor, TableGrads, TrainBackend};
 use esmm_data::loader::EsmmBatch;
 use esmm_run::evaluation::{HostScores, ScoreBatch};
 
@@ -22,7 +22,7 @@ use crate::optimizer::{GradientNorms, TableOptimizer, TableOptimizerConfig, clip
 
 pub use burn_metrics::{ExactAuc, StepLoss};
 pub use loss::{EsmmLoss, FunnelLoss, LossOutput};
-pub use output::{InferenceOutput, StepReport, TrainStepOutput};
+pub use output::{InferenceOutput, StepReport, Touched, TrainStepOutput};
 
 /// How an [`EsmmLearner`] trains.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,7 +70,7 @@ pub struct EsmmLearner<B: Backend, L = EsmmLoss> {
 /// The gradients of a step that wait for its update, and the tables that it read. A clone has handles to the same tables.
 #[derive(Debug)]
 struct WaitingRows<B: TrainBackend> {
-    grads: RowGrads<B::InnerBackend>,
+    grads: TableGrads<B::InnerBackend>,
     /// The tables of the learner that made the step, and the state of their optimizer.
     table: StateTensor<B, 2>,
     moments: TableOptimizer<B>,
@@ -156,23 +156,23 @@ impl<B: TrainBackend, L: FunnelLoss> TrainStep for EsmmLearner<B, L> {
         let key = DropoutKey { seed: self.config.seed, step: self.steps.get() };
         let forward = self.model.forward_train(&batch.features, key);
         let loss = FunnelLoss::forward(&self.config.loss, &forward.logits, &batch);
-        let mut grads = loss.total.backward();
-        let mut rows = forward.touched.take_grads(&mut grads);
+        let mut grads = loss.backward();
+        let touched = Touched::of(&forward.touched);
+        let mut tables = forward.touched.take_grads(&mut grads);
         let mut grads = GradientsParams::from_grads(grads, self);
         let measure = self.measured.is_on() || self.config.clip_norm.is_some();
-        let norms = measure.then(|| GradientNorms::of::<B, _>(self, &grads, rows.as_ref()));
+        let norms = measure.then(|| GradientNorms::of::<B, _>(self, &grads, tables.as_ref()));
         if let Some((max_norm, norms)) = self.config.clip_norm.zip(norms.as_ref()) {
-            rows = clip_global_norm::<B, _>(self, &mut grads, rows, norms, max_norm);
+            tables = clip_global_norm::<B, _>(self, &mut grads, tables, norms, max_norm);
         }
-        if let Some(grads) = rows {
+        if let Some(grads) = tables {
             let table = self.model.embeddings.table.share();
             self.waiting.put(WaitingRows::<B> { grads, table, moments: self.tables.share() });
         }
         let rows = batch.features.rows;
-        let touched = forward.touched.rows.len();
-        let total = loss.total.inner();
+        let weighted = loss.weighted.inner();
         let tasks = loss.tasks.inner();
-        let item = TrainStepOutput { total, tasks, rows, touched, norms };
+        let item = TrainStepOutput { weighted, tasks, rows, touched, norms };
         TrainOutput { grads, item }
     }
 
@@ -184,15 +184,15 @@ impl<B: TrainBackend, L: FunnelLoss> TrainStep for EsmmLearner<B, L> {
         Self: AutodiffModule<A>,
     {
         let step = self.steps.get() + 1;
-        let mut rows = Vec::new();
+        let mut grads_of_steps = Vec::new();
         for waiting in self.waiting.take::<WaitingRows<B>>() {
             // Without this a clone of the learner that made the step would copy the tables before it changes them.
             waiting.table.hand_over(&self.model.embeddings.table);
             waiting.moments.hand_over(&self.tables);
-            rows.push(waiting.grads);
+            grads_of_steps.push(waiting.grads);
         }
-        if let Some(rows) = RowGrads::sum(rows) {
-            self.tables.step(&self.model.embeddings, rows, lr, step);
+        if let Some(tables) = TableGrads::sum(grads_of_steps) {
+            self.tables.step(&self.model.embeddings, tables, lr, step);
         }
         self.steps.set(step);
         optim.step(lr, self, grads)

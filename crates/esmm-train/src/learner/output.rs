@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
-use burn::tensor::backend::Backend;
+use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::train::ItemLazy;
 use burn::train::metric::Adaptor;
 
+use esmm_core::{Indices, TouchedRows};
 use esmm_run::config::NegativeRate;
 use esmm_run::evaluation::HostScores;
 
@@ -15,16 +16,48 @@ use crate::optimizer::GradientNorms;
 /// A training step: its losses, still on the device.
 #[derive(Debug)]
 pub struct TrainStepOutput<B: Backend> {
-    /// Weighted loss, `[1]`.
-    pub total: Tensor<B, 1>,
+    /// Loss of each stage times its weight, `[K]`.
+    pub weighted: Tensor<B, 1>,
     /// Loss of each stage, `[K]`.
     pub tasks: Tensor<B, 1>,
     /// Rows of the batch.
     pub rows: usize,
     /// Distinct table rows that the batch touched, over all copies of the tables.
-    pub touched: usize,
+    pub touched: Touched<B>,
     /// Norms of the gradients before clipping, where they were asked for or clipping needed them.
     pub norms: Option<GradientNorms<B>>,
+}
+
+/// How many distinct table rows a batch touched, over all copies of the tables.
+#[derive(Debug, Clone)]
+pub enum Touched<B: Backend> {
+    /// So many.
+    Known(usize),
+    /// Where the device finds them: as many as there are different ones among these, in each copy. Counted when somebody
+    /// asks.
+    Among {
+        /// The row of each entry.
+        rows: Indices<B>,
+        /// Copies of the tables.
+        copies: usize,
+    },
+}
+
+impl<B: Backend> Touched<B> {
+    pub(super) fn of<A: AutodiffBackend<InnerBackend = B>>(touched: &TouchedRows<A>) -> Self {
+        match &touched.pooled {
+            None => Self::Known(touched.rows.len()),
+            Some(bags) => Self::Among { rows: touched.rows.inner(), copies: bags.tables },
+        }
+    }
+
+    /// The number.
+    pub fn count(&self) -> usize {
+        match self {
+            Self::Known(count) => *count,
+            Self::Among { rows, copies } => rows.count_distinct() * copies,
+        }
+    }
 }
 
 /// A step in host memory, as metrics read it.
@@ -46,8 +79,8 @@ impl<B: Backend> TrainStepOutput<B> {
     /// Reads the losses back from the device.
     pub fn report(&self) -> StepReport {
         let tasks: Vec<f64> = self.tasks.to_data().iter::<f64>().collect();
-        let total = self.total.to_data().iter::<f64>().sum();
-        StepReport { rows: self.rows, total, tasks, scores: None, weights: None }
+        let total: f32 = self.weighted.to_data().iter::<f32>().sum();
+        StepReport { rows: self.rows, total: f64::from(total), tasks, scores: None, weights: None }
     }
 }
 

@@ -4,9 +4,10 @@ use std::marker::PhantomData;
 
 use burn::module::{AutodiffModule, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
-use burn::tensor::Tensor;
 use burn::tensor::backend::{AutodiffBackend, Backend};
-use esmm_core::RowGrads;
+use burn::tensor::{Tensor, TensorPrimitive};
+use esmm_core::backend::Kernels;
+use esmm_core::{EsmmBackend, PooledGrads, RowGrads, TableGrads};
 
 /// Squared norms of a step's gradients, `[1]` each, still on the device; `None` where there is no gradient.
 #[derive(Debug, Clone)]
@@ -15,19 +16,29 @@ pub struct GradientNorms<B: Backend> {
     tables: Option<Tensor<B, 1>>,
 }
 
-impl<B: Backend> GradientNorms<B> {
+impl<B: EsmmBackend> GradientNorms<B> {
     /// The norms of the gradients of `module`'s parameters and of the touched rows.
-    pub fn of<A, M>(module: &M, grads: &GradientsParams, rows: Option<&RowGrads<B>>) -> Self
+    pub fn of<A, M>(module: &M, grads: &GradientsParams, tables: Option<&TableGrads<B>>) -> Self
     where
         A: AutodiffBackend<InnerBackend = B>,
         M: AutodiffModule<A>,
     {
         let mut squares = Squares::<A> { grads, sum: None };
         module.visit(&mut squares);
-        let tables = rows.map(|rows| rows.grads.clone().powi_scalar(2).sum());
+        let of_rows = |tables: &TableGrads<B>| match tables {
+            TableGrads::Rows(rows) => rows.grads.clone(),
+            TableGrads::Pooled(PooledGrads { bags, grads, num_rows }) => {
+                let grads = grads.clone().into_primitive().tensor();
+                let rows = B::Kernels::row_grads(bags.clone(), grads, *num_rows);
+                Tensor::from_primitive(TensorPrimitive::Float(rows))
+            }
+        };
+        let tables = tables.map(|tables| of_rows(tables).powi_scalar(2).sum());
         Self { towers: squares.sum, tables }
     }
+}
 
+impl<B: Backend> GradientNorms<B> {
     /// Norms of the towers' and of the tables' gradients, read back from the device.
     pub fn read(&self) -> [f64; 2] {
         let norm = |squares: &Option<Tensor<B, 1>>| {
@@ -51,14 +62,22 @@ impl<B: Backend> GradientNorms<B> {
 pub fn clip_global_norm<B: AutodiffBackend, M: AutodiffModule<B>>(
     module: &M,
     grads: &mut GradientsParams,
-    rows: Option<RowGrads<B::InnerBackend>>,
+    tables: Option<TableGrads<B::InnerBackend>>,
     norms: &GradientNorms<B::InnerBackend>,
     max_norm: f64,
-) -> Option<RowGrads<B::InnerBackend>> {
-    let Some(squares) = norms.sum() else { return rows };
+) -> Option<TableGrads<B::InnerBackend>> {
+    let Some(squares) = norms.sum() else { return tables };
     let factor = ((squares.sqrt() + 1e-6).recip() * max_norm).clamp_max(1.0);
     module.visit(&mut Scale::<B> { grads, factor: factor.clone(), backend: PhantomData });
-    rows.map(|rows| RowGrads { grads: rows.grads * factor.reshape([1, 1]), rows: rows.rows })
+    tables.map(|tables| match tables {
+        TableGrads::Rows(RowGrads { rows, grads }) => {
+            TableGrads::Rows(RowGrads { rows, grads: grads * factor.reshape([1, 1]) })
+        }
+        TableGrads::Pooled(PooledGrads { bags, grads, num_rows }) => {
+            let grads = grads * factor.reshape([1, 1, 1]);
+            TableGrads::Pooled(PooledGrads { bags, grads, num_rows })
+        }
+    })
 }
 
 struct Squares<'a, B: AutodiffBackend> {

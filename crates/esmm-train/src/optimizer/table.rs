@@ -5,7 +5,7 @@ use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{Tensor, TensorPrimitive};
 use esmm_core::backend::{Kernels, RowUpdate, WithMoments};
-use esmm_core::{EmbeddingArena, EsmmBackend, RowGrads, StateTensor, TrainBackend};
+use esmm_core::{EmbeddingArena, EsmmBackend, PooledGrads, RowGrads, StateTensor, TableGrads, TrainBackend};
 use esmm_run::config::TableOptimizerConfig;
 
 /// A row-wise optimizer with its state, which records save with the model.
@@ -46,7 +46,7 @@ impl<B: TrainBackend> TableOptimizer<B> {
     pub fn step(
         &self,
         arena: &EmbeddingArena<B>,
-        rows: RowGrads<B::InnerBackend>,
+        grads: TableGrads<B::InnerBackend>,
         learning_rate: f64,
         step: u64,
     ) {
@@ -56,9 +56,16 @@ impl<B: TrainBackend> TableOptimizer<B> {
             tensor: inner(arena.table.take()),
             moments: self.moments.iter().map(|moment| inner(moment.take())).collect(),
         };
-        let RowGrads { rows, grads } = rows;
-        let grads = grads.into_primitive().tensor();
-        let state = <B::InnerBackend as EsmmBackend>::Kernels::update_rows(state, rows, grads, update);
+        let state = match grads {
+            TableGrads::Rows(RowGrads { rows, grads }) => {
+                let grads = grads.into_primitive().tensor();
+                <B::InnerBackend as EsmmBackend>::Kernels::update_rows(state, rows, grads, update)
+            }
+            TableGrads::Pooled(PooledGrads { bags, grads, num_rows: _ }) => {
+                let grads = grads.into_primitive().tensor();
+                <B::InnerBackend as EsmmBackend>::Kernels::update_pooled(state, bags, grads, update)
+            }
+        };
         arena.table.put(outer(state.tensor));
         for (moment, value) in self.moments.iter().zip(state.moments) {
             moment.put(outer(value));

@@ -1,18 +1,16 @@
-//! Adam, AdamW and SGD of the towers, chosen when the program runs; Burn's optimizer around them keeps the states.
+//! Adam, AdamW and SGD of the towers, chosen when the program runs, and what they keep for a tensor.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use burn::module::AutodiffModule;
-use burn::optim::adaptor::OptimizerAdaptor;
-use burn::optim::{GradientsParams, MultiGradientsParams, Optimizer, SimpleOptimizer};
+use burn::optim::SimpleOptimizer;
 use burn::record::Record;
 use burn::tensor::backend::Backend;
+use burn::tensor::ops::FloatTensor;
 use burn::tensor::{Tensor, TensorPrimitive};
-use esmm_core::backend::{Kernels, WeightRule, WeightUpdate, WithMoments};
-use esmm_core::{EsmmBackend, TrainBackend};
+use esmm_core::EsmmBackend;
+use esmm_core::backend::{Kernels, WeightRule, WeightUpdate, WithGrad, WithMoments};
 use esmm_run::config::TowerOptimizerConfig;
 
-/// The rule of a [`TowerOptimizerConfig`], for one tensor at a time.
+/// The rule of a [`TowerOptimizerConfig`]. It is one of Burn's simple optimizers too, for one tensor at a time: records
+/// are in its name, so that those of any version of this crate can be loaded.
 #[derive(Debug, Clone, Copy)]
 pub struct TowerRule {
     config: TowerOptimizerConfig,
@@ -33,7 +31,7 @@ impl TowerRule {
         Self { config: *config }
     }
 
-    fn update(&self, learning_rate: f64, step: u64) -> WeightUpdate {
+    pub(super) fn update(&self, learning_rate: f64, step: u64) -> WeightUpdate {
         let adam = |beta_1, beta_2, epsilon| WeightRule::Adam { beta_1, beta_2, epsilon };
         let (rule, l2, decay) = match self.config {
             TowerOptimizerConfig::Adam { beta_1, beta_2, epsilon, weight_decay } => {
@@ -60,15 +58,14 @@ impl<B: EsmmBackend> SimpleOptimizer<B> for TowerRule {
         grad: Tensor<B, D>,
         state: Option<Self::State<D>>,
     ) -> (Tensor<B, D>, Option<Self::State<D>>) {
-        let steps = state.as_ref().map_or(0, |state| state.steps) + 1;
-        let update = self.update(lr, steps as u64);
-        let moments =
-            state.map_or_else(|| vec![tensor.zeros_like(); update.rule.num_moments()], |state| state.moments);
-        let state =
-            WithMoments { tensor: primitive(tensor), moments: moments.into_iter().map(primitive).collect() };
-        let state = B::Kernels::update_weights(state, primitive(grad), update);
-        let moments = state.moments.into_iter().map(float).collect();
-        (float(state.tensor), Some(TowerRuleState { steps, moments }))
+        let (weight, steps) = state_of(tensor, state, self);
+        let weight = WithGrad { weight, grad: primitive(grad) };
+        let mut updated = B::Kernels::update_weights(vec![weight], self.update(lr, steps as u64));
+        let Some(WithMoments { tensor, moments }) = updated.pop() else {
+            panic!("an update lost its weight")
+        };
+        let moments = moments.into_iter().map(float).collect();
+        (float(tensor), Some(TowerRuleState { steps, moments }))
     }
 
     fn to_device<const D: usize>(state: Self::State<D>, device: &B::Device) -> Self::State<D> {
@@ -77,60 +74,25 @@ impl<B: EsmmBackend> SimpleOptimizer<B> for TowerRule {
     }
 }
 
-fn primitive<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> B::FloatTensorPrimitive {
+/// A weight with its moments, zero at first, and the number of the step that is to be done, from 1.
+pub(super) fn state_of<B: Backend, const D: usize>(
+    weight: Tensor<B, D>,
+    state: Option<TowerRuleState<B, D>>,
+    rule: &TowerRule,
+) -> (WithMoments<FloatTensor<B>>, usize) {
+    let steps = state.as_ref().map_or(0, |state| state.steps) + 1;
+    let moments = match state {
+        Some(state) => state.moments,
+        None => vec![weight.zeros_like(); rule.update(0.0, 1).rule.num_moments()],
+    };
+    let moments = moments.into_iter().map(primitive).collect();
+    (WithMoments { tensor: primitive(weight), moments }, steps)
+}
+
+pub(super) fn primitive<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> FloatTensor<B> {
     tensor.into_primitive().tensor()
 }
 
-fn float<B: Backend, const D: usize>(primitive: B::FloatTensorPrimitive) -> Tensor<B, D> {
+pub(super) fn float<B: Backend, const D: usize>(primitive: FloatTensor<B>) -> Tensor<B, D> {
     Tensor::from_primitive(TensorPrimitive::Float(primitive))
-}
-
-type Adaptor<M, B> = OptimizerAdaptor<TowerRule, M, B>;
-
-/// An optimizer with a second handle: Burn's Learner owns one and hides it, checkpoints read the other.
-#[derive(Clone)]
-pub struct SharedOptimizer<M, B>(Arc<Mutex<Adaptor<M, B>>>)
-where
-    M: AutodiffModule<B>,
-    B: TrainBackend;
-
-impl<M, B> SharedOptimizer<M, B>
-where
-    M: AutodiffModule<B>,
-    B: TrainBackend,
-{
-    /// Builds the optimizer.
-    pub fn new(config: &TowerOptimizerConfig) -> Self {
-        Self(Arc::new(Mutex::new(OptimizerAdaptor::from(TowerRule::new(config)))))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Adaptor<M, B>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<M, B> Optimizer<M, B> for SharedOptimizer<M, B>
-where
-    M: AutodiffModule<B>,
-    B: TrainBackend,
-{
-    type Record = <Adaptor<M, B> as Optimizer<M, B>>::Record;
-
-    fn step(&mut self, lr: f64, module: M, grads: GradientsParams) -> M {
-        self.lock().step(lr, module, grads)
-    }
-
-    fn step_multi(&mut self, lr: f64, module: M, grads: MultiGradientsParams) -> M {
-        self.lock().step_multi(lr, module, grads)
-    }
-
-    fn to_record(&self) -> Self::Record {
-        self.lock().to_record()
-    }
-
-    fn load_record(self, record: Self::Record) -> Self {
-        let loaded = self.lock().clone().load_record(record);
-        *self.lock() = loaded;
-        self
-    }
 }

@@ -40,8 +40,9 @@ use self::bags::HostBags;
 use self::first_layer::PooledParts;
 use self::tensor::{Host, HostBackend};
 use super::{
-    FirstLayer, FirstLayerGrads, Indices, InferenceLayer, InputBags, Kernels, Layer, LayerOutput, LayerSaved,
-    LayerSpec, Moments, Norm, Reference, RowUpdate, WeightUpdate, WithMoments,
+    Bags, Blend, FirstLayer, FirstLayerGrads, Indices, InferenceLayer, InputBags, Kernels, Layer,
+    LayerOutput, LayerSaved, LayerSpec, Moments, Norm, Reference, RowUpdate, WeightUpdate, WithGrad,
+    WithMoments,
 };
 
 /// The kernels for tensors in host memory: NdArray's and Flex's, in f32.
@@ -96,8 +97,8 @@ impl<B: HostBackend> Kernels<B> for Cpu {
         ops::layer_backward::<B>(layer, saved, grad, spec)
     }
 
-    fn blend(old: FloatTensor<B>, new: FloatTensor<B>, factors: [f64; 2]) -> FloatTensor<B> {
-        <Reference as Kernels<B>>::blend(old, new, factors)
+    fn blend(blends: Vec<Blend<FloatTensor<B>>>) -> Vec<FloatTensor<B>> {
+        <Reference as Kernels<B>>::blend(blends)
     }
 
     fn fold_norm(
@@ -168,18 +169,31 @@ impl<B: HostBackend> Kernels<B> for Cpu {
         state.map(Host::into_tensor)
     }
 
-    fn update_weights(
-        weight: WithMoments<FloatTensor<B>>,
+    fn pool(table: FloatTensor<B>, bags: Bags<FloatTensor<B>, Indices<B>>) -> FloatTensor<B> {
+        <Reference as Kernels<B>>::pool(table, bags)
+    }
+
+    fn row_grads(
+        bags: Bags<FloatTensor<B>, Indices<B>>,
         grad: FloatTensor<B>,
-        update: WeightUpdate,
+        num_rows: usize,
+    ) -> FloatTensor<B> {
+        <Reference as Kernels<B>>::row_grads(bags, grad, num_rows)
+    }
+
+    fn update_pooled(
+        table: WithMoments<FloatTensor<B>>,
+        bags: Bags<FloatTensor<B>, Indices<B>>,
+        grad: FloatTensor<B>,
+        update: RowUpdate,
     ) -> WithMoments<FloatTensor<B>> {
-        let grad = Host::<B>::new(grad);
-        let WithMoments { tensor, mut moments } = weight.map(Host::<B>::new);
-        let slices = moments.iter_mut().map(Host::values_mut).collect();
-        let next = weights::update(tensor.values(), grad.values(), slices, &update);
-        WithMoments {
-            tensor: B::tensor(next, &tensor.shape),
-            moments: moments.into_iter().map(Host::into_tensor).collect(),
-        }
+        <Reference as Kernels<B>>::update_pooled(table, bags, grad, update)
+    }
+
+    fn update_weights(
+        weights: Vec<WithGrad<FloatTensor<B>>>,
+        update: WeightUpdate,
+    ) -> Vec<WithMoments<FloatTensor<B>>> {
+        weights.into_iter().map(|weight| ops::update_weight::<B>(weight, &update)).collect()
     }
 }

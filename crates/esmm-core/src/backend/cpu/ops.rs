@@ -9,9 +9,10 @@ use super::layer::{HostLayer, LayerResult};
 use super::parts::Parts;
 use super::shared::{WeightRows, pick_rows};
 use super::tensor::{Host, HostBackend};
+use super::weights;
 use crate::backend::{
     Bags, FirstLayer, FirstLayerGrads, GroupBags, Indices, InferenceLayer, InputBags, Layer, LayerOutput,
-    LayerSaved, LayerSpec, LayerWeights,
+    LayerSaved, LayerSpec, LayerWeights, WeightUpdate, WithGrad, WithMoments,
 };
 
 fn slices<'a, B: HostBackend>(bags: &'a Bags<Host<B>, Indices<B>>) -> HostBags<'a> {
@@ -195,4 +196,16 @@ fn infer_parts<B: HostBackend>(
     };
     let layers: Vec<_> = std::iter::once(own_first).chain(others.iter().cloned()).collect();
     infer::logits(table, dim, &parts.own(&own), &layers, &addends(&shared, &matmuls), towers)
+}
+
+pub(super) fn update_weight<B: HostBackend>(
+    weight: WithGrad<FloatTensor<B>>,
+    update: &WeightUpdate,
+) -> WithMoments<FloatTensor<B>> {
+    let WithGrad { weight, grad } = weight.map(Host::<B>::new);
+    let WithMoments { tensor, mut moments } = weight;
+    let slices = moments.iter_mut().map(Host::values_mut).collect();
+    let next = weights::update(tensor.values(), grad.values(), slices, update);
+    let moments = moments.into_iter().map(Host::into_tensor).collect();
+    WithMoments { tensor: B::tensor(next, &tensor.shape), moments }
 }

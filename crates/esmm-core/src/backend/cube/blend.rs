@@ -1,39 +1,21 @@
-//! Running statistics of batch norms: steps from the old towards the new, one launch for as many as a kernel can bind.
+//! Running statistics of batch norms: steps from the old towards the new, all of them in one launch.
 
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::{self, prelude::*};
 use burn_cubecl::tensor::CubeTensor;
 
 use super::tensor::{address, array, owned, plain, vector_size};
+use crate::backend::Blend;
 
 /// Units of a cube.
 const UNITS: u32 = 256;
 /// Tensors of a blend.
 const EACH: usize = 2;
 
-/// `old * keep + new * take`, of one shape.
-pub(super) struct Blend<R: CubeRuntime> {
-    pub(super) old: CubeTensor<R>,
-    pub(super) new: CubeTensor<R>,
-    /// What is kept of the old, and taken of the new.
-    pub(super) factors: [f64; 2],
-}
-
-/// `old * keep + new * take`, in place where no one else holds `old`.
-pub(super) fn blend<R: CubeRuntime>(
-    old: CubeTensor<R>,
-    new: CubeTensor<R>,
-    factors: [f64; 2],
-) -> CubeTensor<R> {
-    match blend_all(vec![Blend { old, new, factors }]).pop() {
-        Some(blended) => blended,
-        None => panic!("a blend lost its tensor"),
-    }
-}
-
-/// The same for many.
-pub(super) fn blend_all<R: CubeRuntime>(blends: Vec<Blend<R>>) -> Vec<CubeTensor<R>> {
-    let prepared: Vec<Blend<R>> = blends
+/// Blends, each in place where no one else holds its old value: one launch for as many as a kernel of the device can
+/// bind.
+pub(super) fn blend<R: CubeRuntime>(blends: Vec<Blend<CubeTensor<R>>>) -> Vec<CubeTensor<R>> {
+    let prepared: Vec<Blend<CubeTensor<R>>> = blends
         .into_iter()
         .map(|blend| Blend { old: plain(owned(blend.old).tensor), new: plain(blend.new), ..blend })
         .collect();
@@ -45,7 +27,7 @@ pub(super) fn blend_all<R: CubeRuntime>(blends: Vec<Blend<R>>) -> Vec<CubeTensor
     prepared.into_iter().map(|blend| blend.old).collect()
 }
 
-fn launch<R: CubeRuntime>(client: &ComputeClient<R>, blends: &[Blend<R>]) {
+fn launch<R: CubeRuntime>(client: &ComputeClient<R>, blends: &[Blend<CubeTensor<R>>]) {
     let lengths: Vec<usize> = blends.iter().map(|blend| blend.old.meta.num_elements()).collect();
     let vector = vector_size(&lengths);
     let tensors: Vec<&CubeTensor<R>> = blends.iter().flat_map(|blend| [&blend.old, &blend.new]).collect();
@@ -53,7 +35,8 @@ fn launch<R: CubeRuntime>(client: &ComputeClient<R>, blends: &[Blend<R>]) {
     tensors.iter().for_each(|tensor| arrays.push(array(tensor)));
     let (mut units, mut factors) = (SequenceArg::new(), SequenceArg::new());
     lengths.iter().for_each(|length| units.push(length / vector));
-    blends.iter().flat_map(|blend| blend.factors).for_each(|factor| factors.push(factor as f32));
+    let shares = blends.iter().flat_map(|blend| [blend.keep, blend.take]);
+    shares.for_each(|share| factors.push(share as f32));
     let cubes: usize = lengths.iter().map(|length| (length / vector).div_ceil(UNITS as usize)).sum();
     // SAFETY: each unit changes its own vector of one tensor; units beyond its last one do nothing. Both tensors of a blend
     // have one length.

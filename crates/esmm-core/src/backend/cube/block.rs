@@ -88,20 +88,64 @@ pub(super) fn activate_backward<N: Size>(
     }
 }
 
+/// What batch norm does to a column.
+#[derive(CubeType, Clone, Copy)]
+pub(super) struct ColumnNorm<N: Size> {
+    pub(super) mean: Vector<f32, N>,
+    /// 1 / standard deviation.
+    pub(super) inverse: Vector<f32, N>,
+    pub(super) scale: Vector<f32, N>,
+    pub(super) shift: Vector<f32, N>,
+}
+
+/// The batch norm of a column, from its moments.
+#[cube]
+pub(super) fn column_norm<N: Size>(
+    mean: Vector<f32, N>,
+    variance: Vector<f32, N>,
+    scale: Vector<f32, N>,
+    shift: Vector<f32, N>,
+    epsilon: f32,
+) -> ColumnNorm<N> {
+    let inverse = Vector::<f32, N>::new(1.0f32) / (variance + Vector::<f32, N>::new(epsilon)).sqrt();
+    ColumnNorm::<N> { mean, inverse, scale, shift }
+}
+
+/// The same, read from `[K, O]` each; anything without batch norm.
+#[cube]
+pub(super) fn read_norm<N: Size>(
+    means: &Array<Vector<f32, N>>,
+    variances: &Array<Vector<f32, N>>,
+    gamma: &Array<Vector<f32, N>>,
+    beta: &Array<Vector<f32, N>>,
+    column: usize,
+    epsilon: f32,
+    #[comptime] batch_norm: bool,
+) -> ColumnNorm<N> {
+    let mut mean = Vector::<f32, N>::new(0.0f32);
+    let mut variance = Vector::<f32, N>::new(1.0f32);
+    let mut scale = Vector::<f32, N>::new(1.0f32);
+    let mut shift = Vector::<f32, N>::new(0.0f32);
+    if comptime!(batch_norm) {
+        mean = means[column];
+        variance = variances[column];
+        scale = gamma[column];
+        shift = beta[column];
+    }
+    column_norm::<N>(mean, variance, scale, shift, epsilon)
+}
+
 /// `(standard, x)`: the matmul in units of its standard deviation, and after scale and shift; both the matmul itself
-/// without batch norm. `moments` holds mean, 1 / standard deviation, scale and shift, `[4, K, O]`; `column` is the place
-/// in `[K, O]`, `columns` their number.
+/// without batch norm.
 #[cube]
 pub(super) fn normalize<N: Size>(
     hidden: Vector<f32, N>,
-    moments: &Array<Vector<f32, N>>,
-    column: usize,
-    columns: usize,
+    norm: &ColumnNorm<N>,
     #[comptime] batch_norm: bool,
 ) -> (Vector<f32, N>, Vector<f32, N>) {
     if comptime!(batch_norm) {
-        let standard = (hidden - moments[column]) * moments[columns + column];
-        (standard, standard * moments[2 * columns + column] + moments[3 * columns + column])
+        let standard = (hidden - norm.mean) * norm.inverse;
+        (standard, standard * norm.scale + norm.shift)
     } else {
         (hidden, hidden)
     }

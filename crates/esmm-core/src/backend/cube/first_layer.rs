@@ -13,7 +13,7 @@ use super::bags_backward::bag_pool_backward;
 use super::infer::{apply, apply_layers, rest_of, whole_layer};
 use super::layer::{Columns, after_matmul, layer};
 use super::layer_backward::{after_matmul_backward, layer_backward};
-use super::product::{Product, layer_product, layer_product_backward};
+use super::matmul::{Matmul, layer_matmul, layer_matmul_backward};
 use super::tensor::{OnCube, Rows, address, array, grid, ints, order, vector_size};
 use crate::backend::{
     Bags, FirstLayer, FirstLayerGrads, GroupBags, Indices, InferenceLayer, InputBags, Layer, LayerOutput,
@@ -44,8 +44,8 @@ pub(super) fn first_layer<R: CubeRuntime, B: OnCube<R>>(
     let is_linear = spec.is_linear(&weights);
     let parts = Parts::pool::<B>(table, own, &groups);
     let (weight, columns) = Columns::split(weights);
-    let product = Product { tensor: parts.matmul::<B>(weight, spec.precision), biased: false };
-    let output = after_matmul(product, columns, spec, is_linear);
+    let matmul = Matmul { tensor: parts.matmul::<B>(weight, spec.precision), biased: false };
+    let output = after_matmul(matmul, columns, spec, is_linear);
     (output, CubeSaved { own: parts.own, shared: Some(parts.shared) })
 }
 
@@ -77,10 +77,9 @@ pub(super) fn first_layer_backward<R: CubeRuntime, B: OnCube<R>>(
         after_matmul_backward::<R, B>(columns, saved, grad, spec, is_linear, side_by_side);
     let by_group = sums_by_group::<R, B>(hidden.clone(), &groups, [towers, outputs]);
     let [own_weight, shared_weight] = split_weight::<R, B>(weight, &groups.features, dim);
-    let [own_input, own_weight] =
-        layer_product_backward::<R, B>(kept.own, own_weight, hidden, spec.precision);
+    let [own_input, own_weight] = layer_matmul_backward::<R, B>(kept.own, own_weight, hidden, spec.precision);
     let [shared_input, shared_weight] =
-        layer_product_backward::<R, B>(shared, shared_weight, by_group, spec.precision);
+        layer_matmul_backward::<R, B>(shared, shared_weight, by_group, spec.precision);
     let own_rows = rows_backward::<R, B>(own_input, own_bags, rows);
     let shared_rows = rows_backward::<R, B>(shared_input, groups.bags, rows);
     let weight = join_weight::<R, B>([own_weight, shared_weight], &groups.features, dim);
@@ -99,8 +98,8 @@ pub(super) fn infer<R: CubeRuntime, B: OnCube<R>>(
     };
     let parts = Parts::pool::<B>(table, own, &groups);
     apply_layers::<R, B, _>(parts, layers, |parts, layer| {
-        let product = parts.matmul::<B>(layer.weight.clone(), Precision::F32);
-        apply(product, rest_of(layer))
+        let matmul = parts.matmul::<B>(layer.weight.clone(), Precision::F32);
+        apply(matmul, rest_of(layer))
     })
 }
 
@@ -134,10 +133,10 @@ impl<R: CubeRuntime> Parts<R> {
     /// `weight [K, I, O]` to `[K, B, O]`.
     fn matmul<B: OnCube<R>>(&self, weight: CubeTensor<R>, precision: Precision) -> CubeTensor<R> {
         let [own, shared] = split_weight::<R, B>(weight, &self.features, self.dim);
-        let product = Rows::new(layer_product(self.own.clone(), own, None, precision).tensor);
-        let of_groups = Rows::new(layer_product(self.shared.clone(), shared, None, precision).tensor);
-        add_groups(&product, &of_groups, &self.of_rows);
-        product.tensor
+        let matmul = Rows::new(layer_matmul(self.own.clone(), own, None, precision).tensor);
+        let of_groups = Rows::new(layer_matmul(self.shared.clone(), shared, None, precision).tensor);
+        add_groups(&matmul, &of_groups, &self.of_rows);
+        matmul.tensor
     }
 }
 
@@ -181,27 +180,27 @@ fn rows_of<R: CubeRuntime, B: OnCube<R>>(weight: &CubeTensor<R>, start: usize, e
     B::float_slice(weight.clone(), &[Slice::full(), Slice::from(start..end)])
 }
 
-/// Adds to each row of `product [K, B, O]` that of its group, `of_groups [K, G, O]`, in place.
-fn add_groups<R: CubeRuntime>(product: &Rows<R>, of_groups: &Rows<R>, of_rows: &CubeTensor<R>) {
-    let rows = product.tensor.meta.shape()[1];
-    let vector = vector_size(&[product.width, product.stride, of_groups.stride]);
-    let units = product.tensor.meta.num_elements() / vector;
-    let (cubes, dim) = grid(&product.tensor.client, units);
-    // SAFETY: one unit for each vector of the product; groups of rows were checked when the batch was built.
+/// Adds to each row of `matmul [K, B, O]` that of its group, `of_groups [K, G, O]`, in place.
+fn add_groups<R: CubeRuntime>(matmul: &Rows<R>, of_groups: &Rows<R>, of_rows: &CubeTensor<R>) {
+    let rows = matmul.tensor.meta.shape()[1];
+    let vector = vector_size(&[matmul.width, matmul.stride, of_groups.stride]);
+    let units = matmul.tensor.meta.num_elements() / vector;
+    let (cubes, dim) = grid(&matmul.tensor.client, units);
+    // SAFETY: one unit for each vector of the matmul; groups of rows were checked when the batch was built.
     unsafe {
         add_groups_kernel::launch_unchecked(
-            &product.tensor.client,
+            &matmul.tensor.client,
             cubes,
             dim,
-            address(&[&product.tensor, &of_groups.tensor]),
+            address(&[&matmul.tensor, &of_groups.tensor]),
             vector,
-            product.array(),
+            matmul.array(),
             of_groups.array(),
             array(of_rows),
-            product.width / vector,
+            matmul.width / vector,
             rows,
             of_groups.tensor.meta.shape()[1],
-            product.stride / vector,
+            matmul.stride / vector,
             of_groups.stride / vector,
             units,
         );
@@ -210,7 +209,7 @@ fn add_groups<R: CubeRuntime>(product: &Rows<R>, of_groups: &Rows<R>, of_rows: &
 
 #[cube(launch_unchecked, address_type = "dynamic")]
 fn add_groups_kernel<N: Size>(
-    product: &mut Array<Vector<f32, N>>,
+    matmul: &mut Array<Vector<f32, N>>,
     of_groups: &Array<Vector<f32, N>>,
     of_rows: &Array<i32>,
     width: FastDivmod<usize>,
@@ -226,7 +225,7 @@ fn add_groups_kernel<N: Size>(
     let (row, column) = width.div_mod(ABSOLUTE_POS);
     let (tower, batch_row) = rows.div_mod(row);
     let group = tower * groups + usize::cast_from(of_rows[batch_row]);
-    product[row * stride + column] += of_groups[group * group_stride + column];
+    matmul[row * stride + column] += of_groups[group * group_stride + column];
 }
 
 /// Sums over the rows of each group: `[K, B, O]` to `[K, G, O]`, or with the towers side by side `[B, K * O]` to

@@ -5,7 +5,8 @@ use burn_cubecl::cubecl::{self, prelude::*};
 use burn_cubecl::tensor::CubeTensor;
 
 use super::log_space::{log_not_reach, log_sigmoids, missed_by};
-use super::sums::column_sums;
+use super::moments::{Chunks, LANES, LINES};
+use super::sums::{Partial, join};
 use super::tensor::{Rows, address, array, empty_plain, grid, plain};
 
 /// A matrix at its strides: logits come transposed from the towers.
@@ -25,29 +26,30 @@ impl Matrix {
 /// Mean cross-entropy of each stage, `[K]`.
 pub(super) fn loss<R: CubeRuntime>(logits: CubeTensor<R>, reached: CubeTensor<R>) -> CubeTensor<R> {
     let (at, reached_at) = (Matrix::new(&logits), Matrix::new(&reached));
-    let losses = Rows::empty(&logits, [at.rows, at.columns]);
-    let (cubes, dim) = grid(&logits.client, at.rows);
-    // SAFETY: logits and labels have one shape; units beyond the last row do nothing.
+    let chunks = Chunks::new(at.rows);
+    let sums = empty_plain(&logits, [chunks.count, at.columns]);
+    // SAFETY: logits and labels have one shape; units beyond the last row read nothing.
     unsafe {
         loss_kernel::launch_unchecked(
             &logits.client,
-            cubes,
-            dim,
-            address(&[&logits, &reached, &losses.tensor]),
+            CubeCount::Static(chunks.count as u32, 1, 1),
+            CubeDim::new_2d(LANES, LINES),
+            address(&[&logits, &reached]),
             array(&logits),
             array(&reached),
-            losses.array(),
+            array(&sums),
             at.strides[0],
             at.strides[1],
             reached_at.strides[0],
             reached_at.strides[1],
-            losses.stride,
+            chunks.rows,
             (at.rows as f32).recip(),
             at.rows,
             at.columns,
         );
     }
-    column_sums(losses)
+    let [losses, _] = join(&Partial { sums, chunks }, [at.columns], false);
+    losses
 }
 
 /// Gradient with respect to the logits, `[B, K]`; `grad [K]` is that of the losses.
@@ -181,35 +183,61 @@ fn probs_kernel(
     ctcvr[row] = (click + conversion).exp();
 }
 
-/// Losses of each row, divided by the number of rows.
+/// Losses of the rows of a chunk, divided by the number of rows.
 #[cube(launch_unchecked, address_type = "dynamic")]
 fn loss_kernel(
     logits: &Array<f32>,
     reached: &Array<f32>,
-    losses: &mut Array<f32>,
+    partial: &mut Array<f32>,
     logits_row: usize,
     logits_column: usize,
     reached_row: usize,
     reached_column: usize,
-    losses_row: usize,
+    chunk_rows: usize,
     share: f32,
     rows: usize,
     #[comptime] stages: usize,
 ) {
-    if ABSOLUTE_POS >= rows {
-        terminate!();
-    }
-    let row = ABSOLUTE_POS;
-    let mut log_reach = 0.0f32;
-    let mut log_missed = 0.0f32;
+    let mut shared = SharedMemory::<f32>::new(comptime!((LANES * LINES) as usize));
+    let mut sums = Array::<f32>::new(stages);
     #[unroll]
     for stage in 0..stages {
-        let (log_pass, log_fail) = log_sigmoids(logits[row * logits_row + stage * logits_column]);
-        log_missed = missed_by(log_missed, log_reach, log_fail, stage);
-        log_reach += log_pass;
-        let hit = reached[row * reached_row + stage * reached_column];
-        let loss = hit * log_reach + (1.0f32 - hit) * log_not_reach(log_reach, log_missed);
-        losses[row * losses_row + stage] = -loss * share;
+        sums[stage] = 0.0f32;
+    }
+    let unit = UNIT_POS as usize;
+    let chunk = CUBE_POS_X as usize;
+    let start = chunk * chunk_rows;
+    let end = min(start + chunk_rows, rows);
+    for row in range_stepped(start + unit, end, comptime!((LANES * LINES) as usize)) {
+        let mut log_reach = 0.0f32;
+        let mut log_missed = 0.0f32;
+        #[unroll]
+        for stage in 0..stages {
+            let (log_pass, log_fail) = log_sigmoids(logits[row * logits_row + stage * logits_column]);
+            log_missed = missed_by(log_missed, log_reach, log_fail, stage);
+            log_reach += log_pass;
+            let hit = reached[row * reached_row + stage * reached_column];
+            let loss = hit * log_reach + (1.0f32 - hit) * log_not_reach(log_reach, log_missed);
+            sums[stage] -= loss * share;
+        }
+    }
+    #[unroll]
+    for stage in 0..stages {
+        sync_cube();
+        shared[unit] = sums[stage];
+        sync_cube();
+        #[unroll]
+        for halving in 0..8u32 {
+            let half = comptime!(((LANES * LINES) >> (halving + 1)) as usize);
+            if unit < half {
+                let other = shared[unit + half];
+                shared[unit] += other;
+            }
+            sync_cube();
+        }
+        if unit == 0 {
+            partial[chunk * stages + stage] = shared[0];
+        }
     }
 }
 

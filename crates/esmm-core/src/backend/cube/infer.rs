@@ -5,7 +5,7 @@ use burn_cubecl::cubecl::{self, prelude::*, std::FastDivmod};
 use burn_cubecl::tensor::CubeTensor;
 
 use super::block::{Curve, activate, leak, slope_of};
-use super::product::product;
+use super::matmul::matmul;
 use super::tensor::{OnCube, Rows, address, array, grid, plain};
 use super::tiles::After;
 use crate::backend::InferenceLayer;
@@ -33,9 +33,9 @@ pub(super) fn whole_layer<R: CubeRuntime>(
     input: CubeTensor<R>,
     layer: InferenceLayer<CubeTensor<R>>,
 ) -> CubeTensor<R> {
-    match product(input, layer.weight.clone(), rest_of(layer)) {
+    match matmul(input, layer.weight.clone(), rest_of(layer)) {
         (done, None) => done,
-        (product, Some(after)) => apply(product, after),
+        (matmul, Some(after)) => apply(matmul, after),
     }
 }
 
@@ -49,42 +49,42 @@ pub(super) fn rest_of<R: CubeRuntime>(layer: InferenceLayer<CubeTensor<R>>) -> A
 ///
 /// # Panics
 /// Without a shift: every layer has one.
-pub(super) fn apply<R: CubeRuntime>(product: CubeTensor<R>, after: After<R>) -> CubeTensor<R> {
-    let product = Rows::new(product);
+pub(super) fn apply<R: CubeRuntime>(matmul: CubeTensor<R>, after: After<R>) -> CubeTensor<R> {
+    let matmul = Rows::new(matmul);
     let After { scale, shift, activation, slope } = after;
     let Some(shift) = shift else { panic!("an inference layer without a shift") };
-    let vector = product.vector();
-    let units = product.tensor.meta.num_elements() / vector;
-    let (cubes, dim) = grid(&product.tensor.client, units);
-    // SAFETY: one unit for each vector of the product; factors and shifts are `[K, O]`, the slope is `[K]`.
+    let vector = matmul.vector();
+    let units = matmul.tensor.meta.num_elements() / vector;
+    let (cubes, dim) = grid(&matmul.tensor.client, units);
+    // SAFETY: one unit for each vector of the matmul; factors and shifts are `[K, O]`, the slope is `[K]`.
     unsafe {
         apply_kernel::launch_unchecked(
-            &product.tensor.client,
+            &matmul.tensor.client,
             cubes,
             dim,
-            address(&[&product.tensor]),
+            address(&[&matmul.tensor]),
             vector,
-            product.array(),
+            matmul.array(),
             array(scale.as_ref().unwrap_or(&shift)),
             array(&shift),
             array(slope.as_ref().unwrap_or(&shift)),
-            product.width / vector,
-            product.tensor.meta.shape()[1],
-            product.width / vector,
-            product.stride / vector,
+            matmul.width / vector,
+            matmul.tensor.meta.shape()[1],
+            matmul.width / vector,
+            matmul.stride / vector,
             leak(activation),
             units,
             scale.is_some(),
             Curve::new(activation),
         );
     }
-    product.tensor
+    matmul.tensor
 }
 
-/// `activation(product * scale + shift)`, in place.
+/// `activation(matmul * scale + shift)`, in place.
 #[cube(launch_unchecked, address_type = "dynamic")]
 fn apply_kernel<N: Size>(
-    product: &mut Array<Vector<f32, N>>,
+    matmul: &mut Array<Vector<f32, N>>,
     scales: &Array<Vector<f32, N>>,
     shifts: &Array<Vector<f32, N>>,
     slopes: &Array<f32>,
@@ -103,11 +103,11 @@ fn apply_kernel<N: Size>(
     let (row, column) = width.div_mod(ABSOLUTE_POS);
     let tower = rows.div(row);
     let tower_column = tower * columns + column;
-    let mut value = product[row * stride + column];
+    let mut value = matmul[row * stride + column];
     if comptime!(scaled) {
         value *= scales[tower_column];
     }
     value += shifts[tower_column];
     let slope = slope_of(slopes, tower, leak, curve);
-    product[row * stride + column] = activate::<N>(value, slope, curve);
+    matmul[row * stride + column] = activate::<N>(value, slope, curve);
 }

@@ -1,15 +1,16 @@
-//! A layer of all towers in training: the matmul, then two passes over it.
+//! A layer of all towers in training: the matmul, its moments by chunks of rows, and a pass that joins them and does all that
+//! follows.
 
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::{self, prelude::*, std::FastDivmod};
 use burn_cubecl::tensor::CubeTensor;
 
-use super::block::{Steps, activate, drop_some, leak, normalize, slope_of};
+use super::block::{Steps, activate, column_norm, drop_some, leak, normalize, slope_of};
 use super::dropout::{DropoutBits, bits};
 use super::logits::{is_logits, logits};
-use super::moments::moments;
-use super::product::{Product, layer_product};
-use super::tensor::{Rows, address, array, grid, plain, vector_size};
+use super::matmul::{Matmul, layer_matmul};
+use super::moments::{Chunks, LANES, LINES, chunk_moments, join_moments};
+use super::tensor::{Rows, address, array, empty_plain, grid, plain, vector_size};
 use crate::backend::{Layer, LayerOutput, LayerSaved, LayerSpec, LayerWeights, Moments, Norm};
 
 /// The weights of a layer but for those of the matmul, or their gradients: as in [`LayerWeights`].
@@ -44,58 +45,59 @@ pub(super) fn layer<R: CubeRuntime>(
     let is_linear = spec.is_linear(&layer.weights);
     let (weight, mut columns) = Columns::split(layer.weights);
     columns.bias = plain(columns.bias);
-    let product = layer_product(layer.input, weight, Some(&columns.bias), spec.precision);
-    after_matmul(product, columns, spec, is_linear)
+    let matmul = layer_matmul(layer.input, weight, Some(&columns.bias), spec.precision);
+    after_matmul(matmul, columns, spec, is_linear)
 }
 
 /// The rest of a layer, on its matmul `[K, B, O]`.
 pub(super) fn after_matmul<R: CubeRuntime>(
-    product: Product<R>,
+    matmul: Matmul<R>,
     columns: Columns<R>,
     spec: LayerSpec,
     is_linear: bool,
 ) -> LayerOutput<CubeTensor<R>> {
-    let biased = product.biased;
-    let product = Rows::new(product.tensor);
+    let biased = matmul.biased;
+    let matmul = Rows::new(matmul.tensor);
     let bias = plain(columns.bias);
     if is_linear {
         if !biased {
-            add_bias(&product, &bias);
+            add_bias(&matmul, &bias);
         }
-        let saved = LayerSaved { hidden: product.tensor.clone(), moments: None };
-        return LayerOutput { output: product.tensor, saved };
+        let saved = LayerSaved { hidden: matmul.tensor.clone(), moments: None };
+        return LayerOutput { output: matmul.tensor, saved };
     }
-    let missing = (!biased).then_some(&bias);
     let norm = columns.norm.map(|norm| norm.map(plain));
-    let found = norm.map(|norm| moments(&product, missing, &norm.gamma, &norm.beta, spec.epsilon as f32));
-    let steps = Steps::new(&spec, found.is_some());
-    let slope = columns.slope.map(plain);
-    let packed = found.as_ref().map_or(&bias, |found| &found.packed);
-    let output = finish(&product, missing, packed, slope.as_ref().unwrap_or(&bias), spec, steps);
-    let moments = found.map(|found| Moments { mean: found.mean, variance: found.variance });
-    LayerOutput { output, saved: LayerSaved { hidden: product.tensor, moments } }
+    let finish = Finish {
+        matmul: &matmul,
+        bias: (!biased).then_some(&bias),
+        norm: norm.as_ref(),
+        slope: columns.slope.map(plain),
+        spec,
+    };
+    let (output, moments) = finish.run();
+    LayerOutput { output, saved: LayerSaved { hidden: matmul.tensor, moments } }
 }
 
 /// Adds the bias to the matmul, in place.
-fn add_bias<R: CubeRuntime>(product: &Rows<R>, bias: &CubeTensor<R>) {
-    let rows = product.tensor.meta.shape()[1];
-    let vector = product.vector();
-    let units = product.tensor.meta.num_elements() / vector;
-    let (cubes, dim) = grid(&product.tensor.client, units);
-    // SAFETY: one unit for each vector of the product; the bias is `[K, O]`.
+fn add_bias<R: CubeRuntime>(matmul: &Rows<R>, bias: &CubeTensor<R>) {
+    let rows = matmul.tensor.meta.shape()[1];
+    let vector = matmul.vector();
+    let units = matmul.tensor.meta.num_elements() / vector;
+    let (cubes, dim) = grid(&matmul.tensor.client, units);
+    // SAFETY: one unit for each vector of the matmul; the bias is `[K, O]`.
     unsafe {
         add_bias_kernel::launch_unchecked(
-            &product.tensor.client,
+            &matmul.tensor.client,
             cubes,
             dim,
-            address(&[&product.tensor]),
+            address(&[&matmul.tensor]),
             vector,
-            product.array(),
+            matmul.array(),
             array(bias),
-            product.width / vector,
+            matmul.width / vector,
             rows,
-            product.width / vector,
-            product.stride / vector,
+            matmul.width / vector,
+            matmul.stride / vector,
             units,
         );
     }
@@ -103,7 +105,7 @@ fn add_bias<R: CubeRuntime>(product: &Rows<R>, bias: &CubeTensor<R>) {
 
 #[cube(launch_unchecked, address_type = "dynamic")]
 fn add_bias_kernel<N: Size>(
-    product: &mut Array<Vector<f32, N>>,
+    matmul: &mut Array<Vector<f32, N>>,
     bias: &Array<Vector<f32, N>>,
     width: FastDivmod<usize>,
     rows: FastDivmod<usize>,
@@ -115,86 +117,143 @@ fn add_bias_kernel<N: Size>(
         terminate!();
     }
     let (row, column) = width.div_mod(ABSOLUTE_POS);
-    product[row * stride + column] += bias[rows.div(row) * columns + column];
+    matmul[row * stride + column] += bias[rows.div(row) * columns + column];
 }
 
-/// What batch norm, activation and dropout make of the product. Adds the bias to it before, in place, if there is one.
-fn finish<R: CubeRuntime>(
-    product: &Rows<R>,
-    bias: Option<&CubeTensor<R>>,
-    moments: &CubeTensor<R>,
-    slope: &CubeTensor<R>,
+/// Batch norm, activation and dropout of a matmul.
+struct Finish<'a, R: CubeRuntime> {
+    matmul: &'a Rows<R>,
+    /// Added to the matmul before, in place, if there is one.
+    bias: Option<&'a CubeTensor<R>>,
+    norm: Option<&'a Norm<CubeTensor<R>>>,
+    slope: Option<CubeTensor<R>>,
     spec: LayerSpec,
-    steps: Steps,
-) -> CubeTensor<R> {
-    let shape = product.tensor.meta.shape();
-    let [towers, rows] = [shape[0], shape[1]];
-    let out = Rows::empty(&product.tensor, [towers, rows, product.width]);
-    let vector = vector_size(&[product.width, product.stride, out.stride]);
-    let units = product.tensor.meta.num_elements() / vector;
-    let (cubes, dim) = grid(&product.tensor.client, units);
-    // SAFETY: one unit for each vector of the product; bias, moments and slope are `[K, O]`, `[4, K, O]` and `[K]`.
-    unsafe {
-        finish_kernel::launch_unchecked(
-            &product.tensor.client,
-            cubes,
-            dim,
-            address(&[&product.tensor, &out.tensor]),
-            vector,
-            product.array(),
-            array(bias.unwrap_or(moments)),
-            array(moments),
-            array(slope),
-            out.array(),
-            bits(spec.dropout),
-            product.width / vector,
-            rows,
-            product.width / vector,
-            towers * product.width / vector,
-            product.stride / vector,
-            out.stride / vector,
-            leak(spec.activation),
-            units,
-            bias.is_some(),
-            steps,
-        );
-    }
-    out.tensor
 }
 
+impl<R: CubeRuntime> Finish<'_, R> {
+    /// The output, and the moments that the batch norm used.
+    fn run(&self) -> (CubeTensor<R>, Option<Moments<CubeTensor<R>>>) {
+        let matmul = self.matmul;
+        let shape = matmul.tensor.meta.shape();
+        let [towers, rows] = [shape[0], shape[1]];
+        let chunks = Chunks::new(rows);
+        let partial = self.norm.map(|_| chunk_moments(matmul, chunks));
+        let out = Rows::empty(&matmul.tensor, [towers, rows, matmul.width]);
+        let moments = self.norm.map(|_| {
+            let of_columns = || empty_plain(&matmul.tensor, [towers, matmul.width]);
+            Moments { mean: of_columns(), variance: of_columns() }
+        });
+        // Something must stand for what a layer does not have.
+        let nothing = &matmul.tensor;
+        let (mean, variance) =
+            moments.as_ref().map_or((nothing, nothing), |moments| (&moments.mean, &moments.variance));
+        let (gamma, beta) = self.norm.map_or((nothing, nothing), |norm| (&norm.gamma, &norm.beta));
+        let vector = vector_size(&[matmul.width, matmul.stride, out.stride]);
+        let columns = matmul.width / vector;
+        let (cubes, dim) = chunks.grid(columns, towers);
+        // SAFETY: units beyond the columns or rows read and write nothing; bias, scale, shift and moments are `[K, O]`, the
+        // slope is `[K]`.
+        unsafe {
+            finish_kernel::launch_unchecked(
+                &matmul.tensor.client,
+                cubes,
+                dim,
+                address(&[&matmul.tensor, &out.tensor]),
+                vector,
+                matmul.array(),
+                array(self.bias.unwrap_or(nothing)),
+                array(partial.as_ref().unwrap_or(nothing)),
+                array(gamma),
+                array(beta),
+                array(self.slope.as_ref().unwrap_or(nothing)),
+                array(mean),
+                array(variance),
+                out.array(),
+                bits(self.spec.dropout),
+                rows,
+                columns,
+                towers * columns,
+                matmul.stride / vector,
+                out.stride / vector,
+                chunks.rows,
+                chunks.count,
+                leak(self.spec.activation),
+                self.spec.epsilon as f32,
+                self.bias.is_some(),
+                Steps::new(&self.spec, self.norm.is_some()),
+            );
+        }
+        (out.tensor, moments)
+    }
+}
+
+/// A cube takes a chunk of rows; those of the first chunk write the moments.
 #[cube(launch_unchecked, address_type = "dynamic")]
 fn finish_kernel<N: Size>(
-    product: &mut Array<Vector<f32, N>>,
+    matmul: &mut Array<Vector<f32, N>>,
     bias: &Array<Vector<f32, N>>,
-    moments: &Array<Vector<f32, N>>,
+    partial: &Array<Vector<f32, N>>,
+    gamma: &Array<Vector<f32, N>>,
+    beta: &Array<Vector<f32, N>>,
     slopes: &Array<f32>,
+    means: &mut Array<Vector<f32, N>>,
+    variances: &mut Array<Vector<f32, N>>,
     out: &mut Array<Vector<f32, N>>,
     dropout: DropoutBits,
-    width: FastDivmod<usize>,
-    rows: FastDivmod<usize>,
+    rows: usize,
     columns: usize,
     all_columns: usize,
     stride: usize,
     out_stride: usize,
+    chunk_rows: usize,
+    chunks: usize,
     leak: f32,
-    units: usize,
+    epsilon: f32,
     #[comptime] with_bias: bool,
     #[comptime] steps: Steps,
 ) {
-    if ABSOLUTE_POS >= units {
-        terminate!();
-    }
-    let (row, column) = width.div_mod(ABSOLUTE_POS);
-    let tower = rows.div(row);
+    let column = (CUBE_POS_X * LANES + UNIT_POS_X) as usize;
+    let chunk = CUBE_POS_Y as usize;
+    let tower = CUBE_POS_Z as usize;
     let tower_column = tower * columns + column;
-    let mut hidden = product[row * stride + column];
-    if comptime!(with_bias) {
-        hidden += bias[tower_column];
-        product[row * stride + column] = hidden;
+    let exists = column < columns;
+    let mut mean = Vector::<f32, N>::new(0.0f32);
+    let mut variance = Vector::<f32, N>::new(1.0f32);
+    let mut scale = Vector::<f32, N>::new(1.0f32);
+    let mut shift = Vector::<f32, N>::new(0.0f32);
+    if comptime!(steps.batch_norm) {
+        let (found_mean, found_variance) =
+            join_moments::<N>(partial, tower_column, all_columns, exists, rows, chunk_rows, chunks);
+        mean = found_mean;
+        variance = found_variance;
+        if exists {
+            if comptime!(with_bias) {
+                mean += bias[tower_column];
+            }
+            scale = gamma[tower_column];
+            shift = beta[tower_column];
+            if chunk == 0 && UNIT_POS_Y == 0 {
+                means[tower_column] = mean;
+                variances[tower_column] = variance;
+            }
+        }
     }
-    let (_, x) = normalize::<N>(hidden, moments, tower_column, all_columns, steps.batch_norm);
-    let slope = slope_of(slopes, tower, leak, steps.curve);
-    let active = activate::<N>(x, slope, steps.curve);
-    let first = ABSOLUTE_POS * N::value();
-    out[row * out_stride + column] = drop_some::<N>(active, &dropout, first, steps.dropout);
+    if exists {
+        let norm = column_norm::<N>(mean, variance, scale, shift, epsilon);
+        let slope = slope_of(slopes, tower, leak, steps.curve);
+        let start = chunk * chunk_rows;
+        let end = min(start + chunk_rows, rows);
+        for batch_row in range_stepped(start + UNIT_POS_Y as usize, end, comptime!(LINES as usize)) {
+            let row = tower * rows + batch_row;
+            let mut hidden = matmul[row * stride + column];
+            if comptime!(with_bias) {
+                hidden += bias[tower_column];
+                matmul[row * stride + column] = hidden;
+            }
+            let (_, x) = normalize::<N>(hidden, &norm, steps.batch_norm);
+            let active = activate::<N>(x, slope, steps.curve);
+            let first = (row * columns + column) * N::value();
+            out[row * out_stride + column] = drop_some::<N>(active, &dropout, first, steps.dropout);
+        }
+    }
 }

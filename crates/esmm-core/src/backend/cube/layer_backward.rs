@@ -1,25 +1,26 @@
 //! A layer of all towers, backward: sums over the rows, the gradient of the matmul, two matmuls.
 
 use burn_cubecl::CubeRuntime;
-use burn_cubecl::cubecl::{self, prelude::*, std::FastDivmod};
+use burn_cubecl::cubecl::{self, prelude::*};
 use burn_cubecl::tensor::CubeTensor;
 
-use super::block::{Steps, activate_backward, drop_some, leak, normalize, slope_of};
+use super::block::{Steps, activate_backward, drop_some, leak, normalize, read_norm, slope_of};
 use super::dropout::{DropoutBits, bits};
 use super::layer::Columns;
 use super::logits::{is_logits, logits_backward};
-use super::moments::packed;
-use super::product::layer_product_backward;
-use super::sums::{Sums, sums};
-use super::tensor::{OnCube, Rows, address, array, grid, plain, vector_size, zero};
-use crate::backend::{Layer, LayerSaved, LayerSpec, Norm};
+use super::matmul::layer_matmul_backward;
+use super::moments::{LANES, LINES};
+use super::sums::{Partial, chunk_sums, join, join_sums, slope_grad};
+use super::tensor::{OnCube, Rows, address, array, empty_plain, plain, vector_size};
+use crate::backend::{Layer, LayerSaved, LayerSpec, Moments, Norm};
 
 /// What both passes of backward read.
 pub(super) struct Saved<R: CubeRuntime> {
     pub(super) grad: Rows<R>,
     pub(super) hidden: Rows<R>,
-    /// `[4, K, O]`, or anything without batch norm.
-    pub(super) moments: CubeTensor<R>,
+    /// Batch norm with its moments; anything without one.
+    pub(super) norm: Norm<CubeTensor<R>>,
+    pub(super) moments: Moments<CubeTensor<R>>,
     pub(super) slope: CubeTensor<R>,
     pub(super) spec: LayerSpec,
     pub(super) steps: Steps,
@@ -52,7 +53,7 @@ pub(super) fn layer_backward<R: CubeRuntime, B: OnCube<R>>(
     let (weight, columns) = Columns::split(layer.weights);
     let shared = layer.input.meta.shape()[0] != weight.meta.shape()[0];
     let (hidden, columns) = after_matmul_backward::<R, B>(columns, saved, grad, spec, is_linear, shared);
-    let [input, weight] = layer_product_backward::<R, B>(layer.input, weight, hidden, spec.precision);
+    let [input, weight] = layer_matmul_backward::<R, B>(layer.input, weight, hidden, spec.precision);
     Layer { input, weights: columns.with_weight(weight) }
 }
 
@@ -67,42 +68,44 @@ pub(super) fn after_matmul_backward<R: CubeRuntime, B: OnCube<R>>(
     side_by_side: bool,
 ) -> (CubeTensor<R>, Columns<R>) {
     let LayerSaved { hidden, moments } = saved;
-    let norm = columns.norm.map(|norm| norm.map(plain)).zip(moments.map(|moments| moments.map(plain)));
-    let packed = norm.as_ref().map(|(norm, moments)| {
-        packed(&moments.mean, &moments.variance, &norm.gamma, &norm.beta, spec.epsilon as f32)
-    });
-    let steps = Steps::new(&spec, packed.is_some());
     let bias = plain(columns.bias);
+    let found = columns.norm.zip(moments);
+    let steps = Steps::new(&spec, found.is_some());
+    let (norm, moments) = match found {
+        Some((norm, moments)) => (norm.map(plain), moments.map(plain)),
+        // Something must stand for what a layer does not have.
+        None => (
+            Norm { gamma: bias.clone(), beta: bias.clone() },
+            Moments { mean: bias.clone(), variance: bias.clone() },
+        ),
+    };
     let saved = Saved {
         grad: Rows::new(grad),
         hidden: Rows::new(hidden),
-        moments: packed.unwrap_or_else(|| bias.clone()),
+        norm,
+        moments,
         slope: columns.slope.map_or(bias, plain),
         spec,
         steps,
     };
-    let Sums { grad: sum, scaled, slope } = sums::<R, B>(&saved);
-    let hidden = match is_linear && !side_by_side {
-        true => saved.grad.tensor.clone(),
-        false => hidden_grad(&saved, &sum, &scaled, side_by_side),
-    };
-    let [towers, _, outputs] = saved.dims();
-    // The mean takes a bias away again, so in front of a batch norm its gradient is 0.
-    let (bias, norm) = if steps.batch_norm {
-        (zero(&sum, [towers, outputs]), Some(Norm { gamma: scaled, beta: sum }))
-    } else {
-        (sum, None)
-    };
+    let partial = chunk_sums(&saved);
+    let slope = slope_grad::<R, B>(&saved, &partial);
+    if is_linear && !side_by_side {
+        let [towers, _, outputs] = saved.dims();
+        let [bias, _] = join(&partial, [towers, outputs], false);
+        return (saved.grad.tensor, Columns { bias, norm: None, slope });
+    }
+    let (hidden, Columns { bias, norm, .. }) = hidden_grad(&saved, &partial, side_by_side);
     (hidden, Columns { bias, norm, slope })
 }
 
-/// Gradient of the matmul: `[K, B, O]`, or with the towers side by side `[B, K * O]`.
+/// Gradients of the matmul, `[K, B, O]`, or with the towers side by side `[B, K * O]`, and of bias and batch norm, from
+/// the sums of chunks.
 fn hidden_grad<R: CubeRuntime>(
     saved: &Saved<R>,
-    sum: &CubeTensor<R>,
-    scaled: &CubeTensor<R>,
+    partial: &Partial<R>,
     side_by_side: bool,
-) -> CubeTensor<R> {
+) -> (CubeTensor<R>, Columns<R>) {
     let [towers, rows, outputs] = saved.dims();
     let like = &saved.grad.tensor;
     let out = if side_by_side {
@@ -110,11 +113,16 @@ fn hidden_grad<R: CubeRuntime>(
     } else {
         Rows::empty(like, [towers, rows, outputs])
     };
+    let of_columns = || empty_plain(like, [towers, outputs]);
+    let bias = of_columns();
+    let norm = saved.steps.batch_norm.then(|| Norm { gamma: of_columns(), beta: of_columns() });
+    // Without batch norm the sum of the gradient is that of the bias.
+    let (gamma, beta) = norm.as_ref().map_or((&bias, &bias), |norm| (&norm.gamma, &norm.beta));
     let vector = saved.vector(out.stride);
-    let units = towers * rows * outputs / vector;
-    let (cubes, dim) = grid(&like.client, units);
+    let columns = outputs / vector;
+    let (cubes, dim) = partial.chunks.grid(columns, towers);
     let tower_stride = if side_by_side { outputs } else { rows * out.stride };
-    // SAFETY: one unit for each vector of the gradient; the sums are `[K, O]`.
+    // SAFETY: units beyond the columns or rows read and write nothing; what belongs to columns is `[K, O]`.
     unsafe {
         hidden_grad_kernel::launch_unchecked(
             &like.client,
@@ -124,70 +132,106 @@ fn hidden_grad<R: CubeRuntime>(
             vector,
             saved.grad.array(),
             saved.hidden.array(),
-            array(&saved.moments),
+            array(&saved.moments.mean),
+            array(&saved.moments.variance),
+            array(&saved.norm.gamma),
+            array(&saved.norm.beta),
             array(&saved.slope),
-            array(sum),
-            array(scaled),
+            array(&partial.sums),
+            array(&bias),
+            array(gamma),
+            array(beta),
             out.array(),
             bits(saved.spec.dropout),
-            outputs / vector,
             rows,
-            outputs / vector,
-            towers * outputs / vector,
+            columns,
+            towers * columns,
             saved.grad.stride / vector,
             saved.hidden.stride / vector,
             tower_stride / vector,
             out.stride / vector,
+            partial.chunks.rows,
+            partial.chunks.count,
             (rows as f32).recip(),
             leak(saved.spec.activation),
-            units,
+            saved.spec.epsilon as f32,
             saved.steps,
         );
     }
-    out.tensor
+    (out.tensor, Columns { bias, norm, slope: None })
 }
 
+/// A cube takes a chunk of rows, and joins the sums of all chunks for it; those of the first chunk write these.
 #[cube(launch_unchecked, address_type = "dynamic")]
 fn hidden_grad_kernel<N: Size>(
     grads: &Array<Vector<f32, N>>,
     hidden: &Array<Vector<f32, N>>,
-    moments: &Array<Vector<f32, N>>,
+    means: &Array<Vector<f32, N>>,
+    variances: &Array<Vector<f32, N>>,
+    gamma: &Array<Vector<f32, N>>,
+    beta: &Array<Vector<f32, N>>,
     slopes: &Array<f32>,
-    sums: &Array<Vector<f32, N>>,
-    scaled_sums: &Array<Vector<f32, N>>,
+    partial: &Array<Vector<f32, N>>,
+    bias_grad: &mut Array<Vector<f32, N>>,
+    gamma_grad: &mut Array<Vector<f32, N>>,
+    beta_grad: &mut Array<Vector<f32, N>>,
     out: &mut Array<Vector<f32, N>>,
     dropout: DropoutBits,
-    width: FastDivmod<usize>,
-    rows: FastDivmod<usize>,
+    rows: usize,
     columns: usize,
     all_columns: usize,
     grad_stride: usize,
     hidden_stride: usize,
     tower_stride: usize,
     out_stride: usize,
+    chunk_rows: usize,
+    chunks: usize,
     share: f32,
     leak: f32,
-    units: usize,
+    epsilon: f32,
     #[comptime] steps: Steps,
 ) {
-    if ABSOLUTE_POS >= units {
-        terminate!();
-    }
-    let (row, column) = width.div_mod(ABSOLUTE_POS);
-    let (tower, batch_row) = rows.div_mod(row);
+    let column = (CUBE_POS_X * LANES + UNIT_POS_X) as usize;
+    let chunk = CUBE_POS_Y as usize;
+    let tower = CUBE_POS_Z as usize;
     let tower_column = tower * columns + column;
-    let value = hidden[row * hidden_stride + column];
-    let (standard, x) = normalize::<N>(value, moments, tower_column, all_columns, steps.batch_norm);
-    let first = ABSOLUTE_POS * N::value();
-    let kept = drop_some::<N>(grads[row * grad_stride + column], &dropout, first, steps.dropout);
-    let slope = slope_of(slopes, tower, leak, steps.curve);
-    let grad = activate_backward::<N>(x, kept, slope, steps.curve);
-    let place = tower * tower_stride + batch_row * out_stride + column;
+    let exists = column < columns;
+    let writes = exists && chunk == 0 && UNIT_POS_Y == 0;
+    let sum = join_sums::<N>(partial, 0usize, tower_column, all_columns, exists, chunks);
+    let mut scaled = Vector::<f32, N>::new(0.0f32);
     if comptime!(steps.batch_norm) {
-        let share = Vector::<f32, N>::new(share);
-        let centred = grad - sums[tower_column] * share - standard * (scaled_sums[tower_column] * share);
-        out[place] = centred * moments[all_columns + tower_column] * moments[2 * all_columns + tower_column];
-    } else {
-        out[place] = grad;
+        scaled = join_sums::<N>(partial, 1usize, tower_column, all_columns, exists, chunks);
+    }
+    if writes {
+        if comptime!(steps.batch_norm) {
+            // The mean takes a bias away again, so before a batch norm its gradient is 0.
+            bias_grad[tower_column] = Vector::<f32, N>::new(0.0f32);
+            gamma_grad[tower_column] = scaled;
+            beta_grad[tower_column] = sum;
+        } else {
+            bias_grad[tower_column] = sum;
+        }
+    }
+    if exists {
+        let norm = read_norm::<N>(means, variances, gamma, beta, tower_column, epsilon, steps.batch_norm);
+        let slope = slope_of(slopes, tower, leak, steps.curve);
+        let part = Vector::<f32, N>::new(share);
+        let start = chunk * chunk_rows;
+        let end = min(start + chunk_rows, rows);
+        for batch_row in range_stepped(start + UNIT_POS_Y as usize, end, comptime!(LINES as usize)) {
+            let row = tower * rows + batch_row;
+            let value = hidden[row * hidden_stride + column];
+            let (standard, x) = normalize::<N>(value, &norm, steps.batch_norm);
+            let first = (row * columns + column) * N::value();
+            let kept = drop_some::<N>(grads[row * grad_stride + column], &dropout, first, steps.dropout);
+            let grad = activate_backward::<N>(x, kept, slope, steps.curve);
+            let place = tower * tower_stride + batch_row * out_stride + column;
+            if comptime!(steps.batch_norm) {
+                let centred = grad - sum * part - standard * (scaled * part);
+                out[place] = centred * norm.inverse * norm.scale;
+            } else {
+                out[place] = grad;
+            }
+        }
     }
 }

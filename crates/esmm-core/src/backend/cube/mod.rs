@@ -1,11 +1,12 @@
 //! Kernels for GPUs in CubeCL, one source for wgpu and CUDA.
 //!
-//! * `tensor.rs`: from tensors to what a kernel is launched with; strides, vectors, grids.
+//! * `tensor.rs`: from tensors to what a kernel is launched with; strides, vectors, grids. `upload.rs`: batches in one piece.
 //! * `bags.rs`, `bags_backward.rs`, `first_layer.rs`, `layer.rs`, `layer_backward.rs`, `logits.rs`, `fold.rs`, `blend.rs`,
 //!   `funnel.rs`, `rows.rs`, `weights.rs`, `infer.rs`: the operations.
-//! * `product.rs`, `rounding.rs`: matmuls, who computes them, and what their factors are rounded to.
+//! * `matmul.rs`, `rounding.rs`: matmuls, who computes them, and what their factors are rounded to.
 //! * `tiles.rs`: matmuls in f32 at any distances of rows and columns.
 //! * `weight_grad.rs`: matmuls over the batch, cut into pieces.
+//! * `sort.rs`, `pooled.rs`: the distinct rows of a batch, and gradients of them.
 //! * `moments.rs`, `sums.rs`: what is summed over a batch; `block.rs`, `dropout.rs`, `log_space.rs`: what is done to an
 //!   element.
 //!
@@ -26,13 +27,16 @@ mod layer;
 mod layer_backward;
 mod log_space;
 mod logits;
+mod matmul;
 mod moments;
-mod product;
+mod pooled;
 mod rounding;
 mod rows;
+mod sort;
 mod sums;
 mod tensor;
 mod tiles;
+mod upload;
 mod weight_grad;
 mod weights;
 
@@ -44,15 +48,17 @@ use burn_cubecl::element::{BoolElement, FloatElement, IntElement};
 use burn_cubecl::{CubeBackend, CubeRuntime};
 
 use self::fold::Folded;
+use self::rows::Grads;
 use self::tensor::{OnCube, ints};
 use super::{
-    Compared, DeviceFacts, EsmmBackend, F32Or, FirstLayer, FirstLayerGrads, HostAccess, Indices,
-    InferenceLayer, InputBags, Kernels, Layer, LayerOutput, LayerSaved, LayerSpec, Moments, Norm, RowUpdate,
-    WeightUpdate, WithMoments,
+    Bags, Blend, Compared, DeviceFacts, DeviceLine, EsmmBackend, F32Or, FirstLayer, FirstLayerGrads,
+    HostAccess, HostLine, Indices, InferenceLayer, InputBags, Kernels, Layer, LayerOutput, LayerSaved,
+    LayerSpec, Moments, Norm, RowUpdate, WeightUpdate, WithGrad, WithMoments,
 };
 use crate::precision::Precision;
 
 pub use first_layer::CubeSaved;
+pub use tensor::pad_rows;
 
 /// The kernels for tensors of a CubeCL runtime: wgpu's and CUDA's, in f32.
 #[derive(Debug)]
@@ -67,9 +73,10 @@ where
 {
     const QUEUES_WORK: bool = true;
     const READS_SLOT_ORDER: bool = true;
+    const FINDS_ROWS: bool = true;
 
     fn precisions(device: &Self::Device) -> Vec<Precision> {
-        product::precisions(&R::client(device))
+        matmul::precisions(&R::client(device))
     }
 }
 
@@ -80,6 +87,9 @@ where
     I: IntElement,
     BT: BoolElement,
 {
+    fn upload(lines: Vec<HostLine>, device: &Self::Device) -> Vec<DeviceLine<Self>> {
+        upload::upload::<R, Self>(lines, device)
+    }
 }
 
 impl<R, F, I, BT> EsmmBackend for CubeBackend<R, F, I, BT>
@@ -130,8 +140,8 @@ impl<R: CubeRuntime, B: OnCube<R>> Kernels<B> for Cube<R> {
         layer_backward::layer_backward::<R, B>(layer, saved, grad, spec)
     }
 
-    fn blend(old: FloatTensor<B>, new: FloatTensor<B>, factors: [f64; 2]) -> FloatTensor<B> {
-        blend::blend(old, new, factors)
+    fn blend(blends: Vec<Blend<FloatTensor<B>>>) -> Vec<FloatTensor<B>> {
+        blend::blend(blends)
     }
 
     fn fold_norm(
@@ -178,14 +188,36 @@ impl<R: CubeRuntime, B: OnCube<R>> Kernels<B> for Cube<R> {
         grads: FloatTensor<B>,
         update: RowUpdate,
     ) -> WithMoments<FloatTensor<B>> {
-        rows::update_rows(table, ints(&rows), grads, update)
+        rows::update_rows(table, Grads::listed(ints(&rows), grads), update)
+    }
+
+    fn pool(table: FloatTensor<B>, bags: Bags<FloatTensor<B>, Indices<B>>) -> FloatTensor<B> {
+        bags::bag_pool(table, bags::on_device::<R, B>(bags))
+    }
+
+    fn row_grads(
+        bags: Bags<FloatTensor<B>, Indices<B>>,
+        grad: FloatTensor<B>,
+        num_rows: usize,
+    ) -> FloatTensor<B> {
+        pooled::row_grads::<R, B>(bags, grad, num_rows)
+    }
+
+    fn update_pooled(
+        table: WithMoments<FloatTensor<B>>,
+        bags: Bags<FloatTensor<B>, Indices<B>>,
+        grad: FloatTensor<B>,
+        update: RowUpdate,
+    ) -> WithMoments<FloatTensor<B>> {
+        let num_rows = table.tensor.meta.shape()[0] / bags.tables;
+        let sums = pooled::piece_sums::<R, B>(bags, grad, num_rows);
+        rows::update_rows(table, Grads::runs(sums), update)
     }
 
     fn update_weights(
-        weight: WithMoments<FloatTensor<B>>,
-        grad: FloatTensor<B>,
+        weights: Vec<WithGrad<FloatTensor<B>>>,
         update: WeightUpdate,
-    ) -> WithMoments<FloatTensor<B>> {
-        weights::update_weights(weight, grad, update)
+    ) -> Vec<WithMoments<FloatTensor<B>>> {
+        weights::update_weights(weights, update)
     }
 }

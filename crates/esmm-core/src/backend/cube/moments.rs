@@ -5,7 +5,7 @@ use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::{self, prelude::*};
 use burn_cubecl::tensor::CubeTensor;
 
-use super::tensor::{Rows, address, array, empty_plain, grid, vector_size};
+use super::tensor::{Rows, address, array, empty_plain};
 
 /// Columns of a cube, in vectors.
 pub(super) const LANES: u32 = 32;
@@ -39,82 +39,39 @@ impl Chunks {
     }
 }
 
-/// What batch norm needs of a product.
-pub(super) struct Moments<R: CubeRuntime> {
-    /// Mean, 1 / standard deviation, scale and shift, `[4, K, O]`.
-    pub(super) packed: CubeTensor<R>,
-    /// Mean with the bias, `[K, O]`.
-    pub(super) mean: CubeTensor<R>,
-    /// Biased variance, `[K, O]`.
-    pub(super) variance: CubeTensor<R>,
-}
-
-/// Moments over the rows of each tower, of the product with the bias if there is one.
-pub(super) fn moments<R: CubeRuntime>(
-    product: &Rows<R>,
-    bias: Option<&CubeTensor<R>>,
-    gamma: &CubeTensor<R>,
-    beta: &CubeTensor<R>,
-    epsilon: f32,
-) -> Moments<R> {
-    let shape = product.tensor.meta.shape();
+/// Moments of the chunks of a matmul `[K, B, O]`, `[2, chunks, K, O]`: means, then sums of squared deviations.
+pub(super) fn chunk_moments<R: CubeRuntime>(matmul: &Rows<R>, chunks: Chunks) -> CubeTensor<R> {
+    let shape = matmul.tensor.meta.shape();
     let [towers, rows] = [shape[0], shape[1]];
-    let chunks = Chunks::new(rows);
-    let vector = product.vector();
-    let columns = product.width / vector;
-    let client = &product.tensor.client;
-    let partial = empty_plain(&product.tensor, [2, chunks.count, towers, product.width]);
+    let vector = matmul.vector();
+    let columns = matmul.width / vector;
+    let partial = empty_plain(&matmul.tensor, [2, chunks.count, towers, matmul.width]);
     let (cubes, dim) = chunks.grid(columns, towers);
-    // SAFETY: units beyond the columns or rows of the product read and write nothing of it.
+    // SAFETY: units beyond the columns or rows of the matmul read and write nothing of it.
     unsafe {
         chunk_moments_kernel::launch_unchecked(
-            client,
+            &matmul.tensor.client,
             cubes,
             dim,
-            address(&[&product.tensor]),
+            address(&[&matmul.tensor]),
             vector,
-            product.array(),
+            matmul.array(),
             array(&partial),
             columns,
             rows,
-            product.stride / vector,
+            matmul.stride / vector,
             chunks.rows,
             towers * columns,
             chunks.count * towers * columns,
         );
     }
-    let packed = empty_plain(&product.tensor, [4, towers, product.width]);
-    let [mean, variance] = [(); 2].map(|()| empty_plain(&product.tensor, [towers, product.width]));
-    let units = towers * product.width;
-    let (cubes, dim) = join_grid(units, 1);
-    // SAFETY: units beyond the columns read and write nothing; bias, scale and shift are `[K, O]`.
-    unsafe {
-        join_moments_kernel::launch_unchecked(
-            client,
-            cubes,
-            dim,
-            array(&partial),
-            array(bias.unwrap_or(gamma)),
-            array(gamma),
-            array(beta),
-            array(&packed),
-            array(&mean),
-            array(&variance),
-            rows,
-            chunks.rows,
-            chunks.count,
-            epsilon,
-            units,
-            bias.is_some(),
-        );
-    }
-    Moments { packed, mean, variance }
+    partial
 }
 
 /// Mean and sum of squared deviations of a chunk, from sums of differences to its first row.
 #[cube(launch_unchecked, address_type = "dynamic")]
 fn chunk_moments_kernel<N: Size>(
-    product: &Array<Vector<f32, N>>,
+    matmul: &Array<Vector<f32, N>>,
     partial: &mut Array<Vector<f32, N>>,
     columns: usize,
     rows: usize,
@@ -136,9 +93,9 @@ fn chunk_moments_kernel<N: Size>(
     let mut sum = Vector::<f32, N>::new(0.0f32);
     let mut square = Vector::<f32, N>::new(0.0f32);
     if exists {
-        pivot = product[(tower * rows + start) * stride + column];
+        pivot = matmul[(tower * rows + start) * stride + column];
         for row in range_stepped(start + UNIT_POS_Y as usize, end, comptime!(LINES as usize)) {
-            let difference = product[(tower * rows + row) * stride + column] - pivot;
+            let difference = matmul[(tower * rows + row) * stride + column] - pivot;
             sum += difference;
             square += difference * difference;
         }
@@ -166,42 +123,37 @@ pub(super) fn join_grid(columns: usize, kinds: u32) -> (CubeCount, CubeDim) {
     (CubeCount::Static(across, kinds, 1), CubeDim::new_2d(LANES, LINES))
 }
 
-/// Joins the moments of chunks (Chan, Golub and LeVeque, 1979): each line those of its share in their order, then the lines.
-#[cube(launch_unchecked)]
-fn join_moments_kernel(
-    partial: &Array<f32>,
-    bias: &Array<f32>,
-    gamma: &Array<f32>,
-    beta: &Array<f32>,
-    packed: &mut Array<f32>,
-    means: &mut Array<f32>,
-    variances: &mut Array<f32>,
+/// Mean and biased variance of a column from those of its chunks (Chan, Golub and LeVeque, 1979): each line of a cube
+/// joins its share of the chunks in their order, then lines are joined. Every cube that asks gets the same bits; all of
+/// its units must ask.
+#[cube]
+pub(super) fn join_moments<N: Size>(
+    partial: &Array<Vector<f32, N>>,
+    column: usize,
+    columns: usize,
+    exists: bool,
     rows: usize,
     chunk_rows: usize,
     chunks: usize,
-    epsilon: f32,
-    units: usize,
-    #[comptime] with_bias: bool,
-) {
-    let mut line_means = SharedMemory::<f32>::new(comptime!((LANES * LINES) as usize));
-    let mut line_squares = SharedMemory::<f32>::new(comptime!((LANES * LINES) as usize));
+) -> (Vector<f32, N>, Vector<f32, N>) {
+    let mut line_means = SharedMemory::<Vector<f32, N>>::new(comptime!((LANES * LINES) as usize));
+    let mut line_squares = SharedMemory::<Vector<f32, N>>::new(comptime!((LANES * LINES) as usize));
     let mut line_rows = SharedMemory::<f32>::new(comptime!((LANES * LINES) as usize));
     let unit = UNIT_POS as usize;
-    let column = (CUBE_POS_X * LANES + UNIT_POS_X) as usize;
-    let exists = column < units;
     let share = chunks.div_ceil(comptime!(LINES as usize));
     let first = min(UNIT_POS_Y as usize * share, chunks);
     let last = min(first + share, chunks);
-    let mut mean = 0.0f32;
-    let mut square = 0.0f32;
+    let mut mean = Vector::<f32, N>::new(0.0f32);
+    let mut square = Vector::<f32, N>::new(0.0f32);
     let mut before = 0.0f32;
     if exists {
         for chunk in first..last {
             let here = f32::cast_from(min(chunk_rows, rows - chunk * chunk_rows));
             let part = here / (before + here);
-            let difference = partial[chunk * units + column] - mean;
-            mean += difference * part;
-            square += partial[(chunks + chunk) * units + column] + difference * difference * (part * before);
+            let difference = partial[chunk * columns + column] - mean;
+            mean += difference * Vector::new(part);
+            square += partial[(chunks + chunk) * columns + column]
+                + difference * difference * Vector::new(part * before);
             before += here;
         }
     }
@@ -217,25 +169,15 @@ fn join_moments_kernel(
             let (here, there) = (line_rows[unit], line_rows[other]);
             let part = select(there > 0.0f32, there / (here + there), 0.0f32);
             let difference = line_means[other] - line_means[unit];
-            line_means[unit] += difference * part;
-            line_squares[unit] += line_squares[other] + difference * difference * (part * here);
+            let squares = line_squares[other] + difference * difference * Vector::new(part * here);
+            line_means[unit] += difference * Vector::new(part);
+            line_squares[unit] += squares;
             line_rows[unit] = here + there;
         }
         sync_cube();
     }
-    if exists && UNIT_POS_Y == 0 {
-        let variance = line_squares[unit] / f32::cast_from(rows);
-        let mut mean = line_means[unit];
-        if comptime!(with_bias) {
-            mean += bias[column];
-        }
-        means[column] = mean;
-        variances[column] = variance;
-        packed[column] = mean;
-        packed[units + column] = 1.0f32 / (variance + epsilon).sqrt();
-        packed[2 * units + column] = gamma[column];
-        packed[3 * units + column] = beta[column];
-    }
+    let lane = UNIT_POS_X as usize;
+    (line_means[lane], line_squares[lane] / Vector::new(f32::cast_from(rows)))
 }
 
 /// Sums the lines of a cube into the first one, halving them.
@@ -251,58 +193,4 @@ pub(super) fn add_lines<N: Size>(values: &mut SharedMemory<Vector<f32, N>>) {
         }
         sync_cube();
     }
-}
-
-/// [`Moments::packed`] of known moments.
-pub(super) fn packed<R: CubeRuntime>(
-    mean: &CubeTensor<R>,
-    variance: &CubeTensor<R>,
-    gamma: &CubeTensor<R>,
-    beta: &CubeTensor<R>,
-    epsilon: f32,
-) -> CubeTensor<R> {
-    let shape = mean.meta.shape();
-    let [towers, width] = [shape[0], shape[1]];
-    let packed = empty_plain(mean, [4, towers, width]);
-    let vector = vector_size(&[width]);
-    let units = towers * width / vector;
-    let (cubes, dim) = grid(&mean.client, units);
-    // SAFETY: one unit for each vector of the columns; all inputs are `[K, O]`.
-    unsafe {
-        pack_kernel::launch_unchecked(
-            &mean.client,
-            cubes,
-            dim,
-            vector,
-            array(mean),
-            array(variance),
-            array(gamma),
-            array(beta),
-            array(&packed),
-            epsilon,
-            units,
-        );
-    }
-    packed
-}
-
-#[cube(launch_unchecked)]
-fn pack_kernel<N: Size>(
-    mean: &Array<Vector<f32, N>>,
-    variance: &Array<Vector<f32, N>>,
-    gamma: &Array<Vector<f32, N>>,
-    beta: &Array<Vector<f32, N>>,
-    packed: &mut Array<Vector<f32, N>>,
-    epsilon: f32,
-    units: usize,
-) {
-    if ABSOLUTE_POS >= units {
-        terminate!();
-    }
-    let column = ABSOLUTE_POS;
-    packed[column] = mean[column];
-    packed[units + column] =
-        Vector::<f32, N>::new(1.0f32) / (variance[column] + Vector::<f32, N>::new(epsilon)).sqrt();
-    packed[2 * units + column] = gamma[column];
-    packed[3 * units + column] = beta[column];
 }

@@ -1,4 +1,4 @@
-//! Factors of products, rounded to fewer bits.
+//! Factors of matmuls, rounded to fewer bits.
 
 use burn::tensor::{DType, Shape, bf16, f16};
 use burn_cubecl::CubeRuntime;
@@ -16,7 +16,7 @@ const HEADROOM: u32 = 14;
 /// Exponent of 1 in the bits of an f32.
 const BIAS: u32 = 127;
 
-/// A factor as a product reads it.
+/// A factor as a matmul reads it.
 pub(super) struct Rounded<R: CubeRuntime> {
     /// The numbers, in the type of the precision.
     pub(super) tensor: CubeTensor<R>,
@@ -45,29 +45,29 @@ impl<R: CubeRuntime> Rounded<R> {
         Self { tensor, largest: Some(largest) }
     }
 
-    /// Divides the power of two out of a product with this factor.
-    pub(super) fn restore(&self, product: CubeTensor<R>) -> CubeTensor<R> {
-        let Some(largest) = &self.largest else { return product };
-        let product = Rows::new(product);
-        let vector = product.vector();
-        let units = product.tensor.meta.num_elements() / vector;
-        let (cubes, dim) = grid(&product.tensor.client, units);
-        // SAFETY: one unit for each vector of the product.
+    /// Divides the power of two out of a matmul with this factor.
+    pub(super) fn restore(&self, matmul: CubeTensor<R>) -> CubeTensor<R> {
+        let Some(largest) = &self.largest else { return matmul };
+        let matmul = Rows::new(matmul);
+        let vector = matmul.vector();
+        let units = matmul.tensor.meta.num_elements() / vector;
+        let (cubes, dim) = grid(&matmul.tensor.client, units);
+        // SAFETY: one unit for each vector of the matmul.
         unsafe {
             restore_kernel::launch_unchecked(
-                &product.tensor.client,
+                &matmul.tensor.client,
                 cubes,
                 dim,
-                address(&[&product.tensor]),
+                address(&[&matmul.tensor]),
                 vector,
-                product.array(),
+                matmul.array(),
                 array(largest),
-                product.width / vector,
-                product.stride / vector,
+                matmul.width / vector,
+                matmul.stride / vector,
                 units,
             );
         }
-        product.tensor
+        matmul.tensor
     }
 }
 
@@ -137,7 +137,7 @@ fn round_kernel<E: Float, N: Size>(
 
 #[cube(launch_unchecked, address_type = "dynamic")]
 fn restore_kernel<N: Size>(
-    product: &mut Array<Vector<f32, N>>,
+    matmul: &mut Array<Vector<f32, N>>,
     largest: &Array<f32>,
     width: FastDivmod<usize>,
     stride: usize,
@@ -148,7 +148,7 @@ fn restore_kernel<N: Size>(
     }
     let (row, column) = width.div_mod(ABSOLUTE_POS);
     let inverse = comptime!(2 * BIAS) - exponent(largest[0]);
-    product[row * stride + column] *= Vector::new(power_of_two(inverse));
+    matmul[row * stride + column] *= Vector::new(power_of_two(inverse));
 }
 
 /// Exponent, as the bits of an f32 hold it, of the power of two for a tensor with this largest magnitude. Its inverse is

@@ -4,27 +4,25 @@ use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::{self, prelude::*};
 use burn_cubecl::tensor::CubeTensor;
 
-use super::block::{Curve, Steps, activate_backward, drop_some, leak, normalize, slope_of};
+use super::block::{Curve, Steps, activate_backward, drop_some, leak, normalize, read_norm, slope_of};
 use super::dropout::{DropoutBits, bits};
 use super::layer_backward::Saved;
 use super::moments::{Chunks, LANES, LINES, add_lines, join_grid};
-use super::tensor::{OnCube, Rows, address, array, empty_plain};
+use super::tensor::{OnCube, address, array, empty_plain};
 
-/// Sums over the rows of a batch.
-pub(super) struct Sums<R: CubeRuntime> {
-    /// Of the gradient after dropout and activation, `[K, O]`.
-    pub(super) grad: CubeTensor<R>,
-    /// Of the same times the standardized product, `[K, O]`; without batch norm anything.
-    pub(super) scaled: CubeTensor<R>,
-    /// Gradient of the slope of a PReLU, `[K]`.
-    pub(super) slope: Option<CubeTensor<R>>,
+/// Sums over chunks of the rows of a batch.
+pub(super) struct Partial<R: CubeRuntime> {
+    /// `[3, chunks, K, O]`: of the gradient after dropout and activation; of the same times the standardized matmul, with
+    /// batch norm; of what the slope of a PReLU gets, with one.
+    pub(super) sums: CubeTensor<R>,
+    pub(super) chunks: Chunks,
 }
 
-pub(super) fn sums<R: CubeRuntime, B: OnCube<R>>(saved: &Saved<R>) -> Sums<R> {
+pub(super) fn chunk_sums<R: CubeRuntime>(saved: &Saved<R>) -> Partial<R> {
     let [towers, rows, outputs] = saved.dims();
-    let (chunks, steps) = (Chunks::new(rows), saved.steps);
+    let chunks = Chunks::new(rows);
     let like = &saved.grad.tensor;
-    let partial = empty_plain(like, [3, chunks.count, towers, outputs]);
+    let sums = empty_plain(like, [3, chunks.count, towers, outputs]);
     let vector = saved.vector(outputs);
     let columns = outputs / vector;
     let (cubes, dim) = chunks.grid(columns, towers);
@@ -38,9 +36,12 @@ pub(super) fn sums<R: CubeRuntime, B: OnCube<R>>(saved: &Saved<R>) -> Sums<R> {
             vector,
             saved.grad.array(),
             saved.hidden.array(),
-            array(&saved.moments),
+            array(&saved.moments.mean),
+            array(&saved.moments.variance),
+            array(&saved.norm.gamma),
+            array(&saved.norm.beta),
             array(&saved.slope),
-            array(&partial),
+            array(&sums),
             bits(saved.spec.dropout),
             columns,
             rows,
@@ -50,75 +51,25 @@ pub(super) fn sums<R: CubeRuntime, B: OnCube<R>>(saved: &Saved<R>) -> Sums<R> {
             towers * columns,
             chunks.count * towers * columns,
             leak(saved.spec.activation),
-            steps,
+            saved.spec.epsilon as f32,
+            saved.steps,
         );
     }
-    let shape = [towers, outputs];
-    let [grad, scaled] = join(&partial, chunks.count, shape, steps.batch_norm);
-    let slope = match steps.curve {
+    Partial { sums, chunks }
+}
+
+/// Gradient of the slope of a PReLU, `[K]`; `None` for other activations.
+pub(super) fn slope_grad<R: CubeRuntime, B: OnCube<R>>(
+    saved: &Saved<R>,
+    partial: &Partial<R>,
+) -> Option<CubeTensor<R>> {
+    let [towers, _, outputs] = saved.dims();
+    match saved.steps.curve {
         Curve::Prelu => {
-            let [slopes, _] = join_from(&partial, 2, chunks.count, shape, false);
+            let [slopes, _] = join_from(partial, 2, [towers, outputs], false);
             Some(B::float_reshape(B::float_sum_dim(slopes, 1), [towers].into()))
         }
         Curve::Identity | Curve::Relu | Curve::Leaky => None,
-    };
-    Sums { grad, scaled, slope }
-}
-
-/// Sums over the rows of `values [B, O]`, `[O]`.
-pub(super) fn column_sums<R: CubeRuntime>(values: Rows<R>) -> CubeTensor<R> {
-    let shape = values.tensor.meta.shape();
-    let (rows, width) = (shape[0], values.width);
-    let chunks = Chunks::new(rows);
-    let vector = values.vector();
-    let partial = empty_plain(&values.tensor, [chunks.count, width]);
-    let (cubes, dim) = chunks.grid(width / vector, 1);
-    // SAFETY: units beyond the columns or rows read and write nothing of them.
-    unsafe {
-        chunk_values_kernel::launch_unchecked(
-            &values.tensor.client,
-            cubes,
-            dim,
-            address(&[&values.tensor]),
-            vector,
-            values.array(),
-            array(&partial),
-            width / vector,
-            rows,
-            values.stride / vector,
-            chunks.rows,
-        );
-    }
-    let [sums, _] = join(&partial, chunks.count, [width], false);
-    sums
-}
-
-#[cube(launch_unchecked, address_type = "dynamic")]
-fn chunk_values_kernel<N: Size>(
-    values: &Array<Vector<f32, N>>,
-    partial: &mut Array<Vector<f32, N>>,
-    columns: usize,
-    rows: usize,
-    stride: usize,
-    chunk_rows: usize,
-) {
-    let mut sums = SharedMemory::<Vector<f32, N>>::new(comptime!((LANES * LINES) as usize));
-    let column = (CUBE_POS_X * LANES + UNIT_POS_X) as usize;
-    let chunk = CUBE_POS_Y as usize;
-    let start = chunk * chunk_rows;
-    let unit = UNIT_POS as usize;
-    let mut sum = Vector::<f32, N>::new(0.0f32);
-    if column < columns {
-        let end = min(start + chunk_rows, rows);
-        for row in range_stepped(start + UNIT_POS_Y as usize, end, comptime!(LINES as usize)) {
-            sum += values[row * stride + column];
-        }
-    }
-    sums[unit] = sum;
-    sync_cube();
-    add_lines::<N>(&mut sums);
-    if column < columns && UNIT_POS_Y == 0 {
-        partial[chunk * columns + column] = sums[unit];
     }
 }
 
@@ -127,7 +78,10 @@ fn chunk_values_kernel<N: Size>(
 fn chunk_sums_kernel<N: Size>(
     grads: &Array<Vector<f32, N>>,
     hidden: &Array<Vector<f32, N>>,
-    moments: &Array<Vector<f32, N>>,
+    means: &Array<Vector<f32, N>>,
+    variances: &Array<Vector<f32, N>>,
+    gamma: &Array<Vector<f32, N>>,
+    beta: &Array<Vector<f32, N>>,
     slopes: &Array<f32>,
     partial: &mut Array<Vector<f32, N>>,
     dropout: DropoutBits,
@@ -139,6 +93,7 @@ fn chunk_sums_kernel<N: Size>(
     all_columns: usize,
     kind_size: usize,
     leak: f32,
+    epsilon: f32,
     #[comptime] steps: Steps,
 ) {
     let mut sums = SharedMemory::<Vector<f32, N>>::new(comptime!((LANES * LINES) as usize));
@@ -156,10 +111,11 @@ fn chunk_sums_kernel<N: Size>(
     if exists {
         let end = min(start + chunk_rows, rows);
         let slope = slope_of(slopes, tower, leak, steps.curve);
+        let norm = read_norm::<N>(means, variances, gamma, beta, tower_column, epsilon, steps.batch_norm);
         for batch_row in range_stepped(start + UNIT_POS_Y as usize, end, comptime!(LINES as usize)) {
             let row = tower * rows + batch_row;
             let value = hidden[row * hidden_stride + column];
-            let (standard, x) = normalize::<N>(value, moments, tower_column, all_columns, steps.batch_norm);
+            let (standard, x) = normalize::<N>(value, &norm, steps.batch_norm);
             let first = (row * columns + column) * N::value();
             let kept = drop_some::<N>(grads[row * grad_stride + column], &dropout, first, steps.dropout);
             let grad = activate_backward::<N>(x, kept, slope, steps.curve);
@@ -200,44 +156,71 @@ fn write_sum<N: Size>(
     }
 }
 
-/// Adds the chunks of one kind of sum.
-fn join<R: CubeRuntime, const D: usize>(
-    partial: &CubeTensor<R>,
-    chunks: usize,
+/// Sums of the chunks of the first kind, and, if `two`, of the second; else the first ones twice.
+pub(super) fn join<R: CubeRuntime, const D: usize>(
+    partial: &Partial<R>,
     shape: [usize; D],
     two: bool,
 ) -> [CubeTensor<R>; 2] {
-    join_from(partial, 0, chunks, shape, two)
+    join_from(partial, 0, shape, two)
 }
 
 /// Sums of the chunks of one kind, and, if `two`, of the kind after it; else the first ones twice.
 fn join_from<R: CubeRuntime, const D: usize>(
-    partial: &CubeTensor<R>,
+    partial: &Partial<R>,
     kind: usize,
-    chunks: usize,
     shape: [usize; D],
     two: bool,
 ) -> [CubeTensor<R>; 2] {
-    let out = empty_plain(partial, shape);
-    let next = if two { empty_plain(partial, shape) } else { out.clone() };
+    let Partial { sums, chunks } = partial;
+    let out = empty_plain(sums, shape);
+    let next = if two { empty_plain(sums, shape) } else { out.clone() };
     let units = shape.iter().product::<usize>();
     let (cubes, dim) = join_grid(units, if two { 2 } else { 1 });
     // SAFETY: units beyond the columns read and write nothing.
     unsafe {
         join_sums_kernel::launch_unchecked(
-            &partial.client,
+            &sums.client,
             cubes,
             dim,
-            array(partial),
+            array(sums),
             array(&out),
             array(&next),
-            kind * chunks * units,
-            chunks,
+            kind * chunks.count * units,
+            chunks.count,
             units,
             two,
         );
     }
     [out, next]
+}
+
+/// A column of one kind of sum: each line of a cube adds its share of the chunks in their order, then lines are added.
+/// Every cube that asks gets the same bits; all of its units must ask.
+#[cube]
+pub(super) fn join_sums<N: Size>(
+    partial: &Array<Vector<f32, N>>,
+    #[comptime] kind: usize,
+    column: usize,
+    columns: usize,
+    exists: bool,
+    chunks: usize,
+) -> Vector<f32, N> {
+    let mut sums = SharedMemory::<Vector<f32, N>>::new(comptime!((LANES * LINES) as usize));
+    let unit = UNIT_POS as usize;
+    let share = chunks.div_ceil(comptime!(LINES as usize));
+    let start = min(UNIT_POS_Y as usize * share, chunks);
+    let end = min(start + share, chunks);
+    let mut sum = Vector::<f32, N>::new(0.0f32);
+    if exists {
+        for chunk in start..end {
+            sum += partial[(kind * chunks + chunk) * columns + column];
+        }
+    }
+    sums[unit] = sum;
+    sync_cube();
+    add_lines::<N>(&mut sums);
+    sums[UNIT_POS_X as usize]
 }
 
 /// Each line adds its share of the chunks in their order, then lines are added.

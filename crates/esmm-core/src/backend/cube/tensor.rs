@@ -1,5 +1,7 @@
 //! From tensors to what a kernel is launched with.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use burn::tensor::backend::Backend;
 use burn::tensor::{DType, IntDType, Shape};
 use burn_cubecl::CubeRuntime;
@@ -7,7 +9,7 @@ use burn_cubecl::cubecl::calculate_cube_count_elemwise;
 use burn_cubecl::cubecl::prelude::{AddressType, ArrayArg, ComputeClient, CubeCount, CubeDim};
 use burn_cubecl::cubecl::zspace::{Strides, metadata::Metadata};
 use burn_cubecl::kernel::into_contiguous;
-use burn_cubecl::ops::numeric::{empty_device_dtype, zeros_client};
+use burn_cubecl::ops::numeric::empty_device_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
 use crate::backend::Indices;
@@ -31,6 +33,15 @@ impl<R: CubeRuntime, B> OnCube<R> for B where
 /// Widest vector that all devices load at once.
 const WIDEST: usize = 4;
 
+static PADS: AtomicBool = AtomicBool::new(false);
+
+/// Lays the rows of new tensors apart on every device, as CUDA's allocator does: for tests of strides, and of what is
+/// launched for their sake, on devices that do not pad. For the whole process.
+#[doc(hidden)]
+pub fn pad_rows(on: bool) {
+    PADS.store(on, Ordering::Relaxed);
+}
+
 /// A tensor as rows of its last dimension that begin at equal distances. CUDA's allocator pads rows; slices and
 /// transposed tensors have other distances yet.
 pub(super) struct Rows<R: CubeRuntime> {
@@ -53,8 +64,21 @@ impl<R: CubeRuntime> Rows<R> {
 
     /// A new tensor, not cleared.
     pub(super) fn empty<const D: usize>(like: &CubeTensor<R>, shape: [usize; D]) -> Self {
+        if PADS.load(Ordering::Relaxed) {
+            return Self::padded(like, shape);
+        }
         let (client, device) = (like.client.clone(), like.device.clone());
         Self::new(empty_device_dtype(client, device, Shape::from(shape), DType::F32))
+    }
+
+    fn padded<const D: usize>(like: &CubeTensor<R>, shape: [usize; D]) -> Self {
+        let mut strides = [1; D];
+        for dim in (0..D - 1).rev() {
+            let inner = strides[dim + 1] * shape[dim + 1];
+            strides[dim] = if dim == D - 2 { padded(inner) } else { inner };
+        }
+        let room = strides[0] * shape[0];
+        Self::new(view(&empty_plain(like, [room]), shape, strides))
     }
 
     /// Largest vector in which rows can be read.
@@ -66,6 +90,11 @@ impl<R: CubeRuntime> Rows<R> {
     pub(super) fn array(&self) -> ArrayArg<R> {
         array(&self.tensor)
     }
+}
+
+/// Values of f32 from one row of `width` to the next in memory of CubeCL 0.10's allocator for CUDA: whole powers of two.
+fn padded(width: usize) -> usize {
+    if width == 1 { 1 } else { width.next_multiple_of(width.next_power_of_two().clamp(4, 128)) }
 }
 
 /// A tensor that no one else holds, to be changed in place: the tensor itself, or else a copy.
@@ -110,11 +139,6 @@ pub(super) fn empty_like<R: CubeRuntime>(like: &CubeTensor<R>) -> CubeTensor<R> 
     let (client, device) = (like.client.clone(), like.device.clone());
     let handle = client.empty(like.meta.num_elements() * size_of::<f32>());
     CubeTensor::new_contiguous(client, device, like.meta.shape().clone(), handle, DType::F32)
-}
-
-/// A new tensor of this kind, all zero.
-pub(super) fn zero<R: CubeRuntime, const D: usize>(like: &CubeTensor<R>, shape: [usize; D]) -> CubeTensor<R> {
-    zeros_client(like.client.clone(), like.device.clone(), Shape::from(shape), DType::F32)
 }
 
 /// Largest vector that divides all of these.
@@ -178,7 +202,7 @@ fn row_stride(shape: &[usize], strides: &[usize]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::{row_stride, vector_size};
+    use super::{padded, row_stride, vector_size};
 
     #[test]
     fn rows_at_equal_distances_are_found() {
@@ -191,6 +215,12 @@ mod tests {
         assert_eq!(row_stride(&[2, 5, 3], &[3, 6, 1]), None);
         assert_eq!(row_stride(&[5, 3], &[1, 5]), None);
         assert_eq!(row_stride(&[5, 3], &[0, 1]), None);
+    }
+
+    #[test]
+    fn rows_are_padded_as_cuda_pads_them() {
+        let strides = [1, 2, 3, 16, 18, 20, 40, 80, 200, 360, 414].map(padded);
+        assert_eq!(strides, [1, 4, 4, 16, 32, 32, 64, 128, 256, 384, 512]);
     }
 
     #[test]

@@ -84,18 +84,20 @@ struct Distances {
 }
 
 impl Tile {
-    /// The tile for a matmul: the one that computes the least beyond its edges, smaller where there would be few cubes.
-    pub(super) fn new(sizes: Sizes, depth: usize) -> Self {
+    /// Tiles for a matmul, the best first: those that compute the least beyond its edges, smaller where there would be few
+    /// cubes.
+    ///
+    /// 16 terms at a time, and 8 where that is too much shared memory. Long sums that end in the first half of a stage of
+    /// 16 take 8 as well: measured on an H200 with the first layer of the notebook, whose 514 terms are the one case
+    /// where 8 was faster.
+    pub(super) fn candidates(sizes: Sizes) -> [Self; 2] {
         let side = |length: usize| {
             if length.next_multiple_of(64) < length.next_multiple_of(128) { 64 } else { 128 }
         };
-        Self { rows: side(sizes.rows), columns: side(sizes.columns), depth }.for_few_cubes(sizes)
-    }
-
-    /// The tile that reads each factor the fewest times.
-    pub(super) fn large(sizes: Sizes, depth: usize) -> Self {
-        let side = |length: usize| if length <= 64 { 64 } else { 128 };
-        Self { rows: side(sizes.rows), columns: side(sizes.columns), depth }.for_few_cubes(sizes)
+        let [rows, columns] = [sizes.rows, sizes.columns].map(side);
+        let ends_early = sizes.terms > 512 && (1..=8).contains(&(sizes.terms % 16));
+        let depths = if ends_early { [8, 16] } else { [16, 8] };
+        depths.map(|depth| Self { rows, columns, depth }.for_few_cubes(sizes))
     }
 
     fn for_few_cubes(self, sizes: Sizes) -> Self {

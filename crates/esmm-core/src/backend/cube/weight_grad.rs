@@ -7,7 +7,7 @@ use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::{self, prelude::*, std::FastDivmod};
 use burn_cubecl::tensor::CubeTensor;
 
-use super::product::{launch, tile};
+use super::matmul::{launch, tile};
 use super::tensor::{OnCube, Rows, address, empty_plain, grid, vector_size, view};
 use super::tiles::{After, Factor, Sizes, matmul};
 use crate::precision::Precision;

@@ -7,7 +7,7 @@ use burn_cubecl::cubecl::{self, prelude::*};
 use burn_cubecl::tensor::CubeTensor;
 
 use super::tensor::{address, array, empty_like, owned, plain, vector_size};
-use crate::backend::{WeightRule, WeightUpdate, WithMoments};
+use crate::backend::{WeightRule, WeightUpdate, WithGrad, WithMoments};
 
 /// Units of a cube.
 const UNITS: u32 = 256;
@@ -39,36 +39,18 @@ struct Rates {
     epsilon: f32,
 }
 
-/// A weight with its moments, and its gradient, all of one shape.
-pub(super) struct Updated<R: CubeRuntime> {
-    pub(super) state: WithMoments<CubeTensor<R>>,
-    pub(super) grad: CubeTensor<R>,
-}
-
-/// Weight and moments, all of one shape, changed by `grad`.
+/// Weights with their moments, each changed by its gradient: one launch for as many as a kernel of the device can bind.
 ///
 /// # Panics
 /// When the rule keeps another number of moments.
 pub(super) fn update_weights<R: CubeRuntime>(
-    state: WithMoments<CubeTensor<R>>,
-    grad: CubeTensor<R>,
-    update: WeightUpdate,
-) -> WithMoments<CubeTensor<R>> {
-    match update_all(vec![Updated { state, grad }], update).pop() {
-        Some(updated) => updated,
-        None => panic!("an update lost its weight"),
-    }
-}
-
-/// Weights with their moments, each changed by its gradient: one launch for as many as a kernel of the device can bind.
-pub(super) fn update_all<R: CubeRuntime>(
-    updated: Vec<Updated<R>>,
+    weights: Vec<WithGrad<CubeTensor<R>>>,
     update: WeightUpdate,
 ) -> Vec<WithMoments<CubeTensor<R>>> {
     let wanted = update.rule.num_moments();
-    let prepared: Vec<Vec<CubeTensor<R>>> = updated
+    let prepared: Vec<Vec<CubeTensor<R>>> = weights
         .into_iter()
-        .map(|Updated { state: WithMoments { tensor, moments }, grad }| {
+        .map(|WithGrad { weight: WithMoments { tensor, moments }, grad }| {
             let found = moments.len();
             assert_eq!(found, wanted, "{:?} found {found} moments instead of {wanted}", update.rule);
             let weight = plain(tensor);

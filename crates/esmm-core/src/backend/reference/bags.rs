@@ -2,10 +2,10 @@
 
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
-use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
+use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData, TensorMetadata};
 
-use super::{float, ints, primitive};
-use crate::backend::{Bags, GroupBags, Indices, InputBags};
+use super::{float, ints, primitive, rows};
+use crate::backend::{Bags, GroupBags, Indices, InputBags, RowUpdate, WithMoments};
 
 pub(super) fn gather_rows<B: Backend>(table: FloatTensor<B>, rows: &Indices<B>) -> FloatTensor<B> {
     primitive(float::<B, 2>(table).select(0, ints(rows.tensor())))
@@ -64,7 +64,7 @@ pub(super) fn pool_input_backward<B: Backend>(
 ///
 /// # Shapes
 /// `table [T * U, D]` to `[T, B, F * D + V]`.
-fn pool<B: Backend>(table: Tensor<B, 2>, bags: Bags<FloatTensor<B>, Indices<B>>) -> Tensor<B, 3> {
+pub(super) fn pool<B: Backend>(table: Tensor<B, 2>, bags: Bags<FloatTensor<B>, Indices<B>>) -> Tensor<B, 3> {
     let [all, dim] = table.dims();
     let tables = bags.tables;
     let rows = bags.rows;
@@ -125,4 +125,52 @@ fn pool_backward<B: Backend>(
 fn numbers<B: Backend, const D: usize>(values: &[usize], like: &Tensor<B, D>) -> Tensor<B, 1, Int> {
     let values: Vec<i32> = values.iter().map(|&value| value as i32).collect();
     Tensor::from_data(TensorData::from(values.as_slice()), &like.device())
+}
+
+/// See [`Kernels::row_grads`](crate::backend::Kernels::row_grads).
+pub(super) fn row_grads<B: Backend>(
+    mut bags: Bags<FloatTensor<B>, Indices<B>>,
+    grad: FloatTensor<B>,
+) -> FloatTensor<B> {
+    let places = first_places(bags.slots.host());
+    let entries = places.len();
+    bags.slots = Indices::new(places, bags.slots.device());
+    let grad = float::<B, 3>(grad);
+    let dim = dim_of(&grad, &bags);
+    primitive(pool_backward(grad, bags, entries, dim))
+}
+
+/// See [`Kernels::update_pooled`](crate::backend::Kernels::update_pooled).
+pub(super) fn update_pooled<B: Backend>(
+    table: WithMoments<FloatTensor<B>>,
+    mut bags: Bags<FloatTensor<B>, Indices<B>>,
+    grad: FloatTensor<B>,
+    update: RowUpdate,
+) -> WithMoments<FloatTensor<B>> {
+    let mut touched = bags.slots.host().to_vec();
+    touched.sort_unstable();
+    touched.dedup();
+    let number = |row: &u32| touched.partition_point(|touched| touched < row) as u32;
+    let numbers = bags.slots.host().iter().map(number).collect();
+    bags.slots = Indices::new(numbers, bags.slots.device());
+    let grad = float::<B, 3>(grad);
+    let dim = dim_of(&grad, &bags);
+    let num_rows = (table.tensor.shape()[0] / bags.tables) as u32;
+    let of_copy = |copy: u32| touched.iter().map(move |row| row + copy * num_rows);
+    let rows = (0..bags.tables as u32).flat_map(of_copy).collect();
+    let rows = Indices::new(rows, bags.slots.device());
+    let grads = pool_backward(grad, bags, touched.len(), dim);
+    rows::update::<B>(table, &rows, primitive(grads), update)
+}
+
+/// Place of the first entry of each entry's row, when entries are sorted by row.
+fn first_places(slots: &[u32]) -> Vec<u32> {
+    let mut sorted = slots.to_vec();
+    sorted.sort_unstable();
+    slots.iter().map(|row| sorted.partition_point(|other| other < row) as u32).collect()
+}
+
+fn dim_of<B: Backend>(grad: &Tensor<B, 3>, bags: &Bags<FloatTensor<B>, Indices<B>>) -> usize {
+    let num_dense = bags.dense.as_ref().map_or(0, |dense| dense.shape()[1]);
+    (grad.dims()[2] - num_dense) / bags.num_sparse
 }

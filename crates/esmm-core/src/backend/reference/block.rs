@@ -6,7 +6,7 @@ use burn::tensor::{Tensor, TensorData};
 
 use super::{float, primitive};
 use crate::backend::random::Dropout;
-use crate::backend::{LayerSpec, LayerWeights, Moments, Norm};
+use crate::backend::{Blend, LayerSpec, LayerWeights, Moments, Norm};
 use crate::tower::Activation;
 
 /// What follows a matmul, with its input.
@@ -126,11 +126,8 @@ pub(super) fn fold_norm<B: Backend>(
     [primitive(scale), primitive(shift)]
 }
 
-pub(super) fn blend<B: Backend>(
-    old: FloatTensor<B>,
-    new: FloatTensor<B>,
-    [keep, take]: [f64; 2],
-) -> FloatTensor<B> {
+pub(super) fn blend<B: Backend>(blend: Blend<FloatTensor<B>>) -> FloatTensor<B> {
+    let Blend { old, new, keep, take } = blend;
     primitive(float::<B, 2>(old) * keep + float::<B, 2>(new) * take)
 }
 

@@ -15,8 +15,8 @@ use burn::tensor::ops::{FloatTensor, IntTensor};
 use burn::tensor::{Int, Tensor, TensorPrimitive};
 
 use super::{
-    FirstLayer, FirstLayerGrads, Indices, InferenceLayer, InputBags, Kernels, Layer, LayerOutput, LayerSaved,
-    LayerSpec, Moments, Norm, RowUpdate, WeightUpdate, WithMoments,
+    Bags, Blend, FirstLayer, FirstLayerGrads, Indices, InferenceLayer, InputBags, Kernels, Layer,
+    LayerOutput, LayerSaved, LayerSpec, Moments, Norm, RowUpdate, WeightUpdate, WithGrad, WithMoments,
 };
 
 /// The definition of every operation, in Burn's operations. Works on every backend; kernels must compute the same.
@@ -61,8 +61,8 @@ impl<B: Backend> Kernels<B> for Reference {
         layer::backward::<B>(layer, saved, grad, spec)
     }
 
-    fn blend(old: FloatTensor<B>, new: FloatTensor<B>, factors: [f64; 2]) -> FloatTensor<B> {
-        block::blend::<B>(old, new, factors)
+    fn blend(blends: Vec<Blend<FloatTensor<B>>>) -> Vec<FloatTensor<B>> {
+        blends.into_iter().map(block::blend::<B>).collect()
     }
 
     fn fold_norm(
@@ -111,12 +111,33 @@ impl<B: Backend> Kernels<B> for Reference {
         rows::update::<B>(table, &rows, grads, update)
     }
 
-    fn update_weights(
-        weight: WithMoments<FloatTensor<B>>,
+    fn pool(table: FloatTensor<B>, bags: Bags<FloatTensor<B>, Indices<B>>) -> FloatTensor<B> {
+        primitive(bags::pool(float::<B, 2>(table), bags))
+    }
+
+    fn row_grads(
+        bags: Bags<FloatTensor<B>, Indices<B>>,
         grad: FloatTensor<B>,
-        update: WeightUpdate,
+        num_rows: usize,
+    ) -> FloatTensor<B> {
+        let _ = num_rows;
+        bags::row_grads::<B>(bags, grad)
+    }
+
+    fn update_pooled(
+        table: WithMoments<FloatTensor<B>>,
+        bags: Bags<FloatTensor<B>, Indices<B>>,
+        grad: FloatTensor<B>,
+        update: RowUpdate,
     ) -> WithMoments<FloatTensor<B>> {
-        weights::update::<B>(weight, grad, update)
+        bags::update_pooled::<B>(table, bags, grad, update)
+    }
+
+    fn update_weights(
+        weights: Vec<WithGrad<FloatTensor<B>>>,
+        update: WeightUpdate,
+    ) -> Vec<WithMoments<FloatTensor<B>>> {
+        weights.into_iter().map(|weight| weights::update::<B>(weight, update)).collect()
     }
 }
 

@@ -4,11 +4,10 @@ use burn::tensor::ops::FloatTensor;
 use burn::tensor::{Tensor, TensorMetadata, backend::Backend};
 
 use super::{float, primitive};
-use crate::backend::{WeightRule, WeightUpdate, WithMoments};
+use crate::backend::{WeightRule, WeightUpdate, WithGrad, WithMoments};
 
 pub(super) fn update<B: Backend>(
-    state: WithMoments<FloatTensor<B>>,
-    grad: FloatTensor<B>,
+    WithGrad { weight: state, grad }: WithGrad<FloatTensor<B>>,
     update: WeightUpdate,
 ) -> WithMoments<FloatTensor<B>> {
     let shape = state.tensor.shape();

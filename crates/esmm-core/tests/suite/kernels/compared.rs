@@ -5,9 +5,9 @@ use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{Tensor, TensorData, TensorPrimitive};
 use esmm_core::backend::{
-    Compared, FirstLayer, FirstLayerGrads, InferenceLayer, InputBags, Kernels, Layer, LayerOutput,
-    LayerSaved, LayerSpec, Moments, Norm, Reference, RowUpdate, TableRule, WeightUpdate, WithMoments,
-    compare_kernels,
+    Bags, Blend, Compared, FirstLayer, FirstLayerGrads, InferenceLayer, InputBags, Kernels, Layer,
+    LayerOutput, LayerSaved, LayerSpec, Moments, Norm, Reference, RowUpdate, TableRule, WeightUpdate,
+    WithGrad, WithMoments, compare_kernels,
 };
 use esmm_core::{Activation, DropoutKey, EsmmBackend, Indices, RowGrads};
 
@@ -49,7 +49,7 @@ fn a_training_beside_the_definitions() {
         for step in 0..3 {
             let forward = model.forward_train(&batch, DropoutKey { seed: 3, step });
             let mut grads = forward.logits.losses(reached.clone()).sum().backward();
-            let rows = forward.touched.take_grads(&mut grads).unwrap();
+            let rows = forward.touched.take_grads(&mut grads).unwrap().into_rows();
             update(&model.embeddings.table, rows, step);
             model = optimizer.step(0.1, model.clone(), GradientsParams::from_grads(grads, &model));
         }
@@ -119,8 +119,8 @@ impl Kernels<Plain> for Wrong {
         <Reference as Kernels<Plain>>::layer_backward(layer, saved, grad, spec)
     }
 
-    fn blend(old: FloatTensor<Plain>, new: FloatTensor<Plain>, factors: [f64; 2]) -> FloatTensor<Plain> {
-        <Reference as Kernels<Plain>>::blend(old, new, factors)
+    fn blend(blends: Vec<Blend<FloatTensor<Plain>>>) -> Vec<FloatTensor<Plain>> {
+        <Reference as Kernels<Plain>>::blend(blends)
     }
 
     fn fold_norm(
@@ -160,12 +160,32 @@ impl Kernels<Plain> for Wrong {
         <Reference as Kernels<Plain>>::funnel_loss_backward(logits, reached, grad)
     }
 
-    fn update_weights(
-        weight: WithMoments<FloatTensor<Plain>>,
+    fn pool(table: FloatTensor<Plain>, bags: Bags<FloatTensor<Plain>, Indices<Plain>>) -> FloatTensor<Plain> {
+        <Reference as Kernels<Plain>>::pool(table, bags)
+    }
+
+    fn row_grads(
+        bags: Bags<FloatTensor<Plain>, Indices<Plain>>,
         grad: FloatTensor<Plain>,
-        update: WeightUpdate,
+        num_rows: usize,
+    ) -> FloatTensor<Plain> {
+        <Reference as Kernels<Plain>>::row_grads(bags, grad, num_rows)
+    }
+
+    fn update_pooled(
+        table: WithMoments<FloatTensor<Plain>>,
+        bags: Bags<FloatTensor<Plain>, Indices<Plain>>,
+        grad: FloatTensor<Plain>,
+        update: RowUpdate,
     ) -> WithMoments<FloatTensor<Plain>> {
-        <Reference as Kernels<Plain>>::update_weights(weight, grad, update)
+        <Reference as Kernels<Plain>>::update_pooled(table, bags, grad, update)
+    }
+
+    fn update_weights(
+        weights: Vec<WithGrad<FloatTensor<Plain>>>,
+        update: WeightUpdate,
+    ) -> Vec<WithMoments<FloatTensor<Plain>>> {
+        <Reference as Kernels<Plain>>::update_weights(weights, update)
     }
 }
 

@@ -2,7 +2,9 @@
 
 use burn::module::{Module, ModuleMapper};
 use burn::tensor::Tensor;
-use esmm_core::backend::{Kernels, Reference, RowUpdate, TableRule, WeightRule, WeightUpdate, WithMoments};
+use esmm_core::backend::{
+    Kernels, Reference, RowUpdate, TableRule, WeightRule, WeightUpdate, WithGrad, WithMoments,
+};
 use esmm_core::{
     BatchBuilder, EsmmBackend, Feature, FeatureSchema, FunnelLogits, Side, SlotOrder, StateTensor,
 };
@@ -44,7 +46,8 @@ fn moments_are_counted<B: EsmmBackend>() {
             let moments = (0..=rule.num_moments()).map(|_| random::<B, 2>(2, [6, 4])).collect();
             let state = WithMoments { tensor: random::<B, 2>(1, [6, 4]), moments };
             let update = WeightUpdate { rule, step: 1, learning_rate: 0.1, l2: 0.0, decay: 0.0 };
-            let _ = B::Kernels::update_weights(state, random::<B, 2>(3, [6, 4]), update);
+            let weight = WithGrad { weight: state, grad: random::<B, 2>(3, [6, 4]) };
+            let _ = B::Kernels::update_weights(vec![weight], update);
         });
         let found = rule.num_moments() + 1;
         let kept = rule.num_moments();

@@ -197,6 +197,11 @@ impl FirstLayerCase {
         InputBags { own: self.own.bags::<B>(), groups }
     }
 
+    /// Copies of the table, rows of one, and their width.
+    pub(super) fn table_sizes(&self) -> [usize; 3] {
+        [self.tables, self.table_rows, self.dim]
+    }
+
     /// Towers, rows, width of the input.
     pub(super) fn sizes(&self) -> [usize; 3] {
         [self.towers, self.own.rows, self.inputs]
@@ -284,7 +289,7 @@ fn gathering<B: EsmmBackend>() {
 }
 
 /// Pooling alone, and its backward: the weights are the identity.
-fn pooling<B: EsmmBackend>() {
+pub(super) fn pooling<B: EsmmBackend>() {
     let mut rng = ChaCha8Rng::seed_from_u64(8);
     for entries in Entries::ALL {
         for (index, &rows) in batch_rows::<B>().iter().enumerate() {
@@ -312,7 +317,7 @@ fn popular_rows<B: EsmmBackend>() {
 }
 
 /// Every kind of block on every kind of entries, with groups and without.
-fn layers<B: EsmmBackend>() {
+pub(super) fn layers<B: EsmmBackend>() {
     let mut rng = ChaCha8Rng::seed_from_u64(11);
     let rows = batch_rows::<B>();
     let mut entries = Entries::ALL.into_iter().cycle();

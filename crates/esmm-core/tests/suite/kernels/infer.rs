@@ -34,7 +34,7 @@ pub(super) fn layers<B: Backend>(
     layers.collect()
 }
 
-fn inference<B: EsmmBackend>() {
+pub(super) fn inference<B: EsmmBackend>() {
     let mut rng = ChaCha8Rng::seed_from_u64(12);
     let rows = batch_rows::<B>();
     let depths: [&[usize]; 3] = [&[1], &[20, 1], &[33, 9, 1]];

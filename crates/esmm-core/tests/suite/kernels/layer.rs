@@ -106,7 +106,7 @@ pub(super) fn cases(rows: &[usize]) -> Vec<LayerCase> {
     cases
 }
 
-fn layers<B: EsmmBackend>() {
+pub(super) fn layers<B: EsmmBackend>() {
     for case in cases(batch_rows::<B>()) {
         case.check::<B>();
     }

@@ -18,6 +18,8 @@ mod funnel;
 mod infer;
 mod layer;
 mod nan;
+mod padded;
+mod pooled;
 mod rows;
 mod small;
 mod threads;

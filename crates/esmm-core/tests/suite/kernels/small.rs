@@ -3,23 +3,42 @@
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
 use esmm_core::EsmmBackend;
-use esmm_core::backend::{Kernels, Moments, Norm, Reference};
+use esmm_core::backend::{Blend, Kernels, Moments, Norm, Reference};
 
 use super::{Expected, near, on_all_backends};
 use crate::common::{flat, float, primitive, random};
 
 on_all_backends!(blends, folding);
 
-/// In place, unless someone else holds the old ones.
+/// Shapes that a step blends at once, the second of which someone else holds.
+const BLENDED: [[usize; 2]; 3] = [[1, 1], [2, 33], [3, 128]];
+
+fn blended<B: Backend>() -> Vec<Blend<FloatTensor<B>>> {
+    let blend = |(shape, seed): ([usize; 2], u64)| Blend {
+        old: random::<B, 2>(seed, shape),
+        new: random::<B, 2>(seed + 1, shape),
+        keep: 0.9,
+        take: 0.1003 * seed as f64 / 60.0,
+    };
+    BLENDED.into_iter().zip((60..).step_by(2)).map(blend).collect()
+}
+
+/// In place, unless someone else holds the old ones; one alone, all at once, none.
 fn blends<B: EsmmBackend>() {
-    for (shape, held) in [([1, 1], false), ([2, 33], true), ([3, 128], false)] {
-        let old = random::<B, 2>(60, shape);
-        let kept = held.then(|| old.clone());
-        let found = B::Kernels::blend(old, random::<B, 2>(61, shape), [0.9, 0.1003]);
-        let (old, new) = (random::<Expected, 2>(60, shape), random::<Expected, 2>(61, shape));
-        let expected = <Reference as Kernels<Expected>>::blend(old.clone(), new, [0.9, 0.1003]);
-        near::<B>(&format!("{shape:?}"), &found, &expected);
-        if let Some(kept) = kept {
+    for count in [1, 0, BLENDED.len()] {
+        let mut blends = blended::<B>();
+        blends.truncate(count);
+        let kept = blends.get(1).map(|blend| blend.old.clone());
+        let found = B::Kernels::blend(blends);
+        let mut expected = blended::<Expected>();
+        expected.truncate(count);
+        let old = expected.get(1).map(|blend| blend.old.clone());
+        let expected = <Reference as Kernels<Expected>>::blend(expected);
+        assert_eq!((found.len(), expected.len()), (count, count));
+        for ((found, expected), shape) in found.iter().zip(&expected).zip(BLENDED) {
+            near::<B>(&format!("{shape:?} of {count}"), found, expected);
+        }
+        if let Some((kept, old)) = kept.zip(old) {
             assert_eq!(flat::<B>(&kept), flat::<Expected>(&old), "statistics that someone holds changed");
         }
     }

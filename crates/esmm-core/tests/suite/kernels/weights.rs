@@ -3,7 +3,7 @@
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
 use esmm_core::EsmmBackend;
-use esmm_core::backend::{Kernels, Reference, WeightRule, WeightUpdate, WithMoments};
+use esmm_core::backend::{Kernels, Reference, WeightRule, WeightUpdate, WithGrad, WithMoments};
 
 use super::{Expected, near, on_all_backends};
 use crate::common::{Plain, assert_near, flat, float, primitive, random, tensor, uniform};
@@ -13,24 +13,39 @@ on_all_backends!(updates);
 /// L2 and decay.
 const PENALTIES: [(f64, f64); 3] = [(0.0, 0.0), (0.1, 0.0), (0.0, 0.2)];
 
+/// Shapes of the weights of a step.
+const SHAPES: [[usize; 3]; 4] = [[1, 1, 1], [2, 7, 12], [3, 5, 9], [1, 40, 128]];
+
+/// The first `count` weights of a step.
+fn weights<B: Backend>(count: usize, rule: WeightRule) -> Vec<WithGrad<FloatTensor<B>>> {
+    let shapes = SHAPES.into_iter().zip((90..).step_by(10)).enumerate().take(count);
+    let weight = |(index, (shape, seed))| WithGrad {
+        weight: state::<B>(seed, shape, rule),
+        // Gradients of matmuls come with their last dimensions swapped.
+        grad: grad::<B>(seed, shape, index % 2 == 0),
+    };
+    shapes.map(weight).collect()
+}
+
+/// One weight alone, all at once, none.
 fn updates<B: EsmmBackend>() {
-    let shapes = [[1, 1, 1], [2, 7, 12], [3, 5, 9], [1, 40, 128]];
     for rule in WeightRule::ALL {
-        for (index, (shape, seed)) in shapes.into_iter().zip((90..).step_by(10)).enumerate() {
-            for (step, (l2, decay)) in [1, 20, 3].into_iter().zip(PENALTIES) {
+        for (step, (l2, decay)) in [1, 20, 3].into_iter().zip(PENALTIES) {
+            for count in [1, SHAPES.len(), 0] {
                 let update = WeightUpdate { rule, step, learning_rate: 0.01, l2, decay };
-                // Gradients of matmuls come with their last dimensions swapped.
-                let swapped = index % 2 == 0;
-                let grad = grad::<B>(seed, shape, swapped);
-                let found = B::Kernels::update_weights(state::<B>(seed, shape, rule), grad, update);
-                let grad = self::grad::<Expected>(seed, shape, swapped);
-                let before = state::<Expected>(seed, shape, rule);
-                let expected = <Reference as Kernels<Expected>>::update_weights(before, grad, update);
-                let what = format!("{shape:?}, {update:?}");
-                near::<B>(&what, &found.tensor, &expected.tensor);
-                assert_eq!(found.moments.len(), rule.num_moments());
-                for (found, expected) in found.moments.iter().zip(&expected.moments) {
-                    near::<B>(&what, found, expected);
+                let found = B::Kernels::update_weights(weights::<B>(count, rule), update);
+                let expected = <Reference as Kernels<Expected>>::update_weights(
+                    weights::<Expected>(count, rule),
+                    update,
+                );
+                assert_eq!((found.len(), expected.len()), (count, count));
+                for ((found, expected), shape) in found.iter().zip(&expected).zip(SHAPES) {
+                    let what = format!("{shape:?} of {count}, {update:?}");
+                    near::<B>(&what, &found.tensor, &expected.tensor);
+                    assert_eq!(found.moments.len(), rule.num_moments());
+                    for (found, expected) in found.moments.iter().zip(&expected.moments) {
+                        near::<B>(&what, found, expected);
+                    }
                 }
             }
         }
@@ -117,7 +132,8 @@ fn run<B: Backend, K: Kernels<B>>(rule: WeightRule, l2: f64, decay: f64) {
         let update = WeightUpdate { rule, step, learning_rate: 0.05 / step as f64, l2, decay };
         let grads = uniform(10 + step, len);
         expected.step(&grads, update);
-        state = K::update_weights(state, primitive(tensor::<B, 2>(&grads, SHAPE)), update);
+        let grad = primitive(tensor::<B, 2>(&grads, SHAPE));
+        state = K::update_weights(vec![WithGrad { weight: state, grad }], update).remove(0);
         assert_near(&format!("{update:?}"), &flat::<B>(&state.tensor), &expected.weight, 1e-6, 2e-6);
     }
     for (found, expected) in state.moments.iter().zip([&expected.first, &expected.second]) {

@@ -82,7 +82,7 @@ mod tests {
             .collect();
         let reached = Tensor::<Auto, 2>::from_data(TensorData::new(reached, [rows, 3]), &device);
         let found = loss.of_rows(&FunnelLogits { conditional: leaf.clone() }, reached, counts);
-        let grads = found.total.backward();
+        let grads = found.backward();
         let values = |data: TensorData| data.iter::<f64>().collect();
         let gradient: Tensor<Plain, 2> = leaf.grad(&grads).unwrap();
         (values(found.tasks.into_data()), values(gradient.into_data()))

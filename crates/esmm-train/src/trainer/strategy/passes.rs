@@ -110,7 +110,7 @@ where
             self.state.step += 1;
             self.state.batches_done += 1;
             self.record(&step.item, epoch);
-            let loss = step.item.total.clone();
+            let loss = step.item.weighted.clone();
             self.loss = Some(match self.loss.take() {
                 Some(sum) => sum + loss,
                 None => loss,
@@ -210,7 +210,7 @@ where
             table_learning_rate: rate * parts.config.learner.tables.learning_rate_ratio,
             tower_gradient_norm,
             table_gradient_norm,
-            touched_rows: item.touched,
+            touched_rows: item.touched.count(),
             rows_per_second: pace.rows_per_second(),
             waiting: pace.waiting(&parts.train),
         });

@@ -1,7 +1,7 @@
-//! Products of all towers: who computes them, and in which numbers.
+//! Matmuls of all towers: who computes them, and in which precision.
 //!
 //! CubeCL's own choice takes f32 factors to the tensor cores wherever there are some, and those keep 11 bits of them. So
-//! the kernel is named here: units that compute in f32, unless a layer asks for other numbers.
+//! the kernel is named here: units that compute in f32, unless a layer asks for another precision.
 
 use burn::tensor::DType;
 use burn_cubecl::CubeRuntime;
@@ -16,7 +16,7 @@ use cubek::std::InputBinding;
 
 use super::rounding::Rounded;
 use super::tensor::{OnCube, Rows};
-use super::tiles::{After, Factor, Sizes, Tile, fits, matmul};
+use super::tiles::{self, After, Factor, Sizes, Tile, fits};
 use super::weight_grad::weight_grad;
 use crate::precision::Precision;
 
@@ -43,14 +43,14 @@ pub(super) fn precisions<R: CubeRuntime>(client: &ComputeClient<R>) -> Vec<Preci
 }
 
 /// A matmul of all towers, `[K, B, O]`.
-pub(super) struct Product<R: CubeRuntime> {
+pub(super) struct Matmul<R: CubeRuntime> {
     pub(super) tensor: CubeTensor<R>,
     /// Whether the bias has been added.
     pub(super) biased: bool,
 }
 
 /// `lhs [1 or K, M, C] x rhs [K, C, N]`, f32 all the way; with what comes after it, where that is still to be done.
-pub(super) fn product<R: CubeRuntime>(
+pub(super) fn matmul<R: CubeRuntime>(
     lhs: CubeTensor<R>,
     rhs: CubeTensor<R>,
     after: After<R>,
@@ -59,16 +59,16 @@ pub(super) fn product<R: CubeRuntime>(
 }
 
 /// A layer's matmul `input [1 or K, B, I] x weight [K, I, O]`, with the bias `[K, O]` where the kernel adds it.
-pub(super) fn layer_product<R: CubeRuntime>(
+pub(super) fn layer_matmul<R: CubeRuntime>(
     input: CubeTensor<R>,
     weight: CubeTensor<R>,
     bias: Option<&CubeTensor<R>>,
     precision: Precision,
-) -> Product<R> {
+) -> Matmul<R> {
     let [input, weight] = [input, weight].map(|factor| Rounded::new(factor, precision).tensor);
     let after = bias.map_or_else(After::nothing, |bias| After::bias(bias.clone()));
     let (tensor, to_do) = multiply(input, weight, after, precision);
-    Product { tensor, biased: bias.is_some() && to_do.is_none() }
+    Matmul { tensor, biased: bias.is_some() && to_do.is_none() }
 }
 
 fn multiply<R: CubeRuntime>(
@@ -83,15 +83,15 @@ fn multiply<R: CubeRuntime>(
     match tile(&lhs.client, sizes, precision) {
         Some(tile) => {
             let (left, right) = (Factor::left(&Rows::new(lhs)), Factor::right(&Rows::new(rhs)));
-            (matmul(left, right, &after, sizes, tile), None)
+            (tiles::matmul(left, right, &after, sizes, tile), None)
         }
         None => (launch(lhs, rhs, precision), Some(after)),
     }
 }
 
-/// Gradients of input and weight of a layer's product, from that of the product: `[K, B, O]`, or where towers share
+/// Gradients of input and weight of a layer's matmul, from that of the matmul: `[K, B, O]`, or where towers share
 /// their input `[B, K * O]`.
-pub(super) fn layer_product_backward<R: CubeRuntime, B: OnCube<R>>(
+pub(super) fn layer_matmul_backward<R: CubeRuntime, B: OnCube<R>>(
     input: CubeTensor<R>,
     weight: CubeTensor<R>,
     grad: CubeTensor<R>,
@@ -121,9 +121,9 @@ fn input_grad<R: CubeRuntime, B: OnCube<R>>(
         let (grad, weight) = (Rows::new(grad), Factor::right(&Rows::new(weight)).turned());
         return if shared {
             let grad = Factor::side_by_side(&grad, towers).turned();
-            matmul(grad.summed(), weight.summed(), &After::nothing(), sizes, tile)
+            tiles::matmul(grad.summed(), weight.summed(), &After::nothing(), sizes, tile)
         } else {
-            matmul(Factor::left(&grad), weight, &After::nothing(), sizes, tile)
+            tiles::matmul(Factor::left(&grad), weight, &After::nothing(), sizes, tile)
         };
     }
     if shared {
@@ -143,14 +143,7 @@ pub(super) fn tile<R: CubeRuntime>(
     if precision != Precision::F32 {
         return None;
     }
-    let tile = match std::env::var("ESMM_MATMUL").as_deref() {
-        Ok("cubek") => return None,
-        Ok("tiles16") => Tile::new(sizes, 16),
-        Ok("tiles8large") => Tile::large(sizes, 8),
-        Ok("tiles16large") => Tile::large(sizes, 16),
-        _ => Tile::new(sizes, 8),
-    };
-    Some(tile).filter(|tile| fits(client, *tile))
+    Tile::candidates(sizes).into_iter().find(|tile| fits(client, *tile))
 }
 
 /// The weights of all towers for one gradient of their shared input: `[K, I, O]` to `[1, K * O, I]`.
@@ -178,7 +171,7 @@ pub(super) fn launch<R: CubeRuntime>(
     let [lhs, rhs] = [lhs, rhs].map(|factor| InputBinding::new(factor.binding(), dtype.into()));
     let launched = launch_ref(&strategy, &client, lhs, rhs, out.clone().binding(), &mut elements);
     if let Err(reason) = launched {
-        panic!("a product of {precision} factors cannot be computed here: {reason:?}");
+        panic!("a matmul of {precision} factors cannot be computed here: {reason:?}");
     }
     out
 }

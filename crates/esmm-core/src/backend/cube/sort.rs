@@ -1,0 +1,319 @@
+//! The entries of a batch in the order of the table rows that they read, found on the device: a stable radix sort.
+//!
+//! Each pass sorts by one digit of the row numbers, the lowest first. Tiles of entries count their lowest digits; then each
+//! tile finds from the counts of all where its entries of each digit go, puts them there in their order, and counts the next
+//! digit of each where it went: a launch a pass, and one before. Counts are integers and places follow from them, so a batch
+//! has the same order every time.
+
+use burn::tensor::{DType, Shape};
+use burn_cubecl::CubeRuntime;
+use burn_cubecl::cubecl::{self, prelude::*};
+use burn_cubecl::tensor::CubeTensor;
+
+use super::tensor::{OnCube, address, array, ints};
+use crate::backend::Indices;
+
+/// Units of a cube, and entries that it places at once.
+const UNITS: u32 = 256;
+/// Entries of a tile at least.
+const TILE: usize = 4096;
+/// Tiles at most: each reads the counts of all.
+const TILES: usize = 96;
+/// Bits of a digit at least: a counter for each unit.
+const FEWEST_BITS: u32 = 8;
+/// Bits of a digit at most: 4096 counters, 16 KiB of shared memory.
+const MOST_BITS: u32 = 12;
+
+/// Entries in the order of their rows.
+#[derive(Debug, Clone)]
+pub(super) struct Sorted<R: CubeRuntime> {
+    /// Row of each entry, never falling, `[N]`.
+    pub(super) rows: CubeTensor<R>,
+    /// The entries, `[N]`; those of a row in their order.
+    pub(super) entries: CubeTensor<R>,
+}
+
+/// How a batch is sorted: by its shape alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Plan {
+    entries: usize,
+    tiles: usize,
+    /// Entries of a tile, whole rounds of [`UNITS`].
+    length: usize,
+    passes: u32,
+    bits: u32,
+}
+
+/// How often each tile has each digit, `[tiles, digits]` a pass.
+struct Counts<R: CubeRuntime> {
+    first: CubeTensor<R>,
+    later: CubeTensor<R>,
+    /// Counts of one pass.
+    of_pass: usize,
+}
+
+impl Plan {
+    fn new(entries: usize, num_rows: usize) -> Self {
+        let wanted = (entries / TILE).clamp(1, TILES);
+        let length = entries.div_ceil(wanted).next_multiple_of(UNITS as usize);
+        let all_bits = usize::BITS - num_rows.saturating_sub(1).leading_zeros();
+        let passes = all_bits.div_ceil(MOST_BITS).max(1);
+        let bits = all_bits.div_ceil(passes).max(FEWEST_BITS);
+        Self { entries, tiles: entries.div_ceil(length), length, passes, bits }
+    }
+}
+
+/// Sorts the entries of a batch by their rows, all below `num_rows`; once a batch.
+pub(super) fn sorted<R: CubeRuntime, B: OnCube<R>>(slots: &Indices<B>, num_rows: usize) -> Sorted<R> {
+    let [rows, entries] = slots.sorted(num_rows, || {
+        let plan = Plan::new(slots.len(), num_rows);
+        let unsorted = ints(slots);
+        let counts = plan.count(&unsorted);
+        let first = Sorted { entries: unsorted.clone(), rows: unsorted };
+        let Sorted { rows, entries } =
+            (0..plan.passes).fold(first, |last, pass| plan.pass(&last, &counts, pass));
+        [rows, entries]
+    });
+    Sorted { rows, entries }
+}
+
+impl Plan {
+    /// Counts for all passes: those of the first, and zeros.
+    fn count<R: CubeRuntime>(self, rows: &CubeTensor<R>) -> Counts<R> {
+        let of_pass = self.tiles << self.bits;
+        let later_passes = self.passes as usize - 1;
+        let counts = Counts {
+            first: empty_ints(rows, of_pass),
+            later: empty_ints(rows, (later_passes * of_pass).max(1)),
+            of_pass,
+        };
+        // SAFETY: units beyond the last entry read nothing; each tile has room for its counts in every pass.
+        unsafe {
+            count_kernel::launch_unchecked(
+                &rows.client,
+                CubeCount::Static(self.tiles as u32, 1, 1),
+                CubeDim::new_1d(UNITS),
+                address(&[rows]),
+                array(rows),
+                array(&counts.first),
+                array(&counts.later),
+                self.entries,
+                self.length,
+                self.tiles,
+                later_passes,
+                self.bits,
+            );
+        }
+        counts
+    }
+
+    fn pass<R: CubeRuntime>(self, last: &Sorted<R>, counts: &Counts<R>, pass: u32) -> Sorted<R> {
+        let next = Sorted {
+            rows: empty_ints(&last.rows, self.entries),
+            entries: empty_ints(&last.rows, self.entries),
+        };
+        let (of_this, first_count) = match pass {
+            0 => (&counts.first, 0),
+            _ => (&counts.later, (pass as usize - 1) * counts.of_pass),
+        };
+        // SAFETY: units beyond the last entry read and write nothing; the counts of all digits are those of all entries, so
+        // places are below their number, each once.
+        unsafe {
+            scatter_kernel::launch_unchecked(
+                &last.rows.client,
+                CubeCount::Static(self.tiles as u32, 1, 1),
+                CubeDim::new_1d(UNITS),
+                address(&[&last.rows]),
+                array(&last.rows),
+                array(&last.entries),
+                array(of_this),
+                array(&counts.later),
+                array(&next.rows),
+                array(&next.entries),
+                self.entries,
+                self.length,
+                self.tiles,
+                first_count,
+                pass as usize * counts.of_pass,
+                pass * self.bits,
+                self.bits,
+                pass == 0,
+                pass + 1 < self.passes,
+            );
+        }
+        next
+    }
+}
+
+/// A new line of integers, not cleared.
+fn empty_ints<R: CubeRuntime>(like: &CubeTensor<R>, len: usize) -> CubeTensor<R> {
+    let (client, device) = (like.client.clone(), like.device.clone());
+    let handle = client.empty(len * size_of::<i32>());
+    CubeTensor::new_contiguous(client, device, Shape::from([len]), handle, DType::I32)
+}
+
+#[cube]
+fn digit_of(row: i32, shift: u32, #[comptime] bits: u32) -> usize {
+    usize::cast_from((u32::cast_from(row) >> shift) & comptime!((1u32 << bits) - 1))
+}
+
+/// The lowest digits of a tile, counted; its counts of later passes, cleared.
+#[cube(launch_unchecked, address_type = "dynamic")]
+fn count_kernel(
+    rows: &Array<i32>,
+    counts: &mut Array<i32>,
+    later: &mut Array<i32>,
+    entries: usize,
+    length: usize,
+    tiles: usize,
+    later_passes: usize,
+    #[comptime] bits: u32,
+) {
+    let digits = comptime!(1usize << bits);
+    let units = comptime!(UNITS as usize);
+    let counters = SharedMemory::<Atomic<i32>>::new(digits);
+    let unit = UNIT_POS as usize;
+    let tile = CUBE_POS_X as usize;
+    for digit in range_stepped(unit, digits, units) {
+        counters[digit].store(0i32);
+    }
+    sync_cube();
+    let start = tile * length;
+    let end = min(start + length, entries);
+    for entry in range_stepped(start + unit, end, units) {
+        counters[digit_of(rows[entry], 0u32, bits)].fetch_add(1i32);
+    }
+    sync_cube();
+    for digit in range_stepped(unit, digits, units) {
+        counts[tile * digits + digit] = counters[digit].load();
+        for pass in 0..later_passes {
+            later[(pass * tiles + tile) * digits + digit] = 0i32;
+        }
+    }
+}
+
+/// The entries of a tile, put where all tiles' counts say.
+#[cube(launch_unchecked, address_type = "dynamic")]
+fn scatter_kernel(
+    rows: &Array<i32>,
+    from: &Array<i32>,
+    counts: &Array<i32>,
+    later: &mut Array<Atomic<i32>>,
+    out_rows: &mut Array<i32>,
+    out_entries: &mut Array<i32>,
+    entries: usize,
+    length: usize,
+    tiles: usize,
+    first_count: usize,
+    next_count: usize,
+    shift: u32,
+    #[comptime] bits: u32,
+    #[comptime] is_first: bool,
+    #[comptime] counts_next: bool,
+) {
+    let digits = comptime!(1usize << bits);
+    let units = comptime!(UNITS as usize);
+    let each = comptime!((1usize << bits) / UNITS as usize);
+    let offsets = SharedMemory::<Atomic<i32>>::new(digits);
+    let mut sums = SharedMemory::<i32>::new(units);
+    let mut round_digits = SharedMemory::<u32>::new(units);
+    let unit = UNIT_POS as usize;
+    let tile = CUBE_POS_X as usize;
+
+    // A unit has neighbouring digits: where they begin among its own, and after the tiles before this one.
+    let mut own = 0i32;
+    for index in 0..each {
+        let digit = unit * each + index;
+        let mut before = 0i32;
+        let mut total = 0i32;
+        for other in 0..tiles {
+            let count = counts[first_count + other * digits + digit];
+            total += count;
+            before += select(other < tile, count, 0i32);
+        }
+        offsets[digit].store(own + before);
+        own += total;
+    }
+    sums[unit] = own;
+    sync_cube();
+    #[unroll]
+    for step in 0..8u32 {
+        let distance = comptime!(1usize << step);
+        let mut below = 0i32;
+        if unit >= distance {
+            below = sums[unit - distance];
+        }
+        sync_cube();
+        sums[unit] += below;
+        sync_cube();
+    }
+    let base = sums[unit] - own;
+    for index in 0..each {
+        offsets[unit * each + index].fetch_add(base);
+    }
+    sync_cube();
+
+    let start = tile * length;
+    let end = min(start + length, entries);
+    for round in 0..length / units {
+        let entry = start + round * units + unit;
+        let exists = entry < end;
+        let mut row = 0i32;
+        let mut digit = 0usize;
+        // No digit, where there is no entry.
+        let mut shown = 0xffff_ffffu32;
+        if exists {
+            row = rows[entry];
+            digit = digit_of(row, shift, bits);
+            shown = u32::cast_from(digit);
+        }
+        round_digits[unit] = shown;
+        sync_cube();
+        // Entries keep their order: those of the same digit before this one in the round go first.
+        let mut rank = 0i32;
+        for other in 0..unit {
+            rank += select(round_digits[other] == shown, 1i32, 0i32);
+        }
+        let mut place = 0usize;
+        if exists {
+            place = usize::cast_from(offsets[digit].load() + rank);
+        }
+        sync_cube();
+        if exists {
+            offsets[digit].fetch_add(1i32);
+            out_rows[place] = row;
+            if comptime!(is_first) {
+                out_entries[place] = i32::cast_from(entry);
+            } else {
+                out_entries[place] = from[entry];
+            }
+            if comptime!(counts_next) {
+                let next_digit = digit_of(row, shift + bits, bits);
+                later[next_count + place / length * digits + next_digit].fetch_add(1i32);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Plan, UNITS};
+
+    #[test]
+    fn tiles_hold_all_entries_and_digits_all_rows() {
+        for entries in [1, 255, 256, 257, 4096, 8191, 8193, 98_304, 376_832, 1_507_328] {
+            for num_rows in [1, 2, 257, 61_500, 1_300_000, 8_101_100, 1 << 24, (1 << 24) + 1, 1 << 31] {
+                let plan = Plan::new(entries, num_rows);
+                let what = format!("{plan:?} of {num_rows} rows");
+                assert!(
+                    plan.tiles * plan.length >= entries && (plan.tiles - 1) * plan.length < entries,
+                    "{what}"
+                );
+                assert_eq!(plan.length % UNITS as usize, 0, "{what}");
+                assert!(1_u64 << (plan.passes * plan.bits) >= num_rows as u64, "{what}");
+                assert!((8..=12).contains(&plan.bits), "{what}");
+            }
+        }
+        assert_eq!(Plan::new(1, 8_101_100).passes, 2, "two passes sort 8 million rows");
+    }
+}

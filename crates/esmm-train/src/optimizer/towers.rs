@@ -48,13 +48,15 @@ where
     found: Found<B>,
 }
 
+/// Of each weight the steps done, and its new value and moments.
+type Updated<B> = HashMap<ParamId, (usize, WithMoments<FloatTensor<Inner<B>>>)>;
+
 struct Put<'a, M, B>
 where
     M: AutodiffModule<B>,
     B: TrainBackend,
 {
-    /// Steps done, and the new weight.
-    updated: HashMap<ParamId, (usize, WithMoments<FloatTensor<Inner<B>>>)>,
+    updated: Updated<B>,
     records: &'a mut Records<M, B>,
 }
 

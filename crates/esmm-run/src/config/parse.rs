@@ -89,7 +89,7 @@ pub(super) fn did_you_mean<'a>(unknown: &str, known: impl Iterator<Item = &'a st
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::sections::TableOptimizerName;
+    use crate::config::TableOptimizerName;
 
     const MINIMAL: &str = "features = [{ name = \"user\", side = \"user\" }]\n[data]\ntrain = \"a.csv\"\n";
 

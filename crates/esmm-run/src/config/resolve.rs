@@ -1,18 +1,18 @@
 //! From a run file to a configuration without gaps: every default filled in, every contradiction refused.
 
 use esmm_core::{EsmmConfig, FeatureSchema};
-use esmm_data::{DataSpec, LabelSpec, MissingLabel, Orphans};
+use esmm_data::DataSpec;
 use esmm_metrics::Evaluator;
 
-use super::negative_rate::NegativeRate;
+use super::data::{self, ReadingConfig, UNKNOWN_SHARE};
+use super::model::{self, ModelConfig};
 use super::parse::did_you_mean;
 use super::refuse::refuse;
-use super::resolve_data::{counting, feature, reading, split, truth, unknown_share};
-use super::resolve_train::{model, training};
-use super::run_file::{MissingPolicy, NegativeRateSetting, OrphanPolicy, RunFile, UNKNOWN_SHARE};
+use super::run_file::RunFile;
 use super::saved::here;
-use super::train_config::{ModelConfig, ReadingConfig, TrainConfig};
+use super::train_config::TrainConfig;
 use super::version::FORMAT_VERSION;
+use super::{features, labels, metrics, train};
 use crate::error::RunError;
 
 impl TrainConfig {
@@ -21,40 +21,23 @@ impl TrainConfig {
     /// # Errors
     /// One line that names the key, its value and what is allowed.
     pub fn resolve(file: &RunFile) -> Result<Self, RunError> {
-        let orphans = match file.labels.orphan_conversions {
-            OrphanPolicy::Error => Orphans::Error,
-            OrphanPolicy::Drop => Orphans::Drop,
-        };
-        let missing = match file.labels.missing {
-            MissingPolicy::Error => MissingLabel::Error,
-            MissingPolicy::Zero => MissingLabel::Zero,
-        };
-        let labels = LabelSpec {
-            columns: file.labels.stages.clone(),
-            orphan_conversions: orphans,
-            positive: file.labels.positive.clone(),
-            negative: file.labels.negative.clone(),
-            missing,
-        };
-        let negative_rate = match &file.labels.negative_rate {
-            Some(NegativeRateSetting::Share(rate)) => NegativeRate::new(*rate)?,
-            Some(NegativeRateSetting::Column(_)) | None => None,
-        };
-        let data = split(&file.data)?;
-        let features: Result<Vec<_>, _> = file.features.iter().map(feature).collect();
+        let labels = labels::stages(&file.labels);
+        let negative_rate = labels::negative_rate(&file.labels)?;
+        let data = data::split(&file.data)?;
+        let features: Result<Vec<_>, _> = file.features.iter().map(features::resolve).collect();
         let config = Self {
             format_version: FORMAT_VERSION,
             folder: here(),
-            counting: counting(&file.labels, data.column())?,
+            counting: labels::counting(&file.labels, data.column())?,
             data,
-            reading: reading(&file.data)?,
+            reading: data::reading(&file.data)?,
             features: features?,
-            unknown_share: unknown_share(file.data.unknown_share)?,
+            unknown_share: data::unknown_share(file.data.unknown_share)?,
             negative_rate,
             group: file.metrics.group.clone(),
-            truth: truth(&file.metrics),
-            model: model(&file.model)?,
-            train: training(&file.train, &labels.columns)?,
+            truth: metrics::truth(&file.metrics),
+            model: model::resolve(&file.model)?,
+            train: train::resolve(&file.train, &labels.columns)?,
             labels,
         };
         config.model.towers.validate()?;
@@ -68,7 +51,8 @@ impl TrainConfig {
         let stages = &self.labels.columns;
         let evaluator = Evaluator::new(stages, self.group.is_some(), self.truth.is_some())
             .map_err(|error| RunError::Config(format!("labels.stages: {error}")))?;
-        let (select, names) = (&self.train.select, evaluator.metric_names());
+        let select = &self.train.select;
+        let names = evaluator.metric_names();
         if names.contains(select) {
             return Ok(());
         }

@@ -35,7 +35,7 @@ pub use negative_rate::NegativeRate;
 pub use run_file::RunFile;
 pub use schedule::{Decay, ScheduleConfig, ScheduleSection};
 pub use split::{SplitBy, SplitSection};
-pub use tables::{TableOptimizerConfig, TableOptimizerName, TableRule, TableSection};
+pub use tables::{NamedRule, TableOptimizerConfig, TableRule, TableSection};
 pub use towers::{TowerOptimizerConfig, TowerOptimizerName, TowerSection};
 pub use train::{TrainSection, TrainingConfig, last_auc};
 pub use train_config::TrainConfig;

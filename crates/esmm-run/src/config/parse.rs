@@ -89,7 +89,6 @@ pub(super) fn did_you_mean<'a>(unknown: &str, known: impl Iterator<Item = &'a st
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::TableOptimizerName;
 
     const MINIMAL: &str = "features = [{ name = \"user\", side = \"user\" }]\n[data]\ntrain = \"a.csv\"\n";
 
@@ -113,7 +112,7 @@ mod tests {
             ["train.epochs=5", "train.tables.optimizer=adagrad", "model.hidden=[8]"].map(String::from);
         let file = RunFile::parse(MINIMAL, "run.toml", &overrides).unwrap();
         assert_eq!((file.train.epochs, file.model.hidden.as_slice()), (5, [8].as_slice()));
-        assert_eq!(file.train.tables.optimizer, TableOptimizerName::Adagrad);
+        assert_eq!(file.train.tables.optimizer.0.name(), "adagrad");
     }
 
     #[test]

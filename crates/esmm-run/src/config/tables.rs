@@ -1,8 +1,12 @@
 //! `[train.tables]`: the optimizer of the tables.
 
+use std::borrow::Cow;
+
 pub use esmm_core::TableRule;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Value, json};
 
 use super::refuse::{positive, refuse, share};
 use crate::error::RunError;
@@ -12,7 +16,7 @@ use crate::error::RunError;
 #[serde(deny_unknown_fields, default)]
 pub struct TableSection {
     /// Which one.
-    pub optimizer: TableOptimizerName,
+    pub optimizer: NamedRule,
     /// Learning rate after the warm-up.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub learning_rate: f64,
@@ -30,29 +34,53 @@ pub struct TableSection {
 
 impl Default for TableSection {
     fn default() -> Self {
-        Self {
-            optimizer: TableOptimizerName::LazyAdam,
-            learning_rate: 1e-3,
-            beta_1: 0.9,
-            beta_2: 0.999,
-            epsilon: 1e-8,
-            l2: 0.0,
-        }
+        let beta_1 = 0.9;
+        let beta_2 = 0.999;
+        let epsilon = 1e-8;
+        let optimizer = NamedRule(TableRule::LazyAdam { beta_1, beta_2, epsilon });
+        Self { optimizer, learning_rate: 1e-3, beta_1, beta_2, epsilon, l2: 0.0 }
     }
 }
 
-/// An optimizer of the tables by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum TableOptimizerName {
-    /// Adam; its moments take two tables.
-    LazyAdam,
-    /// Adam with one second moment a row: one table and a value a row.
-    RowWiseAdam,
-    /// Row-wise Adagrad: one sum of squares a row.
-    Adagrad,
-    /// SGD.
-    Sgd,
+/// A table rule as a run file says it: by its name alone. Its constants stand beside it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct NamedRule(pub TableRule);
+
+/// The names of all rules, in the order of [`TableRule::ALL`].
+const NAMES: [&str; TableRule::ALL.len()] = {
+    let mut names = [""; TableRule::ALL.len()];
+    let mut place = 0;
+    while place < names.len() {
+        names[place] = TableRule::ALL[place].name();
+        place += 1;
+    }
+    names
+};
+
+impl Serialize for NamedRule {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0.name())
+    }
+}
+
+impl<'de> Deserialize<'de> for NamedRule {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        let rule = TableRule::ALL.into_iter().find(|rule| rule.name() == name);
+        rule.map(Self).ok_or_else(|| D::Error::unknown_variant(&name, &NAMES))
+    }
+}
+
+impl JsonSchema for NamedRule {
+    fn schema_name() -> Cow<'static, str> {
+        "TableOptimizerName".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let choice = |rule: TableRule| json!({ "type": "string", "const": rule.name(), "description": rule.summary() });
+        let choices: Vec<Value> = TableRule::ALL.map(choice).to_vec();
+        json_schema!({ "description": "An optimizer of the tables by name.", "oneOf": choices })
+    }
 }
 
 /// The optimizer of the tables.
@@ -70,22 +98,12 @@ pub struct TableOptimizerConfig {
 /// The optimizer; its learning rate is saved over that of the towers.
 pub(super) fn resolve(section: &TableSection, towers_rate: f64) -> Result<TableOptimizerConfig, RunError> {
     let epsilon = positive("train.tables.epsilon", section.epsilon)?;
-    let betas = || {
-        let beta_1 = share("train.tables.beta_1", section.beta_1)?;
-        Ok::<_, RunError>((beta_1, share("train.tables.beta_2", section.beta_2)?))
-    };
-    let rule = match section.optimizer {
-        TableOptimizerName::Sgd => TableRule::Sgd,
-        TableOptimizerName::Adagrad => TableRule::Adagrad { epsilon },
-        TableOptimizerName::LazyAdam => {
-            let (beta_1, beta_2) = betas()?;
-            TableRule::LazyAdam { beta_1, beta_2, epsilon }
-        }
-        TableOptimizerName::RowWiseAdam => {
-            let (beta_1, beta_2) = betas()?;
-            TableRule::RowWiseAdam { beta_1, beta_2, epsilon }
-        }
-    };
+    let NamedRule(rule) = section.optimizer;
+    let rule = rule.with_constants([section.beta_1, section.beta_2], epsilon);
+    if let Some([beta_1, beta_2]) = rule.decays() {
+        share("train.tables.beta_1", beta_1)?;
+        share("train.tables.beta_2", beta_2)?;
+    }
     let l2 = section.l2;
     if !(l2 >= 0.0 && l2.is_finite()) {
         return refuse("train.tables.l2", l2, "it must be finite and at least 0");

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use esmm_core::{EsmmConfig, ModelSummary};
 use esmm_data::SourceSpec;
-use esmm_run::config::{TableRule, TrainConfig, TrainingConfig};
+use esmm_run::config::{TrainConfig, TrainingConfig};
 use esmm_run::wording;
 
 use super::memory;
@@ -121,15 +121,9 @@ pub fn cost_of_models(model: &EsmmConfig, config: &TrainConfig, at_once: usize) 
 /// Bytes of the weights and of what the optimizers remember of them.
 fn state_bytes(model: &EsmmConfig, config: &TrainConfig) -> u64 {
     let rows = (model.copies() * model.schema.num_rows()) as u64;
-    let dim = model.embedding_dim as u64;
     // What is remembered of each row of the tables, in values.
-    let remembered = match config.train.tables.rule {
-        TableRule::Sgd => 0,
-        TableRule::Adagrad { .. } => 1,
-        TableRule::LazyAdam { .. } => 2 * dim,
-        TableRule::RowWiseAdam { .. } => dim + 1,
-    };
-    WIDTH * (weights(model) + rows * remembered)
+    let remembered: usize = config.train.tables.rule.widths(model.embedding_dim).iter().sum();
+    WIDTH * (weights(model) + rows * remembered as u64)
 }
 
 /// Number of weights and running statistics.

@@ -177,7 +177,7 @@ impl<B: TrainBackend, L: FunnelLoss> TrainStep for EsmmLearner<B, L> {
     }
 
     /// Updates the tables with the gradients of all steps since the last update, then the towers with `grads`.
-    fn optimize<A, O>(self, optim: &mut O, lr: f64, grads: GradientsParams) -> Self
+    fn optimize<A, O>(mut self, optim: &mut O, lr: f64, grads: GradientsParams) -> Self
     where
         A: AutodiffBackend,
         O: Optimizer<Self, A>,

@@ -2,8 +2,8 @@
 //!
 //! * [`EsmmBackend`] names the [`Kernels`] of a backend: a handful of fused operations. The model is generic over it.
 //! * [`Reference`] is their definition, in Burn's operations; it works on every backend.
-//! * `cpu/` has the kernels of NdArray and Flex, `cube/` those of wgpu and CUDA. [`F32Or`] takes the reference for
-//!   tensors that are not f32; [`Compared`] runs a kernel and its definition side by side.
+//! * `cpu/` has the kernels of NdArray and Flex, `cube/` those of wgpu and CUDA. [`Dispatched`] takes the
+//!   reference for tensors that are not f32, and runs a kernel and its definition side by side while they are compared.
 //! * `differentiated.rs` wraps the kernels of a backend for `Autodiff<B>`: its backward passes call `*_backward`.
 //!
 //! Operands are structs over the handle of a tensor ([`Layer`], [`FirstLayer`], [`Bags`], ...), so that autodiff, slices
@@ -29,7 +29,7 @@
 
 mod bags;
 mod blend;
-mod compared;
+mod comparison;
 #[cfg(feature = "cpu-kernels")]
 #[allow(unsafe_code, reason = "gemm's raw pointers, and memory that is not cleared before it is written")]
 mod cpu;
@@ -37,7 +37,7 @@ mod cpu;
 #[allow(unsafe_code, reason = "kernels are launched without CubeCL's checks of every index")]
 mod cube;
 mod differentiated;
-mod fallback;
+mod dispatched;
 mod host;
 mod indices;
 mod kernels;
@@ -52,13 +52,13 @@ use burn::tensor::backend::{AutodiffBackend, Backend};
 
 pub use bags::{Bags, GroupBags, InputBags, SharedFeatures};
 pub use blend::Blend;
-pub use compared::{Compared, compare_kernels};
+pub use comparison::compare_kernels;
 #[cfg(feature = "cpu-kernels")]
 pub use cpu::{Cpu, CpuSaved};
 #[cfg(feature = "cube-kernels")]
 pub use cube::{Cube, CubeSaved, pad_rows};
 pub use differentiated::Differentiated;
-pub use fallback::{F32Or, FallbackSaved};
+pub use dispatched::{Dispatched, DispatchedSaved};
 pub use host::{DeviceFacts, DeviceLine, HostAccess, HostLine};
 pub use indices::Indices;
 pub use kernels::Kernels;

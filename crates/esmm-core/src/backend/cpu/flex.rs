@@ -6,7 +6,7 @@ use burn_flex::{Flex, FlexTensor};
 
 use super::Cpu;
 use super::tensor::HostBackend;
-use crate::backend::{Compared, DeviceFacts, EsmmBackend, F32Or, HostAccess};
+use crate::backend::{DeviceFacts, Dispatched, EsmmBackend, HostAccess};
 
 impl HostBackend for Flex {
     fn contiguous(tensor: FlexTensor) -> FlexTensor {
@@ -39,5 +39,5 @@ impl HostAccess for Flex {
 }
 
 impl EsmmBackend for Flex {
-    type Kernels = Compared<F32Or<Cpu>>;
+    type Kernels = Dispatched<Cpu>;
 }

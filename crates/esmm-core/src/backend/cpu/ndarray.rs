@@ -6,7 +6,7 @@ use burn_ndarray::{NdArray, NdArrayTensor};
 
 use super::Cpu;
 use super::tensor::HostBackend;
-use crate::backend::{Compared, DeviceFacts, EsmmBackend, F32Or, HostAccess};
+use crate::backend::{DeviceFacts, Dispatched, EsmmBackend, HostAccess};
 
 #[allow(clippy::wildcard_enum_match_arm, reason = "types of elements are Burn's")]
 impl HostBackend for NdArray {
@@ -54,5 +54,5 @@ impl HostAccess for NdArray {
 }
 
 impl EsmmBackend for NdArray {
-    type Kernels = Compared<F32Or<Cpu>>;
+    type Kernels = Dispatched<Cpu>;
 }

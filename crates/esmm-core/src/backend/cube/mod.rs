@@ -51,7 +51,7 @@ use self::fold::Folded;
 use self::rows::Grads;
 use self::tensor::{OnCube, ints};
 use super::{
-    Bags, Blend, Compared, DeviceFacts, DeviceLine, EsmmBackend, F32Or, FirstLayer, FirstLayerGrads,
+    Bags, Blend, DeviceFacts, DeviceLine, Dispatched, EsmmBackend, FirstLayer, FirstLayerGrads,
     HostAccess, HostLine, Indices, InferenceLayer, InputBags, Kernels, Layer, LayerOutput, LayerSaved,
     LayerSpec, Moments, Norm, RowUpdate, WeightUpdate, WithGrad, WithMoments,
 };
@@ -99,7 +99,7 @@ where
     I: IntElement,
     BT: BoolElement,
 {
-    type Kernels = Compared<F32Or<Cube<R>>>;
+    type Kernels = Dispatched<Cube<R>>;
 }
 
 #[allow(private_bounds, reason = "which backends have CubeCL's tensors is decided in this folder")]

@@ -183,11 +183,7 @@ pub(super) fn same_update<B: Backend>(
 }
 
 /// All results of an operation that has several.
-pub(super) fn same_all<B: Backend>(
-    operation: &str,
-    found: &[FloatTensor<B>],
-    expected: &[FloatTensor<B>],
-) {
+pub(super) fn same_all<B: Backend>(operation: &str, found: &[FloatTensor<B>], expected: &[FloatTensor<B>]) {
     assert_eq!(found.len(), expected.len(), "{operation}: number of results");
     for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
         same::<B>(operation, &format!("result {index}"), TOLERANCE, found, expected);

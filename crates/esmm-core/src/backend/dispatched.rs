@@ -48,7 +48,9 @@ impl Runs {
     fn on<B: Backend>(operands: &[&dyn Operands<FloatTensor<B>>]) -> Self {
         let mut are_f32 = true;
         for operands in operands {
-            Operands::<FloatTensor<B>>::each(*operands, &mut |tensor| are_f32 &= tensor.dtype() == DType::F32);
+            Operands::<FloatTensor<B>>::each(*operands, &mut |tensor| {
+                are_f32 &= tensor.dtype() == DType::F32
+            });
         }
         if are_f32 { Self::on_f32() } else { Self::Definition }
     }

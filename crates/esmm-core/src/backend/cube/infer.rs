@@ -5,9 +5,9 @@ use burn_cubecl::cubecl::{self, prelude::*, std::FastDivmod};
 use burn_cubecl::tensor::CubeTensor;
 
 use super::block::{Curve, activate, leak, slope_of};
+use super::epilogue::Epilogue;
 use super::matmul::matmul;
 use super::tensor::{OnCube, Rows, address, array, grid, plain};
-use super::tiles::After;
 use crate::backend::InferenceLayer;
 
 /// All layers on what the first one reads, to `[B, K]`; `first_layer` takes that and the layer to `[K, B, O]`.
@@ -35,23 +35,23 @@ pub(super) fn whole_layer<R: CubeRuntime>(
 ) -> CubeTensor<R> {
     match matmul(input, layer.weight.clone(), rest_of(layer)) {
         (done, None) => done,
-        (matmul, Some(after)) => apply(matmul, after),
+        (matmul, Some(epilogue)) => apply(matmul, epilogue),
     }
 }
 
 /// What a layer does after its matmul.
-pub(super) fn rest_of<R: CubeRuntime>(layer: InferenceLayer<CubeTensor<R>>) -> After<R> {
+pub(super) fn rest_of<R: CubeRuntime>(layer: InferenceLayer<CubeTensor<R>>) -> Epilogue<R> {
     let InferenceLayer { scale, shift, activation, slope, .. } = layer;
-    After { scale: scale.map(plain), shift: Some(plain(shift)), activation, slope: slope.map(plain) }
+    Epilogue { scale: scale.map(plain), shift: Some(plain(shift)), activation, slope: slope.map(plain) }
 }
 
 /// What comes after a matmul `[K, B, O]`, in place.
 ///
 /// # Panics
 /// Without a shift: every layer has one.
-pub(super) fn apply<R: CubeRuntime>(matmul: CubeTensor<R>, after: After<R>) -> CubeTensor<R> {
+pub(super) fn apply<R: CubeRuntime>(matmul: CubeTensor<R>, epilogue: Epilogue<R>) -> CubeTensor<R> {
     let matmul = Rows::new(matmul);
-    let After { scale, shift, activation, slope } = after;
+    let Epilogue { scale, shift, activation, slope } = epilogue;
     let Some(shift) = shift else { panic!("an inference layer without a shift") };
     let vector = matmul.vector();
     let units = matmul.tensor.meta.num_elements() / vector;

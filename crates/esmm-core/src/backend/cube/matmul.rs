@@ -14,9 +14,12 @@ use cubek::matmul::definition::{MatmulElems, MatmulGlobalElems};
 use cubek::matmul::launch::{Strategy, launch_ref};
 use cubek::std::InputBinding;
 
+use super::epilogue::Epilogue;
+use super::factor::Factor;
 use super::rounding::Rounded;
 use super::tensor::{OnCube, Rows};
-use super::tiles::{self, After, Factor, Sizes, Tile, fits};
+use super::tile::{Sizes, Tile, fits};
+use super::tiles;
 use super::weight_grad::weight_grad;
 use crate::precision::Precision;
 
@@ -49,13 +52,13 @@ pub(super) struct Matmul<R: CubeRuntime> {
     pub(super) biased: bool,
 }
 
-/// `lhs [1 or K, M, C] x rhs [K, C, N]`, f32 all the way; with what comes after it, where that is still to be done.
+/// `lhs [1 or K, M, C] x rhs [K, C, N]`, f32 all the way; with the epilogue, where that is still to be done.
 pub(super) fn matmul<R: CubeRuntime>(
     lhs: CubeTensor<R>,
     rhs: CubeTensor<R>,
-    after: After<R>,
-) -> (CubeTensor<R>, Option<After<R>>) {
-    multiply(lhs, rhs, after, Precision::F32)
+    epilogue: Epilogue<R>,
+) -> (CubeTensor<R>, Option<Epilogue<R>>) {
+    multiply(lhs, rhs, epilogue, Precision::F32)
 }
 
 /// A layer's matmul `input [1 or K, B, I] x weight [K, I, O]`, with the bias `[K, O]` where the kernel adds it.
@@ -66,26 +69,28 @@ pub(super) fn layer_matmul<R: CubeRuntime>(
     precision: Precision,
 ) -> Matmul<R> {
     let [input, weight] = [input, weight].map(|factor| Rounded::new(factor, precision).tensor);
-    let after = bias.map_or_else(After::nothing, |bias| After::bias(bias.clone()));
-    let (tensor, to_do) = multiply(input, weight, after, precision);
+    let epilogue = bias.map_or_else(Epilogue::nothing, |bias| Epilogue::bias(bias.clone()));
+    let (tensor, to_do) = multiply(input, weight, epilogue, precision);
     Matmul { tensor, biased: bias.is_some() && to_do.is_none() }
 }
 
 fn multiply<R: CubeRuntime>(
     lhs: CubeTensor<R>,
     rhs: CubeTensor<R>,
-    after: After<R>,
+    epilogue: Epilogue<R>,
     precision: Precision,
-) -> (CubeTensor<R>, Option<After<R>>) {
-    let (left, right) = (lhs.meta.shape(), rhs.meta.shape());
+) -> (CubeTensor<R>, Option<Epilogue<R>>) {
+    let left = lhs.meta.shape();
+    let right = rhs.meta.shape();
     let sizes =
         Sizes { batches: right[0], sums: 1, rows: left[1], columns: right[2], terms: left[2], pieces: 1 };
     match tile(&lhs.client, sizes, precision) {
         Some(tile) => {
-            let (left, right) = (Factor::left(&Rows::new(lhs)), Factor::right(&Rows::new(rhs)));
-            (tiles::matmul(left, right, &after, sizes, tile), None)
+            let left = Factor::left(&Rows::new(lhs));
+            let right = Factor::right(&Rows::new(rhs));
+            (tiles::matmul(left, right, &epilogue, sizes, tile), None)
         }
-        None => (launch(lhs, rhs, precision), Some(after)),
+        None => (launch(lhs, rhs, precision), Some(epilogue)),
     }
 }
 
@@ -118,12 +123,13 @@ fn input_grad<R: CubeRuntime, B: OnCube<R>>(
     let (batches, sums) = if shared { (1, towers) } else { (towers, 1) };
     let sizes = Sizes { batches, sums, rows, columns: inputs, terms: outputs, pieces: 1 };
     if let Some(tile) = tile(&grad.client, sizes, precision) {
-        let (grad, weight) = (Rows::new(grad), Factor::right(&Rows::new(weight)).turned());
+        let grad = Rows::new(grad);
+        let weight = Factor::right(&Rows::new(weight)).turned();
         return if shared {
             let grad = Factor::side_by_side(&grad, towers).turned();
-            tiles::matmul(grad.summed(), weight.summed(), &After::nothing(), sizes, tile)
+            tiles::matmul(grad.summed(), weight.summed(), &Epilogue::nothing(), sizes, tile)
         } else {
-            tiles::matmul(Factor::left(&grad), weight, &After::nothing(), sizes, tile)
+            tiles::matmul(Factor::left(&grad), weight, &Epilogue::nothing(), sizes, tile)
         };
     }
     if shared {
@@ -165,7 +171,8 @@ pub(super) fn launch<R: CubeRuntime>(
         Precision::Tf32 | Precision::Bf16 | Precision::F16 => Strategy::Auto,
     };
     let out = init_matmul_output(&lhs, &rhs, DType::F32);
-    let (client, dtype) = (out.client.clone(), lhs.dtype);
+    let client = out.client.clone();
+    let dtype = lhs.dtype;
     let globals = MatmulGlobalElems { lhs: dtype.into(), rhs: dtype.into(), out: DType::F32.into() };
     let mut elements = MatmulElems::from_globals(&globals);
     let [lhs, rhs] = [lhs, rhs].map(|factor| InputBinding::new(factor.binding(), dtype.into()));

@@ -4,7 +4,8 @@
 //! * `bags.rs`, `bags_backward.rs`, `first_layer.rs`, `layer.rs`, `layer_backward.rs`, `logits.rs`, `fold.rs`, `blend.rs`,
 //!   `funnel.rs`, `rows.rs`, `weights.rs`, `infer.rs`: the operations.
 //! * `matmul.rs`, `rounding.rs`: matmuls, who computes them, and what their factors are rounded to.
-//! * `tiles.rs`: matmuls in f32 at any distances of rows and columns.
+//! * `tiles.rs`: matmuls in f32 at any distances of rows and columns; `tile.rs`: how they are cut, `factor.rs`: where their
+//!   factors lie, `epilogue.rs`: what is done to results before they are written.
 //! * `weight_grad.rs`: matmuls over the batch, cut into pieces.
 //! * `sort.rs`, `pooled.rs`: the distinct rows of a batch, and gradients of them.
 //! * `moments.rs`, `sums.rs`: what is summed over a batch; `block.rs`, `dropout.rs`, `log_space.rs`: what is done to an
@@ -19,6 +20,8 @@ mod bags_backward;
 mod blend;
 mod block;
 mod dropout;
+mod epilogue;
+mod factor;
 mod first_layer;
 mod fold;
 mod funnel;
@@ -35,6 +38,7 @@ mod rows;
 mod sort;
 mod sums;
 mod tensor;
+mod tile;
 mod tiles;
 mod upload;
 mod weight_grad;
@@ -51,9 +55,9 @@ use self::fold::Folded;
 use self::rows::Grads;
 use self::tensor::{OnCube, ints};
 use super::{
-    Bags, Blend, DeviceFacts, DeviceLine, Dispatched, EsmmBackend, FirstLayer, FirstLayerGrads,
-    HostAccess, HostLine, Indices, InferenceLayer, InputBags, Kernels, Layer, LayerOutput, LayerSaved,
-    LayerSpec, Moments, Norm, RowUpdate, WeightUpdate, WithGrad, WithMoments,
+    Bags, Blend, DeviceFacts, DeviceLine, Dispatched, EsmmBackend, FirstLayer, FirstLayerGrads, HostAccess,
+    HostLine, Indices, InferenceLayer, InputBags, Kernels, Layer, LayerOutput, LayerSaved, LayerSpec,
+    Moments, Norm, RowUpdate, WeightUpdate, WithGrad, WithMoments,
 };
 use crate::precision::Precision;
 

@@ -10,216 +10,28 @@ use burn_cubecl::cubecl::{self, prelude::*};
 use burn_cubecl::tensor::CubeTensor;
 
 use super::block::{Curve, activate, leak, slope_of};
+use super::epilogue::{Epilogue, Steps, of_columns};
+use super::factor::{Distances, Factor};
 use super::tensor::{Rows, address, array, vector_size};
-use crate::tower::Activation;
+use super::tile::{QUAD, Sizes, Tile, UNIT, pitch};
 
-/// Values that are loaded, stored and multiplied at once.
-const QUAD: usize = 4;
-/// Results that a unit computes in each direction.
-const UNIT: usize = 2 * QUAD;
 /// Units of a plane side by side; a plane has four rows of them.
 const PLANE_COLUMNS: usize = 8;
 const PLANE_ROWS: usize = 4;
-/// Cubes that fill a large GPU.
-const CUBES: usize = 264;
-
-/// What a cube computes: 64 or 128 rows and columns, `depth` terms at a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Tile {
-    pub(super) rows: usize,
-    pub(super) columns: usize,
-    pub(super) depth: usize,
-}
-
-/// A factor: its element of row (or column) `i`, term `k`, in batch `b` and summand `s` lies at
-/// `b * batch + s * sum + i * across + k * along`.
-pub(super) struct Factor<R: CubeRuntime> {
-    pub(super) tensor: CubeTensor<R>,
-    pub(super) batch: usize,
-    pub(super) sum: usize,
-    pub(super) across: usize,
-    pub(super) along: usize,
-}
-
-/// How many results there are, and how many terms each sums.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Sizes {
-    /// Matmuls side by side.
-    pub(super) batches: usize,
-    /// Matmuls that are added to one result.
-    pub(super) sums: usize,
-    pub(super) rows: usize,
-    pub(super) columns: usize,
-    pub(super) terms: usize,
-    /// Pieces into which the terms are cut, each with a result of its own.
-    pub(super) pieces: usize,
-}
-
-/// What is done to a result before it is written: `activation(result * scale + shift)`.
-pub(super) struct After<R: CubeRuntime> {
-    /// `[batches, columns]`.
-    pub(super) scale: Option<CubeTensor<R>>,
-    /// `[batches, columns]`: a bias, or what stands for one and a batch norm.
-    pub(super) shift: Option<CubeTensor<R>>,
-    pub(super) activation: Activation,
-    /// Slope of a PReLU of each batch, `[batches]`.
-    pub(super) slope: Option<CubeTensor<R>>,
-}
-
-/// What of [`After`] is compiled into a kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Steps {
-    scale: bool,
-    shift: bool,
-    curve: Curve,
-}
-
-/// Distances of a factor as a kernel takes them, in vectors.
-#[derive(CubeType, CubeLaunch, Clone, Copy)]
-struct Distances {
-    batch: usize,
-    sum: usize,
-    across: usize,
-    along: usize,
-}
-
-impl Tile {
-    /// Tiles for a matmul, the best first: those that compute the least beyond its edges, smaller where there would be few
-    /// cubes.
-    ///
-    /// 16 terms at a time, and 8 where that is too much shared memory. Long sums that end in the first half of a stage of
-    /// 16 take 8 as well: measured on an H200 with the first layer of the notebook, whose 514 terms are the one case
-    /// where 8 was faster.
-    pub(super) fn candidates(sizes: Sizes) -> [Self; 2] {
-        let side = |length: usize| {
-            if length.next_multiple_of(64) < length.next_multiple_of(128) { 64 } else { 128 }
-        };
-        let [rows, columns] = [sizes.rows, sizes.columns].map(side);
-        let ends_early = sizes.terms > 512 && (1..=8).contains(&(sizes.terms % 16));
-        let depths = if ends_early { [8, 16] } else { [16, 8] };
-        depths.map(|depth| Self { rows, columns, depth }.for_few_cubes(sizes))
-    }
-
-    fn for_few_cubes(self, sizes: Sizes) -> Self {
-        let mut tile = self;
-        if tile.cubes(sizes) < CUBES {
-            tile.rows = 64;
-        }
-        if tile.cubes(sizes) < CUBES {
-            tile.columns = 64;
-        }
-        tile
-    }
-
-    pub(super) fn units(self) -> usize {
-        self.rows / UNIT * self.columns / UNIT
-    }
-
-    /// Bytes of shared memory.
-    pub(super) fn shared_memory(self) -> usize {
-        2 * self.depth * (pitch(self.rows) + pitch(self.columns)) * QUAD * size_of::<f32>()
-    }
-
-    pub(super) fn cubes(self, sizes: Sizes) -> usize {
-        let tiles = sizes.rows.div_ceil(self.rows) * sizes.columns.div_ceil(self.columns);
-        tiles * sizes.batches * sizes.pieces
-    }
-}
-
-/// Quads from one term of a stage to the next: one more than there are, so that units which store different terms of one
-/// row meet different banks.
-const fn pitch(side: usize) -> usize {
-    side / QUAD + 1
-}
-
-impl<R: CubeRuntime> Factor<R> {
-    /// `[K or 1, M, C]` as the left one: rows are rows, columns are terms.
-    pub(super) fn left(rows: &Rows<R>) -> Self {
-        let (batch, stride) = distances(rows);
-        Self { tensor: rows.tensor.clone(), batch, sum: 0, across: stride, along: 1 }
-    }
-
-    /// `[K or 1, C, N]` as the right one: rows are terms.
-    pub(super) fn right(rows: &Rows<R>) -> Self {
-        let (batch, stride) = distances(rows);
-        Self { tensor: rows.tensor.clone(), batch, sum: 0, across: 1, along: stride }
-    }
-
-    /// `[B, K * O]` as the right one: each tower has O columns.
-    pub(super) fn side_by_side(rows: &Rows<R>, towers: usize) -> Self {
-        Self { batch: rows.width / towers, ..Self::right(rows) }
-    }
-
-    /// The same with rows for columns.
-    pub(super) fn turned(self) -> Self {
-        Self { across: self.along, along: self.across, ..self }
-    }
-
-    /// The same with its batches added.
-    pub(super) fn summed(self) -> Self {
-        Self { batch: 0, sum: self.batch, ..self }
-    }
-
-    /// Whether neighbours across lie side by side: then whole vectors of them are read.
-    fn is_wide(&self) -> bool {
-        self.across == 1
-    }
-
-    /// The largest vector in which `width` neighbours can be read.
-    fn vector(&self, width: usize) -> usize {
-        if self.is_wide() { vector_size(&[self.batch, self.sum, self.along, width]) } else { 1 }
-    }
-
-    fn distances(&self, vector: usize) -> DistancesLaunch<R> {
-        let across = if self.is_wide() { 1 } else { self.across };
-        DistancesLaunch::new(self.batch / vector, self.sum / vector, across, self.along / vector)
-    }
-}
-
-/// From one matrix to the next (0 where there is one) and from one row to the next.
-fn distances<R: CubeRuntime>(rows: &Rows<R>) -> (usize, usize) {
-    let batch = match rows.tensor.meta.shape().as_ref() {
-        [1, ..] | [_, _] => 0,
-        shape => shape[1] * rows.stride,
-    };
-    (batch, rows.stride)
-}
-
-/// Whether this device has the shared memory and the units for a tile.
-pub(super) fn fits<R: CubeRuntime>(client: &ComputeClient<R>, tile: Tile) -> bool {
-    let hardware = &client.properties().hardware;
-    tile.shared_memory() <= hardware.max_shared_memory_size
-        && tile.units() <= hardware.max_units_per_cube as usize
-}
-
-impl<R: CubeRuntime> After<R> {
-    /// The results as they are.
-    pub(super) fn nothing() -> Self {
-        Self { scale: None, shift: None, activation: Activation::None, slope: None }
-    }
-
-    /// A bias `[batches, columns]`.
-    pub(super) fn bias(bias: CubeTensor<R>) -> Self {
-        Self { shift: Some(bias), ..Self::nothing() }
-    }
-
-    fn steps(&self) -> Steps {
-        Steps { scale: self.scale.is_some(), shift: self.shift.is_some(), curve: Curve::new(self.activation) }
-    }
-}
-
-/// `[batches * pieces, rows, columns]`. What comes after a matmul has no place where it is cut into pieces.
+/// `[batches * pieces, rows, columns]`. An epilogue has no place where the terms are cut into
+/// pieces.
 pub(super) fn matmul<R: CubeRuntime>(
     left: Factor<R>,
     right: Factor<R>,
-    after: &After<R>,
+    epilogue: &Epilogue<R>,
     sizes: Sizes,
     tile: Tile,
 ) -> CubeTensor<R> {
     let Sizes { batches, sums, rows, columns, terms, pieces } = sizes;
     let out = Rows::empty(&left.tensor, [batches * pieces, rows, columns]);
     let client = out.tensor.client.clone();
-    let (left_vector, right_vector) = (left.vector(rows), right.vector(columns));
+    let left_vector = left.vector(rows);
+    let right_vector = right.vector(columns);
     let out_vector = vector_size(&[columns, out.stride]);
     let length = terms.div_ceil(pieces);
     let cubes = CubeCount::Static(
@@ -239,9 +51,9 @@ pub(super) fn matmul<R: CubeRuntime>(
             out_vector,
             array(&left.tensor),
             array(&right.tensor),
-            array(after.scale.as_ref().unwrap_or(&right.tensor)),
-            array(after.shift.as_ref().unwrap_or(&right.tensor)),
-            array(after.slope.as_ref().unwrap_or(&right.tensor)),
+            array(epilogue.scale.as_ref().unwrap_or(&right.tensor)),
+            array(epilogue.shift.as_ref().unwrap_or(&right.tensor)),
+            array(epilogue.slope.as_ref().unwrap_or(&right.tensor)),
             out.array(),
             left.distances(left_vector),
             right.distances(right_vector),
@@ -252,11 +64,11 @@ pub(super) fn matmul<R: CubeRuntime>(
             length,
             pieces,
             sums,
-            leak(after.activation),
+            leak(epilogue.activation),
             tile,
             left.is_wide(),
             right.is_wide(),
-            after.steps(),
+            epilogue.steps(),
         );
     }
     out.tensor
@@ -283,7 +95,7 @@ fn matmul_kernel<L: Size, N: Size, W: Size>(
     #[comptime] tile: Tile,
     #[comptime] left_wide: bool,
     #[comptime] right_wide: bool,
-    #[comptime] after: Steps,
+    #[comptime] epilogue: Steps,
 ) {
     let row_stage = comptime!(tile.depth * pitch(tile.rows));
     let column_stage = comptime!(tile.depth * pitch(tile.columns));
@@ -422,26 +234,26 @@ fn matmul_kernel<L: Size, N: Size, W: Size>(
     #[unroll]
     for side in 0..2usize {
         let column = first_column + (unit_column + comptime!(side * (tile.columns / UNIT))) * QUAD;
-        if comptime!(after.scale) {
+        if comptime!(epilogue.scale) {
             let scale = of_columns(scales, batch * columns, column, columns);
             #[unroll]
             for row in 0..UNIT {
                 results[comptime!(2 * row + side)] *= scale;
             }
         }
-        if comptime!(after.shift) {
+        if comptime!(epilogue.shift) {
             let shift = of_columns(shifts, batch * columns, column, columns);
             #[unroll]
             for row in 0..UNIT {
                 results[comptime!(2 * row + side)] += shift;
             }
         }
-        if comptime!(after.curve != Curve::Identity) {
-            let slope = slope_of(slopes, batch, leak, after.curve);
+        if comptime!(epilogue.curve != Curve::Identity) {
+            let slope = slope_of(slopes, batch, leak, epilogue.curve);
             #[unroll]
             for row in 0..UNIT {
                 let place = comptime!(2 * row + side);
-                results[place] = activate::<Const<4>>(results[place], slope, after.curve);
+                results[place] = activate::<Const<4>>(results[place], slope, epilogue.curve);
             }
         }
     }
@@ -462,19 +274,6 @@ fn matmul_kernel<L: Size, N: Size, W: Size>(
             }
         }
     }
-}
-
-/// Four columns of `[batches, columns]`, 0 beyond the last.
-#[cube]
-fn of_columns(values: &Array<f32>, first: usize, column: usize, columns: usize) -> Vector<f32, Const<4>> {
-    let mut found = Vector::<f32, Const<4>>::new(0.0f32);
-    #[unroll]
-    for lane in 0..QUAD {
-        if column + lane < columns {
-            found[lane] = values[first + column + lane];
-        }
-    }
-    found
 }
 
 /// A unit's share of a stage, from the tensor.
@@ -562,6 +361,7 @@ fn place_of(
     }
 }
 
+/// Four results of a row, but for those beyond the last column.
 #[cube]
 fn write<N: Size>(
     out: &mut Array<Vector<f32, N>>,

@@ -7,9 +7,12 @@ use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::{self, prelude::*, std::FastDivmod};
 use burn_cubecl::tensor::CubeTensor;
 
+use super::epilogue::Epilogue;
+use super::factor::Factor;
 use super::matmul::{launch, tile};
 use super::tensor::{OnCube, Rows, address, empty_plain, grid, vector_size, view};
-use super::tiles::{After, Factor, Sizes, matmul};
+use super::tile::Sizes;
+use super::tiles::matmul;
 use crate::precision::Precision;
 
 /// Cubes that a weight gradient should have: two for each of the 132 multiprocessors of a large GPU.
@@ -54,7 +57,7 @@ pub(super) fn weight_grad<R: CubeRuntime, B: OnCube<R>>(
     let partial = match tile(&input.tensor.client, sizes, precision) {
         Some(tile) => {
             let right = if side_by_side { Factor::side_by_side(&grad, towers) } else { Factor::right(&grad) };
-            let sums = matmul(Factor::left(&input).turned(), right, &After::nothing(), sizes, tile);
+            let sums = matmul(Factor::left(&input).turned(), right, &Epilogue::nothing(), sizes, tile);
             if count == 1 {
                 return sums;
             }

@@ -1,0 +1,79 @@
+//! The factors of a matmul, read where they lie: as they are, transposed, shared by towers, or cut into pieces.
+
+use burn_cubecl::CubeRuntime;
+use burn_cubecl::cubecl::{self, prelude::*};
+use burn_cubecl::tensor::CubeTensor;
+
+use super::tensor::{Rows, vector_size};
+
+/// A factor: its element of row (or column) `i`, term `k`, in batch `b` and summand `s` lies at
+/// `b * batch + s * sum + i * across + k * along`.
+pub(super) struct Factor<R: CubeRuntime> {
+    pub(super) tensor: CubeTensor<R>,
+    pub(super) batch: usize,
+    pub(super) sum: usize,
+    pub(super) across: usize,
+    pub(super) along: usize,
+}
+
+/// Distances of a factor as a kernel takes them, in vectors.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+pub(super) struct Distances {
+    pub(super) batch: usize,
+    pub(super) sum: usize,
+    pub(super) across: usize,
+    pub(super) along: usize,
+}
+
+impl<R: CubeRuntime> Factor<R> {
+    /// `[K or 1, M, C]` as the left one: rows are rows, columns are terms.
+    pub(super) fn left(rows: &Rows<R>) -> Self {
+        let (batch, stride) = distances(rows);
+        Self { tensor: rows.tensor.clone(), batch, sum: 0, across: stride, along: 1 }
+    }
+
+    /// `[K or 1, C, N]` as the right one: rows are terms.
+    pub(super) fn right(rows: &Rows<R>) -> Self {
+        let (batch, stride) = distances(rows);
+        Self { tensor: rows.tensor.clone(), batch, sum: 0, across: 1, along: stride }
+    }
+
+    /// `[B, K * O]` as the right one: each tower has O columns.
+    pub(super) fn side_by_side(rows: &Rows<R>, towers: usize) -> Self {
+        Self { batch: rows.width / towers, ..Self::right(rows) }
+    }
+
+    /// The same with rows for columns.
+    pub(super) fn turned(self) -> Self {
+        Self { across: self.along, along: self.across, ..self }
+    }
+
+    /// The same with its batches added.
+    pub(super) fn summed(self) -> Self {
+        Self { batch: 0, sum: self.batch, ..self }
+    }
+
+    /// Whether neighbours across lie side by side: then whole vectors of them are read.
+    pub(super) fn is_wide(&self) -> bool {
+        self.across == 1
+    }
+
+    /// The largest vector in which `width` neighbours can be read.
+    pub(super) fn vector(&self, width: usize) -> usize {
+        if self.is_wide() { vector_size(&[self.batch, self.sum, self.along, width]) } else { 1 }
+    }
+
+    pub(super) fn distances(&self, vector: usize) -> DistancesLaunch<R> {
+        let across = if self.is_wide() { 1 } else { self.across };
+        DistancesLaunch::new(self.batch / vector, self.sum / vector, across, self.along / vector)
+    }
+}
+
+/// From one matrix to the next (0 where there is one) and from one row to the next.
+fn distances<R: CubeRuntime>(rows: &Rows<R>) -> (usize, usize) {
+    let batch = match rows.tensor.meta.shape().as_ref() {
+        [1, ..] | [_, _] => 0,
+        shape => shape[1] * rows.stride,
+    };
+    (batch, rows.stride)
+}

@@ -1,0 +1,89 @@
+//! How a matmul is cut into tiles, one a cube.
+
+use burn_cubecl::CubeRuntime;
+use burn_cubecl::cubecl::prelude::ComputeClient;
+
+/// Values that are loaded, stored and multiplied at once.
+pub(super) const QUAD: usize = 4;
+/// Results that a unit computes in each direction.
+pub(super) const UNIT: usize = 2 * QUAD;
+/// Cubes that fill a large GPU.
+const CUBES: usize = 264;
+
+/// What a cube computes: 64 or 128 rows and columns, `depth` terms at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Tile {
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    pub(super) depth: usize,
+}
+
+/// How many results there are, and how many terms each sums.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Sizes {
+    /// Matmuls side by side.
+    pub(super) batches: usize,
+    /// Matmuls that are added to one result.
+    pub(super) sums: usize,
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    pub(super) terms: usize,
+    /// Pieces into which the terms are cut, each with a result of its own.
+    pub(super) pieces: usize,
+}
+
+impl Tile {
+    /// Tiles for a matmul, the best first: those that compute the least beyond its edges, smaller where there would be few
+    /// cubes.
+    ///
+    /// 16 terms at a time, and 8 where that is too much shared memory. Long sums that end in the first half of a stage of
+    /// 16 take 8 as well: measured on an H200 with the first layer of the notebook, whose 514 terms are the one case
+    /// where 8 was faster.
+    pub(super) fn candidates(sizes: Sizes) -> [Self; 2] {
+        let side = |length: usize| {
+            if length.next_multiple_of(64) < length.next_multiple_of(128) { 64 } else { 128 }
+        };
+        let [rows, columns] = [sizes.rows, sizes.columns].map(side);
+        let ends_early = sizes.terms > 512 && (1..=8).contains(&(sizes.terms % 16));
+        let depths = if ends_early { [8, 16] } else { [16, 8] };
+        depths.map(|depth| Self { rows, columns, depth }.for_few_cubes(sizes))
+    }
+
+    fn for_few_cubes(self, sizes: Sizes) -> Self {
+        let mut tile = self;
+        if tile.cubes(sizes) < CUBES {
+            tile.rows = 64;
+        }
+        if tile.cubes(sizes) < CUBES {
+            tile.columns = 64;
+        }
+        tile
+    }
+
+    pub(super) fn units(self) -> usize {
+        self.rows / UNIT * self.columns / UNIT
+    }
+
+    /// Bytes of shared memory.
+    pub(super) fn shared_memory(self) -> usize {
+        2 * self.depth * (pitch(self.rows) + pitch(self.columns)) * QUAD * size_of::<f32>()
+    }
+
+    pub(super) fn cubes(self, sizes: Sizes) -> usize {
+        let tiles = sizes.rows.div_ceil(self.rows) * sizes.columns.div_ceil(self.columns);
+        tiles * sizes.batches * sizes.pieces
+    }
+}
+
+/// Quads from one term of a stage to the next: one more than there are, so that units which store different terms of one
+/// row meet different banks.
+pub(super) const fn pitch(side: usize) -> usize {
+    side / QUAD + 1
+}
+
+/// Whether this device has the shared memory and the units for a tile.
+pub(super) fn fits<R: CubeRuntime>(client: &ComputeClient<R>, tile: Tile) -> bool {
+    let hardware = &client.properties().hardware;
+    tile.shared_memory() <= hardware.max_shared_memory_size
+        && tile.units() <= hardware.max_units_per_cube as usize
+}

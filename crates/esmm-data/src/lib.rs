@@ -23,6 +23,7 @@ pub mod files;
 mod load;
 pub mod loader;
 mod outcome;
+pub mod panics;
 mod place;
 mod read;
 mod split;

@@ -74,12 +74,16 @@ impl Dataset {
     }
 
     /// Adds some rows of a chunk, which must be in ascending order where it has groups.
+    ///
+    /// # Panics
+    /// When only one of the two has groups: both come from the same source.
     pub(crate) fn append(&mut self, chunk: &EncodedChunk, outcome: &Outcome, rows: &[usize]) {
         self.rows += rows.len();
         let groups = match (&mut self.users, &chunk.users) {
             (Some(users), Some(more)) => users.append(more, rows),
             (None, None) => Vec::new(),
-            (own, _) => panic!("groups on one side only: {own:?}"),
+            (Some(_), None) => panic!("rows without groups cannot follow rows with groups"),
+            (None, Some(_)) => panic!("rows with groups cannot follow rows without groups"),
         };
         let sides = self.users.as_ref().map(|users| users.sides.clone());
         let entries = |user: fn(&Sides) -> &[bool], column: usize| match &sides {

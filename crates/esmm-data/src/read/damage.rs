@@ -1,13 +1,13 @@
 //! Damaged files on which the Parquet reader panics: an error of the file, as those that it reports itself.
 
-use std::any::Any;
 use std::cell::Cell;
 use std::error::Error;
-use std::panic::{self, AssertUnwindSafe};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Once;
 
 use crate::error::DataError;
+use crate::panics;
 
 thread_local! {
     /// Whether this thread is inside [`caught`], which tells of a panic itself.
@@ -21,32 +21,17 @@ where
     E: Error + Send + Sync + 'static,
 {
     static HOOK: Once = Once::new();
-    HOOK.call_once(mute_own_panics);
+    HOOK.call_once(|| panics::keep_quiet(|_| INSIDE.try_with(Cell::get).unwrap_or(false)));
     let before = INSIDE.replace(true);
-    let result = panic::catch_unwind(AssertUnwindSafe(read));
+    let result = catch_unwind(AssertUnwindSafe(read));
     INSIDE.set(before);
     match result {
         Ok(result) => result.map_err(|error| DataError::caused(path, error)),
         Err(payload) => {
-            Err(DataError::file(path, format!("damaged, its reader stopped: {}", words(payload.as_ref()))))
+            let words = panics::words(payload.as_ref());
+            Err(DataError::file(path, format!("damaged, its reader stopped: {words}")))
         }
     }
-}
-
-/// Leaves all other panics to whoever handled them before.
-fn mute_own_panics() {
-    let before = panic::take_hook();
-    panic::set_hook(Box::new(move |info| {
-        let is_told = INSIDE.try_with(Cell::get).unwrap_or(false);
-        if !is_told || std::env::var_os("RUST_BACKTRACE").is_some() {
-            before(info);
-        }
-    }));
-}
-
-fn words(payload: &(dyn Any + Send)) -> &str {
-    let text = payload.downcast_ref::<&str>().copied();
-    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("it gave no reason")
 }
 
 #[cfg(test)]

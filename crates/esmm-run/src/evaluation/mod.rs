@@ -8,7 +8,6 @@ use esmm_metrics::{Evaluator, SplitMetrics};
 
 use crate::analysis::Drift;
 use crate::config::NegativeRate;
-use crate::correction::Correction;
 use crate::error::RunError;
 mod host_scores;
 
@@ -52,21 +51,6 @@ pub trait ScoreBatch<B: EsmmBackend> {
 impl<B: EsmmBackend> ScoreBatch<B> for Esmm<B> {
     fn score(&self, batch: EsmmBatch<B>) -> HostScores {
         HostScores::new(&self.forward(&batch.features), batch.labels)
-    }
-}
-
-/// A model whose probabilities are corrected.
-#[derive(Debug)]
-pub struct Corrected<'a, M> {
-    /// The model.
-    pub model: &'a M,
-    /// Its correction.
-    pub correction: &'a Correction,
-}
-
-impl<B: EsmmBackend, M: ScoreBatch<B>> ScoreBatch<B> for Corrected<'_, M> {
-    fn score(&self, batch: EsmmBatch<B>) -> HostScores {
-        self.model.score(batch).corrected(self.correction)
     }
 }
 

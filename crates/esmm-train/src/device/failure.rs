@@ -1,8 +1,9 @@
 //! Panics of a device, as errors. Burn and CubeCL panic where a driver fails, often in threads of their own.
 
-use std::any::Any;
-use std::panic::{self, AssertUnwindSafe};
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::sync::{Mutex, Once, PoisonError};
+
+use esmm_data::panics;
 
 use crate::error::TrainError;
 
@@ -17,16 +18,16 @@ static SEEN: Mutex<Option<Vec<String>>> = Mutex::new(None);
 /// read afterwards is whatever lay there. With `RUST_BACKTRACE` set panics are shown as well.
 pub(super) fn caught<T>(what: &str, work: impl FnOnce() -> Result<T, TrainError>) -> Result<T, TrainError> {
     static HOOK: Once = Once::new();
-    HOOK.call_once(record_panics);
+    HOOK.call_once(|| panics::keep_quiet(note));
     let before = seen(|seen| seen.replace(Vec::new()));
-    let result = panic::catch_unwind(AssertUnwindSafe(work));
+    let result = catch_unwind(AssertUnwindSafe(work));
     let first = seen(|seen| std::mem::replace(seen, before)).and_then(|seen| seen.into_iter().next());
     let failed = |reason: &str| Err(TrainError::Device(format!("{what}: {}", one_line(reason))));
     match (result, first) {
         (Ok(Err(error @ TrainError::Device(_))), _) => Err(error),
         (Ok(Ok(_) | Err(_)) | Err(_), Some(first)) => failed(&first),
         (Ok(result), None) => result,
-        (Err(payload), None) => failed(&message(payload.as_ref())),
+        (Err(payload), None) => failed(panics::words(payload.as_ref())),
     }
 }
 
@@ -35,31 +36,19 @@ pub(super) fn first() -> Option<String> {
     seen(|seen| seen.as_ref().and_then(|seen| seen.first().map(|reason| one_line(reason))))
 }
 
-/// Notes panics while work is under way, and leaves all others to whoever handled them before.
-fn record_panics() {
-    let before = panic::take_hook();
-    panic::set_hook(Box::new(move |info| {
-        let recorded = seen(|seen| match seen {
-            Some(seen) => {
-                seen.push(message(info.payload()));
-                true
-            }
-            None => false,
-        });
-        if !recorded || std::env::var_os("RUST_BACKTRACE").is_some() {
-            before(info);
+/// Notes a panic while work is under way, which tells of it.
+fn note(panic: &PanicHookInfo<'_>) -> bool {
+    seen(|seen| match seen {
+        Some(seen) => {
+            seen.push(panics::words(panic.payload()).to_owned());
+            true
         }
-    }));
+        None => false,
+    })
 }
 
 fn seen<T>(work: impl FnOnce(&mut Option<Vec<String>>) -> T) -> T {
     work(&mut SEEN.lock().unwrap_or_else(PoisonError::into_inner))
-}
-
-fn message(payload: &(dyn Any + Send)) -> String {
-    let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
-    text.unwrap_or_else(|| "it gave no reason".to_owned())
 }
 
 /// The words of a text with single spaces between them, cut where it gets too long.

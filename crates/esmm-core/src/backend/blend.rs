@@ -16,7 +16,7 @@ pub struct Blend<T> {
 }
 
 impl<T> Blend<T> {
-    /// The same behind other handles.
+    /// The same over other handles.
     pub fn map<U>(self, mut change: impl FnMut(T) -> U) -> Blend<U> {
         let Self { old, new, keep, take } = self;
         Blend { old: change(old), new: change(new), keep, take }

@@ -48,7 +48,9 @@ impl<B: Backend> Indices<B> {
     }
 
     fn from_host(host: HostIndices, device: B::Device) -> Self {
-        let (tensor, order, sorted) = (Arc::default(), Arc::default(), Arc::default());
+        let tensor = Arc::default();
+        let order = Arc::default();
+        let sorted = Arc::default();
         Self { host, device, tensor, order, sorted }
     }
 

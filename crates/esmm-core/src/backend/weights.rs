@@ -47,7 +47,7 @@ pub struct WithGrad<T> {
 }
 
 impl<T> WithGrad<T> {
-    /// The same behind other handles.
+    /// The same over other handles.
     pub fn map<U>(self, mut change: impl FnMut(T) -> U) -> WithGrad<U> {
         WithGrad { weight: self.weight.map(&mut change), grad: change(self.grad) }
     }

@@ -164,7 +164,8 @@ impl Counts {
         let first = self.blocks.len();
         let found = scan(source, &unique(columns), |block, chunk| {
             self.kept.resize(self.kept.len().max(first + block + 1), [0; 3]);
-            let (parts, depth) = (divider.assign(&chunk)?, labels.read(&chunk)?);
+            let parts = divider.assign(&chunk)?;
+            let depth = labels.read(&chunk)?;
             let counts = counting.read(&chunk)?;
             for (row, (part, depth)) in parts.iter().zip(&depth).enumerate() {
                 let part = *part as usize;

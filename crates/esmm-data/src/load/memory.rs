@@ -82,7 +82,8 @@ fn fit(
         let columns = needed.iter().chain(&labels.columns).map(String::as_str).chain(divider.column());
         for chunk in source.open(&unique(columns))? {
             let chunk = chunk?;
-            let (parts, depth) = (divider.assign(&chunk)?, labels.read(&chunk)?);
+            let parts = divider.assign(&chunk)?;
+            let depth = labels.read(&chunk)?;
             let keep = parts.iter().zip(&depth).map(|(part, depth)| *part == Part::Train && depth.is_some());
             fitter.observe(&chunk, &keep.collect::<Vec<bool>>())?;
         }

@@ -196,7 +196,9 @@ impl Work {
         let Self { config, builders, pass, skipped, sent } = self;
         let count = builders.len();
         let batches: Vec<&[u32]> = order.chunks(config.batch_size).skip(skip).collect();
-        let (config, batches, first) = (&*config, batches.as_slice(), *sent);
+        let config = &*config;
+        let batches = batches.as_slice();
+        let first = *sent;
         let number = |place: usize| *pass << 32 | (*skipped + first + place) as u64;
         let wanted = thread::scope(|scope| {
             let of_builder = |(index, builder): (usize, &'_ mut Builder)| {

@@ -47,7 +47,9 @@ impl TruthSpec {
         self.validate()?;
         let column =
             |name: &Option<String>| name.as_deref().map(|name| probabilities(chunk, name)).transpose();
-        let (ctr, cvr, ctcvr) = (column(&self.ctr)?, column(&self.cvr)?, column(&self.ctcvr)?);
+        let ctr = column(&self.ctr)?;
+        let cvr = column(&self.cvr)?;
+        let ctcvr = column(&self.ctcvr)?;
         Ok(Truth { ctr: ctr.unwrap_or_default(), cvr: cvr.unwrap_or_default(), ctcvr })
     }
 }

@@ -140,7 +140,8 @@ fn by_time(
     let own = if valid > 0 { valid } else { train / 10 };
     let size = own.min(most);
     let begin = |window: u32| train - u64::from(count - window) * size;
-    let (from, to) = (moments.first_from(begin(number)), moments.first_from(begin(number + 1)));
+    let from = moments.first_from(begin(number));
+    let to = moments.first_from(begin(number + 1));
     let end = until.or(to);
     let valid_to = if number + 1 == count { end } else { to };
     match (from, valid_to) {

@@ -74,7 +74,7 @@ pub enum ActivationName {
     Prelu,
 }
 
-/// The model, but for the sizes of its tables, which the data gives.
+/// The model, but for the sizes of its tables, which come from the data.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelConfig {
     /// Width of every embedding.

@@ -10,7 +10,7 @@ use crate::backend::{Bags, Indices};
 /// Bags on a device.
 pub(super) type CubeBags<R> = Bags<CubeTensor<R>, CubeTensor<R>>;
 
-/// The bags with their numbers on the device.
+/// The bags with their row numbers on the device.
 pub(super) fn on_device<R: CubeRuntime, B: OnCube<R>>(bags: Bags<CubeTensor<R>, Indices<B>>) -> CubeBags<R> {
     bags.map(|tensor| tensor, |indices| ints(&indices))
 }
@@ -64,7 +64,8 @@ fn gather_kernel<N: Size>(
 pub(super) fn bag_pool<R: CubeRuntime>(table: CubeTensor<R>, plan: CubeBags<R>) -> CubeTensor<R> {
     let table = Rows::new(table);
     let dense = plan.dense.clone().map(Rows::new);
-    let (dim, num_dense) = (table.width, dense.as_ref().map_or(0, |dense| dense.width));
+    let dim = table.width;
+    let num_dense = dense.as_ref().map_or(0, |dense| dense.width);
     let width = plan.num_sparse * dim + num_dense;
     let out = Rows::empty(&table.tensor, [plan.tables, plan.rows, width]);
     let dense_stride = dense.as_ref().map_or(0, |dense| dense.stride);

@@ -33,7 +33,8 @@ fn launch<R: CubeRuntime>(client: &ComputeClient<R>, blends: &[Blend<CubeTensor<
     let tensors: Vec<&CubeTensor<R>> = blends.iter().flat_map(|blend| [&blend.old, &blend.new]).collect();
     let mut arrays = SequenceArg::new();
     tensors.iter().for_each(|tensor| arrays.push(array(tensor)));
-    let (mut units, mut factors) = (SequenceArg::new(), SequenceArg::new());
+    let mut units = SequenceArg::new();
+    let mut factors = SequenceArg::new();
     lengths.iter().for_each(|length| units.push(length / vector));
     let shares = blends.iter().flat_map(|blend| [blend.keep, blend.take]);
     shares.for_each(|share| factors.push(share as f32));

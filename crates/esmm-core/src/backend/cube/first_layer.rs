@@ -61,7 +61,8 @@ pub(super) fn first_layer_backward<R: CubeRuntime, B: OnCube<R>>(
     spec: LayerSpec,
 ) -> FirstLayerGrads<CubeTensor<R>> {
     let FirstLayer { table, bags: InputBags { own: own_bags, groups }, weights } = operands;
-    let (dim, rows) = (dim_of(&table), table.meta.shape()[0] / own_bags.tables);
+    let dim = dim_of(&table);
+    let rows = table.meta.shape()[0] / own_bags.tables;
     let Some(groups) = groups else {
         let layer = Layer { input: kept.own, weights };
         let Layer { input, weights } = layer_backward::<R, B>(layer, saved, grad, spec);
@@ -236,7 +237,8 @@ fn sums_by_group<R: CubeRuntime, B: OnCube<R>>(
     [towers, outputs]: [usize; 2],
 ) -> CubeTensor<R> {
     let side_by_side = grad.meta.num_dims() == 2;
-    let (count, rows) = (groups.bags.rows, groups.of_rows.len());
+    let count = groups.bags.rows;
+    let rows = groups.of_rows.len();
     let order = order::<R, B>(&groups.of_rows, count);
     let tables = if side_by_side { 1 } else { towers };
     let slots = ints(&groups.of_rows);

@@ -18,14 +18,16 @@ struct Matrix {
 
 impl Matrix {
     fn new<R: CubeRuntime>(tensor: &CubeTensor<R>) -> Self {
-        let (shape, strides) = (tensor.meta.shape(), tensor.meta.strides());
+        let shape = tensor.meta.shape();
+        let strides = tensor.meta.strides();
         Self { rows: shape[0], columns: shape[1], strides: [strides[0], strides[1]] }
     }
 }
 
 /// Mean cross-entropy of each stage, `[K]`.
 pub(super) fn loss<R: CubeRuntime>(logits: CubeTensor<R>, reached: CubeTensor<R>) -> CubeTensor<R> {
-    let (at, reached_at) = (Matrix::new(&logits), Matrix::new(&reached));
+    let at = Matrix::new(&logits);
+    let reached_at = Matrix::new(&reached);
     let chunks = Chunks::new(at.rows);
     let sums = empty_plain(&logits, [chunks.count, at.columns]);
     // SAFETY: logits and labels have one shape; units beyond the last row read nothing.
@@ -58,7 +60,8 @@ pub(super) fn loss_backward<R: CubeRuntime>(
     reached: CubeTensor<R>,
     grad: CubeTensor<R>,
 ) -> CubeTensor<R> {
-    let (at, reached_at) = (Matrix::new(&logits), Matrix::new(&reached));
+    let at = Matrix::new(&logits);
+    let reached_at = Matrix::new(&reached);
     let grad = plain(grad);
     let out = Rows::empty(&logits, [at.rows, at.columns]);
     let (cubes, dim) = grid(&logits.client, at.rows);

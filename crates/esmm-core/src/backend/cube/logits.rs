@@ -1,5 +1,5 @@
-//! The layer that gives the logits, one output a tower and nothing after it: too narrow for a matmul. Forward a dot product
-//! a row; backward one pass over the input that gives its gradient and the sums of chunks of rows, then their join.
+//! The last layer, whose outputs are the logits, one a tower and nothing after it: too narrow for a matmul. Forward a dot product
+//! a row; backward one pass over the input for its gradient and the sums of chunks of rows, then their join.
 
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::{self, prelude::*};
@@ -17,7 +17,8 @@ const ROWS: u32 = 32;
 
 /// Whether a layer is one of these: one output a tower, from an input of its own, computed in f32.
 pub(super) fn is_logits<R: CubeRuntime>(layer: &Layer<CubeTensor<R>>, spec: &LayerSpec) -> bool {
-    let (shape, weight) = (layer.input.meta.shape(), layer.weights.weight.meta.shape());
+    let shape = layer.input.meta.shape();
+    let weight = layer.weights.weight.meta.shape();
     spec.is_linear(&layer.weights)
         && spec.precision == Precision::F32
         && weight[2] == 1
@@ -120,7 +121,8 @@ pub(super) fn logits_backward<R: CubeRuntime>(
     let Layer { input, weights: LayerWeights { weight, .. } } = layer;
     let shape = weight.meta.shape().clone();
     let layer = Read::new(input, weight);
-    let (towers, width) = (layer.towers, layer.input.width);
+    let towers = layer.towers;
+    let width = layer.input.width;
     let out = Rows::empty(&layer.input.tensor, [towers, layer.rows, width]);
     let chunks = Chunks::new(layer.rows);
     let columns = towers * (width + 1);

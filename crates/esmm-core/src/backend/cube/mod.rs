@@ -13,7 +13,7 @@
 //!
 //! A kernel reads ids that were checked when the batch was built, so it runs without the checks of CubeCL; its units check
 //! that their element exists. Nothing is added by atomics: sums go over chunks that depend on shapes alone, so the same
-//! device gives the same bits. No operation waits for the device.
+//! device computes the same bits. No operation waits for the device.
 
 mod bags;
 mod bags_backward;
@@ -154,7 +154,8 @@ impl<R: CubeRuntime, B: OnCube<R>> Kernels<B> for Cube<R> {
         running: Moments<FloatTensor<B>>,
         epsilon: f64,
     ) -> [FloatTensor<B>; 2] {
-        let (Norm { gamma, beta }, Moments { mean, variance }) = (norm, running);
+        let Norm { gamma, beta } = norm;
+        let Moments { mean, variance } = running;
         fold::fold_norm(Folded { bias, gamma, beta, mean, variance }, epsilon)
     }
 

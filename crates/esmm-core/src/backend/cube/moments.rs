@@ -1,5 +1,5 @@
 //! Mean and variance over the rows of a batch, and sums over them: cubes take chunks of rows, then chunks are joined in
-//! their order. Chunks depend on the number of rows alone, so the same batch gives the same bits.
+//! their order. Chunks depend on the number of rows alone, so the same batch has the same bits.
 
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::{self, prelude::*};

@@ -18,14 +18,14 @@ const BIAS: u32 = 127;
 
 /// A factor as a matmul reads it.
 pub(super) struct Rounded<R: CubeRuntime> {
-    /// The numbers, in the type of the precision.
+    /// The values, in the dtype of the precision.
     pub(super) tensor: CubeTensor<R>,
-    /// Largest magnitude of what was rounded, `[1]`, where it decides about a power of two in front of the numbers.
+    /// Largest magnitude of what was rounded, `[1]`, where it decides by which power of two the values are scaled.
     largest: Option<CubeTensor<R>>,
 }
 
 impl<R: CubeRuntime> Rounded<R> {
-    /// An input or a weight. Numbers that f16 cannot hold become the largest that it can.
+    /// An input or a weight. Values that f16 cannot hold become the largest that it can.
     pub(super) fn new(tensor: CubeTensor<R>, precision: Precision) -> Self {
         let tensor = match precision {
             Precision::F32 | Precision::Tf32 => tensor,
@@ -78,7 +78,8 @@ fn rounded<R: CubeRuntime, E: Float>(
 ) -> CubeTensor<R> {
     let values = Rows::new(tensor);
     let shape = Shape::from(values.tensor.meta.shape().to_vec());
-    let (client, device) = (values.tensor.client.clone(), values.tensor.device.clone());
+    let client = values.tensor.client.clone();
+    let device = values.tensor.device.clone();
     let out = Rows::new(empty_device_dtype(client.clone(), device, shape, dtype));
     let vector = vector_size(&[values.width, values.stride, out.stride]);
     let units = values.tensor.meta.num_elements() / vector;
@@ -126,7 +127,7 @@ fn round_kernel<E: Float, N: Size>(
         value *= Vector::new(power_of_two(exponent(largest[0])));
     }
     if comptime!(bounded) {
-        // By comparisons, so that what is no number stays none.
+        // By comparisons, so that NaN stays NaN.
         let most = Vector::<f32, N>::new(LARGEST);
         let least = Vector::<f32, N>::new(-LARGEST);
         value = select_many(value.greater_than(most), most, value);

@@ -72,7 +72,8 @@ pub(super) fn update_rows<R: CubeRuntime>(
     update: RowUpdate,
 ) -> WithMoments<CubeTensor<R>> {
     let state = state.map(owned);
-    let (rate, l2) = (update.learning_rate as f32, update.l2 as f32);
+    let rate = update.learning_rate as f32;
+    let l2 = update.l2 as f32;
     match update.rule {
         TableRule::Sgd => {
             let [table] = exactly(&state, &update);

@@ -147,7 +147,8 @@ impl Plan {
 
 /// A new line of integers, not cleared.
 fn empty_ints<R: CubeRuntime>(like: &CubeTensor<R>, len: usize) -> CubeTensor<R> {
-    let (client, device) = (like.client.clone(), like.device.clone());
+    let client = like.client.clone();
+    let device = like.device.clone();
     let handle = client.empty(len * size_of::<i32>());
     CubeTensor::new_contiguous(client, device, Shape::from([len]), handle, DType::I32)
 }

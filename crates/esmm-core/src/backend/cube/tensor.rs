@@ -67,7 +67,8 @@ impl<R: CubeRuntime> Rows<R> {
         if PADS.load(Ordering::Relaxed) {
             return Self::padded(like, shape);
         }
-        let (client, device) = (like.client.clone(), like.device.clone());
+        let client = like.client.clone();
+        let device = like.device.clone();
         Self::new(empty_device_dtype(client, device, Shape::from(shape), DType::F32))
     }
 
@@ -129,14 +130,16 @@ pub(super) fn empty_plain<R: CubeRuntime, const D: usize>(
     like: &CubeTensor<R>,
     shape: [usize; D],
 ) -> CubeTensor<R> {
-    let (client, device) = (like.client.clone(), like.device.clone());
+    let client = like.client.clone();
+    let device = like.device.clone();
     let handle = client.empty(shape.iter().product::<usize>() * size_of::<f32>());
     CubeTensor::new_contiguous(client, device, Shape::from(shape), handle, DType::F32)
 }
 
 /// A new tensor of the same shape, not cleared, its elements one after the other.
 pub(super) fn empty_like<R: CubeRuntime>(like: &CubeTensor<R>) -> CubeTensor<R> {
-    let (client, device) = (like.client.clone(), like.device.clone());
+    let client = like.client.clone();
+    let device = like.device.clone();
     let handle = client.empty(like.meta.num_elements() * size_of::<f32>());
     CubeTensor::new_contiguous(client, device, like.meta.shape().clone(), handle, DType::F32)
 }
@@ -159,7 +162,7 @@ pub(super) fn address<R: CubeRuntime>(tensors: &[&CubeTensor<R>]) -> AddressType
     types.max().unwrap_or_default()
 }
 
-/// Numbers of rows on the device; kernels read i32.
+/// Row numbers on the device; kernels read i32.
 pub(super) fn ints<R: CubeRuntime, B: OnCube<R>>(indices: &Indices<B>) -> CubeTensor<R> {
     as_i32::<R, B>(indices.tensor())
 }

@@ -47,8 +47,10 @@ pub(super) fn weight_grad<R: CubeRuntime, B: OnCube<R>>(
     towers: usize,
     precision: Precision,
 ) -> CubeTensor<R> {
-    let (input, grad) = (Rows::new(input), Rows::new(grad));
-    let (rows, inputs) = (input.tensor.meta.shape()[1], input.width);
+    let input = Rows::new(input);
+    let grad = Rows::new(grad);
+    let rows = input.tensor.meta.shape()[1];
+    let inputs = input.width;
     let side_by_side = grad.tensor.meta.num_dims() == 2;
     let outputs = if side_by_side { grad.width / towers } else { grad.width };
     let count = pieces(towers, inputs, outputs, rows);

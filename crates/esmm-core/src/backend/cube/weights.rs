@@ -22,7 +22,7 @@ enum Rule {
     Adam,
 }
 
-/// Numbers that all values of a weight share. What a rule does not need is 0.
+/// Constants that all values of a weight share. What a rule does not need is 0.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
 struct Rates {
     /// Learning rate; of Adam with the bias corrections.

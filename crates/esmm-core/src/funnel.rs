@@ -88,12 +88,13 @@ impl<B: EsmmBackend> FunnelLogits<B> {
         ReachLogs { log_reach, log_not_reach }
     }
 
-    /// `P_k` of every stage, `[B, K]`, in `[0, 1]`.
+    /// `P_k` of every stage, `[B, K]`, in `[0, 1]`: what `esmm predict` writes.
     pub fn reach_probs(&self) -> Tensor<B, 2> {
         self.reach_logs().log_reach.exp()
     }
 
-    /// pCTR, pCVR and pCTCVR: the first two stages.
+    /// pCTR, pCVR and pCTCVR: the first two stages, computed without the logarithms of all stages. They are those of
+    /// [`reach_probs`](Self::reach_probs) but for rounding.
     ///
     /// # Panics
     /// On a backend with autodiff, in a backward pass from them: [`reach_logs`](Self::reach_logs) has gradients.

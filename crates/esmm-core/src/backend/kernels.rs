@@ -93,6 +93,9 @@ pub trait Kernels<B: Backend>: Debug + Send + Sync + 'static {
 
     /// pCTR, pCVR and pCTCVR: the probabilities of the first two stages and their product.
     ///
+    /// An operation of its own beside [`funnel_logs`](Self::funnel_logs), from which they follow as well: two exponentials a
+    /// row instead of five and two logarithms, a sixth of the time on a CPU, and no more than rounding apart.
+    ///
     /// # Shapes
     /// `logits [B, K]` (conditional) to `[B]` each.
     fn funnel_probs(logits: FloatTensor<B>) -> [FloatTensor<B>; 3];

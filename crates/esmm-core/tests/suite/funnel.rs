@@ -78,6 +78,27 @@ fn probabilities() {
     }
 }
 
+/// There are two ways to a probability: from the logarithms of all stages, as predictions have it, and for two stages the
+/// shorter one.
+#[test]
+fn both_ways_to_a_probability_agree() {
+    let rows = 500;
+    for scale in [1.0, 10.0, 60.0] {
+        let logits: Vec<f64> = uniform(37, rows * 2).iter().map(|x| scale * x).collect();
+        let conditional = by_columns(&tensor::<Plain, 2>(&logits, [rows, 2]));
+        let funnel = FunnelLogits { conditional };
+        let probs = funnel.probs();
+        let reach = funnel.reach_probs();
+        let relative = RELATIVE + 2.0 * scale * f64::from(f32::EPSILON);
+        for (stage, found) in [(0, probs.ctr), (1, probs.ctcvr)] {
+            let expected = values(reach.clone().slice([0..rows, stage..stage + 1]));
+            assert_near(&format!("stage {stage} at {scale}"), &values(found), &expected, TINY, relative);
+        }
+        let expected = values(sigmoid(funnel.cvr_logit()));
+        assert_near(&format!("pCVR at {scale}"), &values(probs.cvr), &expected, TINY, relative);
+    }
+}
+
 #[test]
 fn a_closed_form() {
     let conditional = tensor::<Plain, 2>(&[0.0, 3.0_f64.ln()], [1, 2]);

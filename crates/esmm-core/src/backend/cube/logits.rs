@@ -1,5 +1,5 @@
-//! The last layer, whose outputs are the logits, one a tower and nothing after it: too narrow for a matmul. Forward a dot product
-//! a row; backward one pass over the input for its gradient and the sums of chunks of rows, then their join.
+//! The last layer, whose outputs are the logits, one a tower and nothing after it: too narrow for a matmul. Forward a dot
+//! product a row; backward one pass over the input for its gradient and the sums of chunks of rows, then their join.
 
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::{self, prelude::*};

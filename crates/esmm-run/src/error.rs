@@ -34,6 +34,9 @@ pub enum RunError {
     /// Scores that cannot be put together.
     #[error("{0}")]
     Scoring(String),
+    /// Someone said stop before all rows were measured.
+    #[error("interrupted before all rows were measured")]
+    Interrupted,
 }
 
 impl RunError {

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float32Array, RecordBatch};
@@ -207,7 +208,8 @@ impl<B: EsmmBackend> Scorer<B> {
             encoders: &self.encoders,
             period: RefCell::new(period),
         };
-        let found = evaluate(&watched, &self.model, stages, &rows, rate, device, |_| {})?;
+        let found =
+            evaluate(&watched, &self.model, stages, &rows, rate, device, |_| ControlFlow::Continue(()))?;
         let period = watched.period.into_inner();
         let drift = trained.zip(period).map(|(before, after)| Drift::between(before, &after.finish()));
         Ok(Evaluation { drift, ..found })
@@ -224,6 +226,7 @@ impl<B: EsmmBackend> Scorer<B> {
         let mut labelled = LabelledLogits::new(stages.len());
         evaluate(&self.models, &self.model, stages, &rows, rate, &self.device, |scores| {
             labelled.push(scores, scores.weights(rate).as_deref());
+            ControlFlow::Continue(())
         })?;
         let (fits, tasks) = fit(&labelled, stages)?;
         CalibrationRecord::new(run, &source.paths, labelled.rows() as u64, stages, &fits, tasks)

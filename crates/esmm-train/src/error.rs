@@ -39,6 +39,9 @@ pub enum TrainError {
     /// The training itself.
     #[error("{0}")]
     Training(String),
+    /// Someone said stop before all rows were measured.
+    #[error("interrupted before all rows were measured")]
+    Interrupted,
 }
 
 impl TrainError {
@@ -72,6 +75,7 @@ impl From<RunError> for TrainError {
             RunError::Config(message) => Self::Config(message),
             RunError::Closed => Self::Closed,
             RunError::Scoring(message) => Self::Training(message),
+            RunError::Interrupted => Self::Interrupted,
         }
     }
 }

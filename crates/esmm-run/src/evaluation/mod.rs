@@ -1,5 +1,7 @@
 //! Scores of a labelled split, measured: the one pass that validation, `evaluate` and the final report share.
 
+use std::ops::ControlFlow;
+
 use burn::data::dataloader::{DataLoader, Progress};
 use esmm_core::{Esmm, EsmmBackend, EsmmConfig};
 use esmm_data::SplitRows;
@@ -61,16 +63,18 @@ impl EvaluationPlan {
         Self { stages: stages.to_vec(), with_group, with_truth, negative_rate }
     }
 
-    /// Scores and measures all rows of a loader; `each` sees the scores of every batch. `handle` is the loader's.
+    /// Scores and measures all rows of a loader; `each` sees the scores of every batch and says whether to go on. `handle`
+    /// is the loader's.
     ///
     /// # Errors
-    /// Stages whose names the report cannot hold, and rows that the loader could not read.
+    /// Stages whose names the report cannot hold, rows that the loader could not read, and [`RunError::Interrupted`] where
+    /// `each` said stop.
     pub fn evaluate<B: EsmmBackend>(
         &self,
         model: &impl ScoreBatch<B>,
         loader: &dyn DataLoader<B, EsmmBatch<B>>,
         handle: &LoaderHandle,
-        mut each: impl FnMut(HostScores, Progress),
+        mut each: impl FnMut(HostScores, Progress) -> ControlFlow<()>,
     ) -> Result<Evaluation, RunError> {
         let evaluator = Evaluator::new(&self.stages, self.with_group, self.with_truth);
         let mut evaluator = evaluator.map_err(|error| RunError::Config(error.to_string()))?;
@@ -86,7 +90,9 @@ impl EvaluationPlan {
                 Some(weights) => evaluator.push_weighted(scores.rows(), &weights),
             }
             spread.push(&scores);
-            each(scores, batches.progress());
+            if each(scores, batches.progress()).is_break() {
+                return Err(RunError::Interrupted);
+            }
         }
         handle.check()?;
         if evaluator.is_weighted() && evaluator.total_weight() == 0.0 {
@@ -97,10 +103,10 @@ impl EvaluationPlan {
     }
 }
 
-/// Measures a model on a split; `each` sees the scores of every batch.
+/// Measures a model on a split; `each` sees the scores of every batch and says whether to go on.
 ///
 /// # Errors
-/// Stages whose names the report cannot hold, rows that cannot be read.
+/// Stages whose names the report cannot hold, rows that cannot be read, and [`RunError::Interrupted`] where `each` said stop.
 pub fn evaluate<B: EsmmBackend>(
     model: &impl ScoreBatch<B>,
     config: &EsmmConfig,
@@ -108,7 +114,7 @@ pub fn evaluate<B: EsmmBackend>(
     rows: &SplitRows,
     negative_rate: Option<NegativeRate>,
     device: &<B as burn::tensor::backend::BackendTypes>::Device,
-    mut each: impl FnMut(&HostScores),
+    mut each: impl FnMut(&HostScores) -> ControlFlow<()>,
 ) -> Result<Evaluation, RunError> {
     let loader = BatchLoaderConfig {
         schema: config.schema.clone(),

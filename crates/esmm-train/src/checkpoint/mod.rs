@@ -54,6 +54,9 @@ pub struct TrainingState {
     pub best: Option<BestState>,
     /// Validations since the best one.
     pub stale: u64,
+    /// Whether the validation that is due at this step was interrupted: it comes first when the training goes on.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub validation_due: bool,
 }
 
 /// The best validation of a training.
@@ -228,6 +231,11 @@ where
     let record =
         record.map_err(|error| TrainError::file(&path, one_line(&format!("is damaged: {error}"))))?;
     Ok((contents, record))
+}
+
+/// A due validation is named only where there is one, so that the checksums of states written before stay as they are.
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 type Bytes = BinBytesRecorder<FullPrecisionSettings>;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use esmm_core::{Esmm, EsmmBackend, TrainBackend};
 use esmm_run::evaluation::evaluate;
 use esmm_run::metrics::MemberMetrics;
-use esmm_run::observe::{EvaluationRecord, Moment, Observers};
+use esmm_run::observe::{EvaluationRecord, Moment};
 use esmm_run::run_dir::RunDir;
 
 use super::{Experiment, plan};
@@ -84,21 +84,21 @@ impl Experiment {
         config
     }
 
-    /// Measures one of the models on all splits.
+    /// Measures one of the models on all splits; [`TrainError::Interrupted`] where it is stopped meanwhile.
     fn measure_member<B: EsmmBackend>(
         &self,
         run: &RunDir,
         seed: u64,
         device: &B::Device,
         best: BestWeights,
-        observers: &Observers,
+        control: &TrainingControl,
     ) -> Result<MemberMetrics, TrainError> {
         let model: Esmm<B> = self.model.load(&run.weights(), device)?;
         let mut splits = BTreeMap::new();
         for (split, rows) in self.splits() {
             let (stages, rate) = (&self.config.labels.columns, self.config.negative_rate);
-            let measured = evaluate(&model, &self.model, stages, rows, rate, device, |_| {})?;
-            observers.evaluation(&EvaluationRecord {
+            let measured = evaluate(&model, &self.model, stages, rows, rate, device, |_| control.go_on())?;
+            control.observers.evaluation(&EvaluationRecord {
                 split,
                 moment: Moment::End,
                 step: best.step,
@@ -131,8 +131,15 @@ impl OnDevice for Member<'_> {
                     best.step,
                     best.epoch
                 );
-                let observers = &control.observers;
-                Some(experiment.measure_member::<B::InnerBackend>(&run, seed, &device, *best, observers)?)
+                let measured =
+                    experiment.measure_member::<B::InnerBackend>(&run, seed, &device, *best, &control);
+                match measured {
+                    // The training is saved; a resumed one measures.
+                    Err(TrainError::Interrupted) => {
+                        return Ok((TrainingEnd::Interrupted { step: best.step }, None));
+                    }
+                    measured => Some(measured?),
+                }
             }
         };
         Ok((end, metrics))

@@ -165,19 +165,22 @@ impl Experiment {
         best: BestWeights,
         observers: &Observers,
     ) -> Result<RunMetrics, TrainError> {
-        self.measure::<B>(run, device, best, observers, None)
+        let control = TrainingControl { observers: observers.clone(), ..TrainingControl::default() };
+        self.measure::<B>(run, device, best, &control, None)
     }
 
+    /// As [`evaluate`](Self::evaluate); [`TrainError::Interrupted`] where it is stopped meanwhile, and nothing is written then.
     fn measure<B: EsmmBackend>(
         &self,
         run: &RunDir,
         device: &B::Device,
         best: BestWeights,
-        observers: &Observers,
+        control: &TrainingControl,
         ensemble: Option<EnsembleMetrics>,
     ) -> Result<RunMetrics, TrainError> {
         let model = Ensemble::<B>::load(&self.model, run, self.config.train.seeds, None, device)?;
         let stages = &self.config.labels.columns;
+        let observers = &control.observers;
         let unseen = observers.want_tables() && self.valid.is_none();
         let norms = || TableNorms::of(&model.members()[0].embeddings, &self.model, stages);
         let tables = unseen.then(norms).unwrap_or_default();
@@ -187,7 +190,10 @@ impl Experiment {
         let mut found = Vec::new();
         for (split, rows) in self.splits() {
             let mut analyzer = analysis.split(split, alone);
-            let see = |scores: &HostScores| analyzer.push(scores);
+            let see = |scores: &HostScores| {
+                analyzer.push(scores);
+                control.go_on()
+            };
             let rate = self.config.negative_rate;
             let measured = evaluate(&model, &self.model, stages, rows, rate, device, see)?;
             analysis.add(analyzer, &measured.scores);

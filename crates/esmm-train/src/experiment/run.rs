@@ -66,8 +66,8 @@ impl Experiment {
         let TrainingEnd::Finished { best, .. } = end else { return Ok(Trained { end, metrics: None }) };
         control.observers.trained();
         let members = EnsembleMetrics::of(members);
-        let metrics = device.run(MeasureMean { experiment: self, run, control, best, members })?;
-        Ok(Trained { end, metrics: Some(metrics) })
+        let measured = device.run(MeasureMean { experiment: self, run, control, best, members });
+        Ok(Trained { end, metrics: unless_interrupted(measured)? })
     }
 }
 
@@ -90,9 +90,10 @@ impl OnDevice for TrainAndMeasure<'_> {
             // Asked to stop after the last step: a resumed training measures.
             TrainingEnd::Finished { .. } if self.control.interrupter.should_stop() => None,
             TrainingEnd::Finished { best, .. } => {
-                let observers = &self.control.observers;
-                observers.trained();
-                Some(self.experiment.evaluate::<B::InnerBackend>(self.run, &device, *best, observers)?)
+                self.control.observers.trained();
+                let measured =
+                    self.experiment.measure::<B::InnerBackend>(self.run, &device, *best, self.control, None);
+                unless_interrupted(measured)?
             }
         };
         Ok(Trained { end, metrics })
@@ -116,6 +117,14 @@ impl OnDevice for MeasureMean<'_> {
         B: TrainBackend,
     {
         let Self { experiment, run, control, best, members } = self;
-        experiment.measure::<B::InnerBackend>(run, &device, best, &control.observers, Some(members))
+        experiment.measure::<B::InnerBackend>(run, &device, best, control, Some(members))
+    }
+}
+
+/// What was measured; `None` where someone said stop meanwhile.
+fn unless_interrupted<T>(measured: Result<T, TrainError>) -> Result<Option<T>, TrainError> {
+    match measured {
+        Err(TrainError::Interrupted) => Ok(None),
+        measured => measured.map(Some),
     }
 }

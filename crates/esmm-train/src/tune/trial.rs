@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use burn::train::Interrupter;
 use esmm_core::{Esmm, TrainBackend};
-use esmm_run::evaluation::{Evaluation, evaluate};
+use esmm_run::RunError;
+use esmm_run::evaluation::{Evaluation, HostScores, evaluate};
 use esmm_run::run_dir::{Existing, RunDir};
 
 use crate::device::{Device, OnDevice};
@@ -63,7 +64,12 @@ impl OnDevice for Trial<'_> {
         let rows = experiment.splits().find(|(split, _)| *split == "valid").map(|(_, rows)| rows);
         let rows = rows.ok_or_else(|| TrainError::Config("a window has no validation rows".to_owned()))?;
         let model: Esmm<B::InnerBackend> = experiment.model.load(&run.weights(), &device)?;
-        let (stages, rate) = (&experiment.config.labels.columns, experiment.config.negative_rate);
-        Ok(Some(evaluate(&model, &experiment.model, stages, rows, rate, &device, |_| {})?))
+        let stages = &experiment.config.labels.columns;
+        let rate = experiment.config.negative_rate;
+        let go_on = |_: &HostScores| control.go_on();
+        match evaluate(&model, &experiment.model, stages, rows, rate, &device, go_on) {
+            Err(RunError::Interrupted) => Ok(None),
+            evaluation => Ok(Some(evaluation?)),
+        }
     }
 }

@@ -370,6 +370,78 @@ mod signals {
         ends_with_a_checkpoint("-HUP", 129, "SIGHUP");
     }
 
+    /// A validation that is measured when a signal comes is given up at once, within an epoch and after the last one; a
+    /// resumed training measures it again and ends with the same bytes.
+    #[test]
+    fn a_signal_is_heard_while_a_validation_is_measured() {
+        for within_epoch in [false, true] {
+            for funnel in Funnel::ALL {
+                heard_in_validation(funnel, within_epoch);
+            }
+        }
+    }
+
+    fn heard_in_validation(funnel: Funnel, within_epoch: bool) {
+        let workspace = Workspace::of(funnel);
+        workspace.write("data.csv", &funnel.csv(30_000));
+        let split = "valid = 0.2, test = 0.2";
+        let run_file = funnel.run_file().replace(split, "valid = 0.9, test = 0.02");
+        let (run_file, labels) = run_file.split_once("\n[labels]").unwrap_or((&run_file, ""));
+        let labels = if labels.is_empty() { String::new() } else { format!("\n[labels]{labels}") };
+        let within = if within_epoch { "validate_every = 1\n" } else { "" };
+        let run_file = run_file.replace("batch_size = 64", &format!("batch_size = 1024\n{within}"));
+        let run_file = run_file.replace("epochs = 2", "epochs = 1");
+        workspace.write("run.toml", &(run_file.replace("hidden = [8]", "hidden = [512, 256]") + &labels));
+        let whole = ["train", "run.toml", "--run-dir", "whole", "--quiet"];
+        assert_eq!(workspace.esmm(&whole).code, 0);
+        // Said right before the first validation after an epoch, and right after one within it.
+        let moment = if within_epoch { "step 1: valid" } else { "waiting for data" };
+        for _ in 0..8 {
+            let _ = fs::remove_dir_all(workspace.path("run"));
+            let child = workspace
+                .command_that_hears(&["train", "run.toml", "--run-dir", "run"])
+                .stdout(Stdio::null())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
+            wait_until(|| {
+                fs::read_to_string(workspace.path("run/train.log")).is_ok_and(|log| log.contains(moment))
+            });
+            // A step is soon done, and the next validation has begun.
+            std::thread::sleep(Duration::from_millis(if within_epoch { 100 } else { 20 }));
+            let begun = std::time::Instant::now();
+            kill(&child, "-TERM");
+            let said = Said::from(child.wait_with_output().unwrap());
+            // A second or so where nothing else runs.
+            assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+            assert_eq!(said.code, 143, "{}", said.stderr);
+            assert!(!workspace.path("run/metrics.json").exists());
+            let newest = files(&workspace.path("run/checkpoint")).pop().unwrap();
+            if !workspace
+                .read(&format!("run/checkpoint/{newest}/state.json"))
+                .contains("\"validation_due\": true")
+            {
+                // It came between two validations.
+                continue;
+            }
+            assert!(said.stderr.contains("go on with: esmm train --run-dir run --resume"), "{}", said.stderr);
+            let said = workspace.esmm(&["train", "--run-dir", "run", "--resume", "--quiet"]);
+            assert_eq!(said.code, 0, "{}", said.stderr);
+            for name in ["model.safetensors", "metrics.json"] {
+                let [run, whole] = ["run", "whole"]
+                    .map(|folder| fs::read(workspace.path(&format!("{folder}/{name}"))).unwrap());
+                assert!(run == whole, "{funnel:?}, {name} differs");
+            }
+            let validations = |folder: &str| {
+                let history = workspace.read(&format!("{folder}/history.jsonl"));
+                history.lines().filter(|line| line.contains("\"validation\"")).map(str::to_owned).count()
+            };
+            assert_eq!(validations("run"), validations("whole"));
+            return;
+        }
+        panic!("{funnel:?}: no signal came while a validation was measured");
+    }
+
     /// Nothing is lost while the final metrics are measured: a signal ends them at once, and `--resume` measures.
     #[test]
     fn a_signal_ends_the_final_metrics_at_once() {

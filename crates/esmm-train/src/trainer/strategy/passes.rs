@@ -13,6 +13,7 @@ use esmm_run::BestWeights;
 use esmm_run::observe::StepRecord;
 
 use super::pace::Pace;
+use super::validation::Validation;
 use super::{Components, EsmmStrategy};
 use crate::checkpoint::TrainingState;
 use crate::error::TrainError;
@@ -57,26 +58,39 @@ where
         train: &TrainLoader<Components<B>>,
         valid: &ValidLoader<Components<B>>,
     ) -> Result<TrainingEnd, TrainError> {
+        if self.state.validation_due {
+            // A checkpoint after an epoch's last batch counts that epoch as done.
+            let epoch = self.state.epochs_done + u64::from(self.state.batches_done > 0);
+            let validation = self.validate(valid, epoch)?;
+            self.save()?;
+            if validation == Validation::Interrupted {
+                return Ok(self.interrupted());
+            }
+        }
         while self.state.epochs_done < self.config().epochs && !self.out_of_patience() {
             let epoch = self.state.epochs_done + 1;
-            match self.train_epoch(train, valid, epoch)? {
-                PassEnd::AllRows => {
-                    (self.state.epochs_done, self.state.batches_done) = (epoch, 0);
-                    self.validate(valid, epoch)?;
-                }
-                PassEnd::OutOfPatience => {}
-                PassEnd::Interrupted => {
-                    self.save()?;
-                    return Ok(TrainingEnd::Interrupted { step: self.state.step });
+            let mut end = self.train_epoch(train, valid, epoch)?;
+            if end == PassEnd::AllRows {
+                self.state.epochs_done = epoch;
+                self.state.batches_done = 0;
+                if self.validate(valid, epoch)? == Validation::Interrupted {
+                    end = PassEnd::Interrupted;
                 }
             }
             self.save()?;
+            if end == PassEnd::Interrupted {
+                return Ok(self.interrupted());
+            }
         }
         let last = BestWeights { step: self.state.step, epoch: self.state.epochs_done };
         let best = self.state.best.as_ref();
         let best = best.map_or(last, |best| BestWeights { step: best.step, epoch: best.epoch });
         let stopped_early = self.state.epochs_done < self.config().epochs;
         Ok(TrainingEnd::Finished { best, stopped_early })
+    }
+
+    fn interrupted(&self) -> TrainingEnd {
+        TrainingEnd::Interrupted { step: self.state.step }
     }
 
     pub(super) fn config(&self) -> &TrainerConfig {
@@ -125,8 +139,10 @@ where
             if self.interrupter.should_stop() {
                 return Ok(PassEnd::Interrupted);
             }
-            if self.state.batches_done < self.batches_of_epoch() && self.inside_epoch(valid, epoch)? {
-                return Ok(PassEnd::OutOfPatience);
+            if self.state.batches_done < self.batches_of_epoch()
+                && let Some(end) = self.inside_epoch(valid, epoch)?
+            {
+                return Ok(end);
             }
         }
         handle.check()?;
@@ -142,25 +158,29 @@ where
         self.state.train_rows.div_ceil(self.config().batch_size as u64)
     }
 
-    /// Validates and saves when it is time for it; `true` when patience has run out.
-    fn inside_epoch(&mut self, valid: &ValidLoader<Components<B>>, epoch: u64) -> Result<bool, TrainError> {
+    /// Validates and saves when it is time for it; why the pass ends there, where it does.
+    fn inside_epoch(
+        &mut self,
+        valid: &ValidLoader<Components<B>>,
+        epoch: u64,
+    ) -> Result<Option<PassEnd>, TrainError> {
         let is_due = |every: Option<u64>| every.is_some_and(|every| self.state.step.is_multiple_of(every));
         let validates = self.strategy.has_valid && is_due(self.config().validate_every);
         let saves = is_due(self.config().checkpoint_every);
         if !validates && !saves {
-            return Ok(false);
+            return Ok(None);
         }
         let start = Instant::now();
         self.check_loss(epoch)?;
-        if validates {
-            self.validate(valid, epoch)?;
+        if validates && self.validate(valid, epoch)? == Validation::Interrupted {
+            return Ok(Some(PassEnd::Interrupted));
         }
         if saves {
             self.save()?;
         }
         self.pace.leave_out(start.elapsed());
         self.epoch_pace.leave_out(start.elapsed());
-        Ok(validates && self.out_of_patience())
+        Ok((validates && self.out_of_patience()).then_some(PassEnd::OutOfPatience))
     }
 
     /// Refuses to go on with a loss that is not finite.

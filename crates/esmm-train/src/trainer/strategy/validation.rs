@@ -13,26 +13,43 @@ use super::{Components, StrategyParts};
 use crate::checkpoint::BestState;
 use crate::error::TrainError;
 use crate::learner::InferenceOutput;
+use crate::trainer::control::go_on;
+
+/// How a validation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Validation {
+    /// All rows are measured.
+    Done,
+    /// Someone said stop.
+    Interrupted,
+}
 
 impl<B> Passes<'_, B>
 where
     B: TrainBackend,
 {
-    /// Measures the validation split, and keeps the weights when they are the best so far.
+    /// Measures the validation split, and keeps the weights when they are the best so far. Interrupted, it counts as not begun.
     pub(super) fn validate(
         &mut self,
         loader: &ValidLoader<Components<B>>,
         epoch: u64,
-    ) -> Result<(), TrainError> {
+    ) -> Result<Validation, TrainError> {
         let (step, select) = (self.state.step, self.config().select.clone());
         let label = self.config().label.clone();
         if !self.strategy.has_valid {
             self.save_weights()?;
             self.state.best = Some(BestState { step, epoch, value: None });
-            return Ok(());
+            return Ok(Validation::Done);
         }
+        let metrics = match self.evaluate(loader, epoch) {
+            Err(TrainError::Interrupted) => {
+                self.state.validation_due = true;
+                return Ok(Validation::Interrupted);
+            }
+            metrics => metrics?,
+        };
+        self.state.validation_due = false;
         self.state.validations += 1;
-        let metrics = self.evaluate(loader, epoch)?;
         let value = match metrics.metric(&select) {
             Ok(value) => Some(value),
             Err(MetricError::Undefined { .. }) => {
@@ -58,7 +75,7 @@ where
         let verdict = if better { "the best so far".to_owned() } else { format!("the best is step {best}") };
         let measured = one_line(&format!("valid {}; {verdict} by {select}", brief(&metrics)));
         log::info!("{label}epoch {epoch}, step {step}: {measured}");
-        Ok(())
+        Ok(Validation::Done)
     }
 
     fn evaluate(
@@ -70,6 +87,7 @@ where
         let epochs = self.epochs(epoch);
         let step = self.state.step;
         let events = &mut self.events;
+        let interrupter = &self.interrupter;
         let strategy = self.strategy;
         let each = |scores, progress| {
             let item = TrainingItem::new(
@@ -80,9 +98,10 @@ where
                 None,
             );
             events.process_valid(LearnerEvent::ProcessedItem(item));
+            go_on(interrupter)
         };
         let evaluation = strategy.plan.evaluate(&learner, loader.as_ref(), &strategy.parts.valid, each)?;
-        self.events.process_valid(LearnerEvent::EndEpoch(self.state.validations as usize));
+        self.events.process_valid(LearnerEvent::EndEpoch(self.state.validations as usize + 1));
         let StrategyParts { config, observers, .. } = &strategy.parts;
         let norms = || TableNorms::of(&learner.model.embeddings, &config.model, &config.stages);
         let tables = observers.want_tables().then(norms).unwrap_or_default();

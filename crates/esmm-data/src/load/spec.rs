@@ -74,6 +74,8 @@ pub struct LoadOptions {
     pub streaming: Option<bool>,
     /// Bytes that encoded rows may take in memory.
     pub memory: u64,
+    /// Bytes that this process may take in all, of which encoded rows get half at most; `None`: as many as there are.
+    pub process_memory: Option<u64>,
     /// Streaming: rows that are shuffled together at most.
     pub shuffle_rows: usize,
     /// Data with groups: whether rows of one group stay together, and what they share is read, encoded and held once.
@@ -82,7 +84,13 @@ pub struct LoadOptions {
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { streaming: None, memory: 4 << 30, shuffle_rows: 1_000_000, by_group: true }
+        Self {
+            streaming: None,
+            memory: 4 << 30,
+            process_memory: None,
+            shuffle_rows: 1_000_000,
+            by_group: true,
+        }
     }
 }
 
@@ -103,6 +111,13 @@ pub struct LoadedData {
     first: Option<Dataset>,
 }
 
+impl LoadOptions {
+    /// Bytes that encoded rows may take, whatever the limit comes from.
+    fn rows_memory(&self) -> u64 {
+        self.process_memory.map_or(self.memory, |process| self.memory.min(process / 2))
+    }
+}
+
 impl DataSpec {
     /// What fits its encoders.
     pub(super) fn fitter(&self) -> Result<EncoderFitter, DataError> {
@@ -119,10 +134,11 @@ impl DataSpec {
     pub fn load(&self, options: &LoadOptions) -> Result<LoadedData, DataError> {
         let streaming = match options.streaming {
             Some(streaming) => streaming,
-            None => self.is_larger_than(options.memory, options.by_group)?,
+            None => self.is_larger_than_allowed(options)?,
         };
         if streaming {
-            let LoadOptions { memory, shuffle_rows, by_group, .. } = *options;
+            let LoadOptions { shuffle_rows, by_group, .. } = *options;
+            let memory = options.rows_memory();
             let loaded = in_files(self, StreamOptions { memory, shuffle_rows, by_group })?;
             return Ok(LoadedData {
                 encoders: loaded.encoders,
@@ -144,18 +160,22 @@ impl DataSpec {
         })
     }
 
-    /// Whether the encoded rows would take more than so many bytes.
-    fn is_larger_than(&self, memory: u64, by_group: bool) -> Result<bool, DataError> {
-        let bytes = encoded_bytes(self, by_group)?;
-        if bytes <= memory {
+    /// Whether the encoded rows would take more bytes than they may.
+    fn is_larger_than_allowed(&self, options: &LoadOptions) -> Result<bool, DataError> {
+        let bytes = encoded_bytes(self, options.by_group)?;
+        let rows_memory = options.rows_memory();
+        if bytes <= rows_memory {
             return Ok(false);
         }
-        let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-        log::info!(
-            "the rows would take about {:.0} MiB, more than data.memory = {:.0} MiB: every pass reads their files",
-            mebibytes(bytes),
-            mebibytes(memory)
-        );
+        let mebibytes = |bytes: u64| format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20));
+        let allowed = match options.process_memory {
+            Some(process) if rows_memory < options.memory => {
+                format!("half of the {} that this process may take", mebibytes(process))
+            }
+            _ => format!("data.memory = {}", mebibytes(rows_memory)),
+        };
+        let needed = mebibytes(bytes);
+        log::info!("the rows would take about {needed}, more than {allowed}: every pass reads their files");
         Ok(true)
     }
 }

@@ -114,7 +114,7 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
     log::info!("{}", ModelSummary::new(&experiment.model));
     device.check_model(&experiment.model)?;
     plan::check_disk(claim.run().path(), &experiment.model, &experiment.config)?;
-    if let Some(warning) = plan::check_memory(&experiment.model, &experiment.config) {
+    if let Some(warning) = plan::check_memory(&experiment.model, &experiment.config, device.is_cpu())? {
         log::warn!("{warning}");
     }
     let at_once = plan::at_once(&experiment.model, &experiment.config, device.is_cpu());

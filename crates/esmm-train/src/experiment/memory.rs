@@ -1,5 +1,5 @@
 //! How much memory this process may take: what the machine has, or what a control group (a container, a batch system) or
-//! `ulimit -v` allows of it.
+//! `ulimit` allows of it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,15 +12,23 @@ pub fn allowed() -> Option<u64> {
 /// As [`allowed`], with the system's files below another root.
 fn allowed_below(root: &Path) -> Option<u64> {
     let limits = groups(root).into_iter().filter_map(|file| limit(&file));
-    limits.chain(machine(root)).chain(address_space(root)).min()
+    limits.chain(machine(root)).chain(resource_limit(root)).min()
 }
 
-/// What `ulimit -v` and `prlimit --as` allow; `None` where they allow everything.
-fn address_space(root: &Path) -> Option<u64> {
+/// Bytes beyond which this process gets no memory at all, by `ulimit -v` or `ulimit -d`; `None` where there is no such limit.
+pub fn refused_beyond() -> Option<u64> {
+    resource_limit(Path::new("/"))
+}
+
+/// What `ulimit -v` (`prlimit --as`) and `ulimit -d` (`prlimit --data`) allow; `None` where they allow everything.
+fn resource_limit(root: &Path) -> Option<u64> {
     let text = fs::read_to_string(root.join("proc/self/limits")).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Max address space"))?;
-    // The soft limit, the hard one, the unit.
-    line.split_whitespace().next()?.parse().ok()
+    let soft = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        // The soft limit, the hard one, the unit.
+        line.split_whitespace().next()?.parse().ok()
+    };
+    ["Max address space", "Max data size"].into_iter().filter_map(soft).min()
 }
 
 /// What the machine has.
@@ -98,12 +106,22 @@ mod tests {
 
     #[test]
     fn limits_of_the_shell_count() {
-        let limits = |soft: &str| {
+        let limits = |data: &str, address_space: &str| {
             let other = "Max cpu time              unlimited            unlimited            seconds";
-            format!("{other}\nMax address space         {soft:<20} unlimited            bytes\n")
+            let data = format!("Max data size             {data:<20} unlimited            bytes");
+            format!(
+                "{other}\n{data}\nMax address space         {address_space:<20} unlimited            bytes\n"
+            )
         };
-        assert_eq!(machine_with(&[("proc/self/limits", &limits("134217728"))]), Some(128 * MIB));
-        assert_eq!(machine_with(&[("proc/self/limits", &limits("unlimited"))]), Some(8192 * MIB));
+        for (data, address_space, expected) in [
+            ("unlimited", "134217728", 128),
+            ("67108864", "unlimited", 64),
+            ("67108864", "134217728", 64),
+            ("unlimited", "unlimited", 8192),
+        ] {
+            let text = limits(data, address_space);
+            assert_eq!(machine_with(&[("proc/self/limits", &text)]), Some(expected * MIB), "{text}");
+        }
     }
 
     #[test]

@@ -57,9 +57,9 @@ impl Experiment {
     /// Whatever is wrong with the data, with file and line; a configuration that does not fit it.
     pub fn load(mut config: TrainConfig) -> Result<Self, TrainError> {
         let ReadingConfig { streaming, memory, shuffle_rows, by_group } = config.reading;
-        // Of what a machine has, or a container may take of it, the rows get half.
-        let memory = memory::allowed().map_or(memory, |allowed| memory.min(allowed / 2));
-        let loaded = config.data_spec().load(&LoadOptions { streaming, memory, shuffle_rows, by_group })?;
+        let options =
+            LoadOptions { streaming, memory, process_memory: memory::allowed(), shuffle_rows, by_group };
+        let loaded = config.data_spec().load(&options)?;
         config.reading.streaming = Some(loaded.is_streaming());
         if loaded.by_group() {
             log::info!("{BY_GROUP}");

@@ -73,18 +73,28 @@ pub fn check_disk(run: &Path, model: &EsmmConfig, config: &TrainConfig) -> Resul
     Err(TrainError::file(run, reason))
 }
 
-/// Says where the weights and what the optimizers remember of them will hardly fit into memory.
-pub fn check_memory(model: &EsmmConfig, config: &TrainConfig) -> Option<String> {
-    let allowed = memory::allowed()?;
+/// Checks that the weights and what the optimizers remember of them fit into memory; a warning where they hardly will. On a
+/// GPU (`is_cpu` false) they are in its memory.
+///
+/// # Errors
+/// More than `ulimit` allows: a process that asks for more is ended by its runtime, in the middle of its work.
+pub fn check_memory(
+    model: &EsmmConfig,
+    config: &TrainConfig,
+    is_cpu: bool,
+) -> Result<Option<String>, TrainError> {
     let needed = state_bytes(model, config);
-    if needed <= allowed {
-        return None;
+    let reason = |allowed: u64| {
+        let [needed, allowed] = [needed, allowed].map(wording::memory);
+        format!(
+            "the weights and what the optimizers remember of them take {needed}, this process may take {allowed}: lower \
+             model.embedding_dim, raise min_count, or say train.tables.optimizer = \"row_wise_adam\""
+        )
+    };
+    if let Some(refused) = memory::refused_beyond().filter(|refused| is_cpu && needed > *refused) {
+        return Err(TrainError::Training(reason(refused)));
     }
-    let [needed, allowed] = [needed, allowed].map(wording::memory);
-    Some(format!(
-        "the weights and what the optimizers remember of them take {needed}, this process may take {allowed}: lower \
-         model.embedding_dim, raise min_count, or say train.tables.optimizer = \"row_wise_adam\""
-    ))
+    Ok(memory::allowed().filter(|allowed| is_cpu && needed > *allowed).map(reason))
 }
 
 /// How many of several models (`train.seeds`) are trained at the same time: as many as there are cores, as long as their

@@ -7,7 +7,7 @@
 
 use std::process::{Command, Stdio};
 
-use crate::common::{Said, Workspace, csv, files};
+use crate::common::{RUN_FILE, Said, Workspace, csv, files};
 
 /// Runs a shell script in a mount namespace of its own, with the command as `$ESMM`; `None` where there is none to be had.
 fn in_namespace(workspace: &Workspace, script: &str) -> Option<Said> {
@@ -106,6 +106,94 @@ fn a_limit_on_memory_does_no_harm() {
     }
     assert_eq!(codes.last(), Some(&0), "{codes:?}");
     assert_ne!(codes[0], 0, "{codes:?}");
+}
+
+/// The versions of Linux's control groups, by the files that tell their limits.
+#[derive(Debug, Clone, Copy)]
+enum ControlGroups {
+    One,
+    Two,
+}
+
+impl ControlGroups {
+    const ALL: [Self; 2] = [Self::One, Self::Two];
+
+    /// What `/proc/self/cgroup` says of a process in the group `/batch/job`.
+    fn membership(self) -> &'static str {
+        match self {
+            Self::One => "5:cpu,cpuacct:/\n4:hugetlb,memory:/batch/job\n",
+            Self::Two => "0::/batch/job\n",
+        }
+    }
+
+    /// The file of a group below `/sys/fs/cgroup`, and what it says where there is no limit.
+    fn limit_of(self, group: &str) -> (String, &'static str) {
+        match self {
+            Self::One => (format!("memory/{group}/memory.limit_in_bytes"), "9223372036854771712"),
+            Self::Two => (format!("{group}/memory.max"), "max"),
+        }
+    }
+}
+
+/// The command in a control group whose parent may take 1 MiB, as far as the system's files tell: rows get half of it, and
+/// tables that will not fit are warned of. (The kernel's own answer to a group that takes too much is SIGKILL.)
+#[test]
+fn a_limit_of_a_control_group_counts() {
+    for version in ControlGroups::ALL {
+        let workspace = Workspace::new();
+        workspace.write("data.csv", &csv(40_000));
+        for (group, limit) in [("batch", Some("1048576")), ("batch/job", None)] {
+            let (file, no_limit) = version.limit_of(group);
+            let file = workspace.path("system").join(file);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, limit.unwrap_or(no_limit)).unwrap();
+        }
+        workspace.write("membership", version.membership());
+        // `exec` keeps the process whose file is replaced.
+        let train = "train run.toml --run-dir run --set train.epochs=1 --set train.batch_size=1024";
+        let script = format!(
+            "mount --bind system /sys/fs/cgroup && mount --bind membership /proc/$$/cgroup || exit 77
+             exec $ESMM {train} --device ndarray --set model.embedding_dim=4096"
+        );
+        let Some(said) = in_namespace(&workspace, &script) else { return };
+        if said.code == 77 {
+            eprintln!("skipped: the files of control groups cannot be replaced here");
+            return;
+        }
+        assert_eq!(said.code, 0, "{version:?}: {}", said.stderr);
+        for expected in [
+            "more than half of the 1 MiB that this process may take: every pass reads their files",
+            "this process may take 1.0 MiB: lower model.embedding_dim",
+        ] {
+            assert!(said.stderr.contains(expected), "{version:?}: {expected} in: {}", said.stderr);
+        }
+    }
+}
+
+/// A training whose tables cannot fit under the shell's limit is refused before anything is made, where it would be ended by
+/// the runtime in the middle of its work.
+#[test]
+fn tables_beyond_the_limit_of_the_shell_are_refused() {
+    let workspace = Workspace::new();
+    let user = r#"{ name = "user", side = "user", encode = "hash", buckets = 200000000 }"#;
+    let run_file = RUN_FILE.replace(r#"{ name = "user", side = "user" }"#, user);
+    assert_ne!(run_file, RUN_FILE);
+    workspace.write("run.toml", &run_file);
+    for limit in ["-v", "-d"] {
+        let mut command = Command::new("sh");
+        let train = "$ESMM train run.toml --run-dir run --device ndarray --set data.unknown_share=0.0";
+        command.args(["-c", &format!("ulimit {limit} 4194304 || exit 77; {train}")]);
+        command.env("ESMM", env!("CARGO_BIN_EXE_esmm")).env("XDG_RUNTIME_DIR", workspace.path(""));
+        let said = Said::from(command.current_dir(workspace.path("")).stdin(Stdio::null()).output().unwrap());
+        if said.code == 77 {
+            eprintln!("skipped: the shell has no such limit on memory");
+            return;
+        }
+        // Three times four values of four bytes for each of 200 million rows: weights, and two moments of Adam.
+        let expected = "the weights and what the optimizers remember of them take 8.9 GiB, this process may take 4.0 GiB";
+        assert!(said.error(1).starts_with(expected), "{limit}: {}", said.stderr);
+        assert!(!workspace.path("run").exists(), "left behind: {:?}", files(&workspace.path("run")));
+    }
 }
 
 #[test]

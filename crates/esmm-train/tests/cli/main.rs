@@ -14,6 +14,7 @@ mod endings;
 mod fuzz;
 mod init;
 mod inspect;
+mod lost_device;
 mod names;
 mod odd_names;
 mod quality;

@@ -1,9 +1,14 @@
 //! The output folder: whole or not at all.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 
+use esmm_files::{LockError, NewFolder};
+
 use crate::error::AliCcpError;
+
+/// Who writes, for others that want to.
+const COMMAND: &str = "esmm aliccp prepare";
 
 /// What a preparation writes, in the order in which it gets its name; the report comes last and says that all is there.
 const ENTRIES: [&str; 5] = ["train", "test", RUN_FILE, AUTHORS_RUN_FILE, REPORT_FILE];
@@ -20,17 +25,15 @@ pub const IMPRESSIONS_FILE: &str = "impressions.parquet";
 /// The file of their groups.
 pub const GROUPS_FILE: &str = "groups.parquet";
 
-/// A folder beside the output, locked, which becomes the output or vanishes.
+/// A folder beside the output, which becomes the output or vanishes.
 #[derive(Debug)]
 pub(crate) struct PartialOutput {
     target: PathBuf,
-    folder: PathBuf,
-    overwrite: bool,
-    lock: File,
+    new: NewFolder,
 }
 
 impl PartialOutput {
-    /// Makes the folder. One that an interrupted preparation left is removed first.
+    /// Makes the folder. One that a killed preparation left is emptied.
     pub(crate) fn create(target: &Path, overwrite: bool) -> Result<Self, AliCcpError> {
         let occupied = match fs::read_dir(target) {
             Ok(mut entries) => entries.next().is_some(),
@@ -41,80 +44,74 @@ impl PartialOutput {
             let reason = "is not empty: choose another folder, or say --overwrite";
             return Err(AliCcpError::Setting(format!("{}: {reason}", target.display())));
         }
-        let Some(name) = target.file_name() else {
-            return Err(AliCcpError::Setting(format!("{}: does not name a folder", target.display())));
-        };
-        let folder = target.with_file_name(format!(".{}.partial", name.to_string_lossy()));
-        fs::create_dir_all(&folder).map_err(|error| AliCcpError::io(&folder, &error))?;
-        let lock = File::create(folder.join("lock")).map_err(|error| AliCcpError::io(&folder, &error))?;
-        if lock.try_lock().is_err() {
-            return Err(AliCcpError::file(target, "another preparation is writing this folder"));
+        if occupied {
+            check_own(target)?;
         }
-        let partial = Self { target: target.to_owned(), folder, overwrite, lock };
-        partial.clear(&["lock"])?;
-        Ok(partial)
+        if target.file_name().is_none() {
+            return Err(AliCcpError::Setting(format!("{}: does not name a folder", target.display())));
+        }
+        let new = NewFolder::beside(target, COMMAND).map_err(|error| match error {
+            LockError::Held(_) => AliCcpError::file(target, error),
+            LockError::Refused(error) => AliCcpError::io(target, &error),
+        })?;
+        Ok(Self { target: target.to_owned(), new })
     }
 
     /// Where to write.
     pub(crate) fn folder(&self) -> &Path {
-        &self.folder
+        self.new.path()
     }
 
     /// Makes a folder in it.
     pub(crate) fn subfolder(&self, name: &str) -> Result<PathBuf, AliCcpError> {
-        let folder = self.folder.join(name);
+        let folder = self.folder().join(name);
         fs::create_dir_all(&folder).map_err(|error| AliCcpError::io(&folder, &error))?;
         Ok(folder)
     }
 
-    /// Empties it but for some names.
-    pub(crate) fn clear(&self, keep: &[&str]) -> Result<(), AliCcpError> {
-        let failed = |error: std::io::Error| AliCcpError::io(&self.folder, &error);
-        for entry in fs::read_dir(&self.folder).map_err(failed)? {
-            let path = entry.map_err(failed)?.path();
-            if !keep.iter().any(|name| path.ends_with(name)) {
-                remove(&path)?;
-            }
-        }
-        Ok(())
+    /// Empties it.
+    pub(crate) fn clear(&self) -> Result<(), AliCcpError> {
+        self.new.clear().map_err(|error| AliCcpError::io(self.folder(), &error))
     }
 
     /// Gives everything its name. What an earlier preparation left there is replaced, and nothing else.
     pub(crate) fn finish(self) -> Result<(), AliCcpError> {
-        let failed = |path: &Path| {
-            let path = path.to_owned();
-            move |error: std::io::Error| AliCcpError::io(&path, &error)
-        };
-        fs::create_dir_all(&self.target).map_err(failed(&self.target))?;
-        if self.overwrite {
-            for name in ENTRIES.iter().rev() {
-                remove(&self.target.join(name))?;
-            }
-        }
-        for name in ENTRIES {
-            let from = self.folder.join(name);
-            let to = self.target.join(name);
-            if from.exists() {
-                fs::rename(&from, &to).map_err(failed(&to))?;
-            }
-        }
-        Ok(())
+        let Self { target, new } = self;
+        new.move_into(&target, &ENTRIES).map_err(|error| AliCcpError::io(&target, &error))
     }
 }
 
-impl Drop for PartialOutput {
-    fn drop(&mut self) {
-        // A failure to clean up must not hide an error; the next preparation removes what is left.
-        let _ = self.lock.unlock();
-        let _ = fs::remove_dir_all(&self.folder);
-    }
-}
-
-fn remove(path: &Path) -> Result<(), AliCcpError> {
-    let removed = match path.symlink_metadata() {
-        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(_) => return Ok(()),
+/// Checks that nothing that is read is in a folder that the output replaces.
+pub(crate) fn check_inputs<'a>(
+    target: &Path,
+    mut inputs: impl Iterator<Item = &'a PathBuf>,
+) -> Result<(), AliCcpError> {
+    let replaced: Vec<PathBuf> =
+        ENTRIES.iter().filter_map(|name| fs::canonicalize(target.join(name)).ok()).collect();
+    let is_replaced = |file: &&PathBuf| {
+        fs::canonicalize(file).is_ok_and(|file| replaced.iter().any(|path| file.starts_with(path)))
     };
-    removed.map_err(|error| AliCcpError::io(path, &error))
+    match inputs.find(is_replaced) {
+        None => Ok(()),
+        Some(file) => Err(AliCcpError::Setting(format!(
+            "{}: would replace {}, which is read: choose another folder",
+            target.display(),
+            file.display()
+        ))),
+    }
+}
+
+/// Checks that what would be replaced is an earlier preparation's.
+fn check_own(target: &Path) -> Result<(), AliCcpError> {
+    let Some(name) = ENTRIES.iter().find(|name| target.join(name).exists()) else { return Ok(()) };
+    let report = fs::read(target.join(REPORT_FILE)).ok();
+    let report = report.and_then(|text| serde_json::from_slice::<serde_json::Value>(&text).ok());
+    match report.is_some_and(|report| report["format_version"].is_u64()) {
+        true => Ok(()),
+        false => Err(AliCcpError::Setting(format!(
+            "{}: holds {name} but no {REPORT_FILE} of a preparation, and --overwrite replaces nothing else: choose another \
+             folder",
+            target.display()
+        ))),
+    }
 }

@@ -12,7 +12,7 @@ use crate::error::AliCcpError;
 use crate::field::{FIELDS, FIELDS_LEN, Layout};
 use crate::lines::total_bytes;
 use crate::memory::Memory;
-use crate::output::{AUTHORS_RUN_FILE, PartialOutput, REPORT_FILE, RUN_FILE};
+use crate::output::{AUTHORS_RUN_FILE, PartialOutput, REPORT_FILE, RUN_FILE, check_inputs};
 use crate::passes::{Halt, Passes};
 use crate::progress::{Meter, PrepareProgress, StepKind};
 use crate::raw::RawFiles;
@@ -79,6 +79,8 @@ pub(crate) fn prepare_within(
         AliCcpError::file(&config.raw, "holds no sample_skeleton_train.csv and no common_features_train.csv")
     })?;
     let test = RawFiles::find(&config.raw, "test")?;
+    let inputs = std::iter::once(&train).chain(&test).flat_map(|raw| raw.skeleton.iter().chain(&raw.common));
+    check_inputs(&config.out, inputs)?;
     let output = PartialOutput::create(&config.out, config.overwrite)?;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(config.threads).build();
     let pool =
@@ -97,7 +99,7 @@ pub(crate) fn prepare_within(
                     FIELDS[field].code
                 );
                 layout = layout.widened(field);
-                output.clear(&["lock"])?;
+                output.clear()?;
             }
         }
     };

@@ -1,16 +1,23 @@
 //! Named tensors in a file: safetensors both ways, PyTorch's `.pt` in.
 
 use std::borrow::Cow;
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{self, BufWriter, IntoInnerError, Write};
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{DType, TensorData, bf16, f16};
 #[cfg(feature = "pytorch")]
 use burn_store::pytorch::PytorchReader;
+use esmm_files::NewFile;
+use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::{Dtype, SafeTensors, View};
 
 use crate::error::EsmmError;
+
+/// The values of a safetensors file begin at a multiple of so many bytes.
+const ALIGNMENT: usize = 8;
 
 /// Named tensors, as PyTorch's `state_dict` has them.
 ///
@@ -58,31 +65,43 @@ impl StateDict {
         }
     }
 
-    /// Writes a safetensors file under a temporary name beside `path`, then renames it.
+    /// Writes a safetensors file, which appears whole or not at all.
     ///
     /// # Errors
     /// A disk that refuses. The file at `path` is then as it was.
     pub fn write_safetensors(&self, path: &Path) -> Result<(), EsmmError> {
-        let failed = |reason: String| weights(path, &format!("cannot be written: {reason}"));
-        let mut temporary = path.as_os_str().to_owned();
-        temporary.push(".tmp");
-        let temporary = PathBuf::from(temporary);
-        let views = self.entries.iter().map(|(name, data)| (name.as_str(), DataView(data)));
-        // The library writes a file that only its owner may read: it gets the permissions of an ordinary one.
-        let permissions = fs::File::create(&temporary).and_then(|file| Ok(file.metadata()?.permissions()));
-        let permissions = permissions.map_err(|error| failed(error.to_string()))?;
-        let written = safetensors::serialize_to_file(views, None, &temporary)
-            .map_err(|error| failed(error.to_string()));
-        let synced = written.and_then(|()| {
-            let sync = fs::File::open(&temporary).and_then(|file| file.sync_all());
-            sync.and_then(|()| fs::set_permissions(&temporary, permissions))
-                .and_then(|()| fs::rename(&temporary, path))
-                .map_err(|error| failed(error.to_string()))
+        let write = || -> io::Result<()> {
+            let mut file = BufWriter::new(NewFile::beside(path)?);
+            self.write_to(&mut file)?;
+            file.into_inner().map_err(IntoInnerError::into_error)?.finish()
+        };
+        write().map_err(|error| weights(path, &format!("cannot be written: {error}")))
+    }
+
+    /// Writes the bytes of a safetensors file: eight with the length of a JSON header, the header with name, dtype, shape and
+    /// place of every tensor, then their values as little-endian bytes without gaps. The largest dtype comes first, and among
+    /// tensors of one dtype the first name.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn write_to(&self, writer: &mut impl Write) -> io::Result<()> {
+        let mut entries: Vec<(&String, DataView<'_>)> =
+            self.entries.iter().map(|(name, data)| (name, DataView(data))).collect();
+        // Names are sorted already.
+        entries.sort_by_key(|(_, view)| Reverse(view.dtype()));
+        let mut end = 0;
+        let tensors = entries.iter().map(|(name, view)| {
+            let start = end;
+            end += view.data_len();
+            let shape = view.shape().to_vec();
+            ((*name).clone(), TensorInfo { dtype: view.dtype(), shape, data_offsets: (start, end) })
         });
-        if synced.is_err() {
-            let _ = fs::remove_file(&temporary);
-        }
-        synced
+        let metadata = Metadata::new(None, tensors.collect()).map_err(io::Error::other)?;
+        let mut header = serde_json::to_vec(&metadata)?;
+        header.resize(header.len().next_multiple_of(ALIGNMENT), b' ');
+        writer.write_all(&(header.len() as u64).to_le_bytes())?;
+        writer.write_all(&header)?;
+        entries.iter().try_for_each(|(_, view)| writer.write_all(&view.data()))
     }
 
     /// The name of the first entry with a value that is NaN or infinite.
@@ -278,5 +297,23 @@ impl View for DataView<'_> {
 
     fn data_len(&self) -> usize {
         self.0.as_bytes().len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bytes_are_those_of_the_library() {
+        let mut dict = StateDict::new("test");
+        let values: Vec<f32> = (0..15).map(|value| value as f32 / 7.0).collect();
+        dict.entries.insert("b.weight".to_owned(), TensorData::new(values, [3, 5]));
+        dict.entries.insert("a.count".to_owned(), TensorData::new(vec![7_i64], [1]));
+        dict.entries.insert("a.bias".to_owned(), TensorData::new(vec![0.5_f32], [1]));
+        let mut bytes = Vec::new();
+        dict.write_to(&mut bytes).unwrap();
+        let views = dict.entries.iter().map(|(name, data)| (name.as_str(), DataView(data)));
+        assert_eq!(bytes, safetensors::serialize(views, None).unwrap());
     }
 }

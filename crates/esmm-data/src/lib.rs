@@ -19,7 +19,6 @@ mod column;
 mod dataset;
 mod encode;
 mod error;
-pub mod files;
 mod load;
 pub mod loader;
 mod outcome;

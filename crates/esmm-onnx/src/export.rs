@@ -8,7 +8,7 @@ use esmm_data::SourceSpec;
 use esmm_rank::{FoldedModel, ModelParts, version};
 use esmm_run::files::{NewFile, Protected};
 use esmm_run::manifest::Trust;
-use esmm_run::run_dir::{RunDir, read_json, write_atomic, write_json};
+use esmm_run::run_dir::{RunDir, read_json};
 use prost::Message;
 use serde_json::{Value, json};
 
@@ -82,8 +82,8 @@ impl Exported {
 ///
 /// # Errors
 /// A run directory that cannot be read, or whose files are not those that the training wrote; an output among its files, or
-/// beside the `preprocessing.json` of another model; a disk that refuses. Each file appears whole or not at all, the model
-/// last.
+/// beside the `preprocessing.json` of another model; a disk that refuses. All files are written before the first one gets its
+/// name, the model last.
 pub fn export(run_dir: &Path, path: &Path, options: &ExportOptions) -> Result<Exported, OnnxError> {
     let run = RunDir::open(run_dir)?;
     let mut exported = Exported::beside(path);
@@ -105,12 +105,17 @@ pub fn export(run_dir: &Path, path: &Path, options: &ExportOptions) -> Result<Ex
         graph.initializer.iter().filter_map(|tensor| tensor.raw_data.as_ref()).map(Vec::len).sum();
     let apart = exported.weights.take_if(|_| bytes as u64 > options.most_inside);
     exported.weights.clone_from(&apart);
+    let mut new = Vec::new();
     if let Some(data) = &apart {
-        move_out(&mut graph, data)?;
+        new.push((data.as_path(), move_out(&mut graph, data)?));
     }
-    write_json(&exported.preprocessing, &preprocessing)?;
-    write_json(&exported.golden, &golden)?;
-    write_atomic(&exported.vocabularies, &keys)?;
+    for (path, bytes) in [
+        (&exported.preprocessing, format!("{preprocessing:#}\n").into_bytes()),
+        (&exported.golden, format!("{golden:#}\n").into_bytes()),
+        (&exported.vocabularies, keys),
+    ] {
+        new.push((path, written(path, &bytes)?));
+    }
     let model = Model {
         ir_version: IR_VERSION,
         producer_name: "esmm".to_owned(),
@@ -123,13 +128,33 @@ pub fn export(run_dir: &Path, path: &Path, options: &ExportOptions) -> Result<Ex
             entry("preprocessing", "preprocessing.json".to_owned()),
         ],
     };
-    write_atomic(path, &model.encode_to_vec())?;
+    new.push((path, written(path, &model.encode_to_vec())?));
+    for (path, file) in new {
+        file.finish().map_err(|error| refused(path, &error))?;
+    }
     Ok(exported)
+}
+
+/// A file that waits for its name.
+fn written(path: &Path, bytes: &[u8]) -> Result<NewFile, OnnxError> {
+    let write = || -> std::io::Result<NewFile> {
+        let mut file = NewFile::beside(path)?;
+        file.write_all(bytes)?;
+        Ok(file)
+    };
+    write().map_err(|error| refused(path, &error))
+}
+
+fn refused(path: &Path, error: &std::io::Error) -> OnnxError {
+    OnnxError::file(path, format!("cannot be written: {error}"))
 }
 
 fn entry(key: &str, value: String) -> Entry {
     Entry { key: key.to_owned(), value }
 }
+
+/// Of a file that would be written over.
+const NO_EXPORT: &str = "is no file of an export, and would be lost: write the model into another folder";
 
 /// Nothing of the run directory is written over, and no other model loses what its rows are encoded with.
 fn check_output(run: &RunDir, exported: &Exported) -> Result<(), OnnxError> {
@@ -140,7 +165,12 @@ fn check_output(run: &RunDir, exported: &Exported) -> Result<(), OnnxError> {
     }
     let path = &exported.preprocessing;
     if !path.exists() {
-        return Ok(());
+        // Files of these names that no export wrote.
+        let beside = [&exported.vocabularies, &exported.golden].into_iter().chain(&exported.weights);
+        return match beside.into_iter().find(|path| path.exists()) {
+            Some(path) => Err(OnnxError::file(path, NO_EXPORT)),
+            None => Ok(()),
+        };
     }
     let there: Value = read_json(path).unwrap_or_default();
     match there["model"].as_str() {
@@ -149,10 +179,7 @@ fn check_output(run: &RunDir, exported: &Exported) -> Result<(), OnnxError> {
             path,
             format!("belongs to {name}: write each model into a folder of its own"),
         )),
-        None => {
-            let reason = "is no file of an export, and would be lost: write the model into another folder";
-            Err(OnnxError::file(path, reason))
-        }
+        None => Err(OnnxError::file(path, NO_EXPORT)),
     }
 }
 
@@ -205,9 +232,9 @@ const RULES: [&str; 10] = [
     "Arithmetic of values is in 64 bits, the result is rounded to 32.",
 ];
 
-/// Moves the values of large constants into a file of their own.
-fn move_out(graph: &mut Graph, path: &Path) -> Result<(), OnnxError> {
-    let refused = |error: std::io::Error| OnnxError::file(path, format!("cannot be written: {error}"));
+/// Moves the values of large constants into a file of their own, which waits for its name.
+fn move_out(graph: &mut Graph, path: &Path) -> Result<NewFile, OnnxError> {
+    let refused = |error: std::io::Error| refused(path, &error);
     let mut file = BufWriter::new(NewFile::beside(path).map_err(refused)?);
     let mut offset = 0;
     for tensor in &mut graph.initializer {
@@ -221,6 +248,5 @@ fn move_out(graph: &mut Graph, path: &Path) -> Result<(), OnnxError> {
         tensor.data_location = 1;
         offset += bytes.len();
     }
-    let file = file.into_inner().map_err(|error| refused(error.into_error()))?;
-    file.finish().map_err(refused)
+    file.into_inner().map_err(|error| refused(error.into_error()))
 }

@@ -126,8 +126,7 @@ impl Run {
             model.seed += 1;
             std::fs::create_dir_all(member.own_path()).unwrap();
             let weights = model.init::<NdArray>(&Default::default()).unwrap();
-            weights.state_dict().write_safetensors(&member.new_weights()).unwrap();
-            Manifest::replace_weights(&member, &member.new_weights()).unwrap();
+            Manifest::replace_weights(&member, &weights.state_dict()).unwrap();
         }
         if kind.calibrated {
             calibrate(&directory, &run.stages);

@@ -202,8 +202,7 @@ impl Case {
             model.seed += 1;
             std::fs::create_dir_all(member.own_path()).unwrap();
             let weights = model.init::<NdArray>(&Default::default()).unwrap();
-            weights.state_dict().write_safetensors(&member.new_weights()).unwrap();
-            Manifest::replace_weights(&member, &member.new_weights()).unwrap();
+            Manifest::replace_weights(&member, &weights.state_dict()).unwrap();
         }
         let names: Vec<&str> = self.columns.iter().map(|column| column.name.as_str()).collect();
         let mut asked = format!("{}{mark}id\n", names.join(mark));

@@ -6,13 +6,15 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{self, BufWriter};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
+use esmm_core::StateDict;
 use serde::{Deserialize, Serialize};
 
 use crate::error::RunError;
-use crate::files::{FileSum, Unfinished};
+use crate::files::{FileSum, NewFile};
 use crate::run_dir::{RunDir, WEIGHTS, read_json, write_atomic, write_json};
 
 /// Version of the file's layout.
@@ -111,19 +113,19 @@ impl Manifest {
         Self::of(files)?.write(run)
     }
 
-    /// Gives weights that lie under another name beside the old ones their name, and lists them. A run directory without a
-    /// manifest stays without one.
+    /// Writes weights in the place of the old ones, durably, and lists them. A run directory without a manifest stays without
+    /// one.
     ///
     /// # Errors
     /// A disk that refuses; the old weights are then still there, and listed.
-    pub fn replace_weights(run: &RunDir, new: &Path) -> Result<(), RunError> {
-        // Goes where this fails; where it does not, there is nothing under that name any more.
-        let _unfinished = Unfinished::file(new);
+    pub fn replace_weights(run: &RunDir, new: &StateDict) -> Result<(), RunError> {
         let weights = run.weights();
-        let rename = || {
-            fs::rename(new, &weights).map_err(|error| RunError::caused(&weights, "cannot be written", error))
-        };
-        let sum = sum(new)?;
+        let refused = |error: io::Error| RunError::caused(&weights, "cannot be written", error);
+        let mut file = BufWriter::new(NewFile::beside(&weights).map_err(refused)?);
+        new.write_to(&mut file).map_err(refused)?;
+        let file = file.into_inner().map_err(|error| refused(error.into_error()))?;
+        let sum = sum(file.path())?;
+        let rename = || file.finish().map_err(refused);
         let name = run.weights_name();
         let _changes = CHANGES.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(manifest) = Self::read(run)? else { return rename() };

@@ -16,7 +16,7 @@ use esmm_data::{Chunk, zoned_text};
 use flate2::write::GzEncoder;
 
 use crate::error::RunError;
-use crate::files::{NewFile, folder_of, remove_leftovers};
+use crate::files::NewFile;
 
 /// Writes record batches of one schema to a CSV or Parquet file, by its extension.
 #[must_use = "the file is there after `finish` only"]
@@ -153,7 +153,6 @@ impl PredictionWriter {
         } else if special {
             (File::options().write(true).open(path).map_err(refused)?, None)
         } else {
-            remove_leftovers(folder_of(path));
             let temporary = NewFile::beside(path).map_err(refused)?;
             (temporary.reopen().map_err(refused)?, Some(temporary))
         };

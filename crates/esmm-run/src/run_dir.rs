@@ -12,7 +12,9 @@ use serde::de::DeserializeOwned;
 
 use crate::config::{self, TrainConfig};
 use crate::error::RunError;
-use crate::files::{FolderLock, LOCK_FILE, LockError, NewFile, Unfinished, is_temporary, remove_leftovers};
+use crate::files::{
+    FolderLock, LOCK_FILE, LockError, NewFile, Unfinished, is_temporary, make_folders, remove_leftovers,
+};
 
 /// The command that locks run directories.
 const COMMAND: &str = "esmm train";
@@ -133,10 +135,18 @@ impl RunDir {
     /// A directory that is not empty, unless `existing` allows it; one without a run when resuming; one that is no run's
     /// when overwriting; one in which another training works; a disk that refuses.
     pub fn claim(path: &Path, existing: Existing) -> Result<RunClaim, RunError> {
+        Self::claim_for(path, existing, COMMAND)
+    }
+
+    /// As [`claim`](Self::claim), for a command other than `esmm train`, which others that want to work there are told.
+    ///
+    /// # Errors
+    /// As [`claim`](Self::claim).
+    pub fn claim_for(path: &Path, existing: Existing, command: &str) -> Result<RunClaim, RunError> {
         let failed =
             |error: std::io::Error| RunError::caused(path, "cannot be used as a run directory", error);
         let made = make_folders(path).map_err(failed)?;
-        let lock = FolderLock::take(path, COMMAND).map_err(|error| match error {
+        let lock = FolderLock::take(path, command).map_err(|error| match error {
             LockError::Held(_) => RunError::file(path, error.to_string()),
             LockError::Refused(error) => failed(error),
         })?;
@@ -244,11 +254,6 @@ impl RunDir {
     /// The best weights.
     pub fn weights(&self) -> PathBuf {
         self.own_path().join(WEIGHTS)
-    }
-
-    /// The best weights before they get their name.
-    pub fn new_weights(&self) -> PathBuf {
-        self.own_path().join(".esmm-model.safetensors")
     }
 
     /// State for going on.
@@ -383,21 +388,6 @@ const FILES: [&str; 9] = [
 ];
 /// Folders that a run writes; `curves` did earlier versions.
 const FOLDERS: [&str; 5] = ["encoders", "checkpoint", MEMBERS, "tensorboard", "curves"];
-
-/// Makes a folder and those that it is in; returns what was made, the innermost first.
-fn make_folders(path: &Path) -> std::io::Result<Vec<Unfinished>> {
-    let missing: Vec<&Path> =
-        path.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists()).collect();
-    let mut made = Vec::new();
-    for folder in missing.into_iter().rev() {
-        match fs::create_dir(folder) {
-            Ok(()) => made.insert(0, Unfinished::folder(folder)),
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(made)
-}
 
 /// Writes a file under a temporary name in its folder, syncs it, renames it and syncs the folder.
 ///

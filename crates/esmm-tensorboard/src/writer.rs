@@ -11,6 +11,7 @@ use prost::Message;
 
 use crate::entry::Entry;
 use crate::proto::{Event, GraphDef, SessionLog, SourceMetadata, Summary, What};
+use crate::reader::event_files;
 use crate::record;
 
 /// The layout of the records that follow.
@@ -112,7 +113,7 @@ impl EventFile {
     /// A new file that comes after those that are there already.
     fn create(folder: &Path, start: Option<u64>) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
-        let path = folder.join(next_name());
+        let path = folder.join(next_name(folder));
         let file = File::options().create_new(true).append(true).open(&path)?;
         let mut file = Self { file, length: 0, is_whole: true };
         let mut frame = Vec::new();
@@ -140,15 +141,28 @@ impl EventFile {
     }
 }
 
-/// A name of its own that sorts after the earlier ones, as TensorBoard reads them in that order.
-fn next_name() -> String {
+/// A name of its own that sorts after the earlier ones, as TensorBoard reads them in that order: also where the clock was set
+/// back since.
+fn next_name(folder: &Path) -> String {
     static FILES: AtomicU64 = AtomicU64::new(0);
     let now = since_1970();
+    let earlier = event_files(folder).iter().filter_map(|path| time_of(path)).max();
+    let after = earlier.and_then(|earlier| earlier.checked_add(Duration::from_nanos(1)));
+    let at = after.map_or(now, |after| now.max(after));
     let process = std::process::id();
-    let seconds = now.as_secs();
-    let nanos = now.subsec_nanos();
+    let seconds = at.as_secs();
+    let nanos = at.subsec_nanos();
     let number = FILES.fetch_add(1, Ordering::Relaxed);
     format!("events.out.tfevents.{seconds:010}.{nanos:09}.{process}.{number}")
+}
+
+/// The time in the name of an event file of this writer.
+fn time_of(path: &Path) -> Option<Duration> {
+    let name = path.file_name()?.to_str()?.strip_prefix("events.out.tfevents.")?;
+    let mut parts = name.split('.');
+    let seconds = parts.next()?.parse().ok()?;
+    let nanos = parts.next()?.parse().ok().filter(|nanos| *nanos < 1_000_000_000)?;
+    Some(Duration::new(seconds, nanos))
 }
 
 fn append(frame: &mut Vec<u8>, step: u64, what: What, source: Option<SourceMetadata>) {
@@ -165,7 +179,20 @@ pub(crate) fn since_1970() -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reader::{drop_from, event_files, has_events, steps_of};
+    use crate::reader::{drop_from, has_events, steps_of};
+
+    #[test]
+    fn files_sort_in_their_order_though_the_clock_was_set_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let later = folder.path().join("events.out.tfevents.9999999998.999999999.1.0");
+        fs::write(&later, "").unwrap();
+        for _ in 0..2 {
+            EventFile::create(folder.path(), None).unwrap();
+        }
+        let files = event_files(folder.path());
+        assert_eq!((files.len(), &files[0]), (3, &later));
+        assert!(files[1].to_str().unwrap().contains(".9999999999.000000000."), "{files:?}");
+    }
 
     fn events(folder: &Path) -> Vec<Event> {
         let events = event_files(folder).into_iter().flat_map(|path| {

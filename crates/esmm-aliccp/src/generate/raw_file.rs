@@ -3,7 +3,7 @@
 use std::io::{self, BufWriter, IntoInnerError, Write};
 use std::path::Path;
 
-use esmm_data::files::NewFile;
+use esmm_files::NewFile;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 

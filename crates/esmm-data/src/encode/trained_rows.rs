@@ -7,12 +7,12 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, LargeBinaryArray, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use esmm_core::FeatureSchema;
+use esmm_files::NewFile;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
 use crate::error::DataError;
-use crate::files::NewFile;
 use crate::read::chunk::CHUNK_ROWS;
 use crate::read::parquet::ParquetFile;
 

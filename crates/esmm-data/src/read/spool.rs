@@ -1,7 +1,8 @@
 //! Copies of what cannot be read again and again from its start: standard input, pipes, compressed files.
 //!
 //! A training reads its files several times and jumps in them. So the bytes of a pipe, and the unpacked bytes of a compressed
-//! file, are copied once, into a folder that [`clear`] removes.
+//! file, are copied once, into a folder that goes with the process, however that ends: [`clear`] removes it, a signal does,
+//! and after a process that was killed the next one that needs such a folder.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -10,16 +11,19 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
+use esmm_files::{LockError, NewFolder, remove_leftovers};
 use flate2::read::MultiGzDecoder;
-use tempfile::TempDir;
 
 use super::files::STDIN;
 use crate::error::DataError;
 
+/// What helps where the folder for copies refuses.
+const ADVICE: &str = "set TMPDIR to a folder with room for it, or unpack it first";
+
 static SPOOL: Mutex<Option<Spool>> = Mutex::new(None);
 
 struct Spool {
-    folder: TempDir,
+    folder: NewFolder,
     copies: HashMap<Original, PathBuf>,
 }
 
@@ -63,14 +67,26 @@ pub(crate) fn copy(path: &Path, shown: &Path) -> Result<Option<PathBuf>, DataErr
     let spool = match &mut *spool {
         Some(spool) => spool,
         none => {
-            let folder = tempfile::Builder::new().prefix("esmm-").tempdir();
-            let no_folder = |error| DataError::io(&std::env::temp_dir(), &error);
-            none.insert(Spool { folder: folder.map_err(no_folder)?, copies: HashMap::new() })
+            let parent = std::env::temp_dir();
+            remove_leftovers(&parent);
+            let no_folder = |error: LockError| {
+                let reason = format!("cannot hold a copy of {}: {error}; {ADVICE}", shown.display());
+                DataError::file(&parent, reason)
+            };
+            let folder = NewFolder::within(&parent, "esmm").map_err(no_folder)?;
+            none.insert(Spool { folder, copies: HashMap::new() })
         }
     };
     let copy = spool.folder.path().join(spool.copies.len().to_string());
-    let written = unpack(input, &copy);
-    written.map_err(|error| DataError::file(shown, format!("cannot be read or unpacked: {error}")))?;
+    let refused = |error: io::Error| {
+        let folder = spool.folder.path();
+        DataError::file(folder, format!("cannot hold a copy of {}: {error}; {ADVICE}", shown.display()))
+    };
+    let file = File::create(&copy).map_err(refused)?;
+    unpack(input, file).map_err(|stop| match stop {
+        Stop::Input(error) => DataError::file(shown, format!("cannot be read or unpacked: {error}")),
+        Stop::Output(error) => refused(error),
+    })?;
     spool.copies.insert(original, copy.clone());
     Ok(Some(copy))
 }
@@ -98,16 +114,32 @@ fn head(mut input: impl Read) -> io::Result<(Vec<u8>, impl Read)> {
     Ok((head, input))
 }
 
+/// Which side of a copy failed.
+enum Stop {
+    Input(io::Error),
+    Output(io::Error),
+}
+
 /// Copies an input, unpacked.
-fn unpack(input: impl Read, to: &Path) -> io::Result<()> {
-    let (head, rest) = head(input)?;
+fn unpack(input: impl Read, file: File) -> Result<(), Stop> {
+    let (head, rest) = head(input).map_err(Stop::Input)?;
     let packing = Packing::of(&head);
     let whole = BufReader::with_capacity(1 << 17, io::Cursor::new(head).chain(rest));
-    let mut file = File::create(to)?;
     match packing {
-        None => io::copy(&mut { whole }, &mut file)?,
-        Some(Packing::Gzip) => io::copy(&mut MultiGzDecoder::new(whole), &mut file)?,
-        Some(Packing::Zstd) => io::copy(&mut zstd::Decoder::new(whole)?, &mut file)?,
-    };
-    file.flush()
+        None => copy_all(whole, file),
+        Some(Packing::Gzip) => copy_all(MultiGzDecoder::new(whole), file),
+        Some(Packing::Zstd) => copy_all(zstd::Decoder::new(whole).map_err(Stop::Input)?, file),
+    }
+}
+
+fn copy_all(mut input: impl Read, mut file: File) -> Result<(), Stop> {
+    let mut buffer = vec![0; 1 << 17];
+    loop {
+        match input.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => file.write_all(&buffer[..count]).map_err(Stop::Output)?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(Stop::Input(error)),
+        }
+    }
 }

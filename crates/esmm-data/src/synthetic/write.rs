@@ -6,6 +6,7 @@ use std::path::Path;
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Float32Type, Float64Type, Int64Type};
 use arrow::record_batch::RecordBatch;
+use esmm_files::NewFile;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
@@ -13,7 +14,6 @@ use parquet::file::properties::WriterProperties;
 use super::config::SyntheticConfig;
 use super::error::SyntheticError;
 use super::funnel::SyntheticFunnel;
-use crate::files::NewFile;
 
 /// Writes the funnel to a CSV file with a header; lists are `c1|c5|c9` and `c1:0.7|c5:0.35`.
 ///

@@ -1,9 +1,14 @@
 //! From the text of a run file to a [`RunFile`], or to one line that says what is wrong with it.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use super::run_file::RunFile;
 use crate::error::RunError;
+
+/// Bytes of the longest run file.
+const LONGEST: u64 = 64 << 20;
 
 impl RunFile {
     /// Reads a run file and applies overrides of the form `train.epochs=5`.
@@ -11,9 +16,24 @@ impl RunFile {
     /// # Errors
     /// One line: file, line, what was found, what is allowed, the nearest key.
     pub fn read(path: &Path, overrides: &[String]) -> Result<Self, RunError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| RunError::Config(format!("{}: cannot be read: {error}", path.display())))?;
-        Self::parse(&text, &path.display().to_string(), overrides)
+        Self::parse(&Self::read_text(path)?, &path.display().to_string(), overrides)
+    }
+
+    /// The text of a run file. It is at most 64 MiB long: what is longer, or never ends as a device, is none.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or is longer.
+    pub fn read_text(path: &Path) -> Result<String, RunError> {
+        let refused = |reason: String| RunError::Config(format!("{}: {reason}", path.display()));
+        let mut text = String::new();
+        let read = File::open(path).and_then(|file| file.take(LONGEST + 1).read_to_string(&mut text));
+        match read {
+            Err(error) => Err(refused(format!("cannot be read: {error}"))),
+            Ok(length) if length as u64 > LONGEST => {
+                Err(refused(format!("is longer than {} MiB: it is no run file", LONGEST >> 20)))
+            }
+            Ok(_) => Ok(text),
+        }
     }
 
     /// As [`read`](Self::read), from a text.

@@ -1,12 +1,13 @@
-//! Claims on files: one way of writing, locks, what may not be written over, and checksums.
+//! Claims on files: one way of writing and its locks ([`esmm_files`]), what may not be written over, and checksums.
 
-mod lock;
 mod output;
 mod sum;
 
-pub use esmm_data::files::{NewFile, folder_of, remove_leftovers, remove_unfinished, sync_folder};
-pub use lock::{FolderLock, LOCK_FILE, LockError};
+pub use esmm_files::{
+    FolderLock, LOCK_FILE, LockError, NewFile, NewFolder, folder_of, make_folders, remove_leftovers,
+    remove_unfinished, sync_folder,
+};
 pub use output::Protected;
 pub use sum::FileSum;
 
-pub(crate) use esmm_data::files::{Unfinished, is_temporary};
+pub(crate) use esmm_files::{Unfinished, is_temporary};

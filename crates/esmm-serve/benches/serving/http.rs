@@ -56,8 +56,7 @@ pub(crate) fn prepare(folder: &Path, items: usize) {
     write_json(&run.config(), &config).expect("config.json");
     Manifest::begin(&run).expect("a manifest");
     let weights = model.init::<NdArray>(&Default::default()).expect("a model").state_dict();
-    weights.write_safetensors(&run.new_weights()).expect("weights");
-    Manifest::replace_weights(&run, &run.new_weights()).expect("weights");
+    Manifest::replace_weights(&run, &weights).expect("weights");
     let mut rows = format!("item_id,{}\n", names[QUERY..].join(","));
     for item in 0..items {
         let ids: Vec<String> = (0..ITEM).map(|_| id(&mut rng).to_string()).collect();

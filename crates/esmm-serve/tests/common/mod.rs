@@ -104,8 +104,7 @@ impl Workspace {
         write_json(&run.config(), &config).unwrap();
         Manifest::begin(&run).unwrap();
         let weights = model.init::<NdArray>(&Default::default()).unwrap();
-        weights.state_dict().write_safetensors(&run.new_weights()).unwrap();
-        Manifest::replace_weights(&run, &run.new_weights()).unwrap();
+        Manifest::replace_weights(&run, &weights.state_dict()).unwrap();
     }
 
     /// Lets `current` point to a run directory, at once.

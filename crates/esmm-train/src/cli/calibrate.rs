@@ -52,7 +52,7 @@ pub(super) fn run(args: &CalibrateArgs) -> anyhow::Result<()> {
     args.threads.set()?;
     RunDir::open(&args.run_dir)?;
     // Nobody else may write in the directory meanwhile.
-    let claim = RunDir::claim(&args.run_dir, Existing::Resume)?;
+    let claim = RunDir::claim_for(&args.run_dir, Existing::Resume, "esmm calibrate")?;
     if args.undo {
         return undo(&args.run_dir, &claim);
     }

@@ -6,7 +6,7 @@ use esmm_core::one_line;
 use esmm_profile::{Draft, ProfileRequest};
 use esmm_train::TrainError;
 use esmm_train::data::SourceSpec;
-use esmm_train::files::{Protected, folder_of, remove_leftovers};
+use esmm_train::files::Protected;
 use esmm_train::run_dir::write_atomic;
 
 use super::stdout::{out, outln};
@@ -45,7 +45,6 @@ pub(super) fn run(args: &InitArgs) -> anyhow::Result<()> {
         // Inputs that are not there are an error of the reader's, with its words.
         let inputs = SourceSpec::new(args.data.clone()).files().unwrap_or_default();
         Protected::new().files(inputs, "an input").check("-o", &args.output, &["toml"])?;
-        remove_leftovers(folder_of(&args.output));
     }
     let request = ProfileRequest {
         paths: args.data.clone(),

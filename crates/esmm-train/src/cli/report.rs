@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use esmm_report::{RunReport, page};
 use esmm_run::RunError;
-use esmm_train::files::{Protected, folder_of, remove_leftovers};
+use esmm_train::files::Protected;
 use esmm_train::run_dir::write_atomic;
 
 use super::stdout::outln;
@@ -25,7 +25,6 @@ pub(super) fn run(args: &ReportArgs) -> anyhow::Result<()> {
     let read = |protected: Protected, run: &PathBuf| protected.folder(run, "a file of a run directory");
     let protected = args.run_dirs.iter().fold(Protected::new(), read);
     protected.check("-o", &args.output, &["html", "htm"])?;
-    remove_leftovers(folder_of(&args.output));
     let runs: Result<Vec<RunReport>, RunError> =
         args.run_dirs.iter().map(|path| RunReport::read(path)).collect();
     let mut runs = runs?;

@@ -8,7 +8,7 @@ use comfy_table::{CellAlignment, Table};
 use esmm_report::tuning_page;
 use esmm_train::config::{RunFile, TrainConfig};
 use esmm_train::experiment::plan;
-use esmm_train::files::{FolderLock, Protected};
+use esmm_train::files::{FolderLock, Protected, make_folders};
 use esmm_train::run_dir::write_atomic;
 use esmm_train::tune::{TuningConfig, TuningEnd};
 use esmm_train::tuning::{TuningReport, WindowComparison};
@@ -69,22 +69,11 @@ pub(super) fn run(args: &TuneArgs) -> anyhow::Result<Done> {
     logging::init();
     args.threads.set()?;
     let name = args.run_file.display().to_string();
-    let text = std::fs::read_to_string(&args.run_file)
-        .map_err(|error| TrainError::Config(format!("{name}: cannot be read: {error}")))?;
+    let text = RunFile::read_text(&args.run_file)?;
     let config = TrainConfig::resolve(&RunFile::parse(&text, &name, &[])?)?;
     let device = args.device.open()?;
     let folder = args.folder();
     args.check_folder(&folder, &config)?;
-    let failed = |error: &dyn std::fmt::Display| TrainError::file(&folder, error.to_string());
-    std::fs::create_dir_all(&folder).map_err(|error| failed(&error))?;
-    let _lock = FolderLock::take(&folder, "esmm tune").map_err(|error| failed(&error))?;
-    if args.overwrite {
-        for path in FILES.map(|file| folder.join(file)).into_iter().filter(|path| path.exists()) {
-            std::fs::remove_file(&path).map_err(|error| TrainError::file(&path, error.to_string()))?;
-        }
-    }
-    let interrupter = Interrupter::new();
-    let ends_for = stop_on_signals(&interrupter);
     let tuning = TuningConfig {
         text: text.clone(),
         name,
@@ -95,6 +84,18 @@ pub(super) fn run(args: &TuneArgs) -> anyhow::Result<Done> {
         folder: folder.clone(),
         resume: args.resume,
     };
+    tuning.check(&device)?;
+    let failed = |error: &dyn std::fmt::Display| TrainError::file(&folder, error.to_string());
+    // Where nothing comes to be in it, the folder goes again.
+    let _made = make_folders(&folder).map_err(|error| failed(&error))?;
+    let _lock = FolderLock::take(&folder, "esmm tune").map_err(|error| failed(&error))?;
+    if args.overwrite {
+        for path in FILES.map(|file| folder.join(file)).into_iter().filter(|path| path.exists()) {
+            std::fs::remove_file(&path).map_err(|error| TrainError::file(&path, error.to_string()))?;
+        }
+    }
+    let interrupter = Interrupter::new();
+    let ends_for = stop_on_signals(&interrupter);
     // Many trainings would say the same many times.
     log::set_max_level(log::LevelFilter::Error);
     let say = |line: &str| {

@@ -70,8 +70,7 @@ impl Tuning<'_> {
                 return Err(Stop::Interrupted);
             }
             let seed = self.base.train.seed.wrapping_add(NEW_SEEDS + seed);
-            let work = self.config.work();
-            let found = trained(&mut experiment, seed, self.device, &work, self.interrupter)?;
+            let found = trained(&mut experiment, seed, self.device, self.work.path(), self.interrupter)?;
             let Some(evaluation) = found else { return Err(Stop::Interrupted) };
             values.push(self.value(&evaluation.metrics).map_err(failed)?);
             placements.extend(self.placements(&evaluation));

@@ -22,12 +22,16 @@ use burn::train::Interrupter;
 use esmm_data::SplitSpec;
 use esmm_metrics::Goal;
 use esmm_run::config::{RunFile, TrainConfig};
+use esmm_run::files::NewFolder;
 use esmm_run::tuning::{FORMAT_VERSION, Setting, TriedSetting, TuningReport};
 
 use self::log::TrialLog;
 use crate::device::Device;
 use crate::error::TrainError;
 use crate::experiment::plan;
+
+/// Who writes, for others that want to.
+const COMMAND: &str = "esmm tune";
 
 /// Share of the rows that validate where the run file does not say one.
 const VALID: f64 = 0.1;
@@ -75,6 +79,8 @@ struct Tuning<'a> {
     interrupter: &'a Interrupter,
     say: Say<'a>,
     log: Mutex<TrialLog>,
+    /// The run directories of the trainings under way.
+    work: NewFolder,
     at_once: usize,
     start: Instant,
     /// Every setting that was tried, in order.
@@ -106,15 +112,10 @@ impl TuningConfig {
         interrupter: &Interrupter,
         say: Say<'_>,
     ) -> Result<TuningEnd, TrainError> {
-        let base = self.base()?;
-        plan::check_files(&base)?;
-        device.check_precision(base.train.precision)?;
-        let select = &base.train.select;
-        let unknown = || TrainError::Config(format!("train.select: `{select}` is no metric"));
-        let goal = Goal::of(select).ok_or_else(unknown)?;
+        let (base, goal) = self.checked(device)?;
         let log = TrialLog::open(self, &base)?;
-        // What a tuning that was killed has left.
-        let _ = std::fs::remove_dir_all(self.work());
+        let work = NewFolder::beside(&self.folder.join("work"), COMMAND)
+            .map_err(|error| TrainError::file(&self.folder, error.to_string()))?;
         let at_once = match device.is_cpu() && base.reading.streaming != Some(true) {
             true => rayon::current_num_threads(),
             false => 1,
@@ -127,19 +128,35 @@ impl TuningConfig {
             interrupter,
             say,
             log: Mutex::new(log),
+            work,
             at_once,
             start: Instant::now(),
             tried: Vec::new(),
             out_of_time: false,
         };
-        let end = tuning.search();
-        // Trainings that were ended leave their folders.
-        let _ = std::fs::remove_dir_all(self.work());
-        match end {
+        match tuning.search() {
             Ok(report) => Ok(TuningEnd::Finished(Box::new(report))),
             Err(Stop::Interrupted) => Ok(TuningEnd::Interrupted),
             Err(Stop::Failed(error)) => Err(error),
         }
+    }
+
+    /// Checks what can be known of a tuning before anything is made or removed.
+    ///
+    /// # Errors
+    /// A run file that cannot be tuned, files that are not there or lack columns, a precision that the device lacks.
+    pub fn check(&self, device: &Device) -> Result<(), TrainError> {
+        self.checked(device).map(drop)
+    }
+
+    fn checked(&self, device: &Device) -> Result<(TrainConfig, Goal), TrainError> {
+        let base = self.base()?;
+        plan::check_files(&base)?;
+        device.check_precision(base.train.precision)?;
+        let select = &base.train.select;
+        let unknown = || TrainError::Config(format!("train.select: `{select}` is no metric"));
+        let goal = Goal::of(select).ok_or_else(unknown)?;
+        Ok((base, goal))
     }
 
     /// The run file as it is, with a validation split where it has none.
@@ -173,11 +190,6 @@ impl TuningConfig {
             SplitSpec::Date { .. } | SplitSpec::Files { .. } | SplitSpec::Window { .. } => {}
         }
         Ok(base)
-    }
-
-    /// Where trainings are while they run.
-    fn work(&self) -> PathBuf {
-        self.folder.join("work")
     }
 }
 

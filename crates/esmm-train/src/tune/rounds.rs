@@ -245,8 +245,7 @@ impl Tuning<'_> {
             return Ok(Err(reason));
         }
         let seed = self.base.train.seed.wrapping_add(u64::from(window));
-        let work = self.config.work();
-        let found = trained(&mut experiment, seed, self.device, &work, self.interrupter)?;
+        let found = trained(&mut experiment, seed, self.device, self.work.path(), self.interrupter)?;
         let Some(evaluation) = found else { return Err(Stop::Interrupted) };
         Ok(self.value(&evaluation.metrics))
     }

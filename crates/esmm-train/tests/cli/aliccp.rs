@@ -66,7 +66,7 @@ fn wrong_settings_exit_with_2_and_bad_data_with_1() {
     let workspace = generated("200");
     let fails = |args: &[&str], code: i32| {
         let said = workspace.esmm(&[&["aliccp"], args].concat());
-        assert!(!workspace.path("out").exists() && !workspace.path(".out.partial").exists());
+        assert!(!workspace.path("out").exists() && !workspace.path(".esmm-out").exists());
         said.error(code).to_owned()
     };
     let error = fails(&["prepare", "raw", "out", "--memory", "100MiB", "--threads", "2"], 2);
@@ -98,8 +98,7 @@ fn killed_or_interrupted_it_leaves_nothing_half_and_runs_again() {
     let workspace = Workspace::new();
     std::fs::create_dir(workspace.path("raw")).unwrap();
     workspace.write("raw/common_features_train.csv", "a,0,\n");
-    let (skeleton, partial) =
-        (workspace.path("raw/sample_skeleton_train.csv"), workspace.path(".out.partial"));
+    let (skeleton, partial) = (workspace.path("raw/sample_skeleton_train.csv"), workspace.path(".esmm-out"));
     assert!(Command::new("mkfifo").arg(&skeleton).status().unwrap().success());
     for signal in ["KILL", "INT", "KILL"] {
         let mut child =

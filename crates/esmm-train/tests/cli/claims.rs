@@ -220,6 +220,57 @@ fn leftovers_of_killed_commands_go_with_the_next_one() {
     assert!(!workspace.path(".esmm-old").exists());
 }
 
+/// What somebody has set read-only is not replaced, though the folder would allow it.
+#[test]
+fn read_only_files_stay() {
+    let workspace = Workspace::trained();
+    for (name, args) in [
+        ("scores.csv", &["predict", "run", "data.csv", "-o", "scores.csv"][..]),
+        ("page.html", &["report", "run", "-o", "page.html"]),
+        ("draft.toml", &["init", "data.csv", "-o", "draft.toml", "--overwrite"]),
+        ("model.onnx", &["export", "run", "-o", "model.onnx"]),
+        ("made/data.parquet", &["synthesize", "made", "--rows", "100", "--overwrite"]),
+    ] {
+        let path = workspace.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, "mine").unwrap();
+        let mut permissions = path.metadata().unwrap().permissions();
+        permissions.set_readonly(true);
+        fs::set_permissions(&path, permissions).unwrap();
+        let error = workspace.esmm(args).error(1).to_owned();
+        assert!(error.contains(name) && error.contains("read-only"), "{args:?}: {error}");
+        assert_eq!(workspace.read(name), "mine");
+    }
+}
+
+/// An export replaces what an export wrote, and no other files that happen to have its names.
+#[test]
+fn an_export_replaces_exports_only() {
+    let workspace = Workspace::trained();
+    let export = ["export", "run", "-o", "model.onnx"];
+    for name in ["golden.json", "vocabularies.parquet", "model.onnx.data", "preprocessing.json"] {
+        workspace.write(name, "{\"mine\": 1}");
+        let error = refused(&workspace, &export, 1);
+        assert!(error.starts_with(&format!("{name}: is no file of an export")), "{error}");
+        assert_eq!(workspace.read(name), "{\"mine\": 1}");
+        fs::remove_file(workspace.path(name)).unwrap();
+    }
+    for _ in 0..2 {
+        assert_eq!(workspace.esmm(&export).code, 0);
+    }
+}
+
+/// A file without an end is no run file.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_run_file_has_an_end() {
+    let workspace = Workspace::new();
+    for command in ["train", "inspect", "tune"] {
+        let error = refused(&workspace, &[command, "/dev/zero"], 2);
+        assert_eq!(error, "/dev/zero: is longer than 64 MiB: it is no run file");
+    }
+}
+
 /// One flipped bit in any file that scoring reads is named, and so is a file of another run.
 #[test]
 fn what_is_scored_is_what_was_trained() {
@@ -507,6 +558,36 @@ mod signals {
         kill(&child, "-HUP");
         assert_eq!(child.wait().unwrap().code(), Some(0));
         assert!(workspace.path("run/metrics.json").exists());
+    }
+
+    /// Copies of what can be read only once go with the command, however it ends; after a kill, with the next one.
+    #[test]
+    fn copies_of_pipes_go() {
+        use std::io::Write;
+        let workspace = Workspace::trained();
+        fs::create_dir(workspace.path("tmp")).unwrap();
+        for (signal, code) in [("-KILL", None), ("-TERM", Some(143)), ("-INT", Some(130))] {
+            let before = files(&workspace.path("tmp"));
+            let args = ["predict", "run", "-", "-o", "scores.csv", "--quiet"];
+            let mut command = workspace.command_that_hears(&args);
+            command.env("TMPDIR", workspace.path("tmp")).stdin(Stdio::piped());
+            let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            let mut input = child.stdin.take().unwrap();
+            input.write_all(csv(400).as_bytes()).unwrap();
+            input.flush().unwrap();
+            let copies = || -> Vec<String> {
+                let folders = files(&workspace.path("tmp")).into_iter();
+                folders.flat_map(|folder| files(&workspace.path("tmp").join(folder))).collect()
+            };
+            // A copy besides the lock. What an earlier command left is gone by then.
+            wait_until(|| copies().len() == 2 && files(&workspace.path("tmp")) != before);
+            assert_eq!(files(&workspace.path("tmp")).len(), 1, "{signal}");
+            kill(&child, signal);
+            assert_eq!(child.wait().unwrap().code(), code);
+            drop(input);
+            let left = files(&workspace.path("tmp")).len();
+            assert_eq!(left, usize::from(code.is_none()), "{signal}");
+        }
     }
 
     /// A command that writes one file takes what it has begun with it.

@@ -49,6 +49,33 @@ fn a_full_disk_ends_a_training_with_one_line() {
     assert_eq!((codes[0], *codes.last().unwrap()), (1, 0), "{codes:?}");
 }
 
+/// Unpacked copies go where temporary files go: if that is full, or not there, the error says so, and not that the file is bad.
+#[test]
+fn a_full_folder_for_temporary_files_is_told() {
+    let workspace = Workspace::trained();
+    workspace.write("many.csv", &csv(60_000));
+    std::fs::create_dir(workspace.path("disk")).unwrap();
+    let predict = "$ESMM predict run many.csv.gz -o scores.csv";
+    let full = format!(
+        "gzip many.csv && mount -t tmpfs -o size=1m none disk || exit 77
+         TMPDIR=$PWD/disk {predict}; code=$?
+         test -z \"$(ls -A disk)\" || exit 78
+         exit $code"
+    );
+    let absent = format!("TMPDIR=/nonexistent/folder {predict}");
+    for (script, reason) in [(full.as_str(), "No space left on device"), (&absent, "No such file")] {
+        let Some(said) = in_namespace(&workspace, script) else { return };
+        if said.code == 77 {
+            eprintln!("skipped: no tmpfs can be mounted here");
+            return;
+        }
+        let error = said.error(1);
+        assert!(error.contains("cannot hold a copy of many.csv.gz: ") && error.contains(reason), "{error}");
+        assert!(error.ends_with("set TMPDIR to a folder with room for it, or unpack it first"), "{error}");
+        assert!(!workspace.path("scores.csv").exists());
+    }
+}
+
 #[test]
 fn a_full_disk_leaves_what_was_there_before() {
     let workspace = Workspace::trained();

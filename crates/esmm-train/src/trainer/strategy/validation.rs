@@ -4,7 +4,6 @@ use burn::module::AutodiffModule;
 use burn::train::{EventProcessorTraining, LearnerEvent, TrainingItem, ValidLoader};
 use esmm_core::{TrainBackend, one_line};
 use esmm_metrics::{Goal, MetricError, SplitMetrics};
-use esmm_run::files::sync_folder;
 use esmm_run::manifest::Manifest;
 use esmm_run::observe::{EvaluationRecord, Moment, TableNorms};
 
@@ -130,11 +129,7 @@ where
                 "{label}step {step}: weight `{name}` is not finite; {advice}"
             )));
         }
-        let new = run.new_weights();
-        dict.write_safetensors(&new)?;
-        Manifest::replace_weights(run, &new)?;
-        let folder = run.own_path();
-        sync_folder(&folder).map_err(|error| TrainError::caused(&folder, "cannot be synced", error))
+        Ok(Manifest::replace_weights(run, &dict)?)
     }
 }
 

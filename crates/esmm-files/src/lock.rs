@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::Unfinished;
+use crate::unfinished::Unfinished;
 
 /// Name of the lock file.
 pub const LOCK_FILE: &str = "esmm.lock";

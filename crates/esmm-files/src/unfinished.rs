@@ -2,9 +2,10 @@
 //!
 //! Where a value is dropped, its path goes. Where a signal ends the process nothing is dropped, so that all paths stand
 //! in one list, which [`remove_unfinished`] works off. What a killed process leaves is the business of
-//! [`remove_leftovers`](super::remove_leftovers) and of the lock's next holder.
+//! [`remove_leftovers`](crate::remove_leftovers) and of the lock's next holder.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -15,6 +16,8 @@ enum Kind {
     File,
     /// Goes if nothing is in it.
     Folder,
+    /// Goes with all that is in it.
+    Tree,
 }
 
 /// A path that is removed when this is dropped, and by [`remove_unfinished`].
@@ -33,6 +36,11 @@ impl Unfinished {
     /// A folder, which stays if something is in it.
     pub fn folder(path: &Path) -> Self {
         Self::list(Kind::Folder, path)
+    }
+
+    /// A folder with all that is in it.
+    pub fn tree(path: &Path) -> Self {
+        Self::list(Kind::Tree, path)
     }
 
     fn list(kind: Kind, path: &Path) -> Self {
@@ -68,6 +76,7 @@ fn remove(kind: Kind, path: &Path) {
     let _ = match kind {
         Kind::File => fs::remove_file(path),
         Kind::Folder => fs::remove_dir(path),
+        Kind::Tree => fs::remove_dir_all(path),
     };
 }
 
@@ -82,6 +91,25 @@ pub fn remove_unfinished() {
     std::mem::forget(listed);
 }
 
+/// Makes a folder and those that it is in. Returns what was made, the innermost first: dropped, they go where nothing is in
+/// them.
+///
+/// # Errors
+/// A disk that refuses.
+pub fn make_folders(path: &Path) -> io::Result<Vec<Unfinished>> {
+    let missing: Vec<&Path> =
+        path.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists()).collect();
+    let mut made = Vec::new();
+    for folder in missing.into_iter().rev() {
+        match fs::create_dir(folder) {
+            Ok(()) => made.insert(0, Unfinished::folder(folder)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(made)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,15 +121,18 @@ mod tests {
         for name in ["dropped", "kept"] {
             fs::write(path(name), "").unwrap();
         }
-        for name in ["empty", "full"] {
+        for name in ["empty", "full", "tree"] {
             fs::create_dir(path(name)).unwrap();
         }
-        fs::write(path("full").join("file"), "").unwrap();
+        for name in ["full", "tree"] {
+            fs::write(path(name).join("file"), "").unwrap();
+        }
         drop(Unfinished::file(&path("dropped")));
         drop(Unfinished::folder(&path("empty")));
         drop(Unfinished::folder(&path("full")));
+        drop(Unfinished::tree(&path("tree")));
         Unfinished::file(&path("kept")).keep();
-        let left: Vec<bool> = ["dropped", "kept", "empty", "full"].map(|name| path(name).exists()).to_vec();
-        assert_eq!(left, [false, true, false, true]);
+        let left = ["dropped", "kept", "empty", "full", "tree"].map(|name| path(name).exists());
+        assert_eq!(left, [false, true, false, true, false]);
     }
 }

@@ -1,16 +1,14 @@
-//! One way of writing: under a temporary name beside the target, synced, renamed.
+//! A file that appears whole or not at all: written under a temporary name beside its target, synced, renamed.
 
-use std::ffi::OsStr;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
-use super::unfinished::Unfinished;
+use crate::temporary::{PREFIX, folder_of, remove_leftovers_once, sync_folder, without_path};
+use crate::unfinished::Unfinished;
 
-/// What the names of temporary files begin with.
-const PREFIX: &str = ".esmm-";
 /// How often a temporary file is made anew because somebody took it for a leftover.
 const TRIES: usize = 8;
 
@@ -25,13 +23,21 @@ pub struct NewFile {
 }
 
 impl NewFile {
-    /// A new file beside `target`. Where that is a symbolic link, the file that it leads to is the target.
+    /// A new file beside `target`. Where that is a symbolic link, the file that it leads to is the target. What killed
+    /// processes left in that folder goes with the first file of this one.
     ///
     /// # Errors
-    /// A folder that refuses.
+    /// A folder that refuses, and a target that is there and may not be written to, which renaming would not heed.
     pub fn beside(target: &Path) -> io::Result<Self> {
-        let target = fs::canonicalize(target).unwrap_or_else(|_| target.to_owned());
+        let target = fs::canonicalize(target).unwrap_or_else(|_| end_of_links(target));
+        if target.metadata().is_ok_and(|metadata| metadata.permissions().readonly()) {
+            return Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "the file that is there is read-only",
+            ));
+        }
         let folder = folder_of(&target);
+        remove_leftovers_once(folder);
         for _ in 0..TRIES {
             let temporary = temporary_in(folder)?;
             let listed = Unfinished::file(temporary.path());
@@ -86,49 +92,26 @@ impl Write for NewFile {
     }
 }
 
-/// Removes the temporary files that killed processes left in a folder. Those that a living one writes are locked, and stay.
-pub fn remove_leftovers(folder: &Path) {
-    let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
-    for entry in entries.filter(|entry| is_temporary(&entry.file_name())) {
-        let path = entry.path();
-        let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
-        if is_file && File::open(&path).is_ok_and(|file| file.try_lock().is_ok()) {
-            // What cannot be removed does no harm.
-            let _ = fs::remove_file(path);
-        }
-    }
-}
-
-/// Whether a name is that of a temporary file.
-pub fn is_temporary(name: &OsStr) -> bool {
-    name.as_encoded_bytes().starts_with(PREFIX.as_bytes())
-}
-
-/// The folder that a file is in.
-pub fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// Makes the names of a folder's files as durable as the files.
-///
-/// # Errors
-/// A disk that refuses.
-pub fn sync_folder(folder: &Path) -> io::Result<()> {
-    // Elsewhere a folder cannot be opened as a file, and renaming is durable or not as the system decides.
-    #[cfg(unix)]
-    File::open(folder)?.sync_all()?;
-    #[cfg(not(unix))]
-    let _ = folder;
-    Ok(())
-}
-
 /// A temporary file that will have the permissions of an ordinary one.
 fn temporary_in(folder: &Path) -> io::Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(PREFIX);
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(folder)
+    builder.tempfile_in(folder).map_err(without_path)
+}
+
+/// Where links lead whose end is not there yet.
+fn end_of_links(path: &Path) -> PathBuf {
+    let mut path = path.to_owned();
+    // As many as Linux follows.
+    for _ in 0..40 {
+        match fs::read_link(&path) {
+            Ok(next) => path = folder_of(&path).join(next),
+            Err(_) => break,
+        }
+    }
+    path
 }
 
 /// Locks a temporary file; `true` where another process took it for a leftover in the moment before.
@@ -144,6 +127,7 @@ fn is_taken(temporary: &NamedTempFile) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::remove_leftovers;
 
     fn names(folder: &Path) -> Vec<String> {
         let entries = fs::read_dir(folder).unwrap();
@@ -181,6 +165,39 @@ mod tests {
         assert_eq!(names(folder.path()), [name, ".other".to_owned()]);
         living.finish().unwrap();
         assert_eq!(names(folder.path()), [".other", "target"]);
+    }
+
+    #[test]
+    fn a_read_only_file_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("target");
+        fs::write(&target, "old").unwrap();
+        let mut permissions = target.metadata().unwrap().permissions();
+        permissions.set_readonly(true);
+        fs::set_permissions(&target, permissions).unwrap();
+        let error = NewFile::beside(&target).unwrap_err();
+        assert_eq!(error.to_string(), "the file that is there is read-only");
+        assert_eq!((fs::read_to_string(&target).unwrap(), names(folder.path()).len()), ("old".to_owned(), 1));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_to_a_file_that_is_not_there_yet_stays_a_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::create_dir(path("far")).unwrap();
+        std::os::unix::fs::symlink("far/second", path("first")).unwrap();
+        std::os::unix::fs::symlink("target", path("far/second")).unwrap();
+        NewFile::beside(&path("first")).unwrap().finish().unwrap();
+        assert!(path("first").is_symlink() && path("far/second").is_symlink());
+        assert!(path("far/target").is_file());
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_told_without_the_temporary_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = NewFile::beside(&folder.path().join("none/target")).unwrap_err();
+        assert_eq!(error.to_string(), io::Error::from_raw_os_error(2).to_string());
     }
 
     #[cfg(unix)]

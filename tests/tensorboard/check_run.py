@@ -3,8 +3,8 @@ elsewhere.
 
     python check_run.py RUN_DIR [--resumed-at STEP] [--scores SPLIT=SCORES.csv ...]
 
-SCORES.csv is what `esmm predict RUN_DIR SPLIT_FILE -o SCORES.csv --keep click,conversion` wrote for a split with the best
-weights; the precision-recall curves and histograms of that split are then computed anew. Prints what was compared and
+SCORES.csv is what `esmm predict RUN_DIR SPLIT_FILE -o SCORES.csv --keep LABEL,..` wrote for a split with the best
+weights, all labels kept; the precision-recall curves and histograms of that split are then computed anew. Prints what was compared and
 exits with 1 at the first difference. Needs the packages of requirements.txt.
 """
 
@@ -249,20 +249,35 @@ def check_distributions(run, config, split, steps):
             check((tp + fp + tn + fn == rows).all(), f"{run.name} {tag}: rows")
 
 
-def check_scores(run, split, path):
-    """Curves and histograms of the best weights from the predictions for the same rows, for two stages."""
+def column_of(task, stages):
+    """The column of predictions that has the probabilities of a task."""
+    if len(stages) == 2:
+        return f"p{task}"
+    return "p_" + task.replace("|", "_given_")
+
+
+def rows_of(task, stages, column):
+    """The rows on which a task is measured, and their labels."""
+    if len(stages) == 2:
+        stage, before = {"ctr": (stages[0], None), "cvr": (stages[1], stages[0]), "ctcvr": (stages[1], None)}[task]
+    else:
+        stage, before = task.split("|") if "|" in task else (task, None)
+    label = column[stage] == 1
+    return np.ones(len(label), bool) if before is None else column[before] == 1, label
+
+
+def check_scores(run, config, path):
+    """Curves and histograms of the best weights from the predictions for the same rows."""
+    stages = config["labels"]["columns"]
+    tasks, towers = tasks_of(stages)
     with open(path, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     column = {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
-    click, conversion = column["click"] == 1, column["conversion"] == 1
-    everything = np.ones(len(rows), bool)
-    best = run.scalars("final/ctr.auc")[-1][0]
-    for task, measured, label in [
-        ("ctr", everything, click),
-        ("cvr", click, conversion),
-        ("ctcvr", everything, conversion),
-    ]:
-        scores, labels = column[f"p{task}"][measured], label[measured]
+    best = run.scalars(f"final/{tasks[0]}.auc")[-1][0]
+    for task in tasks:
+        measured, label = rows_of(task, stages, column)
+        values = column[column_of(task, stages)]
+        scores, labels = values[measured], label[measured]
         curve = dict(run.tensors(f"pr/{task}", "pr_curves"))[best]
         tp, fp, tn, fn, precision, recall = curve
         for point in range(POINTS):
@@ -273,7 +288,6 @@ def check_scores(run, split, path):
             expected = ((selected & labels).sum(), (selected & ~labels).sum())
             check((tp[point], fp[point]) == expected, f"pr/{task} {point}: {tp[point], fp[point]}, expected {expected}")
         histogram = dict(run.histograms(f"probabilities/{task}"))[best]
-        values = column[f"p{task}"]
         close(histogram.sum, values.sum(), f"sum of {task}", 1e-4)
         close(histogram.sum_squares, (values**2).sum(), f"sum of squares of {task}", 1e-4)
         close(histogram.min, values.min(), f"smallest {task}", 1e-4)
@@ -283,8 +297,8 @@ def check_scores(run, split, path):
         # A value at an edge may be rounded to either side.
         moved = np.abs(counts - np.array(histogram.bucket)).sum()
         check(moved <= 0.01 * len(values), f"buckets of {task}: {counts} {histogram.bucket}")
-    for tower in ["ctr", "cvr"]:
-        p = column[f"p{tower}"]
+    for tower in towers:
+        p = column[column_of(tower, stages)]
         histogram = dict(run.histograms(f"logits/{tower}"))[best]
         close(histogram.sum, np.log(p / (1 - p)).sum(), f"sum of logits of {tower}", 1e-3)
     print(f"{run.name}: curves and histograms as computed from {path.name}")
@@ -320,7 +334,7 @@ def main():
         check_resumed(root, arguments.resumed_at)
     for scores in arguments.scores:
         split, path = scores.split("=", 1)
-        check_scores(runs[split], metrics[split], Path(path))
+        check_scores(runs[split], config, Path(path))
     for run in runs.values():
         run.all_seen()
 

@@ -122,9 +122,9 @@ impl Labels {
             say(format!("{count} rows have `{second}` = 1 but `{first}` = 0: such rows are dropped"));
         }
         for stage in &self.between {
-            say(format!(
-                "`{stage}` is 1 only where `{first}` is: it may be a stage of its own, see `stages`"
-            ));
+            let is_named = self.longer.as_ref().is_some_and(|stages| stages.contains(stage));
+            let advice = if is_named { ", see `stages`" } else { "" };
+            say(format!("`{stage}` is 1 only where `{first}` is: it may be a stage of its own{advice}"));
         }
         unsure
     }

@@ -45,6 +45,8 @@ pub(crate) struct Labels {
     pub(crate) orphans: usize,
     /// Other columns of 0 and 1 with such a name, each 1 only where the click is.
     pub(crate) between: Vec<String>,
+    /// A funnel of three stages, the first of these columns among them; `None` where none of them makes one.
+    pub(crate) longer: Option<Vec<String>>,
 }
 
 /// A column of labels.
@@ -110,7 +112,7 @@ impl Labels {
                     let between = Vec::new();
                     let click = click.clone();
                     let conversion = conversion.clone();
-                    best = Some((weight, Self { click, conversion, orphans, between }));
+                    best = Some((weight, Self { click, conversion, orphans, between, longer: None }));
                 }
             }
         }
@@ -126,6 +128,7 @@ impl Labels {
             let inside = stage.count > 0 && labels.click.orphans_of(stage) == 0;
             if inside && !labels.between.contains(&stage.column) {
                 labels.between.push(stage.column.clone());
+                labels.longer = labels.longer.take().or_else(|| labels.with(stage));
             }
         }
         Ok(labels)
@@ -133,6 +136,18 @@ impl Labels {
 }
 
 impl Labels {
+    /// The funnel with one stage more, between click and conversion or after both, where each stage has the rows of the next.
+    fn with(&self, stage: &Stage) -> Option<Vec<String>> {
+        let stages = if self.conversion.orphans_of(stage) == 0 {
+            [&self.click, &self.conversion, stage]
+        } else if stage.orphans_of(&self.conversion) == 0 {
+            [&self.click, stage, &self.conversion]
+        } else {
+            return None;
+        };
+        Some(stages.map(|stage| stage.column.clone()).to_vec())
+    }
+
     /// Whether the names, or a person, leave no doubt.
     pub(crate) fn is_certain(&self) -> bool {
         self.click.weight >= CERTAIN && self.conversion.weight >= CERTAIN

@@ -213,11 +213,9 @@ fn labels(guesses: &Guesses) -> String {
     let click = toml_text(&labels.click.column);
     let conversion = toml_text(&labels.conversion.column);
     let mut text = format!("\n[labels]\nstages = [{click}, {conversion}]\n");
-    if let Some(stage) = labels.between.first() {
-        text.push_str(&format!(
-            "# or one stage more: stages = [{click}, {}, {conversion}]\n",
-            toml_text(stage)
-        ));
+    if let Some(stages) = &labels.longer {
+        let stages: Vec<String> = stages.iter().map(|stage| toml_text(stage)).collect();
+        text.push_str(&format!("# or one stage more: stages = [{}]\n", stages.join(", ")));
     }
     text.push_str(match labels.orphans {
         0 => "# A conversion without a click is an error; orphan_conversions = \"drop\" leaves such rows out.\n",

@@ -1,5 +1,6 @@
 //! Several models of one run: how each scores alone, how far they are apart, and what their mean gains.
 
+use esmm_run::ensemble::averaged;
 use esmm_run::metrics::{EnsembleMetrics, MemberMetrics};
 
 use crate::format::{grouped, metric, ratio, task_label};
@@ -15,9 +16,10 @@ pub(crate) fn write(run: &RunReport, _: u8, html: &mut Html) {
     let (Some(ensemble), Some(headline)) = (run.ensemble(), run.headline()) else { return };
     let models = ensemble.members.len();
     let split = headline.name;
+    let stages: Vec<String> = headline.metrics.reached.iter().map(|(stage, _)| stage.clone()).collect();
     html.paragraph(&format!(
-        "{models} models of different seeds were trained on the same rows. The page scores their mean: pCTR and pCTCVR are \
-         averaged, pCVR is the quotient."
+        "{models} models of different seeds were trained on the same rows. The page scores their mean: {}.",
+        averaged(&stages)
     ));
     let caption = format!("Each of the {models} models alone, and their mean, on the {split} split");
     let mut table = Table::new(&caption).texts(&["task", "metric"]).numbers(&[

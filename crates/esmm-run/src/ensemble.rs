@@ -13,6 +13,17 @@ use crate::error::RunError;
 use crate::evaluation::{HostScores, ScoreBatch};
 use crate::run_dir::RunDir;
 
+/// What becomes of the columns of predictions where several models score together: `pCTR and pCTCVR are averaged, pCVR is
+/// the quotient`.
+pub fn averaged(stages: &[String]) -> String {
+    let [first @ .., last] = stages else { return String::new() };
+    if first.len() == 1 {
+        return "pCTR and pCTCVR are averaged, pCVR is the quotient".to_owned();
+    }
+    let first: Vec<String> = first.iter().map(|stage| format!("p_{stage}")).collect();
+    format!("{} and p_{last} are averaged, the probabilities in between are quotients", first.join(", "))
+}
+
 /// One trained model, or several of different seeds whose pCTR and pCTCVR are averaged.
 #[derive(Debug, Clone)]
 pub struct Ensemble<B: EsmmBackend> {

@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::Context;
 use burn::train::Interrupter;
 use esmm_core::{ModelSummary, Precision, one_line};
+use esmm_run::ensemble::averaged;
 use esmm_train::checkpoint::Checkpoints;
 use esmm_train::config::{RunFile, TrainConfig};
 use esmm_train::data::synthetic::{SyntheticConfig, write_parquet};
@@ -183,7 +184,7 @@ fn report(
             return Ok(Done::Interrupted(*ENDS_FOR.lock().unwrap_or_else(PoisonError::into_inner)));
         }
         TrainingEnd::Finished { .. } if seeds > 1 => {
-            log::info!("{seeds} models; scored as the mean of pCTR and of pCTCVR");
+            log::info!("{seeds} models; {}", one_line(&averaged(stages)));
         }
         TrainingEnd::Finished { best, stopped_early } => {
             let why = if stopped_early { "stopped early" } else { "all epochs done" };

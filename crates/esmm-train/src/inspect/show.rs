@@ -3,6 +3,7 @@
 use std::fmt;
 
 use esmm_core::one_line;
+use esmm_run::ensemble::averaged;
 use esmm_run::wording::{grouped, memory};
 
 use super::facts::{RunFacts, SavedWeights};
@@ -115,7 +116,7 @@ impl fmt::Display for RunFacts {
             return writeln!(f, "{}", self.saved(self.best.as_ref()));
         }
         let models = self.models.len();
-        writeln!(f, "{models} models; pCTR and pCTCVR are averaged, pCVR is the quotient")?;
+        writeln!(f, "{models} models; {}", one_line(&averaged(&self.stages)))?;
         for (seed, best) in &self.models {
             writeln!(f, "seed {seed}: {}", self.saved(best.as_ref()))?;
         }

@@ -4,16 +4,16 @@
 
 use serde_json::Value;
 
-use crate::common::{Workspace, csv};
+use crate::common::{Funnel, Workspace, chain, probabilities};
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
 }
 
 /// A model that is far off: it has learned next to nothing, from biases at 50%.
-fn wrong() -> Workspace {
-    let workspace = Workspace::new();
-    workspace.write("data.csv", &csv(2000));
+fn wrong(funnel: Funnel) -> Workspace {
+    let workspace = Workspace::of(funnel);
+    workspace.write("data.csv", &funnel.csv(2000));
     let said = workspace.esmm(&[
         "train",
         "run.toml",
@@ -35,15 +35,10 @@ fn evaluate(workspace: &Workspace) -> (Value, String) {
     (json(&said.stdout), said.stderr)
 }
 
-fn scores(workspace: &Workspace) -> (Vec<[f64; 3]>, String) {
+fn scores(workspace: &Workspace) -> (Vec<Vec<f64>>, String) {
     let said = workspace.esmm(&["predict", "run", "data.csv", "-o", "scores.csv"]);
     assert_eq!(said.code, 0, "{}", said.stderr);
-    let text = workspace.read("scores.csv");
-    let row = |line: &str| {
-        let cells: Vec<f64> = line.split(',').map(|cell| cell.parse().unwrap()).collect();
-        [cells[0], cells[1], cells[2]]
-    };
-    (text.lines().skip(1).map(row).collect(), said.stderr)
+    (probabilities(&workspace.read("scores.csv")), said.stderr)
 }
 
 fn files(workspace: &Workspace) -> Vec<(String, Vec<u8>)> {
@@ -54,15 +49,25 @@ fn files(workspace: &Workspace) -> Vec<(String, Vec<u8>)> {
 
 #[test]
 fn probabilities_are_right_afterwards_and_the_undone_model_is_the_old_one() {
-    let workspace = wrong();
+    Funnel::ALL.into_iter().for_each(right_afterwards);
+}
+
+fn right_afterwards(funnel: Funnel) {
+    let workspace = wrong(funnel);
     let untouched = files(&workspace);
     let (before, _) = evaluate(&workspace);
     let (raw, said) = scores(&workspace);
     assert!(!said.contains("calibrated"), "{said}");
     let said = workspace.esmm(&["calibrate", "run", "data.csv"]);
     assert_eq!(said.code, 0, "{}", said.stderr);
-    for words in ["CTR", "CTCVR", "better", "log loss", "esmm calibrate run --undo", "click: logit = "] {
-        assert!(said.stdout.contains(words), "{words}: {}", said.stdout);
+    let tasks = funnel.reached().iter().map(|task| match funnel {
+        Funnel::Two => task.to_uppercase(),
+        Funnel::Three => (*task).to_owned(),
+    });
+    let fitted = funnel.stages().iter().map(|stage| format!("{stage}: logit = "));
+    let others = ["better", "log loss", "esmm calibrate run --undo"].map(str::to_owned);
+    for words in tasks.chain(fitted).chain(others) {
+        assert!(said.stdout.contains(&words), "{words}: {}", said.stdout);
     }
     assert!(said.stdout.lines().all(|line| line.chars().count() <= 120), "{}", said.stdout);
 
@@ -71,7 +76,7 @@ fn probabilities_are_right_afterwards_and_the_undone_model_is_the_old_one() {
         said.contains("probabilities are calibrated (Platt, fitted by esmm calibrate on 2000 impressions"),
         "{said}"
     );
-    for task in ["ctr", "ctcvr"] {
+    for task in funnel.reached() {
         let value = |metrics: &Value, key: &str| metrics[task][key].as_f64().unwrap();
         assert!((value(&before, "calibration") - 1.0).abs() > 0.05, "{before}");
         // The most likely correction predicts as many events as there were.
@@ -82,12 +87,18 @@ fn probabilities_are_right_afterwards_and_the_undone_model_is_the_old_one() {
     let (corrected, said) = scores(&workspace);
     assert!(said.contains("probabilities are calibrated"), "{said}");
     assert_ne!(corrected, raw);
-    for [ctr, cvr, ctcvr] in &corrected {
-        assert!((ctr * cvr - ctcvr).abs() < 1e-6 && *cvr <= 1.0 && *cvr >= 0.0, "{ctr} {cvr} {ctcvr}");
+    for [before, given, reached] in corrected.iter().flat_map(|row| chain(row)) {
+        assert!((before * given - reached).abs() < 1e-6, "{before} {given} {reached}");
+        assert!((0.0..=1.0).contains(&given), "{given}");
     }
     let mean = |column: usize| corrected.iter().map(|row| row[column]).sum::<f64>() / 2000.0;
-    let rate = |name: &str| after[name].as_f64().unwrap() / 2000.0;
-    assert!((mean(0) - rate("clicks")).abs() < 1e-4 && (mean(2) - rate("conversions")).abs() < 1e-4);
+    for (column, count) in (0..).step_by(2).zip(funnel.counts()) {
+        let rate = match funnel {
+            Funnel::Two => after[count].as_f64(),
+            Funnel::Three => after["reached"][count].as_f64(),
+        };
+        assert!((mean(column) - rate.unwrap() / 2000.0).abs() < 1e-4, "{count}: {after}");
+    }
 
     // What the report says, and the run directory.
     let said = workspace.esmm(&["report", "run", "-o", "report.html"]);
@@ -112,64 +123,44 @@ fn probabilities_are_right_afterwards_and_the_undone_model_is_the_old_one() {
     assert!(workspace.esmm(&["calibrate", "run", "--undo"]).error(2).contains("there is nothing to undo"));
 }
 
+/// The record names each stage and each task, in their order.
 #[test]
-fn three_stages_are_corrected_each() {
-    let workspace = Workspace::new();
-    let mut text = String::new();
-    for (row, line) in csv(3000).lines().enumerate() {
-        if row == 0 {
-            text.push_str(&format!("{line},purchase\n"));
-            continue;
-        }
-        // Some rows go as far as chance has it: users alone would tell everything.
-        let features = line.rsplitn(3, ',').last().unwrap();
-        let depth = match line {
-            line if line.ends_with(",1,1") => 2,
-            line => usize::from(line.ends_with(",1,0")),
+fn the_record_has_every_stage_and_task() {
+    for funnel in Funnel::ALL {
+        let workspace = wrong(funnel);
+        let said = workspace.esmm(&["calibrate", "run", "data.csv", "--json"]);
+        assert_eq!(said.code, 0, "{}", said.stderr);
+        let record = json(&said.stdout);
+        let names = |key: &str, name: &str| -> Vec<String> {
+            let entries = record[key].as_array().unwrap().iter();
+            entries.map(|entry| entry[name].as_str().unwrap().to_owned()).collect()
         };
-        let depth = match (row as u32).wrapping_mul(2_654_435_761) >> 24 {
-            chance if chance < 100 => chance as usize % 4,
-            _ => depth + usize::from(line.ends_with(",1,1") && row % 5 < 2),
-        };
-        let labels = [1, 2, 3].map(|stage| u8::from(depth >= stage).to_string());
-        text.push_str(&format!("{features},{}\n", labels.join(",")));
-    }
-    workspace.write("data.csv", &text);
-    let stages = "labels.stages=['click','conversion','purchase']";
-    let said = workspace.esmm(&[
-        "train",
-        "run.toml",
-        "--run-dir",
-        "run",
-        "--quiet",
-        "--set",
-        stages,
-        "--set",
-        "model.prior=false",
-    ]);
-    assert_eq!(said.code, 0, "{}", said.stderr);
-    let said = workspace.esmm(&["calibrate", "run", "data.csv", "--json"]);
-    assert_eq!(said.code, 0, "{}", said.stderr);
-    let record = json(&said.stdout);
-    let tasks: Vec<&str> =
-        record["tasks"].as_array().unwrap().iter().map(|task| task["task"].as_str().unwrap()).collect();
-    assert_eq!(tasks, ["click", "conversion|click", "conversion", "purchase|conversion", "purchase"]);
-    let (after, _) = evaluate(&workspace);
-    for task in ["click", "conversion", "purchase"] {
-        let calibration = after[task]["calibration"].as_f64().unwrap();
-        assert!((calibration - 1.0).abs() < 1e-3, "{task}: {after}");
+        assert_eq!(names("tasks", "task"), funnel.tasks());
+        assert_eq!(names("stages", "stage"), funnel.stages());
     }
 }
 
 #[test]
 fn data_without_conversions_changes_nothing() {
-    let workspace = Workspace::trained();
+    Funnel::ALL.into_iter().for_each(nothing_to_go_by);
+}
+
+fn nothing_to_go_by(funnel: Funnel) {
+    let workspace = Workspace::trained_of(funnel);
     let untouched = files(&workspace);
-    let without = csv(400).replace(",1,1\n", ",1,0\n");
-    workspace.write("none.csv", &without);
+    let stages = funnel.stages().len();
+    let only_clicks = |line: &str| {
+        let cells: Vec<&str> = line.split(',').collect();
+        let (kept, lost) = cells.split_at(cells.len() - stages + 1);
+        kept.join(",") + &",0".repeat(lost.len())
+    };
+    let text = funnel.csv(400);
+    let (header, rows) = text.split_once('\n').unwrap();
+    let rows: Vec<String> = rows.lines().map(only_clicks).collect();
+    workspace.write("none.csv", &format!("{header}\n{}\n", rows.join("\n")));
     let error = workspace.esmm(&["calibrate", "run", "none.csv"]).error(1).to_owned();
     assert!(error.contains("0 of 400 impressions reached conversion: a calibration needs 10"), "{error}");
-    workspace.write("few.csv", &csv(30));
+    workspace.write("few.csv", &funnel.csv(30));
     assert!(workspace.esmm(&["calibrate", "run", "few.csv"]).error(1).contains("a calibration needs 10"));
     assert!(files(&workspace) == untouched);
     for args in [vec!["calibrate", "run"], vec!["calibrate", "run", "data.csv", "--undo"]] {
@@ -181,7 +172,11 @@ fn data_without_conversions_changes_nothing() {
 /// A correction that is damaged, foreign or of other weights is never ignored.
 #[test]
 fn a_correction_of_something_else_is_refused() {
-    let workspace = wrong();
+    Funnel::ALL.into_iter().for_each(of_something_else);
+}
+
+fn of_something_else(funnel: Funnel) {
+    let workspace = wrong(funnel);
     let said = workspace.esmm(&["calibrate", "run", "data.csv"]);
     assert_eq!(said.code, 0, "{}", said.stderr);
     let record = workspace.read("run/calibration.json");

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use crate::common::{Workspace, csv};
+use crate::common::{Funnel, Workspace, csv};
 use serde_json::Value;
 
 /// Runs `esmm init` on `data.csv` with some arguments and returns the run file.
@@ -30,7 +30,11 @@ fn expect(file: &toml::Table, features: &[(&str, &str)]) {
 
 #[test]
 fn a_run_file_is_drafted_that_trains() {
-    let workspace = Workspace::new();
+    Funnel::ALL.into_iter().for_each(drafted_and_trained);
+}
+
+fn drafted_and_trained(funnel: Funnel) {
+    let workspace = Workspace::of(funnel);
     let said = workspace.esmm(&["init", "data.csv", "-o", "guess.toml"]);
     assert_eq!(said.code, 0, "{}", said.stderr);
     assert_eq!(
@@ -44,8 +48,23 @@ fn a_run_file_is_drafted_that_trains() {
     expect(&file, &[("price", "bins = 8, encode = \"ple\", side = \"item\"")]);
     assert_eq!(file["labels"]["stages"].as_array().unwrap().len(), 2);
     assert_eq!(file["metrics"]["group"].as_str(), Some("user"));
+    with_all_stages(&workspace, funnel);
     let said = workspace.esmm(&["train", "guess.toml", "--run-dir", "run"]);
     assert_eq!(said.code, 0, "{}", said.stderr);
+    let metrics: Value = serde_json::from_str(&workspace.read("run/metrics.json")).unwrap();
+    for task in funnel.tasks() {
+        assert!(metrics["train"][task]["log_loss"].is_f64(), "{task} in {metrics}");
+    }
+}
+
+/// A draft has a click and a conversion as its stages. What lies between is named in a comment, to be taken instead.
+fn with_all_stages(workspace: &Workspace, funnel: Funnel) {
+    let stages: Vec<String> = funnel.stages().iter().map(|stage| format!("\"{stage}\"")).collect();
+    let all = format!("stages = [{}]", stages.join(", "));
+    let text = workspace.read("guess.toml");
+    assert!(text.contains(&all), "{all} in {text}");
+    let lines = text.lines().map(|line| if line.starts_with("stages = ") { all.as_str() } else { line });
+    workspace.write("guess.toml", &lines.collect::<Vec<_>>().join("\n"));
 }
 
 /// A number of which every bit depends on all of `seed`: the last steps of MurmurHash3.
@@ -87,9 +106,13 @@ fn ids_are_told_from_quantities() {
 /// Files that are named after the splits are used as such, and the draft plans for the rows that it learns from.
 #[test]
 fn files_are_used_as_their_names_say() {
+    Funnel::ALL.into_iter().for_each(named_files);
+}
+
+fn named_files(funnel: Funnel) {
     let workspace = Workspace::new();
     for (name, rows) in [("train.csv", 400), ("valid.csv", 100), ("test.csv", 100)] {
-        workspace.write(name, &csv(rows));
+        workspace.write(name, &funnel.csv(rows));
     }
     let args = ["init", "train.csv", "valid.csv", "test.csv", "-o", "guess.toml"];
     let said = workspace.esmm(&args);
@@ -101,13 +124,18 @@ fn files_are_used_as_their_names_say() {
         assert_eq!(file["data"][name].as_str(), Some(format!("{name}.csv").as_str()));
     }
     assert!(file["data"].get("split").is_none());
+    with_all_stages(&workspace, funnel);
     let said = workspace.esmm(&["train", "guess.toml", "--run-dir", "run", "--set", "train.epochs=1"]);
     assert_eq!(said.code, 0, "{}", said.stderr);
 }
 
 #[test]
 fn nothing_is_replaced_unasked() {
-    let workspace = Workspace::new();
+    Funnel::ALL.into_iter().for_each(replaces_nothing);
+}
+
+fn replaces_nothing(funnel: Funnel) {
+    let workspace = Workspace::of(funnel);
     let before = workspace.read("run.toml");
     let said = workspace.esmm(&["init", "data.csv"]);
     assert_eq!(said.error(2), "run.toml: is there already: --overwrite replaces it, -o names another one");

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use crate::common::Workspace;
+use crate::common::{Funnel, Workspace};
 use serde_json::Value;
 
 fn json(workspace: &Workspace, args: &[&str]) -> Value {
@@ -24,13 +24,17 @@ fn learned_values(bytes: &[u8]) -> u64 {
 
 #[test]
 fn a_run_file_is_counted_as_far_as_it_can_be() {
-    let workspace = Workspace::new();
+    Funnel::ALL.into_iter().for_each(run_file_is_counted);
+}
+
+fn run_file_is_counted(funnel: Funnel) {
+    let workspace = Workspace::of(funnel);
     let before = json(&workspace, &["run.toml"]);
     assert_eq!(before["unknown_tables"], serde_json::json!(["user", "tags"]));
     assert_eq!(before["unknown_lists"], serde_json::json!(["tags"]));
     assert_eq!(before["memory"]["complete"], false);
-    // Two towers: 9 inputs to 8, batch norm, ReLU, 8 to 1; a bag of one id of 4 values.
-    let towers = 2 * (2 * 9 * 8 + 4 * 8 + 8 + 2 * 8);
+    // A tower a stage: 9 inputs to 8, batch norm, ReLU, 8 to 1; a bag of one id of 4 values.
+    let towers = funnel.stages().len() * (2 * 9 * 8 + 4 * 8 + 8 + 2 * 8);
     assert_eq!(before["step"]["flops_per_row"], towers + 2 * 4);
     assert_eq!(before["step"]["flops_per_step"], 3 * 64 * (towers + 2 * 4));
     let said = workspace.esmm(&["inspect", "run.toml"]);
@@ -55,7 +59,11 @@ fn a_run_file_is_counted_as_far_as_it_can_be() {
 
 #[test]
 fn a_run_directory_tells_what_was_trained_on_what() {
-    let workspace = Workspace::trained();
+    Funnel::ALL.into_iter().for_each(run_directory_tells);
+}
+
+fn run_directory_tells(funnel: Funnel) {
+    let workspace = Workspace::trained_of(funnel);
     let inspection = json(&workspace, &["run"]);
     assert_eq!(
         inspection["parameters"],
@@ -73,7 +81,11 @@ fn a_run_directory_tells_what_was_trained_on_what() {
     assert!(log.contains(&format!("epoch {epoch}")) && log.contains("kept the weights of"), "{log}");
     assert_eq!(json(&workspace, &["run", "--data"])["list_lengths"]["tags"], 2.0);
     let said = workspace.esmm(&["inspect", "run"]);
-    let expected = [format!("the weights are those of epoch {epoch}"), "test split: ".into(), "CTCVR".into()];
+    let last = match funnel {
+        Funnel::Two => "CTCVR",
+        Funnel::Three => "purchase",
+    };
+    let expected = [format!("the weights are those of epoch {epoch}"), "test split: ".into(), last.into()];
     for expected in expected {
         assert!(said.stdout.contains(&expected), "{expected} in: {}", said.stdout);
     }
@@ -81,7 +93,11 @@ fn a_run_directory_tells_what_was_trained_on_what() {
 
 #[test]
 fn a_training_under_way_shows_what_is_there() {
-    let workspace = Workspace::trained();
+    Funnel::ALL.into_iter().for_each(training_under_way);
+}
+
+fn training_under_way(funnel: Funnel) {
+    let workspace = Workspace::trained_of(funnel);
     std::fs::remove_file(workspace.path("run/metrics.json")).unwrap();
     std::fs::remove_dir_all(workspace.path("run/checkpoint")).unwrap();
     let said = workspace.esmm(&["inspect", "run"]);

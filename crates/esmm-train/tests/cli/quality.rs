@@ -5,7 +5,7 @@
 use esmm_core::StateDict;
 use serde_json::Value;
 
-use crate::common::Workspace;
+use crate::common::{Funnel, Workspace};
 
 fn json(workspace: &Workspace, name: &str) -> Value {
     serde_json::from_str(&workspace.read(name)).unwrap()
@@ -36,26 +36,39 @@ fn still(workspace: &Workspace, run: &str, more: &[&str]) {
 
 #[test]
 fn biases_start_at_the_logits_of_the_conditional_training_rates() {
-    let workspace = Workspace::new();
+    Funnel::ALL.into_iter().for_each(biases_start);
+}
+
+fn biases_start(funnel: Funnel) {
+    let workspace = Workspace::of(funnel);
     still(&workspace, "run", &[]);
     let metrics = json(&workspace, "run/metrics.json");
-    let count = |name: &str| metrics["train"][name].as_f64().unwrap();
-    let (rows, clicks, conversions) = (count("rows"), count("clicks"), count("conversions"));
-    let expected = [(clicks / (rows - clicks)).ln(), (conversions / (clicks - conversions)).ln()];
+    let train = &metrics["train"];
+    let counts = match funnel {
+        Funnel::Two => train,
+        Funnel::Three => &train["reached"],
+    };
+    let reached = funnel.counts().iter().map(|name| counts[name].as_f64().unwrap());
+    let reached: Vec<f64> = train["rows"].as_f64().into_iter().chain(reached).collect();
+    let expected: Vec<f64> = reached.windows(2).map(|pair| (pair[1] / (pair[0] - pair[1])).ln()).collect();
     let found = output_biases(&workspace, "run");
-    assert_eq!(found.len(), 2);
-    for (bias, logit) in found.iter().zip(expected) {
+    assert_eq!(found.len(), funnel.stages().len());
+    for (bias, logit) in found.iter().zip(&expected) {
         assert!((bias - logit).abs() < 1e-6, "{found:?}, expected {expected:?}");
     }
     still(&workspace, "without", &["--set", "model.prior=false"]);
     let without = output_biases(&workspace, "without");
-    assert!(without.iter().zip(expected).all(|(bias, logit)| (bias - logit).abs() > 1e-3), "{without:?}");
+    assert!(without.iter().zip(&expected).all(|(bias, logit)| (bias - logit).abs() > 1e-3), "{without:?}");
 }
 
 /// A run that began before there was a prior goes on as it was.
 #[test]
 fn a_run_without_the_key_is_resumed() {
-    let workspace = Workspace::new();
+    Funnel::ALL.into_iter().for_each(resumed_without_the_key);
+}
+
+fn resumed_without_the_key(funnel: Funnel) {
+    let workspace = Workspace::of(funnel);
     still(&workspace, "run", &["--set", "model.prior=false"]);
     let mut config = json(&workspace, "run/config.json");
     assert!(config["model"].as_object_mut().unwrap().remove("prior").is_some());
@@ -67,7 +80,11 @@ fn a_run_without_the_key_is_resumed() {
 
 #[test]
 fn planned_steps_are_said_and_few_of_them_warned_of() {
-    let workspace = Workspace::new();
+    Funnel::ALL.into_iter().for_each(planned_steps);
+}
+
+fn planned_steps(funnel: Funnel) {
+    let workspace = Workspace::of(funnel);
     let said = workspace.esmm(&["train", "run.toml", "--run-dir", "run"]);
     assert!(said.stderr.contains("10 steps: 261 rows in batches of 64, 2 epochs"), "{}", said.stderr);
     assert!(said.stderr.contains("10 steps are few"), "{}", said.stderr);
@@ -80,7 +97,11 @@ fn planned_steps_are_said_and_few_of_them_warned_of() {
 /// All commands that read a run directory take one with a number in pieces; the report speaks of one feature.
 #[test]
 fn numbers_in_pieces_go_all_the_way() {
-    let workspace = Workspace::new();
+    Funnel::ALL.into_iter().for_each(numbers_in_pieces);
+}
+
+fn numbers_in_pieces(funnel: Funnel) {
+    let workspace = Workspace::of(funnel);
     let run_file =
         workspace.read("run.toml").replace("encode = \"standardize\"", "encode = \"ple\", bins = 4");
     workspace.write("run.toml", &run_file);
@@ -179,7 +200,11 @@ fn agrees_with_the_full_log(setting: &str, rate: impl Fn(usize) -> f64) {
 
 #[test]
 fn a_rate_of_one_changes_nothing_and_one_outside_is_refused() {
-    let workspace = Workspace::new();
+    Funnel::ALL.into_iter().for_each(a_rate_of_one);
+}
+
+fn a_rate_of_one(funnel: Funnel) {
+    let workspace = Workspace::of(funnel);
     for (run, set) in [("plain", "labels.negative_rate=1.0"), ("one", "train.seed=1")] {
         let said = workspace.esmm(&["train", "run.toml", "--run-dir", run, "--quiet", "--set", set]);
         assert_eq!(said.code, 0, "{}", said.stderr);

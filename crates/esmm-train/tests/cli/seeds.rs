@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::common::{self, Workspace, files};
+use crate::common::{self, Funnel, Workspace, chain, files, probabilities};
 
 const SEEDS: [&str; 2] = ["--set", "train.seeds=3"];
 
@@ -27,20 +27,19 @@ fn bytes(workspace: &Workspace, name: &str) -> Vec<u8> {
 }
 
 /// Columns of a file of scores.
-fn scores(workspace: &Workspace, run: &str) -> Vec<[f64; 3]> {
+fn scores(workspace: &Workspace, run: &str) -> Vec<Vec<f64>> {
     let said = workspace.esmm(&["predict", run, "data.csv", "-o", "scores.csv", "--quiet"]);
     assert_eq!(said.code, 0, "{}", said.stderr);
-    let text = workspace.read("scores.csv");
-    let row = |line: &str| {
-        let values: Vec<f64> = line.split(',').map(|value| value.parse().unwrap()).collect();
-        [values[0], values[1], values[2]]
-    };
-    text.lines().skip(1).map(row).collect()
+    probabilities(&workspace.read("scores.csv"))
 }
 
 #[test]
 fn one_seed_is_no_ensemble_to_the_byte() {
-    let workspace = Workspace::new();
+    Funnel::ALL.into_iter().for_each(one_seed);
+}
+
+fn one_seed(funnel: Funnel) {
+    let workspace = Workspace::of(funnel);
     train(&workspace, "plain", &[]);
     train(&workspace, "one", &["--set", "train.seeds=1"]);
     assert_eq!(files(&workspace.path("plain")), files(&workspace.path("one")));
@@ -57,12 +56,16 @@ fn one_seed_is_no_ensemble_to_the_byte() {
 
 #[test]
 fn the_members_are_single_trainings_and_the_scores_their_mean() {
-    let workspace = Workspace::new();
+    Funnel::ALL.into_iter().for_each(members_and_their_mean);
+}
+
+fn members_and_their_mean(funnel: Funnel) {
+    let workspace = Workspace::of(funnel);
     let said = train(&workspace, "all", &SEEDS);
     let cost = said.stderr.lines().find(|line| line.starts_with("3 models of seeds 1 to 3")).unwrap();
     assert!(cost.contains("times the time of one") && cost.contains("weights and optimizers"), "{cost}");
     assert!(said.stderr.contains("seed 2: 10 steps: 261 rows"), "{}", said.stderr);
-    assert!(said.stdout.contains("Each of the 3 models alone: AUC CTR "), "{}", said.stdout);
+    assert!(said.stdout.contains("Each of the 3 models alone: AUC "), "{}", said.stdout);
     let mut alone = Vec::new();
     for seed in 1..4 {
         let run = format!("seed-{seed}");
@@ -73,14 +76,17 @@ fn the_members_are_single_trainings_and_the_scores_their_mean() {
         alone.push((scores(&workspace, &run), json(&workspace, &format!("{run}/metrics.json"))));
     }
     for (row, found) in scores(&workspace, "all").iter().enumerate() {
-        for column in [0, 2] {
+        for column in (0..found.len()).step_by(2) {
             let mean = alone.iter().map(|(scores, _)| scores[row][column]).sum::<f64>() / 3.0;
             assert!((found[column] / mean - 1.0).abs() < 1e-5, "row {row}: {found:?}, mean {mean}");
         }
-        assert!((found[0] * found[1] / found[2] - 1.0).abs() < 1e-5, "pCVR is the quotient: {found:?}");
+        for [before, given, reached] in chain(found) {
+            assert!((before * given / reached - 1.0).abs() < 1e-5, "pCVR is the quotient: {found:?}");
+        }
     }
     let metrics = json(&workspace, "all/metrics.json");
-    let auc = |metrics: &Value| metrics["test"]["ctr"]["auc"].as_f64().unwrap();
+    let first = funnel.tasks()[0];
+    let auc = |metrics: &Value| metrics["test"][first]["auc"].as_f64().unwrap();
     let singles: Vec<f64> = alone.iter().map(|(_, metrics)| auc(metrics)).collect();
     let members = metrics["ensemble"]["members"].as_array().unwrap();
     for ((member, (_, single)), seed) in members.iter().zip(&alone).zip(1..) {
@@ -88,14 +94,14 @@ fn the_members_are_single_trainings_and_the_scores_their_mean() {
         assert_eq!(member["splits"]["test"], single["test"]);
         assert_eq!(member["splits"]["train"], single["train"]);
     }
-    let spread = &metrics["ensemble"]["spread"]["test"]["ctr"]["auc"];
+    let spread = &metrics["ensemble"]["spread"]["test"][first]["auc"];
     let mean = singles.iter().sum::<f64>() / 3.0;
     let std = (singles.iter().map(|auc| (auc - mean).powi(2)).sum::<f64>() / 2.0).sqrt();
     assert!((spread["mean"].as_f64().unwrap() - mean).abs() < 1e-12);
     assert!((spread["std"].as_f64().unwrap() - std).abs() < 1e-12);
 
     // What measures other files measures the mean, as the training did.
-    fs::write(workspace.path("rows.csv"), common::csv(400)).unwrap();
+    fs::write(workspace.path("rows.csv"), funnel.csv(400)).unwrap();
     let said = workspace.esmm(&["evaluate", "all", "rows.csv", "--json"]);
     assert_eq!(said.code, 0, "{}", said.stderr);
     let measured: Value = serde_json::from_str(&said.stdout).unwrap();
@@ -105,8 +111,12 @@ fn the_members_are_single_trainings_and_the_scores_their_mean() {
 /// Trainings at the same time, one after the other, and killed at some moments end with the same bytes.
 #[test]
 fn whatever_happens_the_bytes_are_the_same() {
-    let workspace = Workspace::new();
-    workspace.write("data.csv", &common::csv(2000));
+    Funnel::ALL.into_iter().for_each(same_bytes);
+}
+
+fn same_bytes(funnel: Funnel) {
+    let workspace = Workspace::of(funnel);
+    workspace.write("data.csv", &funnel.csv(2000));
     let more = ["--set", "train.batch_size=16", "--set", "train.checkpoint_every=20", "--quiet"];
     let more = [&SEEDS[..], &more].concat();
     let start = Instant::now();
@@ -143,8 +153,13 @@ fn whatever_happens_the_bytes_are_the_same() {
 #[cfg(unix)]
 #[test]
 fn a_signal_ends_all_models_and_resuming_goes_on_with_all() {
-    let workspace = Workspace::new();
-    workspace.write("data.csv", &common::csv(4000));
+    Funnel::ALL.into_iter().for_each(a_signal_and_resuming);
+}
+
+#[cfg(unix)]
+fn a_signal_and_resuming(funnel: Funnel) {
+    let workspace = Workspace::of(funnel);
+    workspace.write("data.csv", &funnel.csv(4000));
     let more =
         [&SEEDS[..], &["--set", "train.batch_size=16", "--set", "train.epochs=30", "--plain"]].concat();
     let args = [&["train", "run.toml", "--run-dir", "run"], &more[..]].concat();
@@ -175,7 +190,11 @@ fn a_signal_ends_all_models_and_resuming_goes_on_with_all() {
 
 #[test]
 fn every_command_takes_several_models() {
-    let workspace = Workspace::new();
+    Funnel::ALL.into_iter().for_each(every_command);
+}
+
+fn every_command(funnel: Funnel) {
+    let workspace = Workspace::of(funnel);
     train(&workspace, "run", &[&SEEDS[..], &["--tensorboard", "--quiet"]].concat());
     assert!(!workspace.path("run/model.safetensors").exists(), "nothing can take one model for all");
     assert!(
@@ -184,7 +203,13 @@ fn every_command_takes_several_models() {
     );
     let inspected = workspace.esmm(&["inspect", "run"]);
     assert_eq!(inspected.code, 0, "{}", inspected.stderr);
-    assert!(inspected.stdout.contains("3 models; pCTR and pCTCVR are averaged"), "{}", inspected.stdout);
+    let averaged = match funnel {
+        Funnel::Two => "pCTR and pCTCVR are averaged, pCVR is the quotient",
+        Funnel::Three => {
+            "p_click, p_conversion and p_purchase are averaged, the probabilities in between are quotients"
+        }
+    };
+    assert!(inspected.stdout.contains(&format!("3 models; {averaged}")), "{}", inspected.stdout);
     assert!(inspected.stdout.contains("seed 3: the weights are those of epoch "), "{}", inspected.stdout);
     let reported = workspace.esmm(&["report", "run", "-o", "report.html"]);
     assert_eq!(reported.code, 0, "{}", reported.stderr);
@@ -193,6 +218,7 @@ fn every_command_takes_several_models() {
     for part in [
         "The models one by one",
         "standard deviation",
+        averaged,
         "1 to 3, a model each",
         "curves of the first of 3 models",
     ] {

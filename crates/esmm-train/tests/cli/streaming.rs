@@ -2,18 +2,23 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use crate::common::{self, Workspace};
+use crate::common::{self, Funnel, Workspace};
 use serde_json::Value;
 
-fn streamed(workspace: &Workspace) {
+fn streamed(workspace: &Workspace, funnel: Funnel) {
     let data = "[data]\nstreaming = true\nshuffle_rows = 100\n";
-    workspace.write("run.toml", &common::RUN_FILE.replace("[data]\n", data));
+    workspace.write("run.toml", &funnel.run_file().replace("[data]\n", data));
 }
 
 /// The metrics of a streamed training are those of the same weights on the same rows in memory, digit by digit.
 #[cfg(feature = "ndarray")]
 #[test]
 fn splits_in_files_have_the_metrics_of_splits_in_memory() {
+    Funnel::ALL.into_iter().for_each(as_in_memory);
+}
+
+#[cfg(feature = "ndarray")]
+fn as_in_memory(funnel: Funnel) {
     use burn_ndarray::NdArray;
     use esmm_train::config::TrainConfig;
     use esmm_train::experiment::{Experiment, RunMetrics};
@@ -22,8 +27,8 @@ fn splits_in_files_have_the_metrics_of_splits_in_memory() {
     use esmm_train::trainer::BestWeights;
 
     let workspace = Workspace::new();
-    workspace.write("data.csv", &common::csv(20_000));
-    streamed(&workspace);
+    workspace.write("data.csv", &funnel.csv(20_000));
+    streamed(&workspace, funnel);
     let said = workspace.esmm(&["train", "run.toml", "--run-dir", "run"]);
     assert_eq!(said.code, 0, "{}", said.stderr);
     let run = RunDir::open(&workspace.path("run")).unwrap();
@@ -48,7 +53,11 @@ fn splits_in_files_have_the_metrics_of_splits_in_memory() {
 
 #[test]
 fn rows_are_streamed_when_memory_is_short() {
-    let workspace = Workspace::new();
+    Funnel::ALL.into_iter().for_each(streamed_when_short);
+}
+
+fn streamed_when_short(funnel: Funnel) {
+    let workspace = Workspace::of(funnel);
     let train = |memory: &str, run: &str| {
         let memory = format!("data.memory={memory}");
         workspace.esmm(&["train", "run.toml", "--run-dir", run, "--set", &memory])
@@ -155,9 +164,13 @@ fn groups_are_scored_as_rows_are() {
 /// A file that disappears between two passes ends the training with its name, not with a shorter epoch.
 #[test]
 fn a_file_that_is_gone_is_an_error() {
-    let workspace = Workspace::new();
-    streamed(&workspace);
-    workspace.write("data.csv", &common::csv(20_000));
+    Funnel::ALL.into_iter().for_each(file_is_gone);
+}
+
+fn file_is_gone(funnel: Funnel) {
+    let workspace = Workspace::of(funnel);
+    streamed(&workspace, funnel);
+    workspace.write("data.csv", &funnel.csv(20_000));
     let args = ["train", "run.toml", "--run-dir", "run", "--set", "train.epochs=50"];
     let child = workspace
         .command(&args)

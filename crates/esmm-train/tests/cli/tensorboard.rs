@@ -5,15 +5,15 @@
 use std::io::Write;
 use std::process::Command;
 
-use crate::common::{RUN_FILE, Workspace, csv, files};
+use crate::common::{Funnel, Workspace, files};
 
 /// Names a Python with the packages of `tests/tensorboard/requirements.txt`.
 const PYTHON: &str = "ESMM_TENSORBOARD_PYTHON";
 
 /// A workspace with its splits in files of their own, so that they can be scored: 256, 72 and 72 rows.
-fn workspace() -> Workspace {
+fn workspace(funnel: Funnel) -> Workspace {
     let workspace = Workspace::new();
-    let text = csv(400);
+    let text = funnel.csv(400);
     let (header, rows) = text.split_once('\n').unwrap();
     let rows: Vec<&str> = rows.lines().collect();
     for (name, part) in [("train", &rows[..256]), ("valid", &rows[256..328]), ("test", &rows[328..])] {
@@ -21,9 +21,10 @@ fn workspace() -> Workspace {
     }
     let data = "train = \"train.csv\"\nvalid = \"valid.csv\"\ntest = \"test.csv\"\n";
     let split = "path = \"data.csv\"\nsplit = { by = \"random\", valid = 0.2, test = 0.2, seed = 3 }\n";
-    assert!(RUN_FILE.contains(split));
+    let run_file = funnel.run_file();
+    assert!(run_file.contains(split));
     let text =
-        RUN_FILE.replace(split, data).replace("epochs = 2", "epochs = 3\nlog_every = 1\ntensorboard = true");
+        run_file.replace(split, data).replace("epochs = 2", "epochs = 3\nlog_every = 1\ntensorboard = true");
     workspace.write("run.toml", &text);
     workspace
 }
@@ -56,7 +57,11 @@ fn check(workspace: &Workspace, args: &[&str]) {
 /// 3 epochs of 4 steps. The valid split's curves are computed anew from predictions.
 #[test]
 fn tensorboard_reads_what_a_training_wrote() {
-    let workspace = workspace();
+    Funnel::ALL.into_iter().for_each(read_by_tensorboard);
+}
+
+fn read_by_tensorboard(funnel: Funnel) {
+    let workspace = workspace(funnel);
     esmm(&workspace, &["train", "run.toml", "--run-dir", "run"]);
     let left = files(&workspace.path("run/tensorboard"));
     assert!(left.starts_with(&["events".to_owned()]) || left.len() == 4, "{left:?}");
@@ -65,7 +70,7 @@ fn tensorboard_reads_what_a_training_wrote() {
     for split in ["train", "test"] {
         let out = format!("{split}-scores.csv");
         let data = format!("{split}.csv");
-        esmm(&workspace, &["predict", "run", &data, "-o", &out, "--keep", "click,conversion"]);
+        esmm(&workspace, &["predict", "run", &data, "-o", &out, "--keep", &funnel.stages().join(",")]);
         scores.push(format!("{split}={}", workspace.path(&out).display()));
     }
     check(&workspace, &["--steps", "12", "--scores", &scores[0], "--scores", &scores[1]]);
@@ -74,7 +79,11 @@ fn tensorboard_reads_what_a_training_wrote() {
 /// A training that lost its last epoch goes on from the checkpoint before, and no step is there twice.
 #[test]
 fn a_resumed_training_voids_what_it_does_again() {
-    let workspace = workspace();
+    Funnel::ALL.into_iter().for_each(resumed);
+}
+
+fn resumed(funnel: Funnel) {
+    let workspace = workspace(funnel);
     let one = ["--set", "train.epochs=1"];
     let train = |more: &[&str]| {
         esmm(&workspace, &[&["train", "run.toml", "--run-dir", "run"], more].concat());
@@ -99,7 +108,11 @@ fn a_resumed_training_voids_what_it_does_again() {
 
 #[test]
 fn flags_win_over_the_run_file_and_overwrite_cleans() {
-    let workspace = workspace();
+    Funnel::ALL.into_iter().for_each(flags_win);
+}
+
+fn flags_win(funnel: Funnel) {
+    let workspace = workspace(funnel);
     let train = |more: &[&str]| {
         esmm(&workspace, &[&["train", "run.toml", "--run-dir", "run"], more].concat());
     };
@@ -116,7 +129,12 @@ fn flags_win_over_the_run_file_and_overwrite_cleans() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_costs_one_warning_and_no_training() {
-    let workspace = workspace();
+    Funnel::ALL.into_iter().for_each(full_disk);
+}
+
+#[cfg(target_os = "linux")]
+fn full_disk(funnel: Funnel) {
+    let workspace = workspace(funnel);
     let esmm = env!("CARGO_BIN_EXE_esmm");
     let script = format!(
         "trap '' XFSZ; ulimit -f 512; exec '{esmm}' train run.toml --run-dir run --set train.epochs=60"

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::common::{Said, Workspace};
+use crate::common::{Funnel, Said, Workspace, files};
 
 const RUN_FILE: &str = r#"# What people buy.
 features = [
@@ -29,9 +29,15 @@ epochs = 1
 batch_size = 64
 "#;
 
-/// Rows `user,price,day,click,conversion`; what is learned in more than an epoch.
-fn csv(rows: usize, first_test_row: usize) -> String {
-    let mut text = String::from("user,price,day,click,conversion\n");
+/// The run file with the labels of a funnel.
+fn run_file(funnel: Funnel) -> String {
+    let stages: Vec<String> = funnel.stages().iter().map(|stage| format!("\"{stage}\"")).collect();
+    format!("{RUN_FILE}\n[labels]\nstages = [{}]\n", stages.join(", "))
+}
+
+/// Rows `user,price,day,click,conversion` and the labels that are left; what is learned in more than an epoch.
+fn csv(funnel: Funnel, rows: usize, first_test_row: usize) -> String {
+    let mut text = format!("user,price,day,{}\n", funnel.stages().join(","));
     for row in 0..rows {
         let user = row * 7 % 20;
         let chance = (row * 7919 + 13) % 100;
@@ -39,15 +45,20 @@ fn csv(rows: usize, first_test_row: usize) -> String {
         let conversion = click * u8::from((row * 104_729) % 100 < 10 + 4 * user);
         // A test row that is used would end the command.
         let user = if row < first_test_row { format!("u{user}") } else { format!("test{row}") };
-        text.push_str(&format!("{user},{}.5,{row},{click},{conversion}\n", row % 9));
+        text.push_str(&format!("{user},{}.5,{row},{click},{conversion}", row % 9));
+        if funnel == Funnel::Three {
+            let purchase = conversion * u8::from((row * 15_485_863) % 100 < 70);
+            text.push_str(&format!(",{purchase}"));
+        }
+        text.push('\n');
     }
     text
 }
 
-fn workspace() -> Workspace {
+fn workspace(funnel: Funnel) -> Workspace {
     let workspace = Workspace::new();
-    workspace.write("data.csv", &csv(2000, 1800));
-    workspace.write("run.toml", RUN_FILE);
+    workspace.write("data.csv", &csv(funnel, 2000, 1800));
+    workspace.write("run.toml", &run_file(funnel));
     workspace
 }
 
@@ -62,7 +73,11 @@ fn tune(workspace: &Workspace, out: &str, more: &[&str]) -> Said {
 
 #[test]
 fn it_ends_with_a_run_file_that_trains_a_comparison_and_a_page() {
-    let workspace = workspace();
+    Funnel::ALL.into_iter().for_each(ends_with_a_run_file);
+}
+
+fn ends_with_a_run_file(funnel: Funnel) {
+    let workspace = workspace(funnel);
     let said = tune(&workspace, "out", &[]);
     assert_eq!(said.code, 0, "{}", said.stderr);
     let report = json(&workspace, "out/tuning.json");
@@ -91,7 +106,7 @@ fn it_ends_with_a_run_file_that_trains_a_comparison_and_a_page() {
     let verdicts = ["Better by more than chance", "Within chance", "Worse"];
     assert!(verdicts.iter().any(|verdict| said.stdout.contains(verdict)), "{}", said.stdout);
     assert!(said.stdout.contains("Next: esmm train out/found.toml"), "{}", said.stdout);
-    assert!(!workspace.path("out/work").exists());
+    assert_eq!(files(&workspace.path("out")), ["found.toml", "report.html", "trials.jsonl", "tuning.json"]);
     let trained = workspace.esmm(&["train", "out/found.toml", "--run-dir", "run", "--quiet"]);
     assert_eq!(trained.code, 0, "{}", trained.stderr);
 
@@ -99,15 +114,42 @@ fn it_ends_with_a_run_file_that_trains_a_comparison_and_a_page() {
     assert_eq!(error, "out: holds a tuning: choose another --out, or say --resume or --overwrite");
 }
 
+/// A folder in which somebody has things of their own keeps them, and a start that fails leaves nothing.
+#[test]
+fn what_is_not_the_tunings_stays() {
+    let workspace = workspace(Funnel::Two);
+    fs::create_dir_all(workspace.path("out/work")).unwrap();
+    workspace.write("out/work/notes.txt", "mine");
+    let said = tune(&workspace, "out", &["--minutes", "0.0001"]);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    assert_eq!(workspace.read("out/work/notes.txt"), "mine");
+    let report = workspace.read("out/tuning.json");
+    let run_file = workspace.read("run.toml");
+    workspace.write("run.toml", &run_file.replace("name = \"price\"", "name = \"prize\""));
+    for (out, how) in [("out", "--overwrite"), ("new/deep", "--quiet")] {
+        let error = tune(&workspace, out, &[how]).error(1).to_owned();
+        assert!(error.contains("`prize`"), "{error}");
+    }
+    assert_eq!(workspace.read("out/tuning.json"), report, "the earlier tuning is whole");
+    assert!(!workspace.path("new").exists());
+}
+
 /// Labels of test rows that would turn every metric around change nothing but the sizes of files.
 #[test]
 fn test_rows_are_not_used() {
-    let workspace = workspace();
+    Funnel::ALL.into_iter().for_each(uses_no_test_rows);
+}
+
+fn uses_no_test_rows(funnel: Funnel) {
+    let workspace = workspace(funnel);
     assert_eq!(tune(&workspace, "before", &[]).code, 0);
     let turned: Vec<String> = (0..)
         .zip(workspace.read("data.csv").lines())
         .map(|(line, text)| match line > 1800 {
-            true => text.rsplitn(3, ',').last().unwrap().to_owned() + ",1,1",
+            true => {
+                let stages = funnel.stages().len();
+                text.rsplitn(stages + 1, ',').last().unwrap().to_owned() + &",1".repeat(stages)
+            }
             false => text.to_owned(),
         })
         .collect();
@@ -123,7 +165,11 @@ fn test_rows_are_not_used() {
 
 #[test]
 fn what_was_trained_is_not_trained_again() {
-    let workspace = workspace();
+    Funnel::ALL.into_iter().for_each(is_resumed);
+}
+
+fn is_resumed(funnel: Funnel) {
+    let workspace = workspace(funnel);
     assert_eq!(tune(&workspace, "whole", &[]).code, 0);
     let lines = workspace.read("whole/trials.jsonl");
     // Of a tuning that was killed half way, in the middle of a line.
@@ -135,7 +181,7 @@ fn what_was_trained_is_not_trained_again() {
         assert_eq!(whole[key], cut[key], "{key}");
     }
     assert_eq!(workspace.read("cut/found.toml"), workspace.read("whole/found.toml"));
-    workspace.write("run.toml", &RUN_FILE.replace("batch_size = 64", "batch_size = 32"));
+    workspace.write("run.toml", &run_file(funnel).replace("batch_size = 64", "batch_size = 32"));
     let said = tune(&workspace, "cut", &["--resume"]);
     assert!(said.error(2).starts_with("cut/trials.jsonl: is of another run file"), "{}", said.stderr);
     let said = tune(&workspace, "none", &["--resume"]);
@@ -144,8 +190,12 @@ fn what_was_trained_is_not_trained_again() {
 
 #[test]
 fn a_signal_keeps_what_was_trained() {
-    let workspace = workspace();
-    workspace.write("data.csv", &csv(20_000, 18_000));
+    Funnel::ALL.into_iter().for_each(hears_a_signal);
+}
+
+fn hears_a_signal(funnel: Funnel) {
+    let workspace = workspace(funnel);
+    workspace.write("data.csv", &csv(funnel, 20_000, 18_000));
     let args = ["tune", "run.toml", "--out", "out", "--trials", "100"];
     let mut child =
         workspace.command_that_hears(&args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
@@ -163,13 +213,18 @@ fn a_signal_keeps_what_was_trained() {
     let said = Said::from(child.wait_with_output().unwrap());
     assert_eq!(said.code, 130, "{}", said.stderr);
     assert!(said.stderr.contains("go on with: esmm tune run.toml --out out --resume"), "{}", said.stderr);
-    assert!(trained() >= 2 && !workspace.path("out/work").exists());
+    assert!(trained() >= 2);
+    assert_eq!(files(&workspace.path("out")), ["trials.jsonl"]);
 }
 
 #[test]
 fn windows_that_are_too_small_are_told() {
-    let workspace = workspace();
-    workspace.write("data.csv", &csv(200, 180));
+    Funnel::ALL.into_iter().for_each(tells_small_windows);
+}
+
+fn tells_small_windows(funnel: Funnel) {
+    let workspace = workspace(funnel);
+    workspace.write("data.csv", &csv(funnel, 200, 180));
     let said = tune(&workspace, "out", &[]);
     let error = said.error(1);
     assert!(error.starts_with("window 1 of 2: its 20 validation rows have "), "{error}");
@@ -183,7 +238,11 @@ fn windows_that_are_too_small_are_told() {
 /// A budget of no time at all still measures the run file, and says that time was over.
 #[test]
 fn minutes_end_the_search() {
-    let workspace = workspace();
+    Funnel::ALL.into_iter().for_each(ends_in_time);
+}
+
+fn ends_in_time(funnel: Funnel) {
+    let workspace = workspace(funnel);
     let said = workspace.esmm(&["tune", "run.toml", "--out", "out", "--minutes", "0.0001", "--windows", "2"]);
     assert_eq!(said.code, 0, "{}", said.stderr);
     let report = json(&workspace, "out/tuning.json");
@@ -194,12 +253,16 @@ fn minutes_end_the_search() {
 
 #[test]
 fn folds_take_the_place_of_windows_where_there_is_no_time() {
-    let workspace = workspace();
+    Funnel::ALL.into_iter().for_each(takes_folds);
+}
+
+fn takes_folds(funnel: Funnel) {
+    let workspace = workspace(funnel);
     for split in ["{ by = \"random\", test = 0.1 }", "{ by = \"hash\", column = \"user\", valid = 0.2 }"] {
-        let run_file =
-            RUN_FILE.replace("{ by = \"time\", column = \"day\", valid = 0.1, test = 0.1 }", split);
-        assert_ne!(run_file, RUN_FILE);
-        workspace.write("run.toml", &run_file);
+        let by_time = "{ by = \"time\", column = \"day\", valid = 0.1, test = 0.1 }";
+        let changed = run_file(funnel).replace(by_time, split);
+        assert_ne!(changed, run_file(funnel));
+        workspace.write("run.toml", &changed);
         let said = workspace.esmm(&[
             "tune",
             "run.toml",

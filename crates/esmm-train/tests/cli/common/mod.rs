@@ -79,6 +79,22 @@ impl Funnel {
         }
     }
 
+    /// The tasks that all rows count for: the probabilities of reaching each stage.
+    pub(crate) fn reached(self) -> &'static [&'static str] {
+        match self {
+            Self::Two => &["ctr", "ctcvr"],
+            Self::Three => &["click", "conversion", "purchase"],
+        }
+    }
+
+    /// The stages of the funnel, named as their columns are.
+    pub(crate) fn stages(self) -> &'static [&'static str] {
+        match self {
+            Self::Two => &["click", "conversion"],
+            Self::Three => &["click", "conversion", "purchase"],
+        }
+    }
+
     /// The columns of predictions.
     pub(crate) fn columns(self) -> &'static [&'static str] {
         match self {
@@ -102,11 +118,23 @@ impl Funnel {
     }
 }
 
-/// With a third label: about every second conversion is a purchase.
+/// The probabilities of a file of predictions, row by row.
+pub(crate) fn probabilities(text: &str) -> Vec<Vec<f64>> {
+    let row = |line: &str| line.split(',').map(|cell| cell.parse().unwrap()).collect();
+    text.lines().skip(1).map(row).collect()
+}
+
+/// The probabilities of a row of predictions that multiply: of each later stage the one of reaching the stage before, of
+/// going on from there, and of reaching this one.
+pub(crate) fn chain(row: &[f64]) -> Vec<[f64; 3]> {
+    row.windows(3).step_by(2).map(|three| [three[0], three[1], three[2]]).collect()
+}
+
+/// With a third label: about every second conversion is a purchase, whoever the user is.
 fn with_purchases(text: &str) -> String {
     let lines = text.lines().enumerate().map(|(row, line)| match row {
         0 => format!("{line},purchase\n"),
-        _ => format!("{line},{}\n", u8::from(line.ends_with('1') && row % 2 == 0)),
+        _ => format!("{line},{}\n", u8::from(line.ends_with('1') && row / 4 % 2 == 0)),
     });
     lines.collect()
 }

@@ -6,6 +6,7 @@ use burn_wgpu::graphics::{AutoGraphicsApi, GraphicsApi};
 use esmm_core::Precision;
 use wgpu::{AdapterInfo, DeviceType, Features, Instance, InstanceDescriptor};
 
+use super::muted::Muted;
 use super::{DeviceInfo, DeviceName};
 
 /// Kinds of adapters, those first that compute fastest; `wgpu:N` counts through them in this order.
@@ -26,12 +27,14 @@ pub(super) fn adapters() -> Vec<Adapter> {
         backends: AutoGraphicsApi::backend().into(),
         ..InstanceDescriptor::new_without_display_handle()
     };
+    let muted = Muted::begin();
     let instance = Instance::new(descriptor);
     let found = block_on(instance.enumerate_adapters(AutoGraphicsApi::backend().into()));
     let found: Vec<_> = found
         .iter()
         .map(|adapter| (adapter.get_info(), adapter.limits(), precisions(adapter.features())))
         .collect();
+    drop(muted);
     let mut adapters = Vec::new();
     for kind in KINDS {
         let of_kind = found.iter().filter(|(info, ..)| info.device_type == kind).enumerate();

@@ -9,6 +9,8 @@ mod cuda;
 mod failure;
 #[cfg(any(feature = "cuda", test))]
 mod kernel_cache;
+#[cfg(feature = "wgpu")]
+mod muted;
 mod opened;
 #[cfg(any(feature = "cuda", test))]
 mod toolkit;

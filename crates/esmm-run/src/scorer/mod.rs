@@ -1,31 +1,36 @@
 //! A trained model with everything that it needs to score raw rows: schema, encoders, weights.
 
+mod columns;
+mod source;
+mod watched;
+
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float32Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema};
-use burn::tensor::Tensor;
 use burn::tensor::backend::BackendTypes;
-use esmm_core::{BatchBuilder, BatchInput, EsmmBackend, EsmmConfig, SparseInput};
-use esmm_data::loader::EsmmBatch;
+use esmm_core::{BatchBuilder, BatchInput, EsmmBackend, EsmmConfig, FunnelLogits, SparseInput};
 use esmm_data::stream::FileRows;
 use esmm_data::{
-    Chunk, ChunkReader, ConversionWindow, CountSpec, EncodedChunk, FittedEncoders, Segment, Segments,
-    SourceSpec, SparseColumn, SplitRows, TrainedRows, UserGroups, ValueCounter, ValueCounts,
+    Chunk, ConversionWindow, CountSpec, EncodedChunk, FittedEncoders, Segment, SourceSpec, SparseColumn,
+    SplitRows, TrainedRows, UserGroups, ValueCounter, ValueCounts,
 };
 
+use self::columns::{corrected, probabilities};
+use self::watched::Watched;
 use crate::analysis::{Drift, Period, PeriodCounter, training_period};
 use crate::config::{NegativeRate, TrainConfig};
-use crate::correction::{CalibrationRecord, CorrectedRow, Correction, LabelledLogits, fit};
+use crate::correction::{CalibrationRecord, LabelledLogits, fit};
 use crate::ensemble::Ensemble;
 use crate::error::RunError;
-use crate::evaluation::{EVALUATION_BATCH, Evaluation, HostScores, ScoreBatch, evaluate};
+use crate::evaluation::{Evaluation, evaluate};
 use crate::manifest::{Manifest, Trust};
-use crate::predictions::with_columns;
 use crate::run_dir::RunDir;
+
+pub use columns::prediction_columns;
+pub use source::Predictions;
 
 /// See the [module](self).
 pub struct Scorer<B: EsmmBackend> {
@@ -45,24 +50,6 @@ pub struct Scorer<B: EsmmBackend> {
     builder: BatchBuilder,
     device: <B as BackendTypes>::Device,
     counter: Arc<ValueCounter>,
-}
-
-/// Scores of all rows of a source, batch by batch, after the columns that are passed through. Files without rows make one
-/// batch without rows.
-#[must_use = "rows are scored as the batches are asked for"]
-pub struct Predictions<'a, B: EsmmBackend> {
-    scorer: &'a mut Scorer<B>,
-    keep: Vec<String>,
-    rows: Reading,
-    /// The source and its columns, until the first batch came.
-    empty: Option<(SourceSpec, Vec<String>)>,
-}
-
-/// Where the rows come from.
-enum Reading {
-    Chunks(Box<ChunkReader>),
-    /// Segments, and those pieces of the last one that were not scored yet.
-    Segments(Box<Segments>, VecDeque<Segment>),
 }
 
 impl<B: EsmmBackend> Scorer<B> {
@@ -262,31 +249,6 @@ impl<B: EsmmBackend> Scorer<B> {
         CountSpec { weight, negative_rate, window }
     }
 
-    /// Scores all rows of a source, in order, after the columns `keep` of their own. Where groups have the features of their
-    /// users, what a group shares is read, encoded and computed once.
-    ///
-    /// # Errors
-    /// A file that is missing, damaged or lacks a column; a column to keep that is named like a score.
-    pub fn predict(&mut self, source: &SourceSpec, keep: &[String]) -> Result<Predictions<'_, B>, RunError> {
-        let mut columns = self.encoders.required_columns();
-        for name in keep {
-            if !columns.contains(name) {
-                columns.push(name.clone());
-            }
-        }
-        let chunks = source.open(&columns)?.or_empty();
-        let segments = match self.config.reading.by_group {
-            true => self.encoders.segments(source, &columns)?,
-            false => None,
-        };
-        let rows = match segments {
-            Some(segments) => Reading::Segments(Box::new(segments), VecDeque::new()),
-            None => Reading::Chunks(Box::new(chunks)),
-        };
-        let empty = Some((source.clone(), columns));
-        Ok(Predictions { scorer: self, keep: keep.to_vec(), rows, empty })
-    }
-
     /// Scores the impressions of a segment, in order, as [`score`](Self::score) does. What a group shares is encoded and
     /// computed once.
     ///
@@ -339,7 +301,7 @@ impl<B: EsmmBackend> Scorer<B> {
             .map_err(|error| RunError::Scoring(error.to_string()))
     }
 
-    fn logits(&mut self, encoded: &EncodedChunk) -> Result<esmm_core::FunnelLogits<B>, RunError> {
+    fn logits(&mut self, encoded: &EncodedChunk) -> Result<FunnelLogits<B>, RunError> {
         let sparse: Vec<SparseInput<'_>> = encoded.sparse.iter().map(SparseColumn::as_input).collect();
         let dense: Vec<&[f32]> = encoded.dense.iter().map(Vec::as_slice).collect();
         let groups = encoded.users.as_ref().map(UserGroups::as_input);
@@ -347,122 +309,4 @@ impl<B: EsmmBackend> Scorer<B> {
         let batch = self.builder.build_for_inference(input)?.to_device(&self.device);
         Ok(self.models.forward(&batch))
     }
-}
-
-impl<B: EsmmBackend> Predictions<'_, B> {
-    /// The scores of the next rows; `None` at the end.
-    fn scored(&mut self) -> Result<Option<RecordBatch>, RunError> {
-        let batch = match &mut self.rows {
-            Reading::Chunks(chunks) => {
-                let Some(chunk) = chunks.next().transpose()? else { return Ok(None) };
-                let scores = self.scorer.score(&chunk)?;
-                with_columns(&chunk, &self.keep, &scores)?
-            }
-            Reading::Segments(segments, pieces) => {
-                while pieces.is_empty() {
-                    let Some(segment) = segments.next().transpose()? else { return Ok(None) };
-                    pieces.extend(segment.pieces(EVALUATION_BATCH));
-                }
-                let Some(piece) = pieces.pop_front() else { return Ok(None) };
-                let scores = self.scorer.score_segment(&piece)?;
-                with_columns(&piece.columns(&self.keep)?, &self.keep, &scores)?
-            }
-        };
-        Ok(Some(batch))
-    }
-}
-
-impl<B: EsmmBackend> Predictions<'_, B> {
-    /// A batch without rows, which has the names of the columns.
-    fn without_rows(&self, source: &SourceSpec, columns: &[String]) -> Result<RecordBatch, RunError> {
-        let chunk = source.no_rows(columns)?;
-        with_columns(&chunk, &self.keep, &self.scorer.no_scores())
-    }
-}
-
-impl<B: EsmmBackend> Iterator for Predictions<'_, B> {
-    type Item = Result<RecordBatch, RunError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        match self.scored() {
-            Ok(Some(batch)) => {
-                self.empty = None;
-                Some(Ok(batch))
-            }
-            Ok(None) => {
-                let (source, columns) = self.empty.take()?;
-                match self.rows {
-                    Reading::Chunks(_) => Some(self.without_rows(&source, &columns)),
-                    Reading::Segments(..) => None,
-                }
-            }
-            Err(error) => Some(Err(error)),
-        }
-    }
-}
-
-/// A model whose probabilities are corrected where they are; what its rows are like is counted of the model as it was trained,
-/// as it was of the training rows.
-struct Watched<'a, B: EsmmBackend> {
-    model: &'a Ensemble<B>,
-    correction: Option<&'a Correction>,
-    encoders: &'a FittedEncoders,
-    period: RefCell<Option<PeriodCounter>>,
-}
-
-impl<B: EsmmBackend> ScoreBatch<B> for Watched<'_, B> {
-    fn score(&self, batch: EsmmBatch<B>) -> HostScores {
-        let scores = self.model.score(batch);
-        if let Some(period) = self.period.borrow_mut().as_mut() {
-            period.push(&scores, self.encoders);
-        }
-        match self.correction {
-            Some(correction) => scores.corrected(correction),
-            None => scores,
-        }
-    }
-}
-
-/// Names of the prediction columns: see [`Scorer::score`].
-pub fn prediction_columns(stages: &[String]) -> Vec<String> {
-    if stages.len() == 2 {
-        return ["pctr", "pcvr", "pctcvr"].map(String::from).to_vec();
-    }
-    let mut names = vec![format!("p_{}", stages[0])];
-    for pair in stages.windows(2) {
-        names.extend([format!("p_{}_given_{}", pair[1], pair[0]), format!("p_{}", pair[1])]);
-    }
-    names
-}
-
-/// Corrected columns in the order of [`prediction_columns`].
-fn corrected<B: EsmmBackend>(logits: &esmm_core::FunnelLogits<B>, correction: &Correction) -> Vec<Vec<f32>> {
-    let stages = logits.stages();
-    let conditional: Vec<f32> = logits.conditional.clone().into_data().iter::<f32>().collect();
-    let mut columns = vec![Vec::with_capacity(conditional.len() / stages); 2 * stages - 1];
-    let mut row = CorrectedRow::default();
-    for logits in conditional.chunks_exact(stages) {
-        correction.apply(logits, &mut row);
-        columns[0].push(row.reach(0) as f32);
-        for stage in 1..stages {
-            columns[2 * stage - 1].push(row.conditional(stage) as f32);
-            columns[2 * stage].push(row.reach(stage) as f32);
-        }
-    }
-    columns
-}
-
-/// Columns in the order of [`prediction_columns`].
-fn probabilities<B: EsmmBackend>(logits: &esmm_core::FunnelLogits<B>) -> Vec<Vec<f32>> {
-    let reach = logits.reach_probs();
-    let conditional = burn::tensor::activation::sigmoid(logits.conditional.clone());
-    let column = |matrix: &Tensor<B, 2>, stage: usize| {
-        let rows = matrix.dims()[0];
-        matrix.clone().slice([0..rows, stage..stage + 1]).into_data().iter::<f32>().collect::<Vec<f32>>()
-    };
-    let mut columns = vec![column(&reach, 0)];
-    for stage in 1..logits.stages() {
-        columns.extend([column(&conditional, stage), column(&reach, stage)]);
-    }
-    columns
 }

@@ -56,7 +56,7 @@ impl RunError {
         match self {
             Self::Config(_) | Self::Model(EsmmError::Config { .. }) => true,
             Self::Data(error) => error.is_setting(),
-            _ => false,
+            Self::Model(_) | Self::File { .. } | Self::Closed | Self::Scoring(_) | Self::Interrupted => false,
         }
     }
 }

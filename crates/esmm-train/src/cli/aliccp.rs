@@ -152,7 +152,7 @@ fn run_generate(args: &GenerateArgs) -> anyhow::Result<()> {
 /// Settings exit with 2, as everywhere.
 fn explained(error: AliCcpError) -> anyhow::Error {
     match error {
-        AliCcpError::Setting(message) => TrainError::Config(message).into(),
+        AliCcpError::Setting(message) => TrainError::config(message).into(),
         error => error.into(),
     }
 }

@@ -83,7 +83,7 @@ pub(super) fn run(args: &CalibrateArgs) -> anyhow::Result<()> {
 fn undo(path: &Path, claim: &RunClaim) -> anyhow::Result<()> {
     if !CalibrationRecord::remove(claim.run())? {
         let message = format!("{}: is not calibrated, there is nothing to undo", shown(path));
-        return Err(TrainError::Config(message).into());
+        return Err(TrainError::config(message).into());
     }
     outln!("{}: scores are those of the model as it was trained again", shown(path))?;
     Ok(())

@@ -39,7 +39,7 @@ pub(super) fn run(args: &InitArgs) -> anyhow::Result<()> {
     let to_stdout = args.output.as_os_str() == "-";
     if !to_stdout && !args.overwrite && args.output.exists() {
         let reason = "is there already: --overwrite replaces it, -o names another one";
-        return Err(TrainError::Config(format!("{}: {reason}", args.output.display())).into());
+        return Err(TrainError::config(format!("{}: {reason}", args.output.display())).into());
     }
     if !to_stdout {
         // Inputs that are not there are an error of the reader's, with its words.

@@ -212,7 +212,7 @@ fn is_usage(error: &anyhow::Error) -> bool {
 
 /// Whether nobody reads the output any more.
 fn is_closed(error: &anyhow::Error) -> bool {
-    let of_training = matches!(error.downcast_ref(), Some(TrainError::Closed));
+    let of_training = matches!(error.downcast_ref(), Some(TrainError::Run(RunError::Closed)));
     of_training || matches!(error.downcast_ref(), Some(RunError::Closed))
 }
 
@@ -242,7 +242,7 @@ fn say_usage(help: &clap::Error) -> ExitCode {
 fn in_run_file<'a>(path: &'a std::path::Path, flag: &str) -> Result<&'a str, TrainError> {
     path.to_str().ok_or_else(|| {
         let reason = "its name is not UTF-8, and a run file is to name a file in it";
-        TrainError::Config(format!("{flag} {}: {reason}", path.display()))
+        TrainError::config(format!("{flag} {}: {reason}", path.display()))
     })
 }
 

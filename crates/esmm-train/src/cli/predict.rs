@@ -60,7 +60,7 @@ pub(super) fn run(args: &PredictArgs) -> anyhow::Result<()> {
     }
     if args.json && args.output == Path::new("-") {
         let reason = "--json and -o - both write to standard output: give -o a file";
-        return Err(TrainError::Config(reason.into()).into());
+        return Err(TrainError::config(reason).into());
     }
     let run = RunDir::open(&args.run_dir)?;
     args.check_output(&run)?;

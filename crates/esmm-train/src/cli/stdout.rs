@@ -3,17 +3,18 @@
 use std::fmt::Arguments;
 use std::io::{ErrorKind, Write};
 
+use esmm_run::RunError;
 use esmm_train::TrainError;
 
 /// Writes a text, and sees that it arrives.
 ///
 /// # Errors
-/// [`TrainError::Closed`] when nobody reads any more, or what the system says.
+/// [`RunError::Closed`] when nobody reads any more, or what the system says.
 pub(super) fn text(text: Arguments<'_>) -> Result<(), TrainError> {
     let mut stdout = std::io::stdout().lock();
     let written = stdout.write_fmt(text).and_then(|()| stdout.flush());
     written.map_err(|error| match error.kind() {
-        ErrorKind::BrokenPipe => TrainError::Closed,
+        ErrorKind::BrokenPipe => RunError::Closed.into(),
         _ => TrainError::caused("standard output".as_ref(), "cannot be written", error),
     })
 }

@@ -46,7 +46,7 @@ pub(super) fn run(args: &SynthesizeArgs) -> anyhow::Result<()> {
         confounding: args.confounding,
         ..SyntheticConfig::default()
     };
-    config.validate().map_err(|error| TrainError::Config(error.to_string()))?;
+    config.validate().map_err(|error| TrainError::config(error.to_string()))?;
     let data = match args.format {
         Format::Parquet => args.out_dir.join("data.parquet"),
         Format::Csv => args.out_dir.join("data.csv"),
@@ -55,7 +55,7 @@ pub(super) fn run(args: &SynthesizeArgs) -> anyhow::Result<()> {
     let run_file = args.out_dir.join("run.toml");
     if let Some(path) = [&run_file, &data].into_iter().find(|path| !args.overwrite && path.exists()) {
         let reason = "is there already: --overwrite replaces it";
-        return Err(TrainError::Config(format!("{}: {reason}", path.display())).into());
+        return Err(TrainError::config(format!("{}: {reason}", path.display())).into());
     }
     std::fs::create_dir_all(&args.out_dir)
         .with_context(|| format!("{}: cannot be created", args.out_dir.display()))?;

@@ -234,7 +234,7 @@ impl TrainArgs {
             Some(path) => RunFile::read(path, &self.set)?,
             None if self.resume && self.set.is_empty() => return Ok(None),
             None if self.resume => {
-                return Err(TrainError::Config("--set with --resume needs the run file as well".into()));
+                return Err(TrainError::config("--set with --resume needs the run file as well"));
             }
             None => RunFile::parse(&synthetic_run(synthetic), "the built-in run file", &self.set)?,
         };
@@ -330,7 +330,7 @@ impl TrainArgs {
                 claim => return Ok(claim?),
             }
         }
-        Err(TrainError::Config(format!("runs/{name}-NNN: no free name is left, say --run-dir")))
+        Err(TrainError::config(format!("runs/{name}-NNN: no free name is left, say --run-dir")))
     }
 }
 

@@ -132,7 +132,7 @@ impl TuneArgs {
         let found = FILES.iter().find(|file| folder.join(file).exists());
         if let (Some(_), false, false) = (found, self.resume, self.overwrite) {
             let reason = "holds a tuning: choose another --out, or say --resume or --overwrite";
-            return Err(TrainError::Config(format!("{}: {reason}", shown(folder))));
+            return Err(TrainError::config(format!("{}: {reason}", shown(folder))));
         }
         let inputs = plan::files(config).unwrap_or_default();
         let protected =

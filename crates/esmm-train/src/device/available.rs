@@ -134,7 +134,7 @@ impl DeviceName {
             #[cfg(feature = "cuda")]
             Self::Cuda(_) => cuda_devices(),
             #[allow(unreachable_patterns, reason = "with all backends compiled in nothing is left")]
-            other => Err(TrainError::Config(format!(
+            other => Err(TrainError::config(format!(
                 "device `{other}` is not compiled in: {}",
                 how(other.backend())
             ))),

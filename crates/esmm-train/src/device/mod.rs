@@ -131,7 +131,7 @@ impl FromStr for DeviceName {
             ("cuda", Some(Some(index))) => Ok(Self::Cuda(index)),
             _ => {
                 let allowed = "ndarray, flex, wgpu, wgpu:N, cuda, cuda:N";
-                Err(TrainError::Config(format!("unknown device `{text}`, allowed are {allowed}")))
+                Err(TrainError::config(format!("unknown device `{text}`, allowed are {allowed}")))
             }
         }
     }

@@ -42,7 +42,7 @@ impl Device {
         let first = order.into_iter().find(|name| compiled.contains(&name.backend()));
         let Some(first) = first else {
             let way_out = how("ndarray");
-            return Err(TrainError::Config(format!("this program was built without a backend: {way_out}")));
+            return Err(TrainError::config(format!("this program was built without a backend: {way_out}")));
         };
         first.open()
     }
@@ -103,7 +103,7 @@ impl Device {
         if info.precisions.contains(&precision) {
             return Ok(());
         }
-        Err(TrainError::Config(format!(
+        Err(TrainError::config(format!(
             "train.precision = {precision}: `{}`, {}, has {}",
             info.name,
             info.description,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use esmm_core::{Esmm, EsmmBackend, TrainBackend};
+use esmm_run::RunError;
 use esmm_run::evaluation::evaluate;
 use esmm_run::metrics::MemberMetrics;
 use esmm_run::observe::{EvaluationRecord, Moment};
@@ -84,7 +85,7 @@ impl Experiment {
         config
     }
 
-    /// Measures one of the models on all splits; [`TrainError::Interrupted`] where it is stopped meanwhile.
+    /// Measures one of the models on all splits; [`RunError::Interrupted`] where it is stopped meanwhile.
     fn measure_member<B: EsmmBackend>(
         &self,
         run: &RunDir,
@@ -135,7 +136,7 @@ impl OnDevice for Member<'_> {
                     experiment.measure_member::<B::InnerBackend>(&run, seed, &device, *best, &control);
                 match measured {
                     // The training is saved; a resumed one measures.
-                    Err(TrainError::Interrupted) => {
+                    Err(TrainError::Run(RunError::Interrupted)) => {
                         return Ok((TrainingEnd::Interrupted { step: best.step }, None));
                     }
                     measured => Some(measured?),

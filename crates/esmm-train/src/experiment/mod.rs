@@ -86,7 +86,7 @@ impl Experiment {
             true => Ok(()),
             false => {
                 let reason = "the data has changed: its vocabularies are others than the saved ones";
-                Err(TrainError::Config(format!("--resume: {reason}")))
+                Err(TrainError::config(format!("--resume: {reason}")))
             }
         }
     }
@@ -169,7 +169,8 @@ impl Experiment {
         self.measure::<B>(run, device, best, &control, None)
     }
 
-    /// As [`evaluate`](Self::evaluate); [`TrainError::Interrupted`] where it is stopped meanwhile, and nothing is written then.
+    /// As [`evaluate`](Self::evaluate); [`RunError::Interrupted`](esmm_run::RunError::Interrupted) where it is stopped
+    /// meanwhile, and nothing is written then.
     fn measure<B: EsmmBackend>(
         &self,
         run: &RunDir,

@@ -1,10 +1,10 @@
 //! A training from its data to its metrics, on whichever backend.
 
 use esmm_core::TrainBackend;
-use esmm_run::BestWeights;
 use esmm_run::manifest::Manifest;
 use esmm_run::metrics::{EnsembleMetrics, RunMetrics};
 use esmm_run::run_dir::RunDir;
+use esmm_run::{BestWeights, RunError};
 
 use super::{Experiment, create_folder};
 use crate::device::{Device, OnDevice};
@@ -124,7 +124,7 @@ impl OnDevice for MeasureMean<'_> {
 /// What was measured; `None` where someone said stop meanwhile.
 fn unless_interrupted<T>(measured: Result<T, TrainError>) -> Result<Option<T>, TrainError> {
     match measured {
-        Err(TrainError::Interrupted) => Ok(None),
+        Err(TrainError::Run(RunError::Interrupted)) => Ok(None),
         measured => measured.map(Some),
     }
 }

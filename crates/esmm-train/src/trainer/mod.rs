@@ -74,7 +74,7 @@ where
             let found = state.train_rows;
             let expected = saved.train_rows;
             let reason = format!("{found} training rows, the checkpoint was made with {expected}");
-            return Err(TrainError::Config(format!("--resume: the data has changed: {reason}")));
+            return Err(TrainError::config(format!("--resume: the data has changed: {reason}")));
         }
         let label = &config.label;
         log::info!("{label}going on after step {}, {} epochs done", saved.step, saved.epochs_done);

@@ -214,7 +214,7 @@ fn read(path: &std::path::Path, start: &Line) -> Result<Vec<Line>, TrainError> {
     if lines.first() != Some(start) {
         let reason =
             "is of another run file, other data, or other --windows or --seeds: tune without --resume";
-        return Err(TrainError::Config(format!("{}: {reason}", path.display())));
+        return Err(TrainError::config(format!("{}: {reason}", path.display())));
     }
     Ok(lines)
 }

@@ -154,7 +154,7 @@ impl TuningConfig {
         plan::check_files(&base)?;
         device.check_precision(base.train.precision)?;
         let select = &base.train.select;
-        let unknown = || TrainError::Config(format!("train.select: `{select}` is no metric"));
+        let unknown = || TrainError::config(format!("train.select: `{select}` is no metric"));
         let goal = Goal::of(select).ok_or_else(unknown)?;
         Ok((base, goal))
     }
@@ -162,7 +162,7 @@ impl TuningConfig {
     /// The run file as it is, with a validation split where it has none.
     fn base(&self) -> Result<TrainConfig, TrainError> {
         if self.windows == 0 {
-            return Err(TrainError::Config("--windows 0: it must be at least 1".to_owned()));
+            return Err(TrainError::config("--windows 0: it must be at least 1"));
         }
         let file = RunFile::parse(&self.text, &self.name, &[])?;
         let mut base = TrainConfig::resolve(&file)?;
@@ -181,7 +181,7 @@ impl TuningConfig {
             }
             SplitSpec::Date { valid_from: None, .. } => {
                 let reason = "data.split: a tuning needs validation rows: give `valid_from` as well";
-                return Err(TrainError::Config(format!("{}: {reason}", self.name)));
+                return Err(TrainError::config(format!("{}: {reason}", self.name)));
             }
             SplitSpec::Files { train, valid: None, .. } => {
                 let source = train.clone();

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use esmm_metrics::SplitMetrics;
+use esmm_run::RunError;
 use esmm_run::tuning::{Setting, TriedSetting};
 use esmm_run::wording::{duration, grouped};
 
@@ -227,7 +228,7 @@ impl Tuning<'_> {
         let value = match self.measured(setting, *window) {
             Err(Stop::Interrupted) => return Err(Stop::Interrupted),
             // Data and disk are the same for all settings; what a setting does to a training is its own.
-            Err(Stop::Failed(error @ (TrainError::File { .. } | TrainError::Device(_)))) => {
+            Err(Stop::Failed(error @ (TrainError::Run(RunError::File { .. }) | TrainError::Device(_)))) => {
                 return Err(Stop::Failed(error));
             }
             Err(Stop::Failed(error)) => Err(error.to_string()),

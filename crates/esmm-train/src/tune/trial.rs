@@ -62,7 +62,7 @@ impl OnDevice for Trial<'_> {
             return Ok(None);
         }
         let rows = experiment.splits().find(|(split, _)| *split == "valid").map(|(_, rows)| rows);
-        let rows = rows.ok_or_else(|| TrainError::Config("a window has no validation rows".to_owned()))?;
+        let rows = rows.ok_or_else(|| TrainError::config("a window has no validation rows"))?;
         let model: Esmm<B::InnerBackend> = experiment.model.load(&run.weights(), &device)?;
         let stages = &experiment.config.labels.columns;
         let rate = experiment.config.negative_rate;

@@ -4,6 +4,7 @@ use burn::module::AutodiffModule;
 use burn::train::{EventProcessorTraining, LearnerEvent, TrainingItem, ValidLoader};
 use esmm_core::{TrainBackend, one_line};
 use esmm_metrics::{Goal, MetricError, SplitMetrics};
+use esmm_run::RunError;
 use esmm_run::manifest::Manifest;
 use esmm_run::observe::{EvaluationRecord, Moment, TableNorms};
 
@@ -41,7 +42,7 @@ where
             return Ok(Validation::Done);
         }
         let metrics = match self.evaluate(loader, epoch) {
-            Err(TrainError::Interrupted) => {
+            Err(TrainError::Run(RunError::Interrupted)) => {
                 self.state.validation_due = true;
                 return Ok(Validation::Interrupted);
             }
@@ -58,7 +59,7 @@ where
                 );
                 None
             }
-            Err(error) => return Err(TrainError::Config(format!("train.select: {error}"))),
+            Err(error) => return Err(TrainError::config(format!("train.select: {error}"))),
         };
         let goal = Goal::of(&select).unwrap_or(Goal::Maximize);
         let best = self.state.best.as_ref().and_then(|best| best.value);

@@ -57,6 +57,7 @@ pub use outcome::outcomes::NO_GROUP;
 pub use outcome::truth::TruthSpec;
 pub use place::{Origin, Place, RowNumber};
 pub use read::chunk::Chunk;
+pub use read::columns::ColumnNames;
 pub use read::data_file::DataFile;
 pub use read::grouped::{self, GroupedFile, Segment, Segments};
 pub use read::list_format::ListFormat;

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use esmm_data::ColumnNames;
 use esmm_rank::SharePrecision;
 use esmm_run::manifest::Trust;
 
@@ -30,15 +31,16 @@ pub struct Options {
     /// The column with the items' ids.
     #[arg(long, value_name = "COLUMN", requires = "items")]
     pub key: Option<String>,
-    /// Columns of numbers of the items that requests can rank by: {"by": {"value": "price"}}.
-    #[arg(long, value_name = "COLUMN,...", value_delimiter = ',', requires = "items")]
-    pub values: Vec<String>,
+    /// Columns of numbers of the items that requests can rank by: {"by": {"value": "price"}}. A name that holds a comma stands
+    /// in quotes, as in CSV.
+    #[arg(long, value_name = "COLUMN,...", requires = "items")]
+    pub values: Vec<ColumnNames>,
     /// Keep the items' shares as 16-bit floats: half the memory, scores that differ in the third digit.
     #[arg(long, requires = "items")]
     pub f16: bool,
     /// Features of the context that differ between the candidates of a request, as their position.
-    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
-    pub per_candidate: Vec<String>,
+    #[arg(long, value_name = "NAME,...")]
+    pub per_candidate: Vec<ColumnNames>,
     /// Serve weights that were replaced since the training, on purpose.
     #[arg(long)]
     pub accept_weights: bool,
@@ -114,7 +116,7 @@ impl Options {
             run_dir: self.run_dir().to_owned(),
             name: self.model_name.clone(),
             items,
-            per_candidate: self.per_candidate.clone(),
+            per_candidate: ColumnNames::joined(&self.per_candidate),
             trust: if self.accept_weights { Trust::Weights } else { Trust::Nothing },
         }
     }
@@ -124,7 +126,7 @@ impl Options {
         Some(ItemFiles {
             paths: self.items.clone(),
             key: key.clone(),
-            values: self.values.clone(),
+            values: ColumnNames::joined(&self.values),
             precision: if self.f16 { SharePrecision::F16 } else { SharePrecision::F32 },
         })
     }

@@ -23,3 +23,87 @@ pub(crate) fn find_columns(
     };
     columns.iter().map(find).collect()
 }
+
+/// Names of columns as one argument of a command: `user,item`. A name that holds a comma stands in quotes, which are doubled
+/// inside of it, as in CSV: `"price, EUR",user`.
+///
+/// # Examples
+/// ```
+/// use esmm_data::ColumnNames;
+///
+/// let names: ColumnNames = r#""price, EUR",user"#.parse().unwrap();
+/// assert_eq!(names.0, ["price, EUR", "user"]);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ColumnNames(pub Vec<String>);
+
+impl ColumnNames {
+    /// All names of several arguments, in their order.
+    pub fn joined(arguments: &[Self]) -> Vec<String> {
+        arguments.iter().flat_map(|names| names.0.iter().cloned()).collect()
+    }
+}
+
+impl std::str::FromStr for ColumnNames {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut names = Vec::new();
+        let mut rest = Some(text);
+        while let Some(text) = rest {
+            let (name, after) = match quoted(text) {
+                Some((name, after)) => (name, after),
+                None => {
+                    let end = text.find(',').unwrap_or(text.len());
+                    (text[..end].to_owned(), &text[end..])
+                }
+            };
+            names.push(name);
+            rest = after.strip_prefix(',');
+        }
+        Ok(Self(names))
+    }
+}
+
+/// A name in quotes at the start of a text, and what follows; `None` unless a comma follows, or nothing.
+fn quoted(text: &str) -> Option<(String, &str)> {
+    let mut rest = text.strip_prefix('"')?;
+    let mut name = String::new();
+    loop {
+        let (before, after) = rest.split_once('"')?;
+        name.push_str(before);
+        match after.strip_prefix('"') {
+            Some(more) => {
+                name.push('"');
+                rest = more;
+            }
+            None => return (after.is_empty() || after.starts_with(',')).then_some((name, after)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_with_commas_stand_in_quotes() {
+        for (text, expected) in [
+            ("user", &["user"][..]),
+            ("user,item", &["user", "item"]),
+            ("\"a,b\"", &["a,b"]),
+            ("x,\"a,b\",\"say \"\"c\"\", d\",y z", &["x", "a,b", "say \"c\", d", "y z"]),
+            ("\"\"\"a\"\"\"", &["\"a\""]),
+            // No quotes around a name: another letter follows, or nothing closes them.
+            ("\" onload=\"alert(1),b", &["\" onload=\"alert(1)", "b"]),
+            ("\"a,b", &["\"a", "b"]),
+            ("a\"b\",c", &["a\"b\"", "c"]),
+            ("\"\"", &[""]),
+            ("a,,b,", &["a", "", "b", ""]),
+        ] {
+            let names: ColumnNames = text.parse().unwrap();
+            assert_eq!(names.0, expected, "{text}");
+        }
+        assert_eq!(ColumnNames::joined(&["a,b".parse().unwrap(), "c".parse().unwrap()]), ["a", "b", "c"]);
+    }
+}

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use esmm_core::TrainBackend;
-use esmm_train::data::{SourceSpec, ValueCounts};
+use esmm_train::data::{ColumnNames, SourceSpec, ValueCounts};
 use esmm_train::experiment::plan;
 use esmm_train::files::Protected;
 use esmm_train::predictions::{OutputFormat, PredictionWriter};
@@ -28,9 +28,9 @@ pub(super) struct PredictArgs {
     /// each row in, in the same order.
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// Columns of the input to pass through, before the scores.
-    #[arg(long, value_name = "COL,...", value_delimiter = ',')]
-    keep: Vec<String>,
+    /// Columns of the input to pass through, before the scores. A name that holds a comma stands in quotes, as in CSV.
+    #[arg(long, value_name = "COL,...")]
+    keep: Vec<ColumnNames>,
     /// Takes this off the names of the weights, as `module.` of a model that PyTorch trained in parallel.
     #[arg(long, value_name = "PREFIX")]
     strip_prefix: Option<String>,
@@ -124,7 +124,7 @@ impl OnDevice for Predict<'_> {
             scorer = scorer.strict();
         }
         let source = scorer.source(&self.args.data);
-        let predictions = scorer.predict(&source, &self.args.keep)?;
+        let predictions = scorer.predict(&source, &ColumnNames::joined(&self.args.keep))?;
         let mut writer = PredictionWriter::create(&self.args.output)?;
         for batch in predictions {
             writer.write(&batch?)?;

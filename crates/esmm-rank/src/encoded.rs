@@ -1,7 +1,7 @@
 //! Encoded rows of a part, as the engine reads them.
 
 use esmm_core::SparseInput;
-use esmm_data::{EncodedChunk, SparseColumn};
+use esmm_data::{EncodedChunk, FeatureCounts, SparseColumn};
 
 use crate::part::Columns;
 
@@ -9,8 +9,6 @@ use crate::part::Columns;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Encoded {
     chunk: EncodedChunk,
-    /// For each sparse feature, how many of its ids are missing or unknown, and how many there are.
-    lookups: Vec<(usize, usize)>,
 }
 
 /// What an [`Encoded`] lends.
@@ -22,8 +20,8 @@ pub struct Borrowed<'a> {
 }
 
 impl Encoded {
-    pub(crate) fn new(chunk: EncodedChunk, lookups: Vec<(usize, usize)>) -> Self {
-        Self { chunk, lookups }
+    pub(crate) fn new(chunk: EncodedChunk) -> Self {
+        Self { chunk }
     }
 
     /// No rows: stands for a part that is not there.
@@ -33,7 +31,7 @@ impl Encoded {
 
     /// Rows without features.
     pub(crate) fn of_rows(rows: usize) -> Self {
-        Self { chunk: EncodedChunk::of_rows(rows), lookups: Vec::new() }
+        Self { chunk: EncodedChunk::of_rows(rows) }
     }
 
     /// Number of rows.
@@ -41,9 +39,9 @@ impl Encoded {
         self.chunk.rows
     }
 
-    /// For each sparse feature of the part, in order: how many of its ids are missing or unknown, and how many there are.
-    pub fn unknown(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
-        self.lookups.iter().copied()
+    /// What the values of each feature of the part were to its encoder: missing, unknown, outside of what it takes.
+    pub fn counts(&self) -> &[FeatureCounts] {
+        &self.chunk.counts.features
     }
 
     /// Lends the columns.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, Schema};
 use esmm_core::{EsmmConfig, Feature, StateDict};
-use esmm_data::{Chunk, FeatureKind, FeatureSpec, FittedEncoders, Origin, SourceSpec, Spelling};
+use esmm_data::{Chunk, FeatureSpec, FittedEncoders, Origin, SourceSpec, Spelling};
 
 use esmm_run::correction::Correction;
 
@@ -55,8 +55,6 @@ impl RankModel {
     /// As [`Ranker::new`]; encoders of another model.
     pub fn new(parts: ModelParts, per_candidate: &[String]) -> Result<Self, RankError> {
         let ModelParts { config, weights, encoders, format, stages, correction } = parts;
-        // A request is answered as a whole: what a feature does not take is the caller's to mend, whatever its `outside` says.
-        let encoders = encoders.strict();
         if encoders.schema() != &config.schema {
             let reason = "the encoders do not belong to the model: their features or sizes are others";
             return Err(RankError::Mismatch(reason.to_owned()));
@@ -123,7 +121,8 @@ impl RankModel {
         names
     }
 
-    /// Encodes the columns of a part, by the rules for files. `source` names them in messages.
+    /// Encodes the columns of a part, by the rules for files. `source` names them in messages. Something stands in for values
+    /// that a feature does not take, as its [`Outside`](esmm_data::Outside) says; [`Encoded::counts`] counts them.
     ///
     /// # Errors
     /// A column that is missing, one of another length than `rows`, and values that the encoders refuse; the error names
@@ -158,15 +157,7 @@ impl RankModel {
     pub fn encode_chunk(&self, part: Part, chunk: &Chunk) -> Result<Encoded, RankError> {
         let names: Vec<&str> = self.features(part).map(|(spec, _)| spec.name.as_str()).collect();
         let wanted = |spec: &FeatureSpec| names.contains(&spec.name.as_str());
-        let encoded = self.encoders.encode_some(chunk, wanted)?;
-        let counted = encoded.counts.features.iter().zip(self.features(part));
-        let sparse = counted.filter(|(_, (spec, _))| matches!(spec.kind, FeatureKind::Sparse { .. }));
-        let lookups = sparse.map(|(counts, _)| {
-            let without = counts.missing + counts.unknown;
-            (without as usize, counts.values as usize)
-        });
-        let lookups = lookups.collect();
-        Ok(Encoded::new(encoded, lookups))
+        Ok(Encoded::new(self.encoders.encode_some(chunk, wanted)?))
     }
 }
 
@@ -217,7 +208,7 @@ fn written_out(
 #[cfg(test)]
 mod tests {
     use esmm_core::Side;
-    use esmm_data::{DenseTransform, Outside};
+    use esmm_data::{DenseTransform, FeatureKind, Outside};
 
     use super::*;
 

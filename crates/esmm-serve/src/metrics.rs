@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use esmm_data::FeatureCounts;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -12,7 +13,6 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use crate::model::Loaded;
-use crate::rank::answer::Unknown;
 
 /// Upper ends of the latency buckets, in seconds.
 const LATENCIES: [f64; 15] =
@@ -47,8 +47,10 @@ pub(crate) struct Metrics {
     registry: Registry,
     latency: Family<RouteLabels, Histogram, fn() -> Histogram>,
     candidates: Histogram,
-    ids: Family<FeatureLabels, Counter>,
+    values: Family<FeatureLabels, Counter>,
+    missing: Family<FeatureLabels, Counter>,
     unknown: Family<FeatureLabels, Counter>,
+    outside: Family<FeatureLabels, Counter>,
     unknown_items: Counter,
     refused: Family<ReasonLabels, Counter>,
     reloads: Family<ResultLabels, Counter>,
@@ -67,8 +69,10 @@ impl Default for Metrics {
         let metrics = Self {
             latency: Family::new_with_constructor(new),
             candidates: Histogram::new(CANDIDATES),
-            ids: Family::default(),
+            values: Family::default(),
+            missing: Family::default(),
             unknown: Family::default(),
+            outside: Family::default(),
             unknown_items: Counter::default(),
             refused: Family::default(),
             reloads: Family::default(),
@@ -86,11 +90,17 @@ impl Default for Metrics {
             metrics.latency.clone(),
         );
         registry.register("candidates", "Candidates of a body", metrics.candidates.clone());
-        registry.register("ids", "Ids of sparse features", metrics.ids.clone());
+        registry.register("values", "Values of features, of a list its items", metrics.values.clone());
+        registry.register("missing_values", "Values that are missing", metrics.missing.clone());
         registry.register(
-            "unknown_ids",
-            "Ids that are missing or that the training has not seen",
+            "unknown_values",
+            "Values that are there, but that the training has not seen",
             metrics.unknown.clone(),
+        );
+        registry.register(
+            "outside_values",
+            "Values that a feature does not take: its outside says what stood in for them",
+            metrics.outside.clone(),
         );
         registry.register(
             "unknown_items",
@@ -127,11 +137,18 @@ impl Metrics {
         self.unknown_items.inc_by(unknown_items as u64);
     }
 
-    pub(crate) fn looked_up(&self, unknown: &[Unknown]) {
-        for feature in unknown {
-            let labels = FeatureLabels { feature: feature.feature.clone() };
-            self.ids.get_or_create(&labels).inc_by(feature.ids as u64);
-            self.unknown.get_or_create(&labels).inc_by(feature.unknown as u64);
+    pub(crate) fn looked_up(&self, counts: &[FeatureCounts]) {
+        for feature in counts {
+            let labels = FeatureLabels { feature: feature.name.clone() };
+            let counters = [
+                (&self.values, feature.values),
+                (&self.missing, feature.missing),
+                (&self.unknown, feature.unknown),
+                (&self.outside, feature.outside),
+            ];
+            for (counter, count) in counters {
+                counter.get_or_create(&labels).inc_by(count);
+            }
         }
     }
 

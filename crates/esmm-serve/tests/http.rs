@@ -76,6 +76,23 @@ fn unknown_ids_are_counted_and_wrong_requests_are_named() {
     let rank = |body: Value| service.post("/v1/rank", &body);
     let answer = rank(json!({ "user": { "user": "nobody", "age": null }, "context": { "hour": 7 }, "items": ["i1", "nothing"] })).ok();
     assert_eq!((&answer["unknown_items"], &answer["unknown"]), (&json!(["nothing"]), &json!({ "user": 1 })));
+    assert_eq!((&answer["missing"], answer.get("outside")), (&json!({ "age": 1 }), None));
+    // Missing is not unknown, and what a feature does not take follows its `outside`: an hour beyond the table is missing.
+    let body = |user: Value, hour: i64| json!({ "user": { "user": user, "age": 3 }, "context": { "hour": hour }, "items": ["i1"] });
+    let answer = rank(body(Value::Null, 24)).ok();
+    assert_eq!((&answer["missing"], answer.get("unknown")), (&json!({ "user": 1 }), None));
+    assert_eq!(answer["outside"], json!({ "hour": 1 }));
+    let text = service.send("GET", "/metrics", &[], b"").text();
+    for line in [
+        "esmm_values_total{feature=\"user\"} 2",
+        "esmm_missing_values_total{feature=\"user\"} 1",
+        "esmm_unknown_values_total{feature=\"user\"} 1",
+        "esmm_missing_values_total{feature=\"age\"} 1",
+        "esmm_outside_values_total{feature=\"hour\"} 1",
+        "esmm_outside_values_total{feature=\"age\"} 0",
+    ] {
+        assert!(text.contains(line), "{line} in\n{text}");
+    }
     let refused = |body: Value, words: &[&str]| {
         let (status, text) = rank(body).refused();
         assert!(status == 400 && words.iter().all(|word| text.contains(word)), "{status}: {text}");
@@ -94,7 +111,7 @@ fn unknown_ids_are_counted_and_wrong_requests_are_named() {
         json!({ "user": { "user": ["u1"], "age": 3 }, "context": context, "items": ["i1"] }),
         &["`user`", "a list"],
     );
-    refused(json!({ "user": user(), "context": { "hour": 24 }, "items": ["i1"] }), &["`hour`", "`24`"]);
+    refused(json!({ "user": user(), "context": { "hour": "noon" }, "items": ["i1"] }), &["`hour`", "`noon`"]);
     refused(
         json!({ "user": user(), "context": context, "items": [item(&["a"], 1e300)] }),
         &["`price`", "32 bits"],
@@ -256,7 +273,7 @@ fn metrics_description_and_ids_of_requests() {
         "esmm_candidates_sum 1.0",
         "esmm_catalogue_items 40",
         "esmm_model_info{name=\"esmm\",version=\"",
-        "esmm_ids_total{feature=\"user\"} 1",
+        "esmm_values_total{feature=\"user\"} 1",
     ] {
         assert!(text.contains(line), "{line} in\n{text}");
     }

@@ -101,7 +101,9 @@ fn schemas(loaded: &Loaded) -> Value {
             "model": { "type": "string" }, "version": { "type": "string" }, "candidates": { "type": "integer" },
             "items": { "type": "array", "items": { "$ref": "#/components/schemas/RankedItem" } },
             "unknown_items": { "type": "array", "items": { "type": "string" } },
+            "missing": { "type": "object", "additionalProperties": { "type": "integer" } },
             "unknown": { "type": "object", "additionalProperties": { "type": "integer" } },
+            "outside": { "type": "object", "additionalProperties": { "type": "integer" } },
             "answers": { "type": "array", "items": { "type": "object" } },
         } },
     })

@@ -25,7 +25,7 @@ pub(super) async fn rank(State(service): State<Arc<Service>>, body: Bytes) -> Re
             let answer = run::rank(model, request, worker)
                 .map_err(|refusal| if many { format!("requests[{number}]: {refusal}") } else { refusal })?;
             metrics.metrics.ranked(answer.candidates, answer.unknown_items.len());
-            metrics.metrics.looked_up(&answer.unknown);
+            metrics.metrics.looked_up(&answer.counts);
             answers.push(answer);
         }
         let names = model.model.outputs().iter().map(|output| output.name.as_str()).collect();

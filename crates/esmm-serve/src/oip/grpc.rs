@@ -135,7 +135,7 @@ impl GrpcInferenceService for Inference {
         let work = move |loaded: &Loaded, worker: &mut crate::rank::run::Worker| {
             let inferred = infer::infer(loaded, &tensors, &wanted, worker)?;
             metrics.metrics.ranked(inferred.candidates, 0);
-            metrics.metrics.looked_up(&inferred.unknown);
+            metrics.metrics.looked_up(&inferred.counts);
             Ok((loaded.name.clone(), loaded.version.clone(), inferred))
         };
         let (model_name, model_version, inferred) =

@@ -2,13 +2,12 @@
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::cast;
-use esmm_data::nearest;
+use esmm_data::{FeatureCounts, nearest};
 use esmm_rank::{Encoded, Part, Request};
 
 use super::tensor::{DataType, Tensor};
 use crate::model::Loaded;
-use crate::rank::answer::Unknown;
-use crate::rank::run::{Refusal, Worker, unknown};
+use crate::rank::run::{Refusal, Worker, counts};
 
 /// An input or an output as the protocol describes it; -1 stands for any length.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,8 +22,8 @@ pub(crate) struct Described {
 pub(crate) struct Inferred {
     pub(crate) outputs: Vec<(String, Vec<f32>)>,
     pub(crate) candidates: usize,
-    /// Ids that the training has not seen, by feature.
-    pub(crate) unknown: Vec<Unknown>,
+    /// What the values of each feature were to the model.
+    pub(crate) counts: Vec<FeatureCounts>,
 }
 
 /// What the model takes: columns of the query with one value, columns of the items with N; with a catalogue their ids
@@ -129,8 +128,7 @@ pub(crate) fn infer(
         (output.name.clone(), column)
     });
     let outputs = outputs.collect();
-    let unknown = unknown(model, [(Part::Query, &query), (Part::Item, &items), (Part::Pair, &pairs)]);
-    Ok(Inferred { outputs, candidates: scores.len(), unknown })
+    Ok(Inferred { outputs, candidates: scores.len(), counts: counts([&query, &items, &pairs]) })
 }
 
 fn check(loaded: &Loaded, tensors: &[Tensor]) -> Result<(), Refusal> {

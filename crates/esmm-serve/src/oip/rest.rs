@@ -121,7 +121,7 @@ pub(crate) async fn infer(
     let work = move |loaded: &Loaded, worker: &mut crate::rank::run::Worker| {
         let inferred = infer::infer(loaded, &tensors, &wanted, worker)?;
         metrics.metrics.ranked(inferred.candidates, 0);
-        metrics.metrics.looked_up(&inferred.unknown);
+        metrics.metrics.looked_up(&inferred.counts);
         Ok((loaded.name.clone(), loaded.version.clone(), inferred))
     };
     let (name, version, inferred) = service.compute(candidates, work).await?;

@@ -1,5 +1,8 @@
 //! What `/v1/rank` answers.
 
+use std::collections::BTreeMap;
+
+use esmm_data::FeatureCounts;
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 
@@ -12,8 +15,8 @@ pub(crate) struct Answer {
     pub(crate) candidates: usize,
     /// Ids that are not in the catalogue; they were not scored.
     pub(crate) unknown_items: Vec<String>,
-    /// For each sparse feature, ids that the training has not seen.
-    pub(crate) unknown: Vec<Unknown>,
+    /// What the values of each feature were to the model.
+    pub(crate) counts: Vec<FeatureCounts>,
 }
 
 /// One candidate.
@@ -27,14 +30,6 @@ pub(crate) struct RankedItem {
     pub(crate) scores: Vec<f32>,
     /// Its expected value, where that was asked for.
     pub(crate) value: Option<f32>,
-}
-
-/// How much of a feature the model does not know.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Unknown {
-    pub(crate) feature: String,
-    pub(crate) unknown: usize,
-    pub(crate) ids: usize,
 }
 
 /// A body: the model's version, and the answer to each request.
@@ -97,14 +92,17 @@ fn write_answer<M: SerializeMap>(map: &mut M, answer: &Answer, names: &[&str]) -
     if !answer.unknown_items.is_empty() {
         map.serialize_entry("unknown_items", &answer.unknown_items)?;
     }
-    let unknown: std::collections::BTreeMap<&str, usize> = answer
-        .unknown
-        .iter()
-        .filter(|feature| feature.unknown > 0)
-        .map(|feature| (feature.feature.as_str(), feature.unknown))
-        .collect();
-    if !unknown.is_empty() {
-        map.serialize_entry("unknown", &unknown)?;
+    let counts: [(&str, fn(&FeatureCounts) -> u64); 3] = [
+        ("missing", |feature| feature.missing),
+        ("unknown", |feature| feature.unknown),
+        ("outside", |feature| feature.outside),
+    ];
+    for (name, count) in counts {
+        let counted = answer.counts.iter().map(|feature| (feature.name.as_str(), count(feature)));
+        let counted: BTreeMap<&str, u64> = counted.filter(|(_, count)| *count > 0).collect();
+        if !counted.is_empty() {
+            map.serialize_entry(name, &counted)?;
+        }
     }
     Ok(())
 }

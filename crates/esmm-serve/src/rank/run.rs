@@ -1,10 +1,10 @@
 //! One request of `/v1/rank` through a model.
 
-use esmm_data::{FeatureKind, nearest};
+use esmm_data::{FeatureCounts, FeatureKind, nearest};
 use esmm_rank::{Encoded, Part, RankError, RankModel, Request, ScoreKind, Scratch, best};
 use serde_json::{Map, Value};
 
-use super::answer::{Answer, RankedItem, Unknown};
+use super::answer::{Answer, RankedItem};
 use super::columns::{BadValue, bag, single};
 use super::request::{By, Item, RankRequest};
 use crate::model::Loaded;
@@ -76,7 +76,7 @@ pub(crate) fn rank(loaded: &Loaded, request: &RankRequest, worker: &mut Worker) 
         items: ranked.collect(),
         candidates: scores.len(),
         unknown_items: candidates.unknown,
-        unknown: unknown(model, [(Part::Query, &query), (Part::Item, &items), (Part::Pair, &pairs)]),
+        counts: counts([&query, &items, &pairs]),
     })
 }
 
@@ -304,14 +304,7 @@ pub(crate) fn form(model: &RankModel, part: Part, column: &str) -> Form {
     found
 }
 
-/// Ids that are missing or unknown, by feature.
-pub(crate) fn unknown(model: &RankModel, parts: [(Part, &Encoded); 3]) -> Vec<Unknown> {
-    let mut all = Vec::new();
-    for (part, encoded) in parts {
-        let sparse = model.features(part).filter(|(spec, _)| matches!(spec.kind, FeatureKind::Sparse { .. }));
-        for ((spec, _), (unknown, ids)) in sparse.zip(encoded.unknown()) {
-            all.push(Unknown { feature: spec.name.clone(), unknown, ids });
-        }
-    }
-    all
+/// What the values of each feature were to the model.
+pub(crate) fn counts(parts: [&Encoded; 3]) -> Vec<FeatureCounts> {
+    parts.into_iter().flat_map(|encoded| encoded.counts().iter().cloned()).collect()
 }

@@ -10,6 +10,7 @@ use super::lists::{Lists, Offsets};
 use super::plain::{NoText, UTF8, plain};
 use super::printed;
 use super::real::RealColumn;
+use super::spelling::CellReader;
 use crate::error::{DataError, quoted};
 use crate::read::chunk::Chunk;
 
@@ -60,10 +61,11 @@ impl Bags {
 
     fn of_weighted_text(chunk: &Chunk, column: &str, texts: &StringArray) -> Result<Self, DataError> {
         let format = chunk.lists();
+        let reader = CellReader::new(chunk.spelling());
         let (mut offsets, mut items, mut weights) =
             (Offsets::new(chunk.rows()), StringBuilder::new(), Vec::new());
         for (row, cell) in texts.iter().enumerate() {
-            let Some(cell) = cell.and_then(|cell| chunk.spelling().present(cell)) else { continue };
+            let Some(cell) = cell.and_then(|cell| reader.present(cell)) else { continue };
             let mut push = |item: &str, id: &str, weight: &str| {
                 let bad = || chunk.bad_cell(row, column, quoted(item), WEIGHT);
                 let weight =
@@ -139,8 +141,9 @@ fn text_lists(chunk: &Chunk, column: &str, texts: &StringArray) -> Result<Lists<
     let mut offsets = Offsets::new(chunk.rows());
     let mut items = StringBuilder::new();
     let exact = chunk.spelling().exact_keys;
+    let reader = CellReader::new(chunk.spelling());
     for (row, cell) in texts.iter().enumerate() {
-        let Some(cell) = cell.and_then(|cell| chunk.spelling().present(cell)) else { continue };
+        let Some(cell) = cell.and_then(|cell| reader.present(cell)) else { continue };
         if printed::is_printed(cell) && !exact {
             for item in printed_items(chunk, column, row, cell)? {
                 if item.after_colon.is_some() {

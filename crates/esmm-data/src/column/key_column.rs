@@ -1,14 +1,16 @@
 //! A column of keys, whatever its Arrow type.
 
-use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, StringArray, StringBuilder};
+use arrow::array::{
+    Array, ArrayRef, AsArray, Float64Array, Int64Array, Int64Builder, StringArray, StringBuilder,
+};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type, TimeUnit};
 use twox_hash::XxHash64;
 
-use super::key::{EXACT_WHOLE, Key, Spelled, spelled, time_of_day};
+use super::key::{EXACT_WHOLE, Key, Spelled, time_of_day};
 use super::moment::Stamp;
 use super::plain::{NoText, UTF8, fits, nanos, plain};
-use super::spelling::Spelling;
+use super::spelling::{CellReader, Spelling};
 use crate::error::{DataError, quoted};
 use crate::read::chunk::Chunk;
 
@@ -136,37 +138,82 @@ fn convert(array: &ArrayRef, kind: &DataType) -> Result<ArrayRef, KeyError> {
     cast(array, kind).map_err(|_| KeyError::Type(array.data_type().clone()))
 }
 
-/// Texts in their canonical spelling; the same array where all of them are.
+/// Texts as keys: whole numbers where all of them are, or else texts in their canonical spelling.
 fn canonical(texts: &StringArray, spelling: &Spelling) -> Result<KeyColumn, KeyError> {
-    let mut written: Option<StringBuilder> = None;
+    let cells = CellReader::new(spelling);
+    let mut numbers = Int64Builder::with_capacity(texts.len());
+    let mut all_digits = true;
     for (index, text) in texts.iter().enumerate() {
-        let found = text.map_or(Spelled::Missing, |text| spelled(text, spelling));
+        let Some(text) = text else {
+            numbers.append_null();
+            continue;
+        };
+        match cells.key(text) {
+            Spelled::Digits(number) => numbers.append_value(number),
+            Spelled::Whole(number) => {
+                all_digits = false;
+                numbers.append_value(number);
+            }
+            Spelled::Missing => {
+                all_digits &= text.is_empty();
+                numbers.append_null();
+            }
+            Spelled::Rounded => return Err(rounded(index, text)),
+            Spelled::Same(_) | Spelled::Other(_) => {
+                let before = (!all_digits).then(|| numbers.finish());
+                return canonical_texts(texts, &cells, index, before);
+            }
+        }
+    }
+    Ok(KeyColumn::Int(numbers.finish()))
+}
+
+/// Texts of which some are no whole numbers, from `start` on; the same array where all of them are canonical. Those before
+/// are the numbers `before`, or canonical.
+fn canonical_texts(
+    texts: &StringArray,
+    cells: &CellReader<'_>,
+    start: usize,
+    before: Option<Int64Array>,
+) -> Result<KeyColumn, KeyError> {
+    let builder = || StringBuilder::with_capacity(texts.len(), texts.value_data().len());
+    let mut written = before.map(|numbers| {
+        let mut builder = builder();
+        numbers.iter().for_each(|number| builder.append_option(number.map(|number| number.to_string())));
+        builder
+    });
+    for index in start..texts.len() {
+        let text = texts.is_valid(index).then(|| texts.value(index));
+        let found = text.map_or(Spelled::Missing, |text| cells.key(text));
         let is_same = match (&found, text) {
+            (Spelled::Digits(_), _) => true,
             (Spelled::Same(part), Some(text)) => part.len() == text.len(),
             (Spelled::Missing, text) => text.is_none_or(str::is_empty),
-            _ => false,
+            (Spelled::Same(_) | Spelled::Whole(_) | Spelled::Other(_) | Spelled::Rounded, _) => false,
         };
         if is_same && written.is_none() {
             continue;
         }
         let builder = written.get_or_insert_with(|| {
-            let mut builder = StringBuilder::with_capacity(texts.len(), texts.value_data().len());
-            (0..index).for_each(|before| {
-                builder.append_option(texts.is_valid(before).then(|| texts.value(before)));
-            });
+            let mut builder = builder();
+            let cell = |before| texts.is_valid(before).then(|| texts.value(before));
+            (0..index).for_each(|before| builder.append_option(cell(before)));
             builder
         });
-        match found {
-            Spelled::Missing => builder.append_null(),
-            Spelled::Same(text) => builder.append_value(text),
-            Spelled::Other(text) => builder.append_value(text),
-            Spelled::Rounded => {
-                let found = quoted(text.unwrap_or_default());
-                return Err(KeyError::Value { index, found, allowed: EXACT_WHOLE });
-            }
+        match (found, text) {
+            (Spelled::Missing, _) => builder.append_null(),
+            (Spelled::Digits(_), text) => builder.append_option(text),
+            (Spelled::Same(text), _) => builder.append_value(text),
+            (Spelled::Whole(number), _) => builder.append_value(number.to_string()),
+            (Spelled::Other(text), _) => builder.append_value(text),
+            (Spelled::Rounded, text) => return Err(rounded(index, text.unwrap_or_default())),
         }
     }
     Ok(KeyColumn::Text(written.map_or_else(|| texts.clone(), |mut builder| builder.finish())))
+}
+
+fn rounded(index: usize, text: &str) -> KeyError {
+    KeyError::Value { index, found: quoted(text), allowed: EXACT_WHOLE }
 }
 
 /// Whole decimals as their digits.

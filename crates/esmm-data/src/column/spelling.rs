@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use super::key::{Spelled, spelled};
+use super::key::Spelled;
 
 /// Words for a missing value, as pandas, R, SQL databases, Hive and spreadsheets write them.
 const NULL_WORDS: [&str; 17] = [
@@ -89,8 +89,10 @@ impl Spelling {
         if self.exact_keys {
             return (!cell.is_empty()).then_some(Cow::Borrowed(cell));
         }
-        match spelled(cell, self) {
+        match CellReader::new(self).key(cell) {
+            Spelled::Digits(_) => Some(Cow::Borrowed(cell)),
             Spelled::Same(text) => Some(Cow::Borrowed(text)),
+            Spelled::Whole(number) => Some(Cow::Owned(number.to_string())),
             Spelled::Other(text) => Some(Cow::Owned(text)),
             Spelled::Missing | Spelled::Rounded => None,
         }
@@ -162,6 +164,68 @@ impl Spelling {
     }
 }
 
+/// Reads many cells in a spelling: most are no word for a missing value, which their first byte and length tell.
+#[derive(Debug, Clone)]
+pub(crate) struct CellReader<'a> {
+    pub(crate) spelling: &'a Spelling,
+    /// Bit `n`: a word for a missing value has `n` bytes; bit 63: or more.
+    lengths: u64,
+    /// The first bytes of these words.
+    null_starts: ByteSet,
+    /// First bytes of texts that are nothing else: no number or time, no boolean, no word for a missing value.
+    text_starts: ByteSet,
+}
+
+/// Some bytes: bit `n % 64` of entry `n / 64` is byte `n`.
+#[derive(Debug, Clone, Copy, Default)]
+struct ByteSet([u64; 4]);
+
+impl ByteSet {
+    fn insert(&mut self, byte: u8) {
+        self.0[usize::from(byte >> 6)] |= 1 << (byte & 63);
+    }
+
+    #[inline]
+    fn contains(self, byte: u8) -> bool {
+        self.0[usize::from(byte >> 6)] >> (byte & 63) & 1 == 1
+    }
+}
+
+impl<'a> CellReader<'a> {
+    /// Reads cells in this spelling.
+    pub(crate) fn new(spelling: &'a Spelling) -> Self {
+        let mut lengths = 0;
+        let mut null_starts = ByteSet::default();
+        for word in spelling.null.iter().map(|word| word.as_bytes()).filter(|word| !word.is_empty()) {
+            lengths |= 1 << word.len().min(63);
+            null_starts.insert(word[0]);
+        }
+        let mut text_starts = ByteSet::default();
+        let is_other =
+            |byte: &u8| byte.is_ascii_digit() || b"+-tTfF".contains(byte) || null_starts.contains(*byte);
+        (b'!'..=b'~').filter(|byte| !is_other(byte)).for_each(|byte| text_starts.insert(byte));
+        Self { spelling, lengths, null_starts, text_starts }
+    }
+
+    /// Whether its first and its last byte tell that a cell is a text without blanks around it, and nothing else. Most are.
+    #[inline]
+    pub(crate) fn is_plain_text(&self, cell: &str) -> bool {
+        match cell.as_bytes() {
+            [first, .., last] => self.text_starts.contains(*first) && matches!(*last, b'!'..=b'~'),
+            _ => false,
+        }
+    }
+
+    /// A cell without its blanks; `None` when it is missing.
+    #[inline]
+    pub(crate) fn present<'b>(&self, cell: &'b str) -> Option<&'b str> {
+        let cell = self.spelling.trimmed(cell);
+        let first = *cell.as_bytes().first()?;
+        let may_be_null = self.null_starts.contains(first) && self.lengths >> cell.len().min(63) & 1 == 1;
+        (!may_be_null || !self.spelling.is_null(cell)).then_some(cell)
+    }
+}
+
 /// Why a text is no finite number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NoNumber {
@@ -222,8 +286,17 @@ mod tests {
     fn blanks_and_words_for_nothing_are_seen() {
         let usual = Spelling::default();
         assert_eq!(usual.present(" a b\u{a0}"), Some("a b"));
+        let reader = CellReader::new(&usual);
         for word in usual.null.iter().map(String::as_str).chain(["", " ", "\t", " NULL "]) {
             assert_eq!(usual.present(word), None, "{word:?}");
+            assert_eq!(reader.present(word), None, "{word:?}");
+        }
+        let long = "-".repeat(70);
+        let words =
+            Spelling { null: ["é", "x", long.as_str()].map(str::to_owned).to_vec(), ..usual.clone() };
+        let reader = CellReader::new(&words);
+        for cell in ["é", "x", "xx", "e", "É", &long, &long[1..], "NULL", "éé", "y", " x "] {
+            assert_eq!(reader.present(cell), words.present(cell), "{cell}");
         }
         let exact = Spelling::exact();
         assert_eq!(

@@ -13,6 +13,7 @@ use super::quantile::Quantiles;
 use super::table::TableEncoder;
 use super::unknown_row::{MISSING, UnknownRow};
 use super::users::users_stand_apart;
+use super::vocabulary::Vocabulary;
 use crate::column::bag::{Bags, Weights, row_of};
 use crate::column::key::Key;
 use crate::column::key_column::KeyColumn;
@@ -410,11 +411,11 @@ fn encode_keys(
     count: usize,
     row_of: impl Fn(usize) -> usize,
 ) -> Result<Vec<u32>, DataError> {
-    // No key of a table without such a row has this one.
-    let unknown_row = table.unknown_row().map_or(u32::MAX, UnknownRow::row);
+    if let TableEncoder::Vocabulary(vocabulary) = table {
+        return Ok(look_up(vocabulary, keys, cells, count));
+    }
     let mut ids = Vec::with_capacity(count);
     let mut missing = 0;
-    let mut unknown = 0;
     for index in 0..count {
         let Some(key) = keys.key(index) else {
             missing += 1;
@@ -422,10 +423,7 @@ fn encode_keys(
             continue;
         };
         match table.row(key) {
-            Ok(row) => {
-                unknown += u64::from(row == unknown_row);
-                ids.push(row);
-            }
+            Ok(row) => ids.push(row),
             Err(_) if becomes_missing(key, cells.spec.outside) => {
                 cells.stood_in(row_of(index));
                 ids.push(MISSING);
@@ -437,8 +435,26 @@ fn encode_keys(
     }
     cells.counts.values = count as u64;
     cells.counts.missing = missing;
-    cells.counts.unknown = unknown;
     Ok(ids)
+}
+
+/// The rows of keys in a vocabulary, which takes all of them.
+fn look_up(vocabulary: &Vocabulary, keys: &KeyColumn, cells: &mut Cells<'_>, count: usize) -> Vec<u32> {
+    let mut missing = 0;
+    let mut row = |index: usize| match keys.key(index) {
+        Some(key) => vocabulary.row(key),
+        None => {
+            missing += 1;
+            MISSING
+        }
+    };
+    let ids: Vec<u32> = (0..count).map(&mut row).collect();
+    let unknown_row = vocabulary.unknown_row().row();
+    let unknown = ids.iter().filter(|id| **id == unknown_row).count() as u64;
+    cells.counts.values = count as u64;
+    cells.counts.missing = missing;
+    cells.counts.unknown = if unknown_row == MISSING { unknown - missing } else { unknown };
+    ids
 }
 
 /// Whether a key that a table does not take counts as missing. No number is near a text.

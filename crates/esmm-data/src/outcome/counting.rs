@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::column::real::RealColumn;
+use crate::column::spelling::CellReader;
 use crate::dataset::RowCounts;
 use crate::error::{DataError, quoted};
 use crate::read::chunk::Chunk;
@@ -114,7 +115,7 @@ impl ConversionWindow {
             Some(text) => {
                 let Some(source) = sources.first() else { return Ok(newest) };
                 let zone = source.spelling.zone().map_err(wrong)?;
-                let found = Moment::parse(text, &source.spelling, zone);
+                let found = Moment::parse(text, &CellReader::new(&source.spelling), zone);
                 let Ok(Some(end)) = found else {
                     return Err(wrong(format!(
                         "conversions_until = {}, it must be {DATE} or a number",

@@ -1,16 +1,16 @@
 //! Labels: how far down the funnel each impression went.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::LazyLock;
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type};
 use serde::{Deserialize, Serialize};
 
-use crate::column::key::{Spelled, spelled};
+use crate::column::key::Spelled;
 use crate::column::plain::{NoText, UTF8, plain};
-use crate::column::spelling::Spelling;
+use crate::column::spelling::{CellReader, Spelling};
 use crate::error::{DataError, quoted};
 use crate::read::chunk::Chunk;
 
@@ -153,15 +153,15 @@ impl LabelSpec {
 }
 
 /// A column of labels.
-struct LabelColumn {
-    cells: Cells,
+struct LabelColumn<'a> {
+    cells: Cells<'a>,
     positive: Vec<String>,
     negative: Vec<String>,
 }
 
-enum Cells {
+enum Cells<'a> {
     Number(Float64Array),
-    Text(StringArray, Arc<Spelling>),
+    Text(StringArray, CellReader<'a>),
 }
 
 /// What a cell says.
@@ -174,8 +174,8 @@ enum Flag {
     Other(String),
 }
 
-impl LabelColumn {
-    fn read(chunk: &Chunk, column: &str, spec: &LabelSpec) -> Result<Self, DataError> {
+impl<'a> LabelColumn<'a> {
+    fn read(chunk: &'a Chunk, column: &str, spec: &LabelSpec) -> Result<Self, DataError> {
         let array = chunk.column(column)?;
         let wrong =
             || chunk.bad_type(column, array.data_type(), "integers, floats, decimals, booleans and text");
@@ -183,7 +183,9 @@ impl LabelColumn {
             NoText::Type(_) => wrong(),
             NoText::Bytes { index, found } => chunk.bad_cell(index, column, found, UTF8),
         })?;
-        let text = |array: &ArrayRef| Cells::Text(array.as_string::<i32>().clone(), chunk.spelling().clone());
+        let text = |array: &ArrayRef| {
+            Cells::Text(array.as_string::<i32>().clone(), CellReader::new(chunk.spelling()))
+        };
         let cells = match usual.data_type() {
             DataType::Utf8 => text(&usual),
             kind if kind.is_decimal() => text(&cast(&usual, &DataType::Utf8).map_err(|_| wrong())?),
@@ -207,8 +209,11 @@ impl LabelColumn {
                 number => Cow::Owned(number.to_string()),
             },
             Cells::Text(array, _) if array.is_null(row) => return Flag::Missing,
-            Cells::Text(array, spelling) => match spelled(array.value(row), spelling) {
+            Cells::Text(array, reader) => match reader.key(array.value(row)) {
                 Spelled::Missing => return Flag::Missing,
+                Spelled::Digits(0) | Spelled::Whole(0) => return Flag::No,
+                Spelled::Digits(1) | Spelled::Whole(1) => return Flag::Yes,
+                Spelled::Digits(number) | Spelled::Whole(number) => Cow::Owned(number.to_string()),
                 Spelled::Same(text) => Cow::Borrowed(text),
                 Spelled::Other(text) => Cow::Owned(text),
                 Spelled::Rounded => Cow::Borrowed(array.value(row)),
@@ -235,9 +240,6 @@ pub fn label_of(text: &str) -> Option<bool> {
 
 /// A word as cells are compared with it.
 fn canonical(word: &str) -> String {
-    match spelled(word, &Spelling::default()) {
-        Spelled::Missing | Spelled::Rounded => word.to_owned(),
-        Spelled::Same(text) => text.to_owned(),
-        Spelled::Other(text) => text,
-    }
+    static USUAL: LazyLock<Spelling> = LazyLock::new(Spelling::default);
+    USUAL.key(word).map_or_else(|| word.to_owned(), Cow::into_owned)
 }

@@ -138,8 +138,11 @@ impl CsvReader {
     }
 
     fn append(&self, builders: &mut [StringBuilder], line: u64) -> Result<(), DataError> {
+        // One check for the whole record; a field may still begin or end inside of a character.
+        let text = std::str::from_utf8(self.record.as_slice()).ok();
         for (builder, (index, name)) in builders.iter_mut().zip(&self.columns) {
-            match std::str::from_utf8(&self.record[*index]) {
+            let cell = text.and_then(|text| text.get(self.record.range(*index)?));
+            match cell.map_or_else(|| std::str::from_utf8(&self.record[*index]), Ok) {
                 Ok("") => builder.append_null(),
                 Ok(cell) => match self.blank_quote.and_then(|quote| unquoted(cell, quote)) {
                     Some(inside) => builder.append_value(inside),

@@ -44,8 +44,8 @@ impl<R: Read> Newlines<R> {
 impl<R: Read> Read for Newlines<R> {
     fn read(&mut self, buffer: &mut [u8]) -> IoResult<usize> {
         let count = self.inner.read(buffer)?;
-        let found = buffer[..count].iter().enumerate().filter(|(_, byte)| **byte == b'\n');
-        self.ahead.extend(found.map(|(index, _)| self.read + index as u64));
+        let found = memchr::memchr_iter(b'\n', &buffer[..count]);
+        self.ahead.extend(found.map(|index| self.read + index as u64));
         self.read += count as u64;
         Ok(count)
     }

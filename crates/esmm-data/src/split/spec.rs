@@ -6,6 +6,7 @@ use twox_hash::XxHash64;
 use super::time::{self, Kind, Moment, Moments};
 use super::window::{self, Cut};
 use crate::column::key_column::hashes;
+use crate::column::spelling::CellReader;
 use crate::error::{DataError, quoted};
 use crate::read::chunk::Chunk;
 use crate::read::source::SourceSpec;
@@ -298,7 +299,7 @@ fn moments(
     let zone = source.spelling.zone().map_err(wrong)?;
     let moment = |key: &str, text: Option<&str>| match text {
         None => Ok(None),
-        Some(text) => match Moment::parse(text, &source.spelling, zone) {
+        Some(text) => match Moment::parse(text, &CellReader::new(&source.spelling), zone) {
             Ok(Some(moment)) => Ok(Some(moment)),
             _ => Err(wrong(format!("{key} = {}, it must be {} or a number", quoted(text), time::DATE))),
         },

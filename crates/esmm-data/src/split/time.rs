@@ -7,11 +7,11 @@ use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Int64Type};
 use chrono_tz::Tz;
 
-use crate::column::key::{Key, Spelled, spelled};
+use crate::column::key::{Number, canonical_int};
 use crate::column::moment::Stamp;
 use crate::column::plain::{NoText, UTF8, nanos, plain};
 use crate::column::real::{FINITE, RealColumn};
-use crate::column::spelling::Spelling;
+use crate::column::spelling::CellReader;
 use crate::error::{DataError, quoted};
 use crate::read::chunk::Chunk;
 
@@ -122,24 +122,20 @@ impl Moment {
     }
 
     /// The moment that a cell stands for: `Ok(None)` when it is missing, or an error when it is none.
-    pub(crate) fn parse(text: &str, spelling: &Spelling, zone: Option<Tz>) -> Result<Option<Self>, ()> {
-        let canonical = spelled(text, spelling);
-        let whole = match &canonical {
-            Spelled::Missing => return Ok(None),
-            Spelled::Same(text) => Key::parse(text),
-            Spelled::Other(text) => Key::parse(text),
-            Spelled::Rounded => None,
-        };
-        if let Some(Key::Int(number)) = whole {
+    pub(crate) fn parse(text: &str, cells: &CellReader<'_>, zone: Option<Tz>) -> Result<Option<Self>, ()> {
+        if let Some(number) = canonical_int(text) {
             return Ok(Some(Self::whole(number)));
         }
-        let text = spelling.present(text).ok_or(())?;
+        let Some(text) = cells.present(text) else { return Ok(None) };
+        if let Some(Number::Whole(number)) = cells.number(text) {
+            return Ok(Some(Self::whole(number)));
+        }
         if let Some(stamp) = Stamp::parse(text, zone) {
             return Ok(Some(Self::Stamp(stamp)));
         }
         match text.starts_with(|first: char| first.is_ascii_alphabetic()) {
             true => Err(()),
-            false => spelling.real(text).map(|number| number.map(Self::real)).map_err(|_| ()),
+            false => cells.spelling.real(text).map(|number| number.map(Self::real)).map_err(|_| ()),
         }
     }
 
@@ -205,10 +201,11 @@ pub(crate) fn read(chunk: &Chunk, column: &str) -> Result<Vec<Moment>, DataError
             rows.map(moment).collect()
         }
         DataType::Utf8 => {
-            let (array, spelling) = (times.as_string::<i32>(), chunk.spelling());
+            let array = times.as_string::<i32>();
+            let cells = CellReader::new(chunk.spelling());
             let moment = |row| match array
                 .is_valid(row)
-                .then(|| Moment::parse(array.value(row), spelling, zone))
+                .then(|| Moment::parse(array.value(row), &cells, zone))
             {
                 None | Some(Ok(None)) => Err(missing(row)),
                 Some(Ok(Some(moment))) => Ok(moment),

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, BinaryArray, BinaryViewArray, BooleanArray, Date32Array, Date64Array, Decimal128Array,
-    DictionaryArray, Float16Array, Float32Array, Float64Array, Int8Array, Int16Array, Int32Array, Int64Array,
-    LargeBinaryArray, LargeStringArray, ListArray, StringArray, StringViewArray, Time32SecondArray,
-    Time64MicrosecondArray, TimestampMicrosecondArray, TimestampMillisecondArray, TimestampNanosecondArray,
-    TimestampSecondArray,
+    DictionaryArray, FixedSizeBinaryArray, Float16Array, Float32Array, Float64Array, Int8Array, Int16Array,
+    Int32Array, Int64Array, LargeBinaryArray, LargeStringArray, ListArray, StringArray, StringViewArray,
+    Time32SecondArray, Time64MicrosecondArray, TimestampMicrosecondArray, TimestampMillisecondArray,
+    TimestampNanosecondArray, TimestampSecondArray,
 };
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float16Type, Int8Type, Int64Type};
+use arrow::datatypes::{DataType, Float16Type, Int8Type, Int64Type, TimeUnit};
 use esmm_core::Pooling;
 
 use super::{Folder, LoadedSplits, bag, dense, load_splits, sparse, vocabulary};
@@ -204,9 +204,16 @@ fn arrays() -> Vec<(&'static str, ArrayRef)> {
         .push(("at", Arc::new(TimestampMicrosecondArray::from(scaled(1000)).with_timezone("Europe/Berlin"))));
     arrays.push(("at", Arc::new(TimestampNanosecondArray::from(scaled(1_000_000)).with_timezone("UTC"))));
     let slot = [Some(3723), Some(86_399), None, Some(3723), Some(0)];
-    arrays.push(("slot", Arc::new(Time32SecondArray::from(slot.to_vec()))));
+    let seconds: ArrayRef = Arc::new(Time32SecondArray::from(slot.to_vec()));
+    arrays.push(("slot", cast(&seconds, &DataType::Time32(TimeUnit::Millisecond)).unwrap()));
+    arrays.push(("slot", seconds));
     let micros = slot.map(|slot| slot.map(|slot| i64::from(slot) * 1_000_000));
-    arrays.push(("slot", Arc::new(Time64MicrosecondArray::from(micros.to_vec()))));
+    let micros: ArrayRef = Arc::new(Time64MicrosecondArray::from(micros.to_vec()));
+    arrays.push(("slot", cast(&micros, &DataType::Time64(TimeUnit::Nanosecond)).unwrap()));
+    arrays.push(("slot", micros));
+    let padded = texts("word").into_iter().map(|word| word.map(|word| format!("{word:3}").into_bytes()));
+    let padded = FixedSizeBinaryArray::try_from_sparse_iter_with_size(padded, 3).unwrap();
+    arrays.push(("word", Arc::new(padded)));
     let history = [
         Some(vec![Some(7), Some(8)]),
         None,

@@ -149,6 +149,11 @@ fn choose_text(column: &Column, rows: Rows) -> Choice {
         return leave_out(column, "dates", why, false);
     }
     if list::is_printed(column.cells()) {
+        let plain = list::without_print(column.cells());
+        let form = plain.and_then(|cells| ListForm::find(cells.iter().map(Option::as_deref)));
+        if let Some(form) = form.filter(|form| form.separator == '|' && form.weight.is_none()) {
+            return choose_list(column, Some(form), rows);
+        }
         let why = "holds lists as a program prints them: write them as a|b|c".to_owned();
         return leave_out(column, "printed lists", why, true);
     }

@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use esmm_data::printed_list;
+
 use crate::stats::Stats;
 
 /// Between items, the most usual first.
@@ -79,6 +81,17 @@ pub(crate) fn is_decimal_comma(cells: &[&str], separator: char) -> bool {
     separator == ',' && cells.iter().all(is_number)
 }
 
+/// Lists as programs print them, as `a|b|c`; `None` where one is nested, was cut short, has weights, or holds a `|`.
+pub(crate) fn without_print<'a>(cells: impl Iterator<Item = Option<&'a str>>) -> Option<Vec<Option<String>>> {
+    let plain = |cell: Option<&str>| {
+        let Some(cell) = cell else { return Some(None) };
+        let items = printed_list(cell)?;
+        let is_safe = !items.iter().any(|item| item.contains('|'));
+        is_safe.then(|| Some(items.join("|")))
+    };
+    cells.map(plain).collect()
+}
+
 /// Whether all cells are lists as programs print them: `[1, 2]`, `{"a": 1}`.
 pub(crate) fn is_printed<'a>(cells: impl Iterator<Item = Option<&'a str>>) -> bool {
     let enclosed =
@@ -102,6 +115,19 @@ mod tests {
         assert_eq!(form(&["a;b", "b;a", "b", "a;a", "a;b;a"]), Some((';', None, 2)));
         assert_eq!(form(&["1 2", "2 3", "3 1", "1 3 2"]), Some((' ', None, 3)));
         assert_eq!(form(&["a:0.5|b:1", "b:0.25", "b:2|a:3", "a:1|b:7"]), Some(('|', Some(':'), 2)));
+    }
+
+    #[test]
+    fn printed_lists_are_lists() {
+        let plain = |cells: &[&str]| without_print(cells.iter().map(|cell| Some(*cell)).chain([None]));
+        let cells = plain(&["[1, 2]", "['2', '3']", "[3 1]", "[]", "{1,3,2}"]).unwrap();
+        let cells: Vec<Option<&str>> = cells.iter().map(Option::as_deref).collect();
+        assert_eq!(cells, [Some("1|2"), Some("2|3"), Some("3|1"), Some(""), Some("1|3|2"), None]);
+        let form = ListForm::find(cells.into_iter()).unwrap();
+        assert_eq!((form.separator, form.weight, form.items.distinct), ('|', None, 3));
+        for odd in ["[[1], [2]]", "[1, ...]", "{'a': 0.5}", "['a|b']", "a|b"] {
+            assert_eq!(plain(&["[1, 2]", odd]), None, "{odd}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ pub(crate) mod key_column;
 pub(crate) mod lists;
 pub(crate) mod moment;
 pub(crate) mod plain;
-mod printed;
+pub(crate) mod printed;
 pub(crate) mod real;
 pub(crate) mod spelling;
 pub(crate) mod zoned;

@@ -9,6 +9,15 @@ pub(crate) struct Item {
     pub(crate) after_colon: Option<String>,
 }
 
+/// The items of a list as programs print it, `[a, b]` or `{a,b}`; `None` where a cell is no such list, or one that is nested,
+/// was cut short or has weights.
+pub fn printed_list(cell: &str) -> Option<Vec<String>> {
+    if !is_printed(cell) {
+        return None;
+    }
+    items(cell)?.into_iter().map(|item| item.after_colon.is_none().then_some(item.text)).collect()
+}
+
 /// Whether a cell looks like a printed list.
 pub(crate) fn is_printed(cell: &str) -> bool {
     let bytes = cell.as_bytes();
@@ -165,5 +174,10 @@ mod tests {
             assert_eq!(texts(cell), None, "{cell}");
         }
         assert!(!is_printed("[1]|2") && !is_printed("["));
+        assert_eq!(
+            (printed_list("a|b"), printed_list("{'a': 1}"), printed_list("[[1]]")),
+            (None, None, None)
+        );
+        assert_eq!(printed_list("['a', 'b']"), Some(vec!["a".to_owned(), "b".to_owned()]));
     }
 }

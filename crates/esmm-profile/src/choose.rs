@@ -115,9 +115,15 @@ fn ids_or_quantity(column: &Column, rows: Rows, clicks: &[bool]) -> Choice {
         let unsure = "whole numbers without a gap, taken for ids; a quantity would be encode = \"ple\"";
         return as_ids("a numbering without a gap", Some(unsure.to_owned()));
     }
-    let close = worth.filter(|worth| worth.is_close());
-    let unsure =
-        close.map(|worth| format!("taken for a quantity though {worth}; ids would have no `encode`"));
+    let unsure = worth.and_then(|worth| {
+        if worth.is_blind {
+            let text = "taken for a quantity, but the rows of a value stand together, so the clicks cannot tell; ids \
+                        would have no `encode`";
+            return Some(text.to_owned());
+        }
+        let close = || format!("taken for a quantity though {worth}; ids would have no `encode`");
+        worth.is_close().then(close)
+    });
     numbers(column, rows, unsure)
 }
 

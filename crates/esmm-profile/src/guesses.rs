@@ -46,7 +46,14 @@ impl Guesses {
     pub(crate) fn take(&mut self, column: &Column) {
         let name = &column.name;
         let labels = [&self.labels.click.column, &self.labels.conversion.column];
-        if labels.contains(&name) || self.split.time.as_ref() == Some(name) || self.truth.contains(name) {
+        let is_time = self.split.time.as_ref() == Some(name);
+        if labels.contains(&name) || self.truth.contains(name) || is_time && self.named.is_none() {
+            return;
+        }
+        if is_time {
+            let why =
+                "is the time: files divide the rows here, and later times are new to every model".to_owned();
+            self.left_out.push(LeftOut { column: name.clone(), kind: "times", why, unsure: false });
             return;
         }
         let mut out =

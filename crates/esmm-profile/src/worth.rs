@@ -21,6 +21,10 @@ const TIMES: f64 = 1.5;
 const NATS: f64 = 0.002;
 /// Rates of neighbouring values of an id are correlated less than this.
 const CORRELATED: f64 = 0.15;
+/// From so many rows a value on, both halves have most values, unless the rows of each stand together.
+const ENOUGH_ROWS: usize = 5;
+/// Where fewer rows than this share have a value that the other half has, the trial is blind.
+const SEEN: f64 = 0.5;
 
 /// What single values and ranges tell, as the log loss in nats a row by which they beat the rate of all rows.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -31,6 +35,8 @@ pub(crate) struct Worth {
     pub(crate) ranges: f64,
     /// Correlation of the rates of neighbouring values, weighted with their rows.
     pub(crate) neighbours: f64,
+    /// Whether values recur, but the rows of each stand together, so that neither half tells anything of the other.
+    pub(crate) is_blind: bool,
 }
 
 impl Worth {
@@ -65,6 +71,7 @@ impl Worth {
             values: gain(&value_of, values, clicks),
             ranges: gain(&range_of, RANGES, clicks),
             neighbours: rates.neighbours(),
+            is_blind: order.len() >= ENOUGH_ROWS * values && seen(&value_of, values) < SEEN,
         })
     }
 
@@ -150,9 +157,27 @@ impl Rates {
     }
 }
 
+/// The half of the rows that a row belongs to.
+fn half(row: usize, rows: usize) -> usize {
+    row * STRETCHES / rows % 2
+}
+
+/// The share of the rows with a value that have one which the other half has too.
+fn seen(places: &[usize], last: usize) -> f64 {
+    let mut halves = vec![[0_usize; 2]; last + 1];
+    for (row, place) in places.iter().enumerate() {
+        halves[*place][half(row, places.len())] += 1;
+    }
+    // Place 0 is that of missing values.
+    let values = &halves[1..];
+    let all: usize = values.iter().flatten().sum();
+    let in_both: usize = values.iter().filter(|[one, other]| *one > 0 && *other > 0).flatten().sum();
+    in_both as f64 / all.max(1) as f64
+}
+
 /// Log loss a row by which the rates of one half beat its base rate on the other half, both ways.
 fn gain(places: &[usize], last: usize, clicks: &[bool]) -> f64 {
-    let half = |row: usize| row * STRETCHES / places.len() % 2;
+    let half = |row: usize| half(row, places.len());
     let mut gained = 0.0;
     for own in [0, 1] {
         let rates = Rates::of(places, last, clicks, |row| half(row) == own);
@@ -199,6 +224,20 @@ mod tests {
     fn a_quantity_with_a_fine_structure_stays_one() {
         let wave = tried(|value| 0.3 + 0.25 * (f64::from(value) / 12.5 * std::f64::consts::TAU).sin());
         assert!(wave.neighbours > CORRELATED && !wave.is_ids(), "{wave:?}");
+    }
+
+    /// The rows of each value stand together, as in a file that is sorted by it: each half has values of its own.
+    #[test]
+    fn values_whose_rows_stand_together_cannot_be_tried() {
+        let number = |row: u32| f64::from(row / 10);
+        let clicks: Vec<bool> = (0..40_000_u32).map(|row| row / 10 % 3 == 0).collect();
+        let sorted: Vec<Option<f64>> = (0..40_000).map(|row| Some(number(row))).collect();
+        assert!(Worth::of_numbers(&sorted, &clicks).unwrap().is_blind);
+        let mixed: Vec<Option<f64>> = (0..40_000_u32).map(|row| Some(number(row * 7919 % 40_000))).collect();
+        assert!(!Worth::of_numbers(&mixed, &clicks).unwrap().is_blind);
+        // A number that hardly recurs is nothing that a trial was to tell.
+        let unique: Vec<Option<f64>> = (0..40_000).map(|row| Some(f64::from(row))).collect();
+        assert!(!Worth::of_numbers(&unique, &clicks).unwrap().is_blind);
     }
 
     #[test]

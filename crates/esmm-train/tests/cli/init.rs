@@ -112,7 +112,15 @@ fn files_are_used_as_their_names_say() {
 fn named_files(funnel: Funnel) {
     let workspace = Workspace::new();
     for (name, rows) in [("train.csv", 400), ("valid.csv", 100), ("test.csv", 100)] {
-        workspace.write(name, &funnel.csv(rows));
+        let plain = funnel.csv(rows);
+        let mut text = String::new();
+        for (number, line) in plain.lines().enumerate() {
+            match number {
+                0 => text.push_str(&format!("{line},seen_at\n")),
+                row => text.push_str(&format!("{line},2024-05-{:02} 12:00:00\n", 1 + row % 30)),
+            }
+        }
+        workspace.write(name, &text);
     }
     let args = ["init", "train.csv", "valid.csv", "test.csv", "-o", "guess.toml"];
     let said = workspace.esmm(&args);
@@ -125,6 +133,9 @@ fn named_files(funnel: Funnel) {
     }
     assert!(file["data"].get("split").is_none());
     with_all_stages(&workspace, funnel);
+    // A time that divides nothing is no feature, and that is said.
+    let draft = workspace.read("guess.toml");
+    assert!(draft.contains("`seen_at` is the time: files divide the rows here"), "{draft}");
     let said = workspace.esmm(&["train", "guess.toml", "--run-dir", "run", "--set", "train.epochs=1"]);
     assert_eq!(said.code, 0, "{}", said.stderr);
 }

@@ -74,9 +74,9 @@ impl Evaluator {
     }
 
     /// The same evaluator for rows that stand for several rows each, as the first rows with weights make it
-    /// ([`push_weighted`](Self::push_weighted)): 4 bytes a row more, and 16 while a task is sorted. Metrics count weights
-    /// then, while `rows`, `clicks` and `conversions` still count rows. What is drawn counts rows, and is undefined; so is
-    /// what compares with the truth of synthetic data, which is left out.
+    /// ([`push_weighted`](Self::push_weighted)): 4 bytes a row more, and 16 while a task is sorted. Metrics and curves count
+    /// weights then, while `rows`, `clicks` and `conversions` still count rows. What compares with the truth of synthetic
+    /// data is left out.
     #[must_use]
     pub fn weighted(self) -> Self {
         Self { weights: Some(Vec::new()), truth: None, ..self }
@@ -187,13 +187,9 @@ impl Evaluator {
     }
 
     /// The measured rows of each task by score, with the task's name, in report order: what any curve is read off.
-    /// Sorts 4 bytes a row when the iterator comes to the task.
+    /// Sorts 4 bytes a row when the iterator comes to the task, 8 where rows have weights.
     pub fn rankings(&self) -> impl Iterator<Item = (&str, Result<Ranking, Undefined>)> {
-        let ranking = |task: &Task| match &self.weights {
-            Some(_) => Err(Undefined::Weighted),
-            None => task.ranking(&self.measured()),
-        };
-        self.tasks.iter().map(move |task| (task.name.as_str(), ranking(task)))
+        self.tasks.iter().map(|task| (task.name.as_str(), task.ranking(&self.measured())))
     }
 
     /// The curves of each task, with its name, in report order.
@@ -245,7 +241,7 @@ mod tests {
     use super::{EvaluationRows, Evaluator, MetricError};
     use crate::entire_space::TruthRows;
     use crate::log_loss::log_sigmoid;
-    use crate::{SplitMetrics, TaskMetrics, Undefined, auc, calibration, log_loss};
+    use crate::{SplitMetrics, TaskMetrics, auc, calibration, log_loss};
 
     const LOGITS: [f32; 18] =
         [1.0, 0.5, -1.0, -2.0, 0.25, 3.0, 2.0, 1.5, 0.0, 0.5, -3.0, 1.0, -1.0, 2.0, -0.5, 0.75, -0.5, 4.0];
@@ -352,10 +348,20 @@ mod tests {
             let stages = names(&["click", "cart", "buy"]);
             let mut evaluator = Evaluator::new(&stages, false, false).unwrap().weighted();
             evaluator.push_weighted(rows(&reach(&LOGITS, 3), &LOGITS, &DEPTH), weights);
-            assert!(evaluator.rankings().all(|(_, ranking)| ranking == Err(Undefined::Weighted)));
-            evaluator.metrics()
+            (evaluator.metrics(), evaluator.curves())
         };
-        let found = weighted(&copies);
+        let (found, curves) = weighted(&copies);
+        // The curves' totals are the metrics.
+        for ((name, curves), (_, metrics)) in curves.iter().zip(&found.tasks) {
+            let roc = curves.roc.as_ref().unwrap();
+            let trapezoid = |pair: &[[f64; 2]]| (pair[1][0] - pair[0][0]) * (pair[1][1] + pair[0][1]) / 2.0;
+            let area: f64 = roc.windows(2).map(trapezoid).sum();
+            assert!((area - metrics.auc.unwrap()).abs() < 1e-12, "{name}: {area}, {metrics:?}");
+            let bins = curves.deciles.iter();
+            let predicted: f64 = bins.map(|bin| bin.predicted * bin.weight.unwrap()).sum();
+            let ratio = predicted / curves.positive_weight.unwrap();
+            assert!((ratio - metrics.calibration.unwrap()).abs() < 1e-6, "{name}: {ratio}, {metrics:?}");
+        }
         assert_eq!((found.rows, found.tasks.len()), (6, expected.tasks.len()));
         for ((name, found), (_, expected)) in found.tasks.iter().zip(&expected.tasks) {
             let values = |task: &TaskMetrics| {
@@ -366,7 +372,7 @@ mod tests {
             }
         }
         let plain = evaluate(&["click", "cart", "buy"], &LOGITS, &DEPTH);
-        for ((_, one), (_, plain)) in weighted(&[1.0; 6]).tasks.iter().zip(&plain.tasks) {
+        for ((_, one), (_, plain)) in weighted(&[1.0; 6]).0.tasks.iter().zip(&plain.tasks) {
             assert_eq!((one.log_loss, one.calibration), (plain.log_loss, plain.calibration));
             assert_eq!((one.auc, one.normalized_entropy), (plain.auc, plain.normalized_entropy));
         }

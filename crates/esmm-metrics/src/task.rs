@@ -161,7 +161,14 @@ impl Task {
     /// A score that is NaN, with its row of the split.
     pub(crate) fn ranking(&self, split: &Measured<'_>) -> Result<Ranking, Undefined> {
         let rows = self.scores.iter().copied().zip(self.labels(split));
-        let ranking = Ranking::of(self.scores.len(), rows, self.link());
+        let ranking = match split.weights {
+            None => Ranking::of(self.scores.len(), rows, self.link()),
+            Some(weights) => {
+                let rows = rows.zip(self.places(split));
+                let rows = rows.map(|((score, positive), place)| (score, positive, weights[place]));
+                Ranking::of_weighted(rows, self.link())
+            }
+        };
         ranking.map_err(|reason| reason.with_row(|row| self.row_of_split(split, row)))
     }
 

@@ -62,9 +62,6 @@ pub enum Undefined {
         /// Number of rows.
         rows: u64,
     },
-    /// What is drawn counts rows, which is wrong where rows stand for several.
-    #[error("rows have weights: what counts rows would be wrong")]
-    Weighted,
     /// The sums overflow: the inputs are no log-probabilities.
     #[error("the value is not finite")]
     NotFinite,
@@ -93,6 +90,14 @@ pub(crate) fn both_classes(positives: u64, negatives: u64) -> Result<(), Undefin
         (rows, 0) => Err(Undefined::NoNegatives { rows }),
         _ => Ok(()),
     }
+}
+
+/// What the `rows` rows of a class weigh, where that is more than 0.
+///
+/// # Errors
+/// [`Undefined::NoWeight`].
+pub(crate) fn some_weight(weight: f64, rows: u64) -> Result<f64, Undefined> {
+    if weight > 0.0 { Ok(weight) } else { Err(Undefined::NoWeight { rows }) }
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@ use esmm_metrics::{ReliabilityBin, TaskCurves};
 
 use crate::chart::{Axis, Chart, Dot, Mark, series};
 use crate::format::{grouped, measured_on, metric, percent, prediction_label, ratio, task_label};
-use crate::headline::ratio_interval;
 use crate::html::Html;
 use crate::run::RunReport;
 use crate::table::Table;
@@ -13,9 +12,13 @@ use esmm_run::analysis::{NamedCurves, SplitAnalysis};
 /// Calibration by decile, a chart a task, and the numbers.
 pub(crate) fn write_calibration(run: &RunReport, _: u8, html: &mut Html) {
     let Some(split) = run.analysed() else { return };
+    let (size, effective) = match has_weights(split) {
+        false => ("size", ""),
+        true => ("weight", ", by the effective number of rows (Kish)"),
+    };
     html.paragraph(&format!(
-        "The rows of the {} split in ten parts of equal size by their score. On the dotted line what was predicted is \
-         what happened; upright lines are 95% intervals of the observed rate (Wilson). A ring marks a prediction \
+        "The rows of the {} split in ten parts of equal {size} by their score. On the dotted line what was predicted is \
+         what happened; upright lines are 95% intervals of the observed rate (Wilson{effective}). A ring marks a prediction \
          outside of its interval.",
         split.split
     ));
@@ -39,8 +42,9 @@ pub(crate) fn write_ranking(run: &RunReport, _: u8, html: &mut Html) {
     charts(split, html, |task| pr_chart(&[(series(0), "", task)], &task.task));
     html.note(&format!(
         "On the {} split. The dotted lines are a ranking by chance. Precision at low recall rests on few rows. Curves are \
-         thinned to some hundred points; AUC and average precision are those of the whole curves.",
-        split.split
+         thinned to some hundred points; AUC and average precision are those of the whole curves.{}",
+        split.split,
+        if has_weights(split) { " All of them count what rows weigh." } else { "" },
     ));
 }
 
@@ -50,9 +54,15 @@ pub(crate) fn write_histograms(run: &RunReport, _: u8, html: &mut Html) {
     charts(split, html, histogram_chart);
     html.note(&format!(
         "On the {} split. Each label's columns add up to 100%, so that rare events can be seen; bins are equally wide in \
-         the logit. The further apart the two are, the better they are told apart.",
-        split.split
+         the logit. The further apart the two are, the better they are told apart.{}",
+        split.split,
+        if has_weights(split) { " These columns count rows, whatever the rows weigh." } else { "" },
     ));
+}
+
+/// Whether the rows have weights, their own or those of sampling.
+pub(crate) fn has_weights(split: &SplitAnalysis) -> bool {
+    split.tasks.iter().any(|task| task.curves.weight.is_some())
 }
 
 fn charts(split: &SplitAnalysis, html: &mut Html, chart: impl Fn(&NamedCurves) -> Result<Chart, String>) {
@@ -98,12 +108,13 @@ pub(crate) fn calibration_chart(runs: &[RunCurves<'_>], task: &str) -> Result<Ch
 
 fn decile_dot(bin: &ReliabilityBin, name: &str) -> Dot {
     let title = format!(
-        "{}predicted {}, observed {} ({} of {}, 95%: {} to {})",
+        "{}predicted {}, observed {} ({} of {}{}, 95%: {} to {})",
         prefix(name),
         percent(bin.predicted),
         percent(bin.observed),
         grouped(bin.positives),
         grouped(bin.rows),
+        if bin.weight.is_some() { " rows, which count by their weights" } else { "" },
         percent(bin.observed_ci95[0]),
         percent(bin.observed_ci95[1]),
     );
@@ -162,7 +173,7 @@ fn pr_chart(runs: &[RunCurves<'_>], task: &str) -> Result<Chart, String> {
     let Some((_, _, first)) = runs.first().filter(|_| !marks.is_empty()) else {
         return Err(reason(runs, "pr", "there is no curve"));
     };
-    let base = first.curves.positives as f64 / first.curves.rows.max(1) as f64;
+    let base = first.curves.base_rate();
     let title = format!("base rate {}: a ranking by chance", percent(base));
     marks.insert(0, Mark::Rule { from: [0.0, base], to: [1.0, base], title });
     Ok(Chart {
@@ -223,12 +234,10 @@ fn decile_table(task: &NamedCurves, html: &mut Html) {
         "predicted / observed",
     ]);
     for (place, bin) in (1..).zip(&task.curves.deciles) {
-        let predicted = bin.predicted * bin.rows as f64;
-        let off = (bin.positives > 0).then(|| predicted / bin.positives as f64);
-        let known = ratio_interval(predicted, bin.positives, bin.rows);
-        let class = match known {
-            Some([low, _]) if low > 1.0 => "high",
-            Some([_, high]) if high < 1.0 => "low",
+        let off = (bin.observed > 0.0).then(|| bin.predicted / bin.observed);
+        let class = match bin.observed_ci95 {
+            [_, high] if bin.predicted > high => "high",
+            [low, _] if bin.predicted < low => "low",
             _ => "",
         };
         table.row(vec![

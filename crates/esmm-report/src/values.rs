@@ -1,6 +1,7 @@
 //! Rates by feature value: on which rows predictions and events disagree.
 
 use crate::chart::ratio_strip;
+use crate::curves::has_weights;
 use crate::format::{NONE, expected, grouped, prediction_label, ratio, significant, task_label};
 use crate::headline::{ratio_interval, ratio_range};
 use crate::html::Html;
@@ -29,7 +30,9 @@ struct Finding<'a> {
 pub(crate) fn write(run: &RunReport, _: u8, html: &mut Html) {
     let Some(split) = run.analysed() else { return };
     if split.features.is_empty() {
-        html.paragraph(&format!("The {} split was not looked at by feature value.", split.split));
+        let reason =
+            if has_weights(split) { ": its rows have weights, and these tables count rows" } else { "" };
+        html.paragraph(&format!("The {} split was not looked at by feature value{reason}.", split.split));
         return;
     }
     write_worst(split, html);

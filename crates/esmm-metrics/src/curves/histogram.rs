@@ -9,7 +9,7 @@ const STEPS: [f64; 7] = [0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0];
 /// Where the scale ends: logits beyond it (infinite ones too) count in the outermost bins.
 const LIMIT: f64 = 96.0;
 
-/// Numbers of rows by predicted probability. The bins are equally wide in the logit, so that a conversion rate of 2e-4
+/// Numbers of rows by predicted probability, whatever the rows weigh. The bins are equally wide in the logit, so that a conversion rate of 2e-4
 /// has as much room as one of 0.5, and lie on multiples of their width, so that histograms can be laid over each other.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Histogram {

@@ -46,6 +46,12 @@ pub struct TaskCurves {
     pub rows: u64,
     /// Positive ones among them.
     pub positives: u64,
+    /// What the rows weigh; `None` where they have no weights. All but `histogram` counts weights then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<f64>,
+    /// What the positive rows weigh; `None` where they have no weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub positive_weight: Option<f64>,
     /// `[false positive rate, true positive rate]` from (0, 0) to (1, 1): [`Ranking::roc`]. `None` where undefined.
     pub roc: Option<Vec<[f64; 2]>>,
     /// `[recall, precision]` by rising recall: [`Ranking::precision_recall`]. `None` where undefined.
@@ -71,6 +77,8 @@ impl TaskCurves {
         Self {
             rows: ranking.positives() + ranking.negatives(),
             positives: ranking.positives(),
+            weight: ranking.is_weighted().then(|| ranking.positive_weight() + ranking.negative_weight()),
+            positive_weight: ranking.is_weighted().then(|| ranking.positive_weight()),
             roc: defined(&mut undefined, "roc", ranking.roc(POINTS)),
             pr: defined(&mut undefined, "pr", ranking.precision_recall(POINTS)),
             average_precision: defined(&mut undefined, "average_precision", ranking.average_precision()),
@@ -78,6 +86,13 @@ impl TaskCurves {
             histogram: ranking.histogram(HISTOGRAM_BINS),
             undefined,
         }
+    }
+
+    /// The share of positive rows, or of what they weigh; 0 without any.
+    pub fn base_rate(&self) -> f64 {
+        let all = self.weight.unwrap_or(self.rows as f64);
+        let positives = self.positive_weight.unwrap_or(self.positives as f64);
+        if all > 0.0 { positives / all } else { 0.0 }
     }
 }
 

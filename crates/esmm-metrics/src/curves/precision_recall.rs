@@ -1,21 +1,21 @@
 //! The precision-recall curve, thinned, and counts at thresholds.
 
-use super::super::undefined::Undefined;
+use super::super::undefined::{Undefined, some_weight};
 use super::ranking::Ranking;
 
-/// What a threshold on the probability makes of the rows.
+/// What a threshold on the probability makes of the rows: their numbers, or what they weigh where they have weights.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ThresholdCounts {
     /// Rows with a probability of at least this are predicted positive.
     pub threshold: f64,
     /// Positive rows at or above it.
-    pub true_positives: u64,
+    pub true_positives: f64,
     /// Negative rows at or above it.
-    pub false_positives: u64,
+    pub false_positives: f64,
     /// Negative rows below it.
-    pub true_negatives: u64,
+    pub true_negatives: f64,
     /// Positive rows below it.
-    pub false_negatives: u64,
+    pub false_negatives: f64,
 }
 
 /// A stretch of recall: its first, lowest, highest and last point.
@@ -82,14 +82,14 @@ impl Ranking {
         let mut order: Vec<usize> = (0..thresholds.len()).collect();
         order.sort_by(|left, right| thresholds[*right].total_cmp(&thresholds[*left]));
         let mut counts: Vec<Option<ThresholdCounts>> = vec![None; thresholds.len()];
-        let mut true_positives = 0;
-        let mut false_positives = 0;
+        let mut true_positives = 0.0;
+        let mut false_positives = 0.0;
         let mut ties = self.descending().peekable();
         for place in order {
             let threshold = thresholds[place];
             while let Some(tie) = ties.next_if(|tie| self.link().probability(tie.score) >= threshold) {
-                true_positives += tie.positives;
-                false_positives += tie.negatives;
+                true_positives += tie.positive_weight;
+                false_positives += tie.negative_weight;
             }
             counts[place] = Some(self.counts(threshold, true_positives, false_positives));
         }
@@ -105,17 +105,17 @@ impl Ranking {
         self.some_positive()?;
         let mut ties = self.descending();
         let mut threshold = f64::INFINITY;
-        let mut true_positives = 0;
-        let mut false_positives = 0;
-        let steps = points.saturating_sub(1).max(1) as u64;
+        let mut true_positives = 0.0;
+        let mut false_positives = 0.0;
+        let steps = points.saturating_sub(1).max(1) as f64;
         let mut counts = Vec::with_capacity(points);
-        for step in 0..points as u64 {
-            let wanted = (self.positives() * step).div_ceil(steps).max(1);
-            while true_positives < wanted
+        for step in 0..points {
+            let wanted = self.positive_weight() * step as f64 / steps;
+            while (true_positives < wanted || true_positives == 0.0)
                 && let Some(tie) = ties.next()
             {
-                true_positives += tie.positives;
-                false_positives += tie.negatives;
+                true_positives += tie.positive_weight;
+                false_positives += tie.negative_weight;
                 threshold = self.link().probability(tie.score);
             }
             counts.push(self.counts(threshold, true_positives, false_positives));
@@ -124,22 +124,24 @@ impl Ranking {
         Ok(counts)
     }
 
-    fn counts(&self, threshold: f64, true_positives: u64, false_positives: u64) -> ThresholdCounts {
+    fn counts(&self, threshold: f64, true_positives: f64, false_positives: f64) -> ThresholdCounts {
         ThresholdCounts {
             threshold,
             true_positives,
             false_positives,
-            true_negatives: self.negatives() - false_positives,
-            false_negatives: self.positives() - true_positives,
+            true_negatives: self.negative_weight() - false_positives,
+            false_negatives: self.positive_weight() - true_positives,
         }
     }
 
     fn recall_and_precision(&self) -> impl Iterator<Item = [f64; 2]> {
-        let all = self.positives() as f64;
-        self.descending().scan((0, 0), move |(positives, rows), tie| {
-            *positives += tie.positives;
-            *rows += tie.rows();
-            Some([*positives as f64 / all, *positives as f64 / *rows as f64])
+        let all = self.positive_weight();
+        // Rows that weigh nothing select nothing.
+        let ties = self.descending().skip_while(|tie| tie.weight() == 0.0);
+        ties.scan((0.0, 0.0), move |(positives, rows), tie| {
+            *positives += tie.positive_weight;
+            *rows += tie.weight();
+            Some([*positives / all, *positives / *rows])
         })
     }
 
@@ -147,7 +149,7 @@ impl Ranking {
         match (self.rows(), self.positives()) {
             (0, _) => Err(Undefined::NoRows),
             (rows, 0) => Err(Undefined::NoPositives { rows }),
-            _ => Ok(()),
+            (_, positives) => some_weight(self.positive_weight(), positives).map(|_| ()),
         }
     }
 }
@@ -219,16 +221,39 @@ mod tests {
         assert_eq!(curve.last(), Some(&[1.0, base]));
     }
 
+    /// By hand, falling scores: a negative that weighs nothing, a positive of weight 2, a negative of weight 2, then a
+    /// positive of weight 1.
+    #[test]
+    fn weights_by_hand() {
+        let labels = [true, false, true, false];
+        let found =
+            Ranking::weighted(&[1.0, 2.0, 3.0, 4.0], &labels, &[1.0, 2.0, 2.0, 0.0], Link::Logit).unwrap();
+        let third = 2.0 / 3.0;
+        assert_eq!(
+            found.precision_recall(1000).unwrap(),
+            [[0.0, 1.0], [third, 1.0], [third, 0.5], [1.0, 0.6]]
+        );
+        assert!((found.average_precision().unwrap() - (third + 0.6 / 3.0)).abs() < 1e-15);
+        let counts = found.counts_at_recalls(3).unwrap();
+        let table = counts.iter().map(|at| [at.true_positives, at.false_positives, at.true_negatives]);
+        assert_eq!(table.collect::<Vec<_>>(), [[3.0, 2.0, 0.0], [2.0, 0.0, 2.0], [2.0, 0.0, 2.0]]);
+        let none = Ranking::weighted(&[1.0, 2.0], &[true, false], &[0.0, 1.0], Link::Logit).unwrap();
+        assert_eq!(none.average_precision(), Err(Undefined::NoWeight { rows: 1 }));
+    }
+
     #[test]
     fn counts_at_thresholds_in_any_order() {
         let found = ranking(&[-2.0, 0.0, 2.0, 4.0], &[0, 1, 0, 1]);
         let counts = found.counts_at(&[0.5, 0.0, 1.0, 0.9]);
-        let table: Vec<[u64; 4]> = counts
+        let table: Vec<[f64; 4]> = counts
             .iter()
             .map(|at| [at.true_positives, at.false_positives, at.true_negatives, at.false_negatives])
             .collect();
         // sigmoid of the scores: 0.12, 0.5, 0.88, 0.98.
-        assert_eq!(table, [[2, 1, 1, 0], [2, 2, 0, 0], [0, 0, 2, 2], [1, 0, 2, 1]]);
+        assert_eq!(
+            table,
+            [[2.0, 1.0, 1.0, 0.0], [2.0, 2.0, 0.0, 0.0], [0.0, 0.0, 2.0, 2.0], [1.0, 0.0, 2.0, 1.0]]
+        );
         assert_eq!(counts[3].threshold, 0.9);
     }
 
@@ -237,12 +262,13 @@ mod tests {
         // Falling scores: positive, negative, positive, negative, and then a tie of a positive with a negative.
         let found = ranking(&[5.0, 4.0, 3.0, 2.0, 0.0, -0.0], &[1, 0, 1, 0, 1, 0]);
         let counts = found.counts_at_recalls(5).unwrap();
-        let table: Vec<[u64; 4]> = counts
+        let table: Vec<[f64; 4]> = counts
             .iter()
             .map(|at| [at.true_positives, at.false_positives, at.true_negatives, at.false_negatives])
             .collect();
         // Recalls of 1, 3/4, 1/2, 1/4 and the first positive row, of three positive ones.
-        assert_eq!(table, [[3, 3, 0, 0], [3, 3, 0, 0], [2, 1, 2, 1], [1, 0, 3, 2], [1, 0, 3, 2]]);
+        let expected = [[3, 3, 0, 0], [3, 3, 0, 0], [2, 1, 2, 1], [1, 0, 3, 2], [1, 0, 3, 2]];
+        assert_eq!(table, expected.map(|row| row.map(f64::from)));
         assert_eq!((counts[0].threshold, counts[2].threshold), (0.5, Link::Logit.probability(3.0)));
         assert_eq!(ranking(&[1.0], &[0]).counts_at_recalls(5), Err(Undefined::NoPositives { rows: 1 }));
     }

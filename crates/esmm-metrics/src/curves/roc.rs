@@ -1,6 +1,6 @@
 //! The ROC curve, thinned.
 
-use super::super::undefined::{Undefined, both_classes};
+use super::super::undefined::{Undefined, both_classes, some_weight};
 use super::ranking::Ranking;
 
 impl Ranking {
@@ -12,21 +12,21 @@ impl Ranking {
     /// all of them by `1 / (2 points)`. In practice it is far less, as errors on both sides cancel.
     ///
     /// # Errors
-    /// No rows, one class missing.
+    /// No rows, one class missing or of weight 0.
     pub fn roc(&self, points: usize) -> Result<Vec<[f64; 2]>, Undefined> {
         both_classes(self.positives(), self.negatives())?;
-        let positives = self.positives() as f64;
-        let negatives = self.negatives() as f64;
+        let positives = some_weight(self.positive_weight(), self.positives())?;
+        let negatives = some_weight(self.negative_weight(), self.negatives())?;
         let step = 2.0 / points.max(1) as f64;
         let mut kept = vec![[0.0, 0.0]];
         let mut start = [0.0, 0.0];
         let mut last = [0.0, 0.0];
-        let mut false_positives = 0;
-        let mut true_positives = 0;
+        let mut false_positives = 0.0;
+        let mut true_positives = 0.0;
         for tie in self.descending() {
-            false_positives += tie.negatives;
-            true_positives += tie.positives;
-            let point = [false_positives as f64 / negatives, true_positives as f64 / positives];
+            false_positives += tie.negative_weight;
+            true_positives += tie.positive_weight;
+            let point = [false_positives / negatives, true_positives / positives];
             if point[0] - start[0] + point[1] - start[1] > step && last != start {
                 kept.push(last);
                 start = last;
@@ -101,6 +101,25 @@ mod tests {
             let moved = (trapezoids(&ranking.roc(points).unwrap()) - exact).abs();
             assert!(moved <= 0.5 / points as f64, "{points}: {moved}");
         }
+    }
+
+    /// The area below the curve of rows with weights is their weighted AUC, and equal weights change nothing.
+    #[test]
+    fn weights_make_the_curve_of_copies() {
+        for (rows, levels) in [(500, None), (500, Some(3))] {
+            let (scores, labels) = random(rows, 9, levels);
+            let weights: Vec<f32> = (0..rows).map(|row| (row * 7 % 5) as f32 / 2.0).collect();
+            let curve =
+                Ranking::weighted(&scores, &labels, &weights, Link::Logit).unwrap().roc(1_000_000).unwrap();
+            let exact = crate::weighted_auc(&scores, &labels, &weights).unwrap().value;
+            assert!((trapezoids(&curve) - exact).abs() < 1e-12, "{rows} {levels:?}");
+            assert_eq!((curve.first(), curve.last()), (Some(&[0.0, 0.0]), Some(&[1.0, 1.0])));
+            let plain = Ranking::new(&scores, &labels, Link::Logit).unwrap().roc(100);
+            let twice = Ranking::weighted(&scores, &labels, &vec![2.0; rows], Link::Logit).unwrap().roc(100);
+            assert_eq!(plain, twice);
+        }
+        let none = Ranking::weighted(&[1.0, 2.0], &[true, false], &[0.0, 1.0], Link::Logit).unwrap();
+        assert_eq!(none.roc(9), Err(crate::Undefined::NoWeight { rows: 1 }));
     }
 
     /// A score u on `[0, 1]` with p(positive) = u: TPR = 1 - t^2, FPR = (1 - t)^2 at threshold t, AUC 5/6.

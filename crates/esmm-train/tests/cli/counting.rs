@@ -102,6 +102,53 @@ fn weights_are_copies_in_all_metrics() {
     assert!(width(&weighted) > width(&copied), "{weighted}, {copied}");
 }
 
+/// The curves count weights as the metrics do, and the report draws them.
+#[test]
+fn curves_count_weights() {
+    let workspace = Workspace::new();
+    workspace.write("data.csv", &with_cells(400, "w", |row| (1 + row % 3).to_string()));
+    train(&workspace, "run", &["labels.weight='w'"]);
+    let json = |name: &str| -> Value {
+        serde_json::from_slice(&std::fs::read(workspace.path(&format!("run/{name}"))).unwrap()).unwrap()
+    };
+    let metrics = json("metrics.json");
+    let analysis = json("analysis.json");
+    let splits = analysis["splits"].as_array().unwrap();
+    assert!(!splits.is_empty());
+    for split in splits {
+        let metrics = &metrics[split["split"].as_str().unwrap()];
+        for task in split["tasks"].as_array().unwrap() {
+            let name = task["task"].as_str().unwrap();
+            let number = |value: &Value| value.as_f64().unwrap();
+            let point = |point: &Value| [number(&point[0]), number(&point[1])];
+            let curves = &task["curves"];
+            let roc: Vec<[f64; 2]> = curves["roc"].as_array().unwrap().iter().map(point).collect();
+            let trapezoid = |pair: &[[f64; 2]]| (pair[1][0] - pair[0][0]) * (pair[1][1] + pair[0][1]) / 2.0;
+            let area: f64 = roc.windows(2).map(trapezoid).sum();
+            let auc = number(&metrics[name]["auc"]);
+            assert!((area - auc).abs() < 2e-3, "{name}: {area} of the thinned curve, {auc}");
+            let deciles = curves["deciles"].as_array().unwrap().iter();
+            let sums = deciles.map(|bin| {
+                [&bin["predicted"], &bin["observed"]].map(|rate| number(rate) * number(&bin["weight"]))
+            });
+            let [predicted, observed] = sums.fold([0.0, 0.0], |sum, bin| [sum[0] + bin[0], sum[1] + bin[1]]);
+            let calibration = number(&metrics[name]["calibration"]);
+            assert!(
+                (predicted / observed - calibration).abs() < 1e-6,
+                "{name}: {predicted}/{observed}, {calibration}"
+            );
+            assert!(number(&curves["weight"]) > number(&curves["rows"]), "{name}");
+        }
+    }
+    let said = workspace.esmm(&["report", "run", "-o", "report.html"]);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    let page = std::fs::read_to_string(workspace.path("report.html")).unwrap();
+    assert!(
+        page.contains("All of them count what rows weigh.") && page.contains("ten parts of equal weight")
+    );
+    assert!(page.contains("ROC of CTR") && !page.contains("not drawn"), "a curve is missing");
+}
+
 #[test]
 fn weights_that_cannot_be_are_named() {
     let workspace = Workspace::new();

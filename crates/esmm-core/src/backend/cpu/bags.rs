@@ -95,6 +95,9 @@ impl HostBags<'_> {
     /// order, whatever the number of threads.
     pub(super) fn pool_backward(&self, grad: &[f32], num_rows: usize, dim: usize) -> Vec<f32> {
         let tables = self.tables;
+        if self.num_sparse == 0 {
+            return vec![0.0; tables * num_rows * dim];
+        }
         let sorted = SortedEntries::new(self.slots, num_rows);
         let ranges = sorted.ranges((self.slots.len() / (4 * rayon::current_num_threads())).max(ENTRIES));
         let fill = |out: &mut [MaybeUninit<f32>]| {

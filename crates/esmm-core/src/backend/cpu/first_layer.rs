@@ -8,7 +8,8 @@ use rayon::prelude::*;
 use super::bags::HostBags;
 use super::layer::{HostLayer, LayerResult};
 use super::parts::Parts;
-use super::shared::{Addend, Shared, WeightRows, pick_rows, put_rows, sum_by_rows};
+use super::shared::{Addend, Addends, Shared, WeightRows, pick_rows, put_rows, sum_by_rows};
+use super::stairs::{StairAddend, Stairs};
 use crate::backend::{FirstLayerGrads, GroupBags, LayerSaved, LayerWeights};
 
 /// Groups in host memory.
@@ -51,8 +52,13 @@ impl HostFirstLayer<'_> {
     pub(super) fn forward(&self, pooled: &PooledParts) -> LayerResult {
         let weight = self.own_weight(pooled);
         let shared = self.shared(pooled);
-        let matmuls = matmuls(&shared, self.layer.towers, self.layer.outputs);
-        self.own_layer(pooled, &weight, &addends(&shared, &matmuls)).forward()
+        let towers = self.layer.towers;
+        let outputs = self.layer.outputs;
+        let matmuls = matmuls(&shared, towers, outputs);
+        let tables = stair_tables(&pooled.parts.stairs, self.layer.weights.weight, towers, outputs);
+        let shared = addends(&shared, &matmuls);
+        let stairs = stair_addends(&pooled.parts.stairs, &tables);
+        self.own_layer(pooled, &weight, Addends { shared: &shared, stairs: &stairs }).forward()
     }
 
     /// The gradients; `grad` is overwritten.
@@ -65,12 +71,16 @@ impl HostFirstLayer<'_> {
         let towers = self.layer.towers;
         let outputs = self.layer.outputs;
         let weight = self.own_weight(pooled);
-        let own_grads = self.own_layer(pooled, &weight, &[]).backward(saved, grad);
-        let own = pooled.parts.own(&self.own);
+        // What is read of the table comes first, and dense values need no gradient.
+        let own = HostBags { dense: None, ..pooled.parts.own(&self.own) };
+        let columns = own.width(self.dim);
+        let own_layer = self.own_layer(pooled, &weight, Addends::default());
+        let own_grads = own_layer.backward_to(columns, saved, grad);
         let num_rows = self.table.len() / (own.tables * self.dim);
         let mut table = own.pool_backward(&own_grads.input, num_rows, self.dim);
         let shared = self.shared(pooled);
-        if shared.is_empty() {
+        let stairs = &pooled.parts.stairs;
+        if shared.is_empty() && stairs.is_empty() {
             return FirstLayerGrads { table, weights: own_grads.weights };
         }
         let sums = sum_by_rows(grad, &shared, towers, outputs);
@@ -80,6 +90,11 @@ impl HostFirstLayer<'_> {
         put_rows(&mut weight, &own_grads.weights.weight, towers, outputs, &pooled.parts.own_columns);
         for (part, grads) in shared.iter().zip(&grads) {
             put_rows(&mut weight, &grads.weight, towers, outputs, part.columns);
+        }
+        let of_stairs: Vec<_> =
+            stairs.par_iter().map(|stairs| stairs.weight_grad(grad, towers, outputs)).collect();
+        for (stairs, grads) in stairs.iter().zip(&of_stairs) {
+            put_rows(&mut weight, grads, towers, outputs, std::slice::from_ref(&stairs.columns));
         }
         for (narrow, grads) in pooled.parts.narrow.iter().zip(&grads) {
             let start = narrow.rows.start * self.dim;
@@ -105,7 +120,7 @@ impl HostFirstLayer<'_> {
         &'b self,
         pooled: &'b PooledParts,
         weight: &'b [f32],
-        addends: &'b [Addend<'b>],
+        addends: Addends<'b>,
     ) -> HostLayer<'b> {
         let inputs = weight.len() / (self.layer.towers * self.layer.outputs);
         let weights = LayerWeights { weight, ..self.layer.weights };
@@ -160,4 +175,20 @@ pub(super) fn matmuls(shared: &[Shared<'_>], towers: usize, outputs: usize) -> V
 pub(super) fn addends<'b>(shared: &[Shared<'b>], matmuls: &'b [Vec<f32>]) -> Vec<Addend<'b>> {
     let parts = shared.iter().zip(matmuls);
     parts.map(|(part, matmuls)| Addend { matmuls, of_rows: part.of_rows }).collect()
+}
+
+/// The tables of every number in pieces: see [`StairAddend`].
+pub(super) fn stair_tables(
+    stairs: &[Stairs],
+    weight: &[f32],
+    towers: usize,
+    outputs: usize,
+) -> Vec<Vec<f32>> {
+    stairs.iter().map(|stairs| stairs.tables(weight, towers, outputs)).collect()
+}
+
+/// What rows add of every number in pieces.
+pub(super) fn stair_addends<'b>(stairs: &'b [Stairs], tables: &'b [Vec<f32>]) -> Vec<StairAddend<'b>> {
+    let pairs = stairs.iter().zip(tables);
+    pairs.map(|(stairs, tables)| StairAddend { tables, ones: &stairs.ones, values: &stairs.values }).collect()
 }

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::bags::HostBags;
 use super::block::slope_of;
 use super::matmul::{Matrix, matmul};
-use super::shared::{Addend, add_to_rows};
+use super::shared::{Addends, RowAddends, add_to_rows};
 use super::work::{ROWS, chunk_rows, written};
 use crate::backend::InferenceLayer;
 
@@ -26,7 +26,7 @@ pub(super) fn logits(
     dim: usize,
     bags: &HostBags<'_>,
     layers: &[HostInferenceLayer<'_>],
-    addends: &[Addend<'_>],
+    addends: Addends<'_>,
     towers: usize,
 ) -> Vec<f32> {
     let fill = |out: &mut [MaybeUninit<f32>]| {
@@ -41,8 +41,7 @@ pub(super) fn logits(
                 let readers = if bags.tables == 1 { 0..towers } else { index..index + 1 };
                 for tower in readers {
                     let buffers = [&mut scratch.from, &mut scratch.to];
-                    let addends = addends.iter().map(|addend| addend.of(tower, towers, rows.clone()));
-                    let addends: Vec<_> = addends.collect();
+                    let addends = addends.of(tower, towers, rows.clone());
                     let logits = run_tower(input, rows.len(), layers, &addends, tower, buffers);
                     for (row, logit) in logits.iter().enumerate() {
                         out[row * towers + tower].write(*logit);
@@ -76,7 +75,7 @@ fn run_tower<'b>(
     input: &[f32],
     rows: usize,
     layers: &[HostInferenceLayer<'_>],
-    addends: &[(&[f32], &[u32])],
+    addends: &RowAddends<'_>,
     tower: usize,
     [mut from, mut to]: [&'b mut Vec<MaybeUninit<f32>>; 2],
 ) -> &'b [f32] {
@@ -88,7 +87,8 @@ fn run_tower<'b>(
             1.. => unsafe { from[..len].assume_init_ref() },
         };
         len = rows * layer.outputs;
-        let addends = if index == 0 { addends } else { &[] };
+        let none = RowAddends::default();
+        let addends = if index == 0 { addends } else { &none };
         layer.run(input, rows, addends, tower, Scratch::sized(to, len));
         std::mem::swap(&mut from, &mut to);
     }
@@ -102,7 +102,7 @@ impl HostInferenceLayer<'_> {
         &self,
         input: &[f32],
         rows: usize,
-        addends: &[(&[f32], &[u32])],
+        addends: &RowAddends<'_>,
         tower: usize,
         out: &mut [MaybeUninit<f32>],
     ) {

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::block::{self, Block};
 use super::matmul::{Matrix, matmul};
 use super::moments::{self, ChunkMoments};
-use super::shared::{Addend, add_to_rows};
+use super::shared::{Addends, add_to_rows};
 use super::work::{chunk_rows, pieces, written};
 use crate::backend::{LayerSpec, LayerWeights, Moments};
 
@@ -28,7 +28,7 @@ pub(super) struct HostLayer<'a> {
     pub(super) input: &'a [f32],
     pub(super) weights: LayerWeights<&'a [f32]>,
     /// What rows add to their matmul.
-    pub(super) addends: &'a [Addend<'a>],
+    pub(super) addends: Addends<'a>,
 }
 
 /// What forward returns.
@@ -71,8 +71,7 @@ impl<'a> HostLayer<'a> {
         let out = unsafe { out.assume_init_mut() };
         let bias = &self.weights.bias[tower * self.outputs..][..self.outputs];
         let rows = chunk_rows(chunk, self.rows);
-        let addends = self.addends.iter().map(|addend| addend.of(tower, self.towers, rows.clone()));
-        add_to_rows(out, bias, &addends.collect::<Vec<_>>());
+        add_to_rows(out, bias, &self.addends.of(tower, self.towers, rows));
         self.weights.norm.is_some().then(|| moments::of_columns(out, self.outputs))
     }
 

@@ -25,8 +25,18 @@ struct Tower {
 impl HostLayer<'_> {
     /// The gradients; `grad` is overwritten.
     pub(super) fn backward(&self, saved: &LayerSaved<&[f32]>, grad: &mut [f32]) -> Layer<Vec<f32>> {
+        self.backward_to(self.inputs, saved, grad)
+    }
+
+    /// The gradients, of the input those of its first `columns` columns only; `grad` becomes that of the matmul.
+    pub(super) fn backward_to(
+        &self,
+        columns: usize,
+        saved: &LayerSaved<&[f32]>,
+        grad: &mut [f32],
+    ) -> Layer<Vec<f32>> {
         let towers = self.blocks_backward(saved, grad);
-        let input = self.input_grad(saved, &towers, grad);
+        let input = self.input_grad(columns, saved, &towers, grad);
         let weight = self.weight_grad(grad);
         let all = |part: fn(&Tower) -> &[f32]| towers.iter().flat_map(part).copied().collect::<Vec<f32>>();
         let sums = all(|tower| &tower.sums.grad);
@@ -60,16 +70,32 @@ impl HostLayer<'_> {
         towers.collect()
     }
 
-    /// Finishes the gradient of the matmul, chunk by chunk, and takes it through the weights at once.
-    fn input_grad(&self, saved: &LayerSaved<&[f32]>, towers: &[Tower], grad: &mut [f32]) -> Vec<f32> {
+    /// Finishes the gradient of the matmul, chunk by chunk, and takes it through the weights of the first `columns` columns
+    /// of the input at once.
+    fn input_grad(
+        &self,
+        columns: usize,
+        saved: &LayerSaved<&[f32]>,
+        towers: &[Tower],
+        grad: &mut [f32],
+    ) -> Vec<f32> {
+        if columns == 0 {
+            let tasks = pieces(grad, self.towers, self.outputs).into_par_iter().enumerate();
+            tasks.for_each(|(tower, chunks)| {
+                chunks.into_par_iter().enumerate().for_each(|(chunk, grad)| {
+                    self.finish_chunk(saved, &towers[tower], tower, chunk, grad);
+                });
+            });
+            return Vec::new();
+        }
         let fill = |out: &mut [MaybeUninit<f32>]| {
             let members = self.towers / self.groups;
             let mut grads = pieces(grad, self.towers, self.outputs).into_iter();
             let mut tasks = Vec::new();
-            for (group, chunks) in pieces(out, self.groups, self.inputs).into_iter().enumerate() {
-                let mut columns: Vec<_> = grads.by_ref().take(members).map(Vec::into_iter).collect();
+            for (group, chunks) in pieces(out, self.groups, columns).into_iter().enumerate() {
+                let mut chunks_of: Vec<_> = grads.by_ref().take(members).map(Vec::into_iter).collect();
                 for (chunk, out) in chunks.into_iter().enumerate() {
-                    let grads: Vec<_> = columns.iter_mut().filter_map(Iterator::next).collect();
+                    let grads: Vec<_> = chunks_of.iter_mut().filter_map(Iterator::next).collect();
                     tasks.push((group * members, chunk, grads, out));
                 }
             }
@@ -78,7 +104,7 @@ impl HostLayer<'_> {
                     let tower = first_tower + member;
                     self.finish_chunk(saved, &towers[tower], tower, chunk, grad);
                     let grad = Matrix::new(grad, chunk_rows(chunk, self.rows).len(), self.outputs);
-                    let weight = self.tower_weight(tower).transposed();
+                    let weight = self.tower_weight(tower).rows(0..columns).transposed();
                     if member == 0 {
                         matmul(grad, weight, out);
                     } else {
@@ -89,7 +115,7 @@ impl HostLayer<'_> {
             });
         };
         // SAFETY: the pieces are all of `out`, and the matmul of the first tower of each writes all of it.
-        unsafe { written(self.groups * self.rows * self.inputs, fill) }.0
+        unsafe { written(self.groups * self.rows * columns, fill) }.0
     }
 
     fn finish_chunk(

@@ -3,7 +3,7 @@
 //! * `tensor.rs`, `ndarray.rs`, `flex.rs`: from tensors to slices and back; `ops.rs`: what surrounds the layers.
 //! * `bags.rs`, `first_layer.rs`, `layer.rs`, `layer_backward.rs`, `infer.rs`, `funnel.rs`, `rows.rs`, `weights.rs`: the
 //!   kernels.
-//! * `parts.rs`, `shared.rs`: what many rows of a batch have in common, multiplied once.
+//! * `parts.rs`, `shared.rs`: what many rows of a batch have in common, multiplied once; `stairs.rs`: numbers in pieces.
 //! * `block.rs`, `moments.rs`, `dropout.rs`, `matmul.rs`: their inner loops; `work.rs`: how work and memory are cut.
 //!
 //! Work is cut into tasks by the shapes alone and partial sums are joined in a fixed order: results do not depend on
@@ -28,6 +28,7 @@ mod ops;
 mod parts;
 mod rows;
 mod shared;
+mod stairs;
 mod tensor;
 mod weights;
 mod work;

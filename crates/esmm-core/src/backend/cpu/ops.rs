@@ -3,11 +3,13 @@
 use burn::tensor::ops::FloatTensor;
 
 use super::bags::HostBags;
-use super::first_layer::{HostFirstLayer, HostGroups, PooledParts, addends, matmuls, shared_parts};
+use super::first_layer::{
+    HostFirstLayer, HostGroups, PooledParts, addends, matmuls, shared_parts, stair_addends, stair_tables,
+};
 use super::infer::{self, HostInferenceLayer};
 use super::layer::{HostLayer, LayerResult};
 use super::parts::Parts;
-use super::shared::{WeightRows, pick_rows};
+use super::shared::{Addends, WeightRows, pick_rows};
 use super::tensor::{Host, HostBackend};
 use super::weights;
 use crate::backend::{
@@ -35,7 +37,7 @@ fn layer_slices<B: HostBackend>(layer: &Layer<Host<B>>, spec: LayerSpec) -> Host
         outputs: weight.dim(2),
         input: input.values(),
         weights: layer.weights.as_ref().map(Host::values),
-        addends: &[],
+        addends: Addends::default(),
     }
 }
 
@@ -55,7 +57,7 @@ fn first_layer_slices<B: HostBackend>(
             outputs: weight.dim(2),
             input: &[],
             weights: layer.weights.as_ref().map(Host::values),
-            addends: &[],
+            addends: Addends::default(),
         },
         table: layer.table.values(),
         dim: layer.table.dim(1),
@@ -195,7 +197,11 @@ fn infer_parts<B: HostBackend>(
         layer: InferenceLayer { weight: &weight[..], ..first.layer.clone() },
     };
     let layers: Vec<_> = std::iter::once(own_first).chain(others.iter().cloned()).collect();
-    infer::logits(table, dim, &parts.own(&own), &layers, &addends(&shared, &matmuls), towers)
+    let shared = addends(&shared, &matmuls);
+    let tables = stair_tables(&parts.stairs, first.layer.weight, towers, outputs);
+    let stairs = stair_addends(&parts.stairs, &tables);
+    let addends = Addends { shared: &shared, stairs: &stairs };
+    infer::logits(table, dim, &parts.own(&own), &layers, addends, towers)
 }
 
 pub(super) fn update_weight<B: HostBackend>(

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::bags::HostBags;
+use super::stairs::{self, Stairs};
 use crate::backend::SharedFeatures;
 
 /// How the input of a batch is cut. What forward finds is kept for backward.
@@ -15,10 +16,14 @@ use crate::backend::SharedFeatures;
 pub(super) struct Parts {
     /// The bags of rows without those of narrow features; `None` where there are no such features.
     rest: Option<Rest>,
+    /// The dense values of rows without numbers in pieces, empty when all are; `None` where there are no such numbers.
+    dense: Option<Vec<f32>>,
     /// Columns of the input that the own bags and dense values fill, in their order.
     pub(super) own_columns: Vec<Range<usize>>,
     /// Narrow features.
     pub(super) narrow: Vec<Narrow>,
+    /// Numbers in pieces.
+    pub(super) stairs: Vec<Stairs>,
     /// Columns that groups fill.
     pub(super) group_columns: Vec<Range<usize>>,
 }
@@ -58,6 +63,8 @@ impl Parts {
         for (place, _) in places.iter().zip(&ranges).filter(|(_, range)| range.is_some()) {
             rest.sparse[*place] = true;
         }
+        let is_anything_else = ranges.iter().any(Option::is_none);
+        let (stairs, dense) = take_stairs_out(own, &mut rest, is_anything_else, dim);
         let own_columns = rest.columns(false, dim);
         let (rest, of_rows) = take_out(own, &ranges);
         let narrow = places.iter().zip(ranges).filter_map(|(place, rows)| Some((place * dim, rows?)));
@@ -65,17 +72,23 @@ impl Parts {
             let rows = rows.start as usize..rows.end as usize;
             Narrow { columns: start..start + dim, rows, of_rows }
         });
-        Self { rest, own_columns, narrow: narrow.collect(), group_columns: features.columns(true, dim) }
+        let group_columns = features.columns(true, dim);
+        Self { rest, dense, own_columns, narrow: narrow.collect(), stairs, group_columns }
     }
 
     /// The bags that rows have of their own; `all` are those that were cut.
     pub(super) fn own<'a>(&'a self, all: &HostBags<'a>) -> HostBags<'a> {
+        let dense = match &self.dense {
+            None => all.dense,
+            Some(dense) => (!dense.is_empty()).then_some(&dense[..]),
+        };
         match &self.rest {
-            None => *all,
+            None => HostBags { dense, ..*all },
             Some(rest) => HostBags {
                 num_sparse: rest.num_sparse,
                 slots: &rest.slots,
                 weighted: rest.weighted.as_ref().map(|(segments, weights)| (&segments[..], &weights[..])),
+                dense,
                 ..*all
             },
         }
@@ -128,6 +141,43 @@ fn narrow_ranges(bags: &HostBags<'_>, dim: usize) -> Vec<Option<Range<u32>>> {
         ranges[features - 1] = None;
     }
     ranges
+}
+
+/// The numbers in pieces among the dense values of rows, and the other dense values, if there are such numbers. Marks their
+/// columns in `rest` as none that rows have of their own. Where nothing else would be left, the last of them stays.
+fn take_stairs_out(
+    own: &HostBags<'_>,
+    rest: &mut SharedFeatures,
+    is_anything_else: bool,
+    dim: usize,
+) -> (Vec<Stairs>, Option<Vec<f32>>) {
+    let Some(dense) = own.dense else { return (Vec::new(), None) };
+    // Where each own dense column stands among all of them.
+    let is_own = rest.dense.iter().enumerate().filter(|(_, is_shared)| !**is_shared);
+    let places: Vec<usize> = is_own.map(|(place, _)| place).collect();
+    let width = places.len();
+    let follows: Vec<bool> = places.windows(2).map(|pair| pair[1] == pair[0] + 1).collect();
+    let mut found = stairs::find(dense, own.rows, &follows);
+    let taken: usize = found.iter().map(Range::len).sum();
+    if taken == width && !is_anything_else {
+        found.pop();
+    }
+    if found.is_empty() {
+        return (Vec::new(), None);
+    }
+    let first_dense = rest.sparse.len() * dim;
+    let mut is_kept = vec![true; width];
+    for columns in &found {
+        is_kept[columns.clone()].fill(false);
+        columns.clone().for_each(|column| rest.dense[places[column]] = true);
+    }
+    let read = |columns: Range<usize>| {
+        let start = first_dense + places[columns.start];
+        Stairs::read(dense, width, columns.start, start..start + columns.len())
+    };
+    let others = dense.iter().zip(is_kept.iter().cycle()).filter(|(_, is_kept)| **is_kept);
+    let others = others.map(|(value, _)| *value).collect();
+    (found.into_iter().map(read).collect(), Some(others))
 }
 
 /// The bags without narrow features, if there are any, and the row that each row of the batch reads of each of them.

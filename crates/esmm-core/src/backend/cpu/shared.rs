@@ -8,10 +8,11 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::matmul::{Matrix, add_matmul, matmul};
+use super::stairs::StairAddend;
 use super::work::{chunk_rows, pieces, written};
 
 /// Columns of a gradient that are summed together: their sums stay in the cache.
-const COLUMNS: usize = 64;
+pub(super) const COLUMNS: usize = 64;
 
 /// A part of the input of which rows of the batch read the same few rows.
 pub(super) struct Shared<'a> {
@@ -41,6 +42,21 @@ pub(super) struct WeightRows<'a> {
 pub(super) struct Addend<'a> {
     pub(super) matmuls: &'a [f32],
     pub(super) of_rows: &'a [u32],
+}
+
+/// What rows add to the matmul of what they have of their own.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Addends<'a> {
+    pub(super) shared: &'a [Addend<'a>],
+    pub(super) stairs: &'a [StairAddend<'a>],
+}
+
+/// The addends of some rows of one tower.
+#[derive(Debug, Default)]
+pub(super) struct RowAddends<'a> {
+    /// Matmuls of parts, and the row of them that each row reads.
+    shared: Vec<(&'a [f32], &'a [u32])>,
+    stairs: Vec<StairAddend<'a>>,
 }
 
 /// Gradients of a part.
@@ -124,16 +140,31 @@ impl<'a> Addend<'a> {
     }
 }
 
-/// Adds `bias` and, of every part, the matmul of the row that it reads to each row.
+impl<'a> Addends<'a> {
+    /// What rows `rows` of the batch add in tower `tower`.
+    pub(super) fn of(self, tower: usize, towers: usize, rows: Range<usize>) -> RowAddends<'a> {
+        let shared = self.shared.iter().map(|addend| addend.of(tower, towers, rows.clone()));
+        let stairs = self.stairs.iter().map(|addend| addend.of(tower, towers, rows.clone()));
+        RowAddends { shared: shared.collect(), stairs: stairs.collect() }
+    }
+}
+
+impl RowAddends<'_> {
+    pub(super) fn is_empty(&self) -> bool {
+        self.shared.is_empty() && self.stairs.is_empty()
+    }
+}
+
+/// Adds `bias` and what each row reads of every part to it.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi2+fma", "x86_64+avx2+bmi2+fma"))]
-pub(super) fn add_to_rows(rows: &mut [f32], bias: &[f32], parts: &[(&[f32], &[u32])]) {
+pub(super) fn add_to_rows(rows: &mut [f32], bias: &[f32], addends: &RowAddends<'_>) {
     let width = bias.len();
     for (row, out) in rows.chunks_exact_mut(width).enumerate() {
         for (to, value) in out.iter_mut().zip(bias) {
             *to += value;
         }
         // Two at a time: half as many passes over the row.
-        let mut pairs = parts.chunks_exact(2);
+        let mut pairs = addends.shared.chunks_exact(2);
         for pair in &mut pairs {
             for ((to, first), second) in
                 out.iter_mut().zip(read(pair[0], row, width)).zip(read(pair[1], row, width))
@@ -144,6 +175,12 @@ pub(super) fn add_to_rows(rows: &mut [f32], bias: &[f32], parts: &[(&[f32], &[u3
         for last in pairs.remainder() {
             for (to, value) in out.iter_mut().zip(read(*last, row, width)) {
                 *to += value;
+            }
+        }
+        for stairs in &addends.stairs {
+            let (below, next, factor) = stairs.read(row, width);
+            for ((to, below), next) in out.iter_mut().zip(below).zip(next) {
+                *to += below + factor * next;
             }
         }
     }

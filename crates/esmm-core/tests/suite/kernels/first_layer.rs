@@ -53,7 +53,8 @@ struct BagsCase {
     tables: usize,
     rows: usize,
     num_sparse: usize,
-    num_dense: usize,
+    /// Columns of each number: 1, or a number in pieces: ones, then any value, then zeros.
+    numbers: Vec<usize>,
     slots: Vec<usize>,
     weighted: Option<(Vec<usize>, Vec<f64>)>,
     seed: u64,
@@ -81,7 +82,8 @@ impl BagsCase {
     fn new(
         rng: &mut ChaCha8Rng,
         [tables, table_rows]: [usize; 2],
-        [rows, num_sparse, num_dense]: [usize; 3],
+        [rows, num_sparse]: [usize; 2],
+        numbers: Vec<usize>,
         entries: Entries,
     ) -> Self {
         let repeats = matches!(entries, Entries::OneRow | Entries::OneRowInBags);
@@ -120,21 +122,40 @@ impl BagsCase {
             (slots, segments, weights) = (vec![0], vec![0], vec![0.0]);
         }
         let weighted = entries.are_weighted().then_some((segments, weights));
-        Self { tables, rows, num_sparse, num_dense, slots, weighted, seed: rng.random::<u32>().into() }
+        Self { tables, rows, num_sparse, numbers, slots, weighted, seed: rng.random::<u32>().into() }
+    }
+
+    fn num_dense(&self) -> usize {
+        self.numbers.iter().sum()
+    }
+
+    /// The dense columns, `[B, V]`.
+    fn dense(&self) -> Vec<f64> {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        let mut values = Vec::with_capacity(self.rows * self.num_dense());
+        for _ in 0..self.rows {
+            for &columns in &self.numbers {
+                let ones = rng.random_range(0..columns);
+                values.extend(std::iter::repeat_n(1.0, ones));
+                values.push(rng.random_range(-1.0..1.0));
+                values.extend(std::iter::repeat_n(0.0, columns - ones - 1));
+            }
+        }
+        values
     }
 
     fn bags<B: Backend>(&self) -> Bags<FloatTensor<B>, Indices<B>> {
         let weighted = self.weighted.as_ref().map(|(segments, weights)| {
             (ints::<B>(segments), primitive(tensor::<B, 1>(weights, [weights.len()])))
         });
-        let dense = || random::<B, 2>(self.seed, [self.rows, self.num_dense]);
+        let dense = || primitive(tensor::<B, 2>(&self.dense(), [self.rows, self.num_dense()]));
         Bags {
             tables: self.tables,
             rows: self.rows,
             num_sparse: self.num_sparse,
             slots: ints::<B>(&self.slots),
             weighted,
-            dense: (self.num_dense > 0).then(dense),
+            dense: (self.num_dense() > 0).then(dense),
         }
     }
 }
@@ -148,24 +169,31 @@ impl FirstLayerCase {
         let dim = rng.random_range(1..40);
         let num_sparse = rng.random_range(if with_groups { 2..6 } else { 1..6 });
         let mut sparse = vec![false; num_sparse];
-        let mut dense = vec![false; rng.random_range(0..3)];
+        let numbers: Vec<(usize, bool)> = (0..rng.random_range(0..4))
+            .map(|_| {
+                let columns = if rng.random() { 1 } else { rng.random_range(2..20) };
+                (columns, with_groups && rng.random::<bool>())
+            })
+            .collect();
+        let dense: Vec<bool> =
+            numbers.iter().flat_map(|(columns, is_shared)| vec![*is_shared; *columns]).collect();
         let inputs = sparse.len() * dim + dense.len();
         let shared = if with_groups { rng.random_range(1..num_sparse) } else { 0 };
         sparse[..shared].fill(true);
         sparse.shuffle(rng);
-        if with_groups {
-            dense.iter_mut().for_each(|shared| *shared = rng.random());
-        }
-        let shared_dense = dense.iter().filter(|shared| **shared).count();
-        let own_sizes = [rows, num_sparse - shared, dense.len() - shared_dense];
-        let own = BagsCase::new(rng, [tables, table_rows], own_sizes, entries);
+        let numbers_of = |of_groups: bool| -> Vec<usize> {
+            let those = numbers.iter().filter(|(_, is_shared)| *is_shared == of_groups);
+            those.map(|(columns, _)| *columns).collect()
+        };
+        let own_sizes = [rows, num_sparse - shared];
+        let own = BagsCase::new(rng, [tables, table_rows], own_sizes, numbers_of(false), entries);
         let groups = with_groups.then(|| {
             let count = rng.random_range(1..=rows.div_ceil(3));
             let of_rows = (0..rows).map(|_| rng.random_range(0..count)).collect();
-            let sizes = [count, shared, shared_dense];
             let other = if rng.random() { Entries::Single } else { Entries::Bags };
             let features = Arc::new(SharedFeatures { sparse, dense });
-            (BagsCase::new(rng, [tables, table_rows], sizes, other), of_rows, features)
+            let bags = BagsCase::new(rng, [tables, table_rows], [count, shared], numbers_of(true), other);
+            (bags, of_rows, features)
         });
         Self {
             name: format!("{rows} rows, {entries:?}, groups {with_groups}"),
@@ -309,7 +337,7 @@ fn popular_rows<B: EsmmBackend>() {
     for entries in [Entries::Single, Entries::Bags] {
         let mut case = FirstLayerCase::new(&mut rng, 5000, entries, false);
         (case.outputs, case.dim) = (4, 4);
-        case.inputs = case.own.num_sparse * 4 + case.own.num_dense;
+        case.inputs = case.own.num_sparse * 4 + case.own.num_dense();
         let last = case.table_rows - 1;
         case.own.slots.iter_mut().step_by(2).for_each(|slot| *slot = last);
         case.check::<B>(&case.operands::<B>(), &case.operands::<Expected>(), 4);

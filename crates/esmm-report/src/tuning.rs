@@ -142,11 +142,18 @@ fn tried(report: &TuningReport, html: &mut Html) {
     let windows: Vec<String> = (1..=report.windows).map(|window| format!("window {window}")).collect();
     let windows: Vec<&str> = windows.iter().map(String::as_str).collect();
     let caption = format!("{} of every setting, in the order in which they were tried", report.select);
-    let mut table = Table::new(&caption).texts(&["setting"]).numbers(&windows).texts(&["remark"]);
+    let mut table = Table::new(&caption)
+        .texts(&["setting"])
+        .numbers(&windows)
+        .numbers(&["mean difference"])
+        .texts(&["remark"]);
     for tried in &report.tried {
         let TriedSetting { setting, values, reason } = tried;
         let mut cells: Vec<Cell> = vec![setting.to_string().into()];
         cells.extend(values.iter().map(|value| Cell::from(metric(*value))));
+        let difference = report.tried.first().and_then(|own| difference(values, &own.values));
+        let shown = difference.filter(|_| !setting.is_none()).map(|difference| format!("{difference:+.4}"));
+        cells.push(Cell::from(shown.unwrap_or_else(|| NONE.to_owned())));
         let remark = match reason {
             Some(reason) => reason.clone(),
             None if *setting == report.found => "the best".to_owned(),
@@ -158,8 +165,16 @@ fn tried(report: &TuningReport, html: &mut Html) {
     table.write(html);
     html.note(
         "Each setting trains on the latest window first; the better half of a round goes on to the one before. Where a value \
-         is missing the setting was left behind, or time was over.",
+         is missing the setting was left behind, or time was over. The mean difference is that to the run file as it is, on \
+         the windows that both were measured on; of one window, or of few, most of it is chance.",
     );
+}
+
+/// The mean difference of two settings, on the windows that both were measured on.
+fn difference(values: &[Option<f64>], own: &[Option<f64>]) -> Option<f64> {
+    let pairs = values.iter().zip(own).filter_map(|(value, own)| Some((*value)? - (*own)?));
+    let differences: Vec<f64> = pairs.collect();
+    (!differences.is_empty()).then(|| differences.iter().sum::<f64>() / differences.len() as f64)
 }
 
 #[cfg(test)]
@@ -217,6 +232,7 @@ mod tests {
             "last: nothing was chosen on it",
             "it diverged",
             "2 settings in 20 trainings",
+            "mean difference",
         ] {
             assert!(page.contains(part), "`{part}` is missing");
         }

@@ -89,9 +89,11 @@ impl TuningReport {
         let select = &self.select;
         let tried = self.tried.len().saturating_sub(1);
         let Some(last) = self.last() else {
-            return format!(
-                "None of {tried} settings was better than the run file as it is on the windows of its training rows."
-            );
+            let windows = match self.out_of_time {
+                false => "the windows of its training rows",
+                true => "those windows of its training rows that the time allowed",
+            };
+            return format!("None of {tried} settings was better than the run file as it is on {windows}.");
         };
         let gain = last.gain;
         let Some([low, high]) = last.gain_interval else {
@@ -176,5 +178,7 @@ mod tests {
         assert!(report(0.01, None).verdict().contains("cannot be told"));
         let nothing = TuningReport { compared: Vec::new(), ..report(0.0, None) };
         assert!(nothing.verdict().starts_with("None of 0 settings was better"));
+        let over = TuningReport { out_of_time: true, ..nothing };
+        assert!(over.verdict().ends_with("on those windows of its training rows that the time allowed."));
     }
 }

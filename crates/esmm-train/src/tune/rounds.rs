@@ -150,17 +150,21 @@ impl Tuning<'_> {
                 self.window_name(Some(window))
             ));
             let trials = self.train_all(jobs, false)?;
+            let is_over = trials.iter().any(Option::is_none);
             for (place, trial) in alive.iter().zip(trials) {
-                match trial {
-                    Some(trial) => {
-                        self.tried[*place].values[window as usize] = trial.value;
-                        self.tried[*place].reason = trial.reason;
-                    }
-                    None => self.out_of_time = true,
+                if let Some(trial) = trial {
+                    self.tried[*place].values[window as usize] = trial.value;
+                    self.tried[*place].reason = trial.reason;
                 }
             }
-            alive.retain(|place| self.tried[*place].values[window as usize].is_some());
+            // What cannot be trained is out. What time does not allow stays: it has what it reached on the windows before.
+            alive.retain(|place| self.tried[*place].reason.is_none());
             self.sort_by_gain(&mut alive, &best);
+            if is_over {
+                self.out_of_time = true;
+                self.sort_by_windows(&mut alive);
+                break;
+            }
             if rung + 1 < windows as usize {
                 alive.truncate(alive.len().div_ceil(2));
             }
@@ -168,13 +172,12 @@ impl Tuning<'_> {
         // Settings that time did not allow to be tried at all are none that were tried.
         let is_tried =
             |tried: &TriedSetting| tried.reason.is_some() || tried.values.iter().any(Option::is_some);
-        let winner = alive.first().filter(|place| self.gain(**place, &best).is_some_and(|gain| gain > 0.0));
+        let winner = alive.iter().find(|place| self.gain(**place, &best).is_some_and(|gain| gain > 0.0));
         let kept = winner.map_or_else(|| best.clone(), |place| self.tried[*place].setting.clone());
         let mut ranked: Vec<usize> = (first..self.tried.len()).collect();
         ranked.retain(|place| self.gain(*place, &best).is_some_and(|gain| gain > 0.0));
         self.sort_by_gain(&mut ranked, &best);
-        // A gain on more windows is worth more than a larger one on fewer.
-        ranked.sort_by_key(|place| std::cmp::Reverse(self.tried[*place].values.iter().flatten().count()));
+        self.sort_by_windows(&mut ranked);
         let helped = ranked.iter().map(|place| self.tried[*place].setting.clone()).collect();
         (self.say)(&format!("{name}: the best is {kept}"));
         self.tried.retain(is_tried);
@@ -193,6 +196,11 @@ impl Tuning<'_> {
     fn sort_by_gain(&self, places: &mut [usize], over: &Setting) {
         let gain = |place: &usize| self.gain(*place, over).unwrap_or(f64::NEG_INFINITY);
         places.sort_by(|left, right| gain(right).total_cmp(&gain(left)).then(left.cmp(right)));
+    }
+
+    /// Those that were measured on more windows first: a gain on more windows is worth more than a larger one on fewer.
+    fn sort_by_windows(&self, places: &mut [usize]) {
+        places.sort_by_key(|place| std::cmp::Reverse(self.tried[*place].values.iter().flatten().count()));
     }
 
     /// The values of a setting on all windows, or why there is none.

@@ -251,6 +251,42 @@ fn ends_in_time(funnel: Funnel) {
     assert!(said.stdout.contains("The time was over"), "{}", said.stdout);
 }
 
+/// Where time ends a round, the best on the windows that it allowed goes into the comparison, which settles it.
+#[test]
+fn what_was_found_before_the_time_was_over_is_compared() {
+    let workspace = workspace();
+    let run = |out: &str, more: &[&str]| {
+        let args = ["tune", "run.toml", "--out", out, "--windows", "2", "--seeds", "2"];
+        workspace.esmm(&[&args[..], more].concat())
+    };
+    assert_eq!(run("whole", &["--trials", "3"]).code, 0);
+    // As if time had been over after the first rung, where three epochs were the best by far.
+    let lines = workspace.read("whole/trials.jsonl");
+    let mut kept = String::new();
+    for line in lines.lines() {
+        let mut line: Value = serde_json::from_str(line).unwrap();
+        let is_own = line["setting"] == serde_json::json!({});
+        if line["line"] == "trial" && !is_own {
+            if line["window"] != 1 {
+                continue;
+            }
+            line["value"] = if line["setting"]["epochs"] == 3 { 0.99.into() } else { 0.01.into() };
+        }
+        if line["line"] == "start" || line["line"] == "trial" {
+            kept.push_str(&format!("{line}\n"));
+        }
+    }
+    assert!(kept.contains("0.99"), "{kept}");
+    fs::create_dir(workspace.path("cut")).unwrap();
+    workspace.write("cut/trials.jsonl", &kept);
+    let said = run("cut", &["--resume", "--minutes", "0.0001"]);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    let report = json(&workspace, "cut/tuning.json");
+    assert_eq!((&report["found"]["epochs"], &report["out_of_time"]), (&Value::from(3), &Value::from(true)));
+    assert_eq!(report["compared"].as_array().unwrap().len(), 3, "two windows and the last one");
+    assert!(!said.stdout.contains("None of"), "{}", said.stdout);
+}
+
 #[test]
 fn folds_take_the_place_of_windows_where_there_is_no_time() {
     Funnel::ALL.into_iter().for_each(takes_folds);

@@ -1,64 +1,31 @@
 //! Items that are known beforehand: what each brings to the first layer, computed once a model.
 
-use half::f16;
-use half::slice::HalfFloatSliceExt;
-use hashbrown::HashMap;
 use pulp::{Simd, WithSimd};
 
+use crate::aligned::Aligned;
 use crate::error::RankError;
+use crate::ids::{Ids, Lookup};
 use crate::kernel::{Bend, Start};
 use crate::part::{Columns, Part};
-use crate::prefetch::prefetch;
+use crate::prefetch::Ahead;
 use crate::ranker::Ranker;
-
-/// How the shares of a catalogue lie in memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum SharePrecision {
-    /// 32-bit floats: the scores are those of the features themselves.
-    #[default]
-    F32,
-    /// 16-bit floats: half the memory, and an error of the first layer's sums of up to one part in 2048.
-    F16,
-}
+use crate::shares::{SharePrecision, Shares};
 
 /// Items by their ids, each with its share of the first layer.
 #[derive(Debug)]
 pub struct Catalogue {
-    places: HashMap<Box<str>, u32>,
-    ids: Vec<Box<str>>,
+    ids: Ids,
     shares: Shares,
     share_len: usize,
     values: Vec<(String, Vec<f32>)>,
-}
-
-#[derive(Debug)]
-enum Shares {
-    F32(Vec<f32>),
-    F16(Vec<f16>),
-}
-
-impl SharePrecision {
-    /// All of them.
-    pub const ALL: [Self; 2] = [Self::F32, Self::F16];
-
-    fn bytes(self) -> u64 {
-        match self {
-            Self::F32 => 4,
-            Self::F16 => 2,
-        }
-    }
 }
 
 impl Catalogue {
     /// No items yet; `values` names numbers that each item has besides, as its price.
     pub fn new(ranker: &Ranker, precision: SharePrecision, values: Vec<String>) -> Self {
         Self {
-            places: HashMap::new(),
-            ids: Vec::new(),
-            shares: match precision {
-                SharePrecision::F32 => Shares::F32(Vec::new()),
-                SharePrecision::F16 => Shares::F16(Vec::new()),
-            },
+            ids: Ids::default(),
+            shares: Shares::new(precision, ranker.share_len()),
             share_len: ranker.share_len(),
             values: values.into_iter().map(|name| (name, Vec::new())).collect(),
         }
@@ -97,9 +64,7 @@ impl Catalogue {
             self.push_shares(&sums)
         });
         if let Err(error) = pushed {
-            for id in self.ids.drain(before..) {
-                self.places.remove(&id);
-            }
+            self.ids.truncate(before);
             return Err(error);
         }
         for ((_, column), new) in self.values.iter_mut().zip(values) {
@@ -113,44 +78,24 @@ impl Catalogue {
             if id.is_empty() {
                 return Err(RankError::Catalogue(format!("item {} has no id", self.ids.len() + 1)));
             }
-            let Ok(place) = u32::try_from(self.ids.len()) else {
+            if self.ids.len() == u32::MAX as usize {
                 return Err(RankError::Catalogue(format!("more than {} items", u32::MAX)));
-            };
-            let id: Box<str> = (*id).into();
-            if self.places.contains_key(&id) {
+            }
+            if !self.ids.push(id) {
                 return Err(RankError::Catalogue(format!("the id `{id}` is there twice")));
             }
-            self.places.insert(id.clone(), place);
-            self.ids.push(id);
         }
         Ok(())
     }
 
     fn push_shares(&mut self, sums: &[f32]) -> Result<(), RankError> {
-        let bad = |place: usize| {
-            let item =
-                self.ids[self.ids.len() - sums.len() / self.share_len + place / self.share_len].clone();
+        self.shares.extend(sums).map_err(|place| {
+            let first = self.ids.len() - sums.len() / self.share_len;
+            let item = self.ids.get((first + place / self.share_len) as u32).unwrap_or_default();
             RankError::Catalogue(format!(
                 "item `{item}`: its features drive the sums out of the range of floats"
             ))
-        };
-        match &mut self.shares {
-            Shares::F32(shares) => {
-                if let Some(place) = sums.iter().position(|sum| !sum.is_finite()) {
-                    return Err(bad(place));
-                }
-                shares.extend_from_slice(sums);
-            }
-            Shares::F16(shares) => {
-                let mut halves = vec![f16::ZERO; sums.len()];
-                halves.convert_from_f32_slice(sums);
-                if let Some(place) = halves.iter().position(|sum| !sum.is_finite()) {
-                    return Err(bad(place));
-                }
-                shares.extend_from_slice(&halves);
-            }
-        }
-        Ok(())
+        })
     }
 
     /// Number of items.
@@ -160,17 +105,22 @@ impl Catalogue {
 
     /// Whether there is no item.
     pub fn is_empty(&self) -> bool {
-        self.ids.is_empty()
+        self.ids.len() == 0
     }
 
     /// Place of an item.
     pub fn place(&self, id: &str) -> Option<u32> {
-        self.places.get(id).copied()
+        self.ids.place(id)
+    }
+
+    /// Places of many items.
+    pub fn find(&self, lookup: &mut Lookup) {
+        self.ids.find(lookup);
     }
 
     /// Id of the item at a place.
     pub fn id(&self, place: u32) -> Option<&str> {
-        self.ids.get(place as usize).map(Box::as_ref)
+        self.ids.get(place)
     }
 
     /// A column of values, one an item.
@@ -185,10 +135,7 @@ impl Catalogue {
 
     /// How the shares lie in memory.
     pub fn precision(&self) -> SharePrecision {
-        match self.shares {
-            Shares::F32(_) => SharePrecision::F32,
-            Shares::F16(_) => SharePrecision::F16,
-        }
+        self.shares.precision()
     }
 
     /// Bytes of the shares.
@@ -200,27 +147,10 @@ impl Catalogue {
         self.share_len
     }
 
-    /// Asks for what an item brings ahead of its use.
+    /// What items bring to the first layer.
     #[inline(always)]
-    pub(crate) fn prefetch(&self, place: usize) {
-        let range = place * self.share_len..(place + 1) * self.share_len;
-        match &self.shares {
-            Shares::F32(shares) => prefetch(shares, range),
-            Shares::F16(shares) => prefetch(shares, range),
-        }
-    }
-
-    /// What an item brings to the first layer; `buffer` holds it where it must be converted.
-    pub(crate) fn share<'a>(&'a self, place: usize, buffer: &'a mut Vec<f32>) -> &'a [f32] {
-        let range = place * self.share_len..(place + 1) * self.share_len;
-        match &self.shares {
-            Shares::F32(shares) => &shares[range],
-            Shares::F16(shares) => {
-                buffer.resize(self.share_len.max(buffer.len()), 0.0);
-                shares[range].convert_to_f32_slice(&mut buffer[..self.share_len]);
-                &buffer[..self.share_len]
-            }
-        }
+    pub(crate) fn shares(&self) -> &Shares {
+        &self.shares
     }
 }
 
@@ -238,13 +168,23 @@ impl WithSimd for Precompute<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { ranker, features, out } = self;
         let zeros = vec![0.0; ranker.share_len()];
-        let mut pooled = Vec::new();
+        let (mut pooled, mut ahead) = (Aligned::default(), Ahead::default());
         let blocks = out.chunks_mut(crate::score::BLOCK * ranker.share_len());
         for (block, out) in blocks.enumerate() {
             let from = block * crate::score::BLOCK;
             let rows = from..from + out.len() / ranker.share_len();
             let start = Start::Row(&zeros);
-            ranker.item.sums(simd, &ranker.tables, features, rows, start, Bend::None, &mut pooled, out);
+            ranker.item.sums(
+                simd,
+                &ranker.tables,
+                features,
+                rows,
+                start,
+                Bend::None,
+                &mut pooled,
+                out,
+                &mut ahead,
+            );
         }
     }
 }

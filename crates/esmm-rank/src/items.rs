@@ -5,10 +5,11 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float32Type};
 use esmm_data::{Chunk, SourceSpec, usual_type};
 
-use crate::catalogue::{Catalogue, SharePrecision};
+use crate::catalogue::Catalogue;
 use crate::error::RankError;
 use crate::model::RankModel;
 use crate::part::Part;
+use crate::shares::SharePrecision;
 
 /// Where the items of a catalogue come from.
 #[derive(Debug, Clone, PartialEq)]

@@ -3,6 +3,9 @@
 
 use pulp::{Simd, WithSimd};
 
+use crate::aligned::Aligned;
+use crate::prefetch::Ahead;
+
 /// Floats to which rows of weights and activations are padded: one register of AVX-512.
 pub(crate) const PAD: usize = 16;
 
@@ -25,7 +28,7 @@ pub(crate) enum Bend {
 pub(crate) struct Matrix {
     pub(crate) inputs: usize,
     pub(crate) stride: usize,
-    values: Vec<f32>,
+    values: Aligned<f32>,
 }
 
 /// Rows of activations, `width` values of each, `stride` floats apart.
@@ -41,22 +44,34 @@ pub(crate) struct Rows<'a> {
 pub(crate) enum Start<'a> {
     /// The same row for all.
     Row(&'a [f32]),
-    /// What lies in the output.
+    /// What lies in the output, which are rows then.
     Output,
 }
 
-/// Where a layer writes: rows that are `stride` floats apart.
+/// What becomes of a layer's outputs.
 #[derive(Debug)]
-pub(crate) struct Output<'a> {
-    pub(crate) values: &'a mut [f32],
-    pub(crate) stride: usize,
+pub(crate) enum Output<'a> {
+    /// They are written, into rows that are `stride` floats apart.
+    Rows {
+        /// The rows.
+        values: &'a mut [f32],
+        /// From one row to the next.
+        stride: usize,
+    },
+    /// They are multiplied with the weights of a last layer of one output, and not kept.
+    Dot {
+        /// One an output, padded with zeros.
+        weights: &'a [f32],
+        /// [`PAD`] floats a row, of which those of one register are written: their sum is that of the last layer.
+        sums: &'a mut [f32],
+    },
 }
 
 impl Matrix {
     /// All zeros.
     pub(crate) fn zeros(inputs: usize, outputs: usize) -> Self {
         let stride = padded(outputs);
-        Self { inputs, stride, values: vec![0.0; inputs * stride] }
+        Self { inputs, stride, values: Aligned::zeros(inputs * stride) }
     }
 
     /// The weights of an input.
@@ -71,7 +86,7 @@ impl Matrix {
 
     /// Bytes in memory.
     pub(crate) fn bytes(&self) -> u64 {
-        size_of_val(self.values.as_slice()) as u64
+        size_of_val(&self.values[..]) as u64
     }
 }
 
@@ -82,10 +97,11 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// `bend(start + input * weight)` for `rows` rows; writes the padding too.
+/// `bend(start + input * weight)` for `rows` rows; writes the padding too. Memory that is needed later is asked for meanwhile.
 ///
 /// # Panics
 /// When the shapes do not fit.
+#[expect(clippy::too_many_arguments, reason = "a loop of the engine; a struct would be built for each call")]
 #[inline(always)]
 pub(crate) fn layer<S: Simd>(
     simd: S,
@@ -95,10 +111,11 @@ pub(crate) fn layer<S: Simd>(
     start: Start<'_>,
     bend: Bend,
     out: &mut Output<'_>,
+    ahead: &mut Ahead,
 ) {
     assert_eq!(input.width, weight.inputs, "width of the input");
     // A function of its own for each instruction set: it is large, and called from many places.
-    simd.vectorize(Task { rows, input, weight, start, bend, out });
+    simd.vectorize(Task { rows, input, weight, start, bend, out, ahead });
 }
 
 /// A layer to be computed.
@@ -109,6 +126,7 @@ struct Task<'a, 'b> {
     start: Start<'a>,
     bend: Bend,
     out: &'a mut Output<'b>,
+    ahead: &'a mut Ahead,
 }
 
 impl WithSimd for Task<'_, '_> {
@@ -175,6 +193,8 @@ macro_rules! for_each {
     };
 }
 
+/// Inputs between two looks at what is needed later.
+const STEP: usize = 32;
 /// Rows of the largest tile.
 const ROWS: usize = 8;
 /// Registers of columns of the widest tile.
@@ -193,9 +213,10 @@ fn tile<S: Simd, const M: usize, const N: usize>(
     let inputs = task.weight.inputs;
     let mut lines: [&[f32]; ROWS] = [&[]; ROWS];
     for_each!(row ROW in 0..M, {
-        let start: &[f32] = match task.start {
-            Start::Row(start) => start,
-            Start::Output => &task.out.values[(row + ROW) * task.out.stride..],
+        let start: &[f32] = match (task.start, &*task.out) {
+            (Start::Row(start), _) => start,
+            (Start::Output, Output::Rows { values, stride }) => &values[(row + ROW) * stride..],
+            (Start::Output, Output::Dot { .. }) => &[],
         };
         let (start, _) = S::as_simd_f32s(start);
         let start = &start[column..column + N];
@@ -203,25 +224,48 @@ fn tile<S: Simd, const M: usize, const N: usize>(
         lines[ROW] = &task.input.row(row + ROW)[..inputs];
     });
     let weights = &task.weight.values[..inputs * task.weight.stride];
-    for (k, weights) in weights.chunks_exact(task.weight.stride).enumerate() {
-        let (weights, _) = S::as_simd_f32s(weights);
-        let weights = &weights[column..column + N];
-        let mut held = [zero; COLUMNS];
-        for_each!(column COLUMN in 0..N, { held[COLUMN] = weights[COLUMN] });
-        for_each!(row ROW in 0..M, {
-            let x = simd.splat_f32s(lines[ROW][k]);
-            for_each!(column COLUMN in 0..N, {
-                sums[ROW][COLUMN] = simd.mul_add_e_f32s(x, held[COLUMN], sums[ROW][COLUMN]);
+    let mut done = 0;
+    for weights in weights.chunks(STEP * task.weight.stride) {
+        let count = weights.len() / task.weight.stride;
+        task.ahead.after((M * N * S::F32_LANES * count) as u64);
+        let mut inputs: [&[f32]; ROWS] = [&[]; ROWS];
+        for_each!(row ROW in 0..M, { inputs[ROW] = &lines[ROW][done..done + count] });
+        for (k, weights) in weights.chunks_exact(task.weight.stride).enumerate() {
+            let (weights, _) = S::as_simd_f32s(weights);
+            let weights = &weights[column..column + N];
+            let mut held = [zero; COLUMNS];
+            for_each!(column COLUMN in 0..N, { held[COLUMN] = weights[COLUMN] });
+            for_each!(row ROW in 0..M, {
+                let x = simd.splat_f32s(inputs[ROW][k]);
+                for_each!(column COLUMN in 0..N, {
+                    sums[ROW][COLUMN] = simd.mul_add_e_f32s(x, held[COLUMN], sums[ROW][COLUMN]);
+                });
             });
-        });
+        }
+        done += count;
     }
     let how = task.bend;
-    for_each!(row ROW in 0..M, {
-        let from = (row + ROW) * task.out.stride;
-        let (out, _) = S::as_mut_simd_f32s(&mut task.out.values[from..]);
-        let out = &mut out[column..column + N];
-        for_each!(column COLUMN in 0..N, { out[COLUMN] = bend(simd, sums[ROW][COLUMN], how) });
-    });
+    match task.out {
+        Output::Rows { values, stride } => {
+            for_each!(row ROW in 0..M, {
+                let (out, _) = S::as_mut_simd_f32s(&mut values[(row + ROW) * *stride..]);
+                let out = &mut out[column..column + N];
+                for_each!(column COLUMN in 0..N, { out[COLUMN] = bend(simd, sums[ROW][COLUMN], how) });
+            });
+        }
+        Output::Dot { weights, sums: dots } => {
+            let (weights, _) = S::as_simd_f32s(weights);
+            let weights = &weights[column..column + N];
+            for_each!(row ROW in 0..M, {
+                let (dot, _) = S::as_mut_simd_f32s(&mut dots[(row + ROW) * PAD..][..PAD]);
+                let mut sum = if column == 0 { zero } else { dot[0] };
+                for_each!(column COLUMN in 0..N, {
+                    sum = simd.mul_add_e_f32s(bend(simd, sums[ROW][COLUMN], how), weights[COLUMN], sum);
+                });
+                dot[0] = sum;
+            });
+        }
+    }
 }
 
 #[inline(always)]
@@ -272,6 +316,13 @@ pub(crate) fn add_scaled<S: Simd>(simd: S, values: &[f32], factor: f32, out: &mu
     }
 }
 
+/// The sum of a row's [`Output::Dot`].
+#[inline(always)]
+pub(crate) fn sum_of_dot<S: Simd>(simd: S, dot: &[f32]) -> f32 {
+    let (sums, _) = S::as_simd_f32s(dot);
+    simd.reduce_sum_f32s(sums[0])
+}
+
 /// `sum(a * b)` of two padded rows.
 #[inline(always)]
 pub(crate) fn dot<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
@@ -294,14 +345,16 @@ mod tests {
         weight: &'a Matrix,
         start: Start<'a>,
         bend: Bend,
-        out: &'b mut Output<'a>,
+        out: &'a mut Output<'b>,
+        ahead: &'a mut Ahead,
     }
 
     impl WithSimd for Layer<'_, '_> {
         type Output = ();
 
         fn with_simd<S: Simd>(self, simd: S) {
-            layer(simd, self.rows, self.input, self.weight, self.start, self.bend, self.out);
+            let Self { rows, input, weight, start, bend, out, ahead } = self;
+            layer(simd, rows, input, weight, start, bend, out, ahead);
         }
     }
 
@@ -328,27 +381,45 @@ mod tests {
                 weight.row_mut(input)[output] = whole(input * outputs + output);
             }
         }
-        let input: Vec<f32> = (0..rows * (inputs + 2)).map(whole).collect();
-        let mut start = vec![0.0; weight.stride];
-        (0..outputs).for_each(|output| start[output] = whole(output + 3));
+        let values: Vec<f32> = (0..rows * (inputs + 2)).map(whole).collect();
+        let input = Rows { values: &values, stride: inputs + 2, width: inputs };
+        let mut begin = vec![0.0; weight.stride];
+        (0..outputs).for_each(|output| begin[output] = whole(output + 3));
+        let expected = |row: usize, output: usize| {
+            let terms = (0..inputs).map(|i| input.row(row)[i] * whole(i * outputs + output));
+            let sum = whole(output + 3) + terms.sum::<f32>();
+            match bend {
+                Bend::None => sum,
+                Bend::Slope(slope) => sum.max(0.0) + slope * sum.min(0.0),
+            }
+        };
+        let run = |start: Start<'_>, out: &mut Output<'_>| {
+            let mut ahead = Ahead::default();
+            ahead.begin((rows * inputs * weight.stride) as u64);
+            ahead.push(&values, 0..values.len());
+            let ahead = &mut ahead;
+            Instructions::detect().run(Layer { rows, input, weight: &weight, start, bend, out, ahead });
+        };
+        let what = format!("{rows} x {inputs} x {outputs}");
         for from_output in [false, true] {
-            let mut values: Vec<f32> = start.repeat(rows);
-            let mut out = Output { values: &mut values, stride: weight.stride };
-            let start = if from_output { Start::Output } else { Start::Row(&start) };
-            let input = Rows { values: &input, stride: inputs + 2, width: inputs };
-            Instructions::detect().run(Layer { rows, input, weight: &weight, start, bend, out: &mut out });
+            let mut found: Vec<f32> = begin.repeat(rows);
+            let start = if from_output { Start::Output } else { Start::Row(&begin) };
+            run(start, &mut Output::Rows { values: &mut found, stride: weight.stride });
             for row in 0..rows {
                 for output in 0..outputs {
-                    let terms = (0..inputs).map(|i| input.row(row)[i] * whole(i * outputs + output));
-                    let sum = whole(output + 3) + terms.sum::<f32>();
-                    let expected = match bend {
-                        Bend::None => sum,
-                        Bend::Slope(slope) => sum.max(0.0) + slope * sum.min(0.0),
-                    };
-                    let found = values[row * weight.stride + output];
-                    assert_eq!(found, expected, "{rows} x {inputs} x {outputs}, {row}, {output}");
+                    let found = found[row * weight.stride + output];
+                    assert_eq!(found, expected(row, output), "{what}, {row}, {output}");
                 }
             }
+        }
+        let mut last = vec![0.0; weight.stride];
+        (0..outputs).for_each(|output| last[output] = whole(output + 1));
+        let mut sums = vec![0.0; rows * PAD];
+        run(Start::Row(&begin), &mut Output::Dot { weights: &last, sums: &mut sums });
+        for row in 0..rows {
+            let expected: f32 = (0..outputs).map(|output| expected(row, output) * last[output]).sum();
+            let found: f32 = sums[row * PAD..][..PAD].iter().sum();
+            assert_eq!(found, expected, "{what}, {row}, dot");
         }
     }
 }

@@ -9,10 +9,12 @@
 //! The scores are those of `Esmm::forward` of [`esmm_core`], but for the rounding of sums.
 #![deny(unsafe_code)]
 
+mod aligned;
 mod catalogue;
 mod encoded;
 mod error;
 mod funnel;
+mod ids;
 mod items;
 mod kernel;
 mod model;
@@ -23,12 +25,14 @@ mod prefetch;
 mod ranker;
 mod score;
 mod score_column;
+mod shares;
 mod simd;
 mod weights;
 
-pub use catalogue::{Catalogue, SharePrecision};
+pub use catalogue::Catalogue;
 pub use encoded::{Borrowed, Encoded};
 pub use error::RankError;
+pub use ids::Lookup;
 pub use items::ItemSource;
 pub use model::{ModelParts, RankModel};
 pub use open::version;
@@ -37,4 +41,5 @@ pub use part::{Columns, Part};
 pub use ranker::{Ranker, Request, Scores};
 pub use score::Scratch;
 pub use score_column::{ScoreColumn, ScoreKind};
+pub use shares::SharePrecision;
 pub use weights::{FoldedLayer, FoldedModel, input_columns};

@@ -145,7 +145,7 @@ impl RankModel {
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let batch = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options);
         let batch = batch.map_err(|error| RankError::request(source, error, "columns of one length"))?;
-        let origin = Origin::rows(Path::new(source).into(), 1);
+        let origin = Origin::rows(Path::new(source).into(), 0);
         let chunk = Chunk::new(batch, origin, self.format.lists, 0).spelled(&self.spelling);
         self.encode_chunk(part, &chunk)
     }

@@ -5,10 +5,14 @@ use std::ops::Range;
 use esmm_core::{EsmmConfig, Feature, Pooling, SparseInput};
 use pulp::Simd;
 
+use crate::aligned::Aligned;
 use crate::error::RankError;
 use crate::kernel::{Bend, Matrix, Output, Rows, Start, add_scaled, layer, padded};
-use crate::prefetch::prefetch;
-use crate::weights::{FoldedLayer, Tables, input_columns};
+use crate::prefetch::Ahead;
+use crate::weights::{FoldedLayer, input_columns};
+
+/// Tables, `[copy][table]`: each `[num_embeddings * D]`.
+pub(crate) type Tables = Vec<Vec<Aligned<f32>>>;
 
 /// Which part of a request a feature comes with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -112,6 +116,11 @@ impl Share {
         self.width == 0
     }
 
+    /// Multiplications of a row, padding included.
+    pub(crate) fn work(&self) -> u64 {
+        self.weights.iter().map(|weight| (weight.inputs * weight.stride) as u64).sum()
+    }
+
     /// Bytes of its weights.
     pub(crate) fn bytes(&self) -> u64 {
         self.weights.iter().map(Matrix::bytes).sum()
@@ -155,27 +164,34 @@ impl Share {
         rows: Range<usize>,
         start: Start<'_>,
         bend: Bend,
-        pooled: &mut Vec<f32>,
+        pooled: &mut Aligned<f32>,
         out: &mut [f32],
+        ahead: &mut Ahead,
     ) {
         let count = rows.len();
         let mut column = 0;
         for (tables, weight) in tables.iter().zip(&self.weights) {
             self.pool(simd, tables, columns, rows.clone(), pooled);
-            let input = Rows { values: pooled, stride: self.width, width: self.width };
+            let input = Rows { values: &pooled[..], stride: self.width, width: self.width };
             let start = match start {
                 Start::Row(start) => Start::Row(&start[column..]),
                 Start::Output => Start::Output,
             };
-            let mut out = Output { values: &mut out[column..], stride: self.stride };
-            layer(simd, count, input, weight, start, bend, &mut out);
+            let mut out = Output::Rows { values: &mut out[column..], stride: self.stride };
+            layer(simd, count, input, weight, start, bend, &mut out, ahead);
             column += weight.stride;
         }
     }
 
     /// Asks for the embeddings of some rows ahead of their use.
     #[inline(always)]
-    pub(crate) fn prefetch(&self, tables: &Tables, columns: &Columns<'_>, rows: Range<usize>) {
+    pub(crate) fn prefetch(
+        &self,
+        tables: &Tables,
+        columns: &Columns<'_>,
+        rows: Range<usize>,
+        ahead: &mut Ahead,
+    ) {
         if rows.is_empty() {
             return;
         }
@@ -189,7 +205,7 @@ impl Share {
                 };
                 for id in ids {
                     let start = *id as usize * dim;
-                    prefetch(table, start..start + dim);
+                    ahead.push(table, start..start + dim);
                 }
             }
         }
@@ -200,16 +216,15 @@ impl Share {
     fn pool<S: Simd>(
         &self,
         simd: S,
-        tables: &[Vec<f32>],
+        tables: &[Aligned<f32>],
         columns: &Columns<'_>,
         rows: Range<usize>,
-        pooled: &mut Vec<f32>,
+        pooled: &mut Aligned<f32>,
     ) {
-        pooled.clear();
-        pooled.resize(rows.len() * self.width, 0.0);
         if self.width == 0 {
             return;
         }
+        pooled.at_least(rows.len() * self.width);
         let dim = self.dim;
         for (place, (lookup, column)) in self.sparse.iter().zip(columns.sparse).enumerate() {
             let table = &tables[lookup.table];
@@ -220,6 +235,7 @@ impl Share {
                         out.copy_from_slice(&table[ids[row] as usize * dim..][..dim]);
                     }
                     SparseInput::Bag { offsets, ids, weights } => {
+                        out.fill(0.0);
                         let range = offsets[row]..offsets[row + 1];
                         let weights = weights.map(|weights| &weights[range.clone()]);
                         let scale = lookup.scale(weights, range.len());

@@ -4,14 +4,15 @@ use esmm_core::{EsmmConfig, Feature, Side, StateDict};
 
 use esmm_run::correction::Correction;
 
+use crate::aligned::Aligned;
 use crate::catalogue::Catalogue;
 use crate::error::RankError;
 use crate::funnel::Funnel;
 use crate::kernel::{Bend, Matrix};
-use crate::part::{Columns, Part, Share};
+use crate::part::{Columns, Part, Share, Tables};
 use crate::score::{Score, Scratch};
 use crate::simd::Instructions;
-use crate::weights::{FoldedLayer, FoldedModel, Tables};
+use crate::weights::{FoldedLayer, FoldedModel};
 
 /// A model that scores candidates for one user: batch norm folded into the weights, the first layer cut into what the
 /// query, the item and their pair bring. No autodiff; one thread a request.
@@ -159,7 +160,7 @@ impl Ranker {
             correction: None,
             per_candidate: per_candidate.to_vec(),
             config: config.clone(),
-            tables,
+            tables: tables.into_iter().map(aligned).collect(),
         })
     }
 
@@ -198,10 +199,16 @@ impl Ranker {
 
     /// Bytes of weights and tables.
     pub fn bytes(&self) -> u64 {
-        let tables = self.tables.iter().flatten().map(|table| size_of_val(table.as_slice()) as u64);
+        let tables = self.tables.iter().flatten().map(|table| size_of_val(&table[..]) as u64);
         let shares = [&self.query, &self.item, &self.pair].map(Share::bytes);
         let hidden = self.towers.iter().flat_map(|tower| &tower.hidden).map(|hidden| hidden.weight.bytes());
         tables.chain(shares).chain(hidden).sum()
+    }
+
+    /// Multiplications of the layers after the first for one candidate, padding included.
+    pub(crate) fn work(&self) -> u64 {
+        let hidden = self.towers.iter().flat_map(|tower| &tower.hidden);
+        hidden.map(|hidden| (hidden.weight.inputs * hidden.weight.stride) as u64).sum()
     }
 
     /// Floats of an item's share of the first layer, padding included.
@@ -311,6 +318,11 @@ impl Tower {
         weights.resize(crate::kernel::padded(last.inputs), 0.0);
         Self { hidden: hidden.collect(), output: Some((weights, last.bias[0])) }
     }
+}
+
+/// The same tables where rows begin with cache lines, one at a time, so that only one of them is in memory twice.
+fn aligned(tables: Vec<Vec<f32>>) -> Vec<Aligned<f32>> {
+    tables.into_iter().map(|table| Aligned::copy_of(&table)).collect()
 }
 
 fn part_of(feature: &Feature, per_candidate: &[String]) -> Part {

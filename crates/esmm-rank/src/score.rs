@@ -3,25 +3,30 @@
 use esmm_run::correction::CorrectedRow;
 use pulp::{Simd, WithSimd};
 
-use crate::kernel::{Bend, Output, Rows, Start, add_bent, bend_row, dot, layer, padded};
-use crate::ranker::{Ranker, Request};
+use crate::aligned::Aligned;
+use crate::kernel::{Bend, Output, PAD, Rows, Start, add_bent, bend_row, dot, layer, padded, sum_of_dot};
+use crate::prefetch::Ahead;
+use crate::ranker::{Ranker, Request, Tower};
 
 /// Candidates that go through all layers together.
-pub(crate) const BLOCK: usize = 32;
+pub(crate) const BLOCK: usize = 16;
 
 /// Memory that requests use again, one of them at a time.
 #[derive(Debug, Default)]
 pub struct Scratch {
     /// What the query brings to the first layer.
-    query: Vec<f32>,
+    query: Aligned<f32>,
     /// Embeddings and values of the rows of a block.
-    pooled: Vec<f32>,
+    pooled: Aligned<f32>,
     /// The first layer of a block, all towers.
-    first: Vec<f32>,
+    first: Aligned<f32>,
     /// Later layers of a block, one tower.
-    layers: [Vec<f32>; 2],
+    layers: [Aligned<f32>; 2],
+    /// What the logits of a block are the sums of, one tower.
+    dots: Aligned<f32>,
     logits: Vec<f32>,
     corrected: CorrectedRow,
+    ahead: Ahead,
     pub(crate) conditional: Vec<f32>,
     pub(crate) reach: Vec<f32>,
 }
@@ -42,12 +47,18 @@ impl WithSimd for Score<'_> {
         let towers = ranker.funnel.towers();
         scratch.conditional.clear();
         scratch.reach.clear();
-        scratch.query.resize(ranker.share_len(), 0.0);
-        scratch.first.resize(BLOCK * ranker.share_len(), 0.0);
+        scratch.query.at_least(ranker.share_len());
+        scratch.first.at_least(BLOCK * ranker.share_len());
+        scratch.dots.at_least(BLOCK * PAD);
         scratch.logits.resize(BLOCK * towers, 0.0);
-        prefetch_rows(ranker, request, 0, BLOCK);
-        // The next block is asked for in pieces, because the processor has room for some lines under way.
-        let piece = BLOCK.div_ceil(towers + 1);
+        let listed = request.listed.map_or(0, |(_, places)| places.len());
+        // A block has candidates of one kind.
+        let block = |from: usize| {
+            let end = if from < listed { listed } else { request.candidates() };
+            BLOCK.min(end - from)
+        };
+        scratch.ahead.begin(ranker.query.work());
+        push_rows(ranker, request, 0, block(0), &mut scratch.ahead);
         ranker.query.sums(
             simd,
             &ranker.tables,
@@ -57,49 +68,57 @@ impl WithSimd for Score<'_> {
             Bend::None,
             &mut scratch.pooled,
             &mut scratch.query,
+            &mut scratch.ahead,
         );
-        let listed = request.listed.map_or(0, |(_, places)| places.len());
+        scratch.ahead.rest();
         let mut done = 0;
         while done < request.candidates() {
-            // A block has candidates of one kind.
-            let end = if done < listed { listed } else { request.candidates() };
-            let count = BLOCK.min(end - done);
-            prefetch_rows(ranker, request, done + count, piece);
+            let count = block(done);
+            let first = if done < listed { 0 } else { ranker.item.work() };
+            scratch.ahead.begin(count as u64 * (first + ranker.pair.work() + ranker.work()));
+            push_rows(ranker, request, done + count, block(done + count), &mut scratch.ahead);
             first_layer(simd, ranker, request, done, count, listed, scratch);
             for (tower, parts) in ranker.towers.iter().enumerate() {
-                prefetch_rows(ranker, request, done + count + (tower + 1) * piece, piece);
                 run_tower(simd, ranker, parts, tower, count, scratch);
             }
-            for logits in scratch.logits[..count * towers].chunks_exact(towers) {
-                let Some(correction) = &ranker.correction else {
-                    ranker.funnel.append(logits, &mut scratch.conditional, &mut scratch.reach);
-                    continue;
-                };
-                let row = &mut scratch.corrected;
-                correction.apply(logits, row);
-                for stage in 0..ranker.funnel.stages {
-                    scratch.conditional.push(row.conditional(stage) as f32);
-                    scratch.reach.push(row.reach(stage) as f32);
-                }
-            }
+            scratch.ahead.rest();
+            probabilities(ranker, count, scratch);
             done += count;
         }
     }
 }
 
-/// Asks for what `count` candidates from one on read, as far as there are so many.
+/// What `count` candidates from one on read: to be asked for ahead of its use.
 #[inline(always)]
-fn prefetch_rows(ranker: &Ranker, request: &Request<'_>, from: usize, count: usize) {
-    let listed = request.listed.map_or(0, |(_, places)| places.len());
+fn push_rows(ranker: &Ranker, request: &Request<'_>, from: usize, count: usize, ahead: &mut Ahead) {
     match request.listed {
-        Some((catalogue, places)) if from < listed => {
-            for place in &places[from..listed.min(from + count)] {
-                catalogue.prefetch(*place as usize);
+        Some((catalogue, places)) if from < places.len() => {
+            for place in &places[from..from + count] {
+                catalogue.shares().prefetch(*place as usize, ahead);
             }
         }
         _ => {
-            let rows = (from - listed).min(request.items.rows)..request.items.rows.min(from - listed + count);
-            ranker.item.prefetch(&ranker.tables, &request.items, rows);
+            let from = from - request.listed.map_or(0, |(_, places)| places.len());
+            ranker.item.prefetch(&ranker.tables, &request.items, from..from + count, ahead);
+        }
+    }
+}
+
+/// The probabilities of the first `count` candidates of the block.
+#[inline(always)]
+fn probabilities(ranker: &Ranker, count: usize, scratch: &mut Scratch) {
+    let towers = ranker.funnel.towers();
+    let Scratch { logits, corrected, conditional, reach, .. } = scratch;
+    let logits = &logits[..count * towers];
+    let Some(correction) = &ranker.correction else {
+        ranker.funnel.append(logits, conditional, reach);
+        return;
+    };
+    for logits in logits.chunks_exact(towers) {
+        correction.apply(logits, corrected);
+        for stage in 0..ranker.funnel.stages {
+            conditional.push(corrected.conditional(stage) as f32);
+            reach.push(corrected.reach(stage) as f32);
         }
     }
 }
@@ -125,20 +144,31 @@ fn first_layer<S: Simd>(
         Some((catalogue, places)) if from < listed => {
             let rows = scratch.first.chunks_exact_mut(len);
             for (place, out) in places[from..from + count].iter().zip(rows) {
-                let share = catalogue.share(*place as usize, &mut scratch.pooled);
-                add_bent(simd, &scratch.query, share, items, out);
+                let share = catalogue.shares().row(*place as usize, &mut scratch.pooled);
+                add_bent(simd, &scratch.query[..len], share, items, out);
             }
         }
         _ => {
             let rows = from - listed..from - listed + count;
-            let (start, pooled, out) =
-                (Start::Row(&scratch.query), &mut scratch.pooled, &mut scratch.first[..]);
-            ranker.item.sums(simd, &ranker.tables, &request.items, rows, start, items, pooled, out);
+            let Scratch { query, pooled, first, ahead, .. } = &mut *scratch;
+            let start = Start::Row(query);
+            ranker.item.sums(simd, &ranker.tables, &request.items, rows, start, items, pooled, first, ahead);
         }
     }
     if has_pairs {
-        let (rows, pooled, out) = (from..from + count, &mut scratch.pooled, &mut scratch.first[..]);
-        ranker.pair.sums(simd, &ranker.tables, &request.pairs, rows, Start::Output, last, pooled, out);
+        let rows = from..from + count;
+        let Scratch { pooled, first, ahead, .. } = &mut *scratch;
+        ranker.pair.sums(
+            simd,
+            &ranker.tables,
+            &request.pairs,
+            rows,
+            Start::Output,
+            last,
+            pooled,
+            first,
+            ahead,
+        );
     }
     if !same {
         for row in scratch.first.chunks_exact_mut(len).take(count) {
@@ -154,32 +184,45 @@ fn first_layer<S: Simd>(
 fn run_tower<S: Simd>(
     simd: S,
     ranker: &Ranker,
-    parts: &crate::ranker::Tower,
+    parts: &Tower,
     tower: usize,
     count: usize,
     scratch: &mut Scratch,
 ) {
     let towers = ranker.funnel.towers();
-    let Scratch { first, layers: [from, to], logits, .. } = scratch;
+    let Scratch { first, layers: [from, to], dots, logits, ahead, .. } = scratch;
     let mut input = Rows {
         values: &first[tower * ranker.first_stride..],
         stride: ranker.share_len(),
         width: ranker.first_width,
     };
+    let logits = logits[tower..].iter_mut().step_by(towers).take(count);
+    let Some((weights, bias)) = &parts.output else {
+        // Without a hidden layer the first one is that of the logit.
+        for (row, logit) in logits.enumerate() {
+            *logit = input.values[row * input.stride];
+        }
+        return;
+    };
+    let Some((last, before)) = parts.hidden.split_last() else {
+        for (row, logit) in logits.enumerate() {
+            let values = &input.values[row * input.stride..][..weights.len()];
+            *logit = dot(simd, values, weights) + bias;
+        }
+        return;
+    };
     let (mut from, mut to) = (from, to);
-    for hidden in &parts.hidden {
+    for hidden in before {
         let stride = padded(hidden.outputs);
-        to.resize(BLOCK * stride, 0.0);
-        let mut out = Output { values: to, stride };
-        layer(simd, count, input, &hidden.weight, Start::Row(&hidden.bias), hidden.bend, &mut out);
+        to.at_least(BLOCK * stride);
+        let mut out = Output::Rows { values: to, stride };
+        layer(simd, count, input, &hidden.weight, Start::Row(&hidden.bias), hidden.bend, &mut out, ahead);
         std::mem::swap(&mut from, &mut to);
         input = Rows { values: from, stride, width: hidden.outputs };
     }
-    for row in 0..count {
-        let values = &input.values[row * input.stride..];
-        logits[row * towers + tower] = match &parts.output {
-            None => values[0],
-            Some((weights, bias)) => dot(simd, &values[..weights.len()], weights) + bias,
-        };
+    let mut out = Output::Dot { weights, sums: dots };
+    layer(simd, count, input, &last.weight, Start::Row(&last.bias), last.bend, &mut out, ahead);
+    for (logit, dot) in logits.zip(dots.chunks_exact(PAD)) {
+        *logit = sum_of_dot(simd, dot) + bias;
     }
 }

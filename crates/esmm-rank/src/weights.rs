@@ -7,9 +7,6 @@ use crate::kernel::{Bend, Matrix, padded};
 /// Added to a variance before its root: that of `esmm-core`, which is PyTorch's.
 const EPSILON: f64 = 1e-5;
 
-/// Tables, `[copy][table]`: each `[num_embeddings * D]`.
-pub(crate) type Tables = Vec<Vec<Vec<f32>>>;
-
 /// The weights of a model with batch norm folded away: what an inference computes with.
 #[derive(Debug)]
 pub struct FoldedModel {
@@ -129,7 +126,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The tables. The largest part of a model: taken over, not copied.
-    fn tables(&mut self) -> Result<Tables, EsmmError> {
+    fn tables(&mut self) -> Result<Vec<Vec<Vec<f32>>>, EsmmError> {
         let mut copies = Vec::new();
         for copy in 0..self.config.copies() {
             let mut tables = Vec::new();

@@ -97,34 +97,39 @@ impl CorrectedRow {
 
     /// The same of several models: the logits of the first, then those of the next. Their `P_k` are averaged.
     fn of_models(&mut self, logits: &[f32], stages: usize) {
-        let models = logits.len() / stages.max(1);
-        if models == 1 {
-            return self.of_one(logits);
-        }
-        let mut sums = vec![[0.0_f64; 2]; stages];
-        for logits in logits.chunks_exact(stages) {
-            self.of_one(logits);
-            for (stage, sums) in sums.iter_mut().enumerate() {
-                sums[0] += self.log_reach[stage].exp();
-                sums[1] += self.log_not_reach[stage].exp();
-            }
-        }
-        for (stage, [reach, rest]) in sums.into_iter().enumerate() {
-            self.log_reach[stage] = (reach / models as f64).ln();
-            self.log_not_reach[stage] = (rest / models as f64).ln();
-        }
-    }
-
-    fn of_one(&mut self, conditional: &[f32]) {
         self.log_reach.clear();
         self.log_not_reach.clear();
-        let mut log = 0.0;
-        for (stage, logit) in conditional.iter().map(|logit| f64::from(*logit)).enumerate() {
-            log += log_sigmoid(logit);
-            self.log_reach.push(log);
-            self.log_not_reach.push(if stage == 0 { log_sigmoid(-logit) } else { log_of_rest(log) });
+        if logits.len() == stages {
+            for (log, rest) in logs_of_model(logits) {
+                self.log_reach.push(log);
+                self.log_not_reach.push(rest);
+            }
+            return;
+        }
+        // Sums of probabilities at first, in the memory that a row has already.
+        self.log_reach.resize(stages, 0.0);
+        self.log_not_reach.resize(stages, 0.0);
+        for logits in logits.chunks_exact(stages) {
+            for (stage, (log, rest)) in logs_of_model(logits).enumerate() {
+                self.log_reach[stage] += log.exp();
+                self.log_not_reach[stage] += rest.exp();
+            }
+        }
+        let models = (logits.len() / stages) as f64;
+        for sum in self.log_reach.iter_mut().chain(&mut self.log_not_reach) {
+            *sum = (*sum / models).ln();
         }
     }
+}
+
+/// `ln P_k` and `ln(1 - P_k)` of each stage, of one model's conditional logits.
+fn logs_of_model(conditional: &[f32]) -> impl Iterator<Item = (f64, f64)> + '_ {
+    let mut log = 0.0;
+    conditional.iter().map(|logit| f64::from(*logit)).enumerate().map(move |(stage, logit)| {
+        log += log_sigmoid(logit);
+        let rest = if stage == 0 { log_sigmoid(-logit) } else { log_of_rest(log) };
+        (log, rest)
+    })
 }
 
 impl Correction {

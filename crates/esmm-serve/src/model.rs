@@ -5,8 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
 use esmm_rank::{Catalogue, ItemSource, Part, RankModel, SharePrecision, version};
+use esmm_run::RunError;
+use esmm_run::correction::{CalibrationRecord, Platt, StageCorrection};
 use esmm_run::manifest::Trust;
-use serde_json::{Map, Value};
+use esmm_run::run_dir::RunDir;
+use serde_json::{Map, Value, json};
 
 use crate::memory;
 
@@ -55,6 +58,8 @@ pub(crate) struct Loaded {
     pub(crate) catalogue: Option<Listed>,
     /// `metrics.json`, where there is one.
     pub(crate) metrics: Option<Value>,
+    /// What was done to the probabilities: `negative_rate` and `calibration`, null where nothing was.
+    pub(crate) corrections: Value,
     pub(crate) loaded_at: SystemTime,
     pub(crate) load_seconds: f64,
     pub(crate) bytes: u64,
@@ -66,10 +71,14 @@ impl Loaded {
         self.catalogue.as_ref().map(|catalogue| catalogue.key.as_str())
     }
 
-    /// Place of an item in the catalogue, by its id as people spell it: `42.0` is the item `42`.
+    /// Place of an item in the catalogue, by its id or by that as people spell it.
     pub(crate) fn place(&self, id: &str) -> Option<u32> {
-        let items = &self.catalogue.as_ref()?.items;
-        items.place(id).or_else(|| items.place(&self.model.spelling().key(id)?))
+        self.catalogue.as_ref()?.items.place(id).or_else(|| self.place_as_spelled(id))
+    }
+
+    /// Place of an item whose id is spelled otherwise: `42.0` is the item `42`.
+    pub(crate) fn place_as_spelled(&self, id: &str) -> Option<u32> {
+        self.catalogue.as_ref()?.items.place(&self.model.spelling().key(id)?)
     }
 
     /// Reads everything, beside a model that may be serving. One line says what is wrong.
@@ -98,6 +107,7 @@ impl Loaded {
                 Some(Listed { items, key: files.key.clone() })
             }
         };
+        let corrections = corrections(&folder).map_err(|error| error.to_string())?;
         if fingerprint(&folder) != before {
             return Err(format!("{}: changed while it was read", folder.display()));
         }
@@ -112,6 +122,7 @@ impl Loaded {
             model,
             catalogue,
             metrics: metrics.and_then(|text| serde_json::from_slice(&text).ok()),
+            corrections,
             loaded_at: SystemTime::now(),
             load_seconds: 0.0,
             bytes,
@@ -123,34 +134,35 @@ impl Loaded {
 
     /// Ranks for a user of whom nothing is known: touches the weights, and shows that the model answers.
     fn warm_up(&self) -> Result<(), String> {
-        use crate::rank::request::{Item, RankRequest};
+        use crate::rank::request::Body;
         use crate::rank::run::{Worker, rank};
-        let mut request = RankRequest { user: self.blank(Part::Query), ..RankRequest::default() };
-        match &self.catalogue {
+        let items: Vec<Value> = match &self.catalogue {
             Some(listed) => {
                 let ids = (0..listed.items.len().min(1000) as u32).filter_map(|place| listed.items.id(place));
                 let pairs = self.blank(Part::Pair);
-                request.items = ids
-                    .map(|id| match pairs.is_empty() {
-                        true => Item::Id(id.to_owned()),
-                        false => {
-                            let mut item = pairs.clone();
-                            item.insert(listed.key.clone(), Value::from(id));
-                            Item::Features(item)
-                        }
-                    })
-                    .collect();
+                let item = |id: &str| match pairs.is_empty() {
+                    true => Value::from(id),
+                    false => {
+                        let mut item = pairs.clone();
+                        item.insert(listed.key.clone(), Value::from(id));
+                        Value::Object(item)
+                    }
+                };
+                ids.map(item).collect()
             }
             None => {
                 let mut item = self.blank(Part::Item);
                 item.extend(self.blank(Part::Pair));
-                request.items = vec![Item::Features(item)];
+                vec![Value::Object(item)]
             }
-        }
+        };
+        let body = json!({ "user": self.blank(Part::Query), "items": items }).to_string();
+        let failed = |error: String| format!("the model does not answer: {error}");
+        let body: Body<'_> = serde_json::from_str(&body).map_err(|error| failed(error.to_string()))?;
+        let (requests, _) = body.requests().map_err(failed)?;
         let mut worker = Worker::default();
-        for _ in 0..3 {
-            rank(self, &request, &mut worker)
-                .map_err(|error| format!("the model does not answer: {error}"))?;
+        for request in requests.iter().cycle().take(3) {
+            rank(self, request, &mut worker).map_err(failed)?;
         }
         Ok(())
     }
@@ -175,6 +187,24 @@ impl Loaded {
         }
         values
     }
+}
+
+/// What a training and `esmm calibrate` did to the probabilities of a run directory: the share of sampled negatives, or the
+/// column that has it, and Platt's correction.
+fn corrections(folder: &Path) -> Result<Value, RunError> {
+    let run = RunDir::open(folder)?;
+    let config = run.read_config()?;
+    let rate = config.negative_rate.map(|rate| json!(rate.get()));
+    let column = config.counting.negative_rate.map(|column| json!({ "column": column }));
+    let calibration = CalibrationRecord::read(&run)?.map(|record| {
+        let stage = |stage: &StageCorrection| {
+            let Platt { slope, intercept } = stage.platt;
+            json!({ "stage": stage.stage, "slope": slope, "intercept": intercept })
+        };
+        let stages: Vec<Value> = record.stages.iter().map(stage).collect();
+        json!({ "method": "platt", "rows": record.rows, "stages": stages })
+    });
+    Ok(json!({ "negative_rate": rate.or(column), "calibration": calibration }))
 }
 
 /// The weights of a run directory: of one model, or of each of several.

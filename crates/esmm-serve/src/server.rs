@@ -39,7 +39,8 @@ pub async fn serve(
     let router = router(service.clone());
     let places = Arc::new(Semaphore::new(service.limits.connections));
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new());
+    // A client may say that it has sent all, and still wait for its answer.
+    builder.http1().timer(TokioTimer::new()).half_close(true);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(256);
     let graceful = GracefulShutdown::new();
     tokio::pin!(end);

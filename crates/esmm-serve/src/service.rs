@@ -5,16 +5,15 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use axum::http::StatusCode;
+use thread_priority::{ThreadPriority, ThreadPriorityValue, set_current_thread_priority};
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 
 use crate::failure::Failure;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::model::{Loaded, ModelSource, fingerprint};
-use crate::rank::run::{Refusal, Worker};
-
-/// Candidates that are scored on a thread that also answers others; more go to a thread of their own.
-const SHORT: usize = 4096;
+use crate::rank::run::Worker;
 
 /// A panic while a request was computed.
 struct Fault;
@@ -86,20 +85,25 @@ impl Service {
         self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Computes with the current model, if not too much is computed already.
+    /// Refuses a body with more candidates than are allowed.
+    pub(crate) fn admit(&self, candidates: usize) -> Result<(), Failure> {
+        if candidates <= self.limits.candidates {
+            return Ok(());
+        }
+        self.metrics.refused("candidates");
+        let message = format!(
+            "{candidates} candidates, at most {} are allowed in one body (--max-candidates)",
+            self.limits.candidates
+        );
+        Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, message))
+    }
+
+    /// Computes with the current model, if not too much is computed already. What takes `long` gets a thread of its own.
     pub(crate) async fn compute<T: Send + 'static>(
         self: &Arc<Self>,
-        candidates: usize,
-        work: impl FnOnce(&Loaded, &mut Worker) -> Result<T, Refusal> + Send + 'static,
+        long: bool,
+        work: impl FnOnce(&Loaded, &mut Worker) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
-        if candidates > self.limits.candidates {
-            self.metrics.refused("candidates");
-            let message = format!(
-                "{candidates} candidates, at most {} are allowed in one body (--max-candidates)",
-                self.limits.candidates
-            );
-            return Err(Failure::new(axum::http::StatusCode::PAYLOAD_TOO_LARGE, message));
-        }
         let Ok(slot) = self.slots.clone().try_acquire_owned() else {
             self.metrics.refused("busy");
             return Err(Failure::busy(self.limits.requests));
@@ -115,18 +119,19 @@ impl Service {
             service.workers.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
             Ok(result)
         };
-        let result = match candidates <= SHORT {
-            true => run(),
-            false => tokio::task::spawn_blocking(run).await.unwrap_or(Err(Fault)),
+        let result = match long {
+            false => run(),
+            true => tokio::task::spawn_blocking(run).await.unwrap_or(Err(Fault)),
         };
         let result = result.map_err(|Fault| {
             self.metrics.refused("fault");
             let message = "a fault of the service: its log has more";
-            Failure::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, message)
+            Failure::new(StatusCode::INTERNAL_SERVER_ERROR, message)
         })?;
-        result.map_err(|refusal| {
-            self.metrics.refused("bad request");
-            Failure::bad(refusal)
+        result.inspect_err(|failure| {
+            if failure.status == StatusCode::BAD_REQUEST {
+                self.metrics.refused("bad request");
+            }
         })
     }
 
@@ -141,9 +146,7 @@ impl Service {
     pub(crate) async fn reload(self: &Arc<Self>) -> Result<Arc<Loaded>, String> {
         let mut seen = self.loading.lock().await;
         *seen = source_fingerprint(&self.source);
-        let source = self.source.clone();
-        let loaded = tokio::task::spawn_blocking(move || Loaded::load(&source)).await;
-        let loaded = loaded.map_err(|error| error.to_string()).and_then(|loaded| loaded);
+        let loaded = load_aside(self.source.clone()).await;
         let mut failure = self.last_failure.lock().unwrap_or_else(PoisonError::into_inner);
         match loaded {
             Ok(loaded) => {
@@ -178,6 +181,25 @@ impl Service {
             }
         }
     }
+}
+
+/// Of 99, about the priority of a process that was started with `nice`.
+const ASIDE: u8 = 23;
+
+/// Loads a model on a thread of its own, which gives way to those that answer requests.
+async fn load_aside(source: ModelSource) -> Result<Loaded, String> {
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let load = move || {
+        if let Ok(aside) = ThreadPriorityValue::try_from(ASIDE) {
+            // Where the system refuses, requests take a little longer while a model is loaded.
+            let _ = set_current_thread_priority(ThreadPriority::Crossplatform(aside));
+        }
+        // Nobody listens any more where the service ends meanwhile.
+        let _ = tell.send(Loaded::load(&source));
+    };
+    std::thread::Builder::new().name("load".to_owned()).spawn(load).map_err(|error| error.to_string())?;
+    told.await
+        .unwrap_or_else(|_| Err("a fault of the service while it was read: its log has more".to_owned()))
 }
 
 /// Identity of everything that a load would read.

@@ -1,59 +1,234 @@
 //! Odd requests to every route: never a panic, never a 5xx, never NaN.
 //!
-//! `ESMM_FUZZ_SECONDS=60 cargo test -p esmm-serve --test fuzz` goes on for longer, with other seeds.
+//! The bodies of `corpus` are sent as they are, and then with some of their values, keys and bytes replaced; a failure is
+//! made as small as it can be before it is printed. `ESMM_FUZZ_SECONDS=60 cargo test -p esmm-serve --test fuzz` goes on for
+//! longer. What is found belongs into `corpus`.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod common;
 
+use std::cell::RefCell;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use axum::http::Request;
-use common::{Random, Running, Workspace};
+use common::{Answer, Running, Workspace};
 use esmm_serve::Limits;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 use prost::Message;
 use serde_json::{Value, json};
 
-/// Requests a route at least.
-const LEAST: u64 = 60;
+/// Cases of a round.
+const CASES: u32 = 200;
 
-/// How long a test goes on.
-fn seconds() -> Duration {
+/// Runs rounds of cases, each with a seed of its own, until the time is up.
+fn until_the_time_is_up<S: Strategy>(strategy: &S, test: impl FnMut(S::Value) -> Result<(), TestCaseError>) {
+    let test = RefCell::new(test);
     let seconds = std::env::var("ESMM_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok());
-    Duration::from_secs(seconds.unwrap_or(3))
-}
-
-fn good_body(path: &str, workspace: &Workspace) -> Value {
-    if path.starts_with("/v2") {
-        return json!({ "id": "7", "inputs": [
-            { "name": "user", "datatype": "BYTES", "shape": [1], "data": ["u1"] },
-            { "name": "age", "datatype": "FP64", "shape": [1, 1], "data": [[30]] },
-            { "name": "hour", "datatype": "INT64", "shape": [1], "data": [7] },
-            { "name": "item", "datatype": "BYTES", "shape": [3], "data": ["i1", "i2", "i4"] },
-            { "name": "price", "datatype": "FP32", "shape": [3], "parameters": { "binary_data_size": 12 } },
-        ], "outputs": [{ "name": "pctr", "parameters": { "binary_data": true } }], "parameters": {} });
+    let end = Instant::now() + Duration::from_secs(seconds.unwrap_or(3));
+    let mut round = 0_u64;
+    loop {
+        let mut seed = [0; 32];
+        seed[..8].copy_from_slice(&round.to_le_bytes());
+        let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
+        let config = Config { cases: CASES, max_shrink_iters: 2000, ..Config::default() };
+        let result = TestRunner::new_with_rng(config, rng).run(strategy, |value| (test.borrow_mut())(value));
+        if let Err(error) = result {
+            panic!("round {round}: {error}");
+        }
+        round += 1;
+        if Instant::now() >= end {
+            return;
+        }
     }
-    let request = json!({ "user": { "user": "u1", "age": 30 }, "context": { "hour": 7 }, "items": ["i1", workspace.item(2)],
-        "top": 2, "by": { "value": "price" } });
-    json!({ "requests": [request], "user": {}, "items": ["i1"], "by": "pctr" })
 }
 
-fn odd_path(path: &str, random: &mut Random) -> String {
-    let long = "x".repeat(5000);
-    let parts =
-        ["esmm", "none", "..", "%2e%2e", "%00", "%ff", "%2Fetc%2Fpasswd", "a b".trim(), long.as_str()];
-    let mut path = path.to_owned();
-    for name in ["{model}", "{version}"] {
-        let part = if random.below(2) == 0 { "esmm" } else { parts[random.below(parts.len())] };
-        path = path.replace(name, &part.replace(' ', "%20"));
+/// The known bodies, by their names.
+fn corpus() -> Vec<(String, Vec<u8>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
+    let mut bodies = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        bodies.push((path.file_name().unwrap().to_str().unwrap().to_owned(), std::fs::read(&path).unwrap()));
     }
-    if random.below(10) == 0 { format!("{path}?x=%ff&y") } else { path }
+    bodies.sort();
+    assert!(bodies.len() > 10);
+    bodies
 }
 
-#[test]
-fn odd_requests_to_every_route() {
-    let workspace = Workspace::new(3);
-    let service = Running::start(&workspace, Limits::default(), None);
+/// Text of all kinds of characters, short and long.
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        prop::collection::vec(any::<char>(), 0..8).prop_map(|text| text.into_iter().collect()),
+        select(&["", "i1", "\u{0}\u{ffff}", "user", "NaN", "1e999", "2020-01-01"]).prop_map(str::to_owned),
+        (0_usize..5000).prop_map(|length| "x".repeat(length)),
+    ]
+}
+
+/// Any JSON.
+fn any_value() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<u64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        text().prop_map(Value::from),
+        Just(json!({ "id": "a", "weight": -1 })),
+    ];
+    leaf.prop_recursive(4, 24, 5, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+            prop::collection::vec((text(), inner), 0..5)
+                .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+        ]
+    })
+}
+
+/// What happens to one place of a body.
+#[derive(Debug, Clone)]
+enum Edit {
+    Replace(Value),
+    Remove,
+    Rename(String),
+}
+
+/// A place: at each level one of the values there, until there are no more.
+type Place = Vec<Index>;
+
+fn edits() -> impl Strategy<Value = Vec<(Place, Edit)>> {
+    let edit = prop_oneof![
+        4 => any_value().prop_map(Edit::Replace),
+        1 => Just(Edit::Remove),
+        1 => text().prop_map(Edit::Rename),
+    ];
+    prop::collection::vec((prop::collection::vec(any::<Index>(), 0..5), edit), 0..4)
+}
+
+fn apply(value: &mut Value, place: &[Index], edit: &Edit) {
+    let (Some((here, deeper)), Some(len)) = (place.split_first(), length(value)) else {
+        if let Edit::Replace(new) = edit {
+            *value = new.clone();
+        }
+        return;
+    };
+    let here = here.index(len);
+    match value {
+        Value::Object(fields) => {
+            let key = fields.keys().nth(here).unwrap().clone();
+            match edit {
+                Edit::Remove if deeper.is_empty() => drop(fields.remove(&key)),
+                Edit::Rename(name) if deeper.is_empty() => {
+                    let value = fields.remove(&key).unwrap();
+                    fields.insert(name.clone(), value);
+                }
+                Edit::Replace(_) | Edit::Remove | Edit::Rename(_) => {
+                    apply(fields.get_mut(&key).unwrap(), deeper, edit);
+                }
+            }
+        }
+        Value::Array(values) => match edit {
+            Edit::Remove if deeper.is_empty() => drop(values.remove(here)),
+            Edit::Replace(_) | Edit::Remove | Edit::Rename(_) => apply(&mut values[here], deeper, edit),
+        },
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// How many values a value holds; `None` where it holds none.
+fn length(value: &Value) -> Option<usize> {
+    let length = match value {
+        Value::Object(fields) => fields.len(),
+        Value::Array(values) => values.len(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
+    };
+    (length > 0).then_some(length)
+}
+
+/// A known body, changed.
+#[derive(Debug, Clone)]
+struct OddBody {
+    base: Index,
+    edits: Vec<(Place, Edit)>,
+    /// Zeros after it, as binary data of the protocol's extension.
+    after: usize,
+    bytes: Vec<(Index, u8)>,
+    cut: Option<Index>,
+}
+
+fn odd_body() -> impl Strategy<Value = OddBody> {
+    let bytes = prop_oneof![
+        3 => Just(Vec::new()),
+        1 => prop::collection::vec((any::<Index>(), any::<u8>()), 1..6),
+    ];
+    let cut = prop_oneof![5 => Just(None), 1 => any::<Index>().prop_map(Some)];
+    (any::<Index>(), edits(), 0..40_usize, bytes, cut).prop_map(|(base, edits, after, bytes, cut)| OddBody {
+        base,
+        edits,
+        after,
+        bytes,
+        cut,
+    })
+}
+
+impl OddBody {
+    /// The bytes, and how many of them are JSON.
+    fn write(&self, corpus: &[(String, Vec<u8>)]) -> (Vec<u8>, usize) {
+        let mut body = corpus[self.base.index(corpus.len())].1.clone();
+        if let Ok(mut value) = serde_json::from_slice::<Value>(&body) {
+            self.edits.iter().for_each(|(place, edit)| apply(&mut value, place, edit));
+            body = value.to_string().into_bytes();
+        }
+        let json = body.len();
+        body.extend(std::iter::repeat_n(0, self.after));
+        for (place, byte) in &self.bytes {
+            let place = place.index(body.len());
+            body[place] = *byte;
+        }
+        if let Some(cut) = self.cut {
+            body.truncate(cut.index(body.len()));
+        }
+        (body, json)
+    }
+}
+
+/// A request to any route.
+#[derive(Debug, Clone)]
+struct Odd {
+    route: Index,
+    body: OddBody,
+    /// What stands in the path for a name.
+    name: String,
+    query: bool,
+    /// Length of the JSON of a body with binary data, as the header says; `true` stands for the right one.
+    length: Option<Result<bool, String>>,
+    kind: Option<&'static str>,
+}
+
+fn odd_request() -> impl Strategy<Value = Odd> {
+    let names = ["esmm", "none", "..", "%2e%2e", "%00", "%ff", "%2Fetc%2Fpasswd", "a%20b"];
+    let name = prop_oneof![
+        3 => Just("esmm".to_owned()),
+        2 => select(names.to_vec()).prop_map(str::to_owned),
+        1 => (1_usize..5000).prop_map(|length| "x".repeat(length)),
+    ];
+    let length = prop_oneof![
+        2 => Just(None),
+        1 => Just(Some(Ok(true))),
+        1 => (0..99_999_u32).prop_map(|length| Some(Err(length.to_string()))),
+        1 => select(&["-1", "x", "", "18446744073709551616"]).prop_map(|text| Some(Err(text.to_owned()))),
+    ];
+    let kinds = ["application/grpc", "text/plain", "\u{e4}", "application/json; charset=latin-1"];
+    let kind = prop_oneof![3 => Just(None), 1 => select(kinds.to_vec()).prop_map(Some)];
+    (any::<Index>(), odd_body(), name, any::<bool>(), length, kind)
+        .prop_map(|(route, body, name, query, length, kind)| Odd { route, body, name, query, length, kind })
+}
+
+/// All routes of the service, as it describes them.
+fn routes(service: &Running) -> Vec<(String, String)> {
     let described = service.send("GET", "/openapi.json", &[], b"").ok();
     let mut routes = Vec::new();
     for (path, methods) in described["paths"].as_object().unwrap() {
@@ -61,52 +236,81 @@ fn odd_requests_to_every_route() {
             .extend(methods.as_object().unwrap().keys().map(|method| (path.clone(), method.to_uppercase())));
     }
     assert!(routes.len() > 15, "{routes:?}");
-    let end = Instant::now() + seconds();
-    let mut round = 0;
-    while round < LEAST || Instant::now() < end {
-        for (path, method) in &routes {
-            // Loading a model takes time, and its body is not read.
-            if path == "/v1/reload" && round % 30 != 0 {
-                continue;
+    routes
+}
+
+/// An answer or a refusal, without NaN.
+fn check(answer: &Answer) -> Result<(), TestCaseError> {
+    let text = String::from_utf8_lossy(&answer.body);
+    prop_assert!((200..500).contains(&answer.status), "{}: {text}", answer.status);
+    prop_assert!(!text.contains("NaN") && !text.contains(":null,\"p"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn known_bodies_to_every_route() {
+    let workspace = Workspace::new(3);
+    let service = Running::start(&workspace, Limits::default(), None);
+    for (path, method) in routes(&service) {
+        let path = path.replace("{model}", "esmm").replace("{version}", "1");
+        for (name, body) in corpus() {
+            let answer = service.send(&method, &path, &[], &body);
+            check(&answer).unwrap_or_else(|error| panic!("{method} {path}, {name}: {error}"));
+            let good = ["rank-ids.json", "rank-features.json", "rank-value.json", "rank-many.json"];
+            if path == "/v1/rank" {
+                let expected = if good.contains(&name.as_str()) { 200 } else { 400 };
+                assert_eq!(answer.status, expected, "{name}: {}", answer.text());
             }
-            let seed = round * 1000 + path.len() as u64;
-            let mut random = Random(seed);
-            let mut body = good_body(path, &workspace);
-            if random.below(3) == 0 {
-                body = body["requests"].get(0).cloned().unwrap_or(body);
-            }
-            for _ in 0..random.below(4) {
-                common::disturb(&mut body, &mut random);
-            }
-            let mut bytes = body.to_string().into_bytes();
-            let json_length = bytes.len();
-            bytes.extend((0..random.below(40)).map(|_| 0));
-            for _ in 0..[0, 0, 0, 1, 5][random.below(5)] {
-                let place = random.below(bytes.len());
-                bytes[place] = random.below(256) as u8;
-            }
-            let lengths =
-                [json_length.to_string(), random.below(99999).to_string(), "-1".to_owned(), "x".to_owned()];
-            let mut headers = Vec::new();
-            if random.below(2) == 0 {
-                headers.push(("inference-header-content-length", lengths[random.below(4)].as_str()));
-            }
-            if random.below(4) == 0 {
-                headers.push(("content-type", ["application/grpc", "text/plain", "\u{e4}"][random.below(3)]));
-            }
-            let path = odd_path(path, &mut random);
-            let answer = service.send(method, &path, &headers, &bytes);
-            let text = String::from_utf8_lossy(&answer.body).into_owned();
-            assert!(
-                (200..500).contains(&answer.status),
-                "seed {seed}, {method} {path}: {} {text}",
-                answer.status
-            );
-            assert!(!text.contains("NaN"), "seed {seed}, {method} {path}: {text}");
         }
-        round += 1;
     }
+}
+
+#[test]
+fn odd_requests_to_every_route() {
+    let workspace = Workspace::new(3);
+    let service = Running::start(&workspace, Limits::default(), None);
+    let (corpus, routes) = (corpus(), routes(&service));
+    let mut reloads = 0;
+    until_the_time_is_up(&odd_request(), |odd| {
+        let (path, method) = &routes[odd.route.index(routes.len())];
+        // Loading a model takes time, and its body is not read.
+        if path == "/v1/reload" {
+            reloads += 1;
+            if reloads > 3 {
+                return Ok(());
+            }
+        }
+        let mut path = path.replace("{model}", &odd.name).replace("{version}", &odd.name);
+        if odd.query {
+            path.push_str("?x=%ff&y");
+        }
+        let (body, json) = odd.body.write(&corpus);
+        let length = odd.length.map(|length| length.map_or_else(|text| text, |_| json.to_string()));
+        let mut headers = Vec::new();
+        if let Some(length) = &length {
+            headers.push(("inference-header-content-length", length.as_str()));
+        }
+        if let Some(kind) = odd.kind {
+            headers.push(("content-type", kind));
+        }
+        check(&service.send(method, &path, &headers, &body))
+    });
     assert_eq!(service.send("GET", "/health/ready", &[], b"").status, 200);
+}
+
+/// The route that most requests go to, with the bodies alone.
+#[test]
+fn odd_bodies_to_rank() {
+    let workspace = Workspace::new(3);
+    let service = Running::start(&workspace, Limits::default(), None);
+    let corpus = corpus();
+    let mut answered = 0;
+    until_the_time_is_up(&odd_body(), |odd| {
+        let answer = service.send("POST", "/v1/rank", &[], &odd.write(&corpus).0);
+        answered += u32::from(answer.status == 200);
+        check(&answer)
+    });
+    assert!(answered > 0, "none of them had an answer");
 }
 
 /// The request of `ModelInfer`, by the protocol's numbers.
@@ -182,42 +386,85 @@ fn good_infer() -> Infer {
     }
 }
 
-/// Odd in one place, and a message all the same.
-fn odd_infer(random: &mut Random) -> Infer {
-    let mut infer = good_infer();
-    let place = random.below(4);
-    match random.below(12) {
-        0 => infer.model_name = "\u{0}".to_owned(),
-        1 => infer.model_version = "x".repeat(random.below(5000)),
-        2 => drop(infer.inputs.remove(place)),
-        3 => infer.inputs.push(infer.inputs[place].clone()),
-        4 => {
-            infer.inputs[place].datatype = ["", "FP16", "UINT64", "BOOL", "INT8"][random.below(5)].to_owned();
+/// What is odd in a message.
+#[derive(Debug, Clone)]
+enum OddPart {
+    Model(String),
+    Version(String),
+    Without(Index),
+    Twice(Index),
+    Datatype(Index, &'static str),
+    Shape(Index, Vec<i64>),
+    Contents(Index, Option<Contents>),
+    Raw(Vec<Vec<u8>>),
+    Output(String),
+}
+
+fn odd_part() -> impl Strategy<Value = OddPart> {
+    let types = ["", "FP16", "UINT64", "BOOL", "INT8", "BYTES", "FP32"];
+    let lengths = prop_oneof![select(&[-1, 0, 1, i64::MAX, i64::MIN][..]), any::<i64>()];
+    let reals = select(&[f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e300, -0.0, 30.0][..]);
+    let texts = prop::collection::vec(prop::collection::vec(any::<u8>(), 0..9), 0..3);
+    let contents = prop_oneof![
+        Just(None),
+        prop::collection::vec(any::<i64>(), 0..3)
+            .prop_map(|whole| Some(Contents { whole, ..Contents::default() })),
+        prop::collection::vec(reals, 0..3).prop_map(|real| Some(Contents { real, ..Contents::default() })),
+        texts.prop_map(|texts| Some(Contents { texts, ..Contents::default() })),
+    ];
+    let place = any::<Index>;
+    prop_oneof![
+        text().prop_map(OddPart::Model),
+        text().prop_map(OddPart::Version),
+        place().prop_map(OddPart::Without),
+        place().prop_map(OddPart::Twice),
+        (place(), select(types.to_vec())).prop_map(|(place, kind)| OddPart::Datatype(place, kind)),
+        (place(), prop::collection::vec(lengths, 0..3))
+            .prop_map(|(place, shape)| OddPart::Shape(place, shape)),
+        (place(), contents).prop_map(|(place, contents)| OddPart::Contents(place, contents)),
+        prop::collection::vec(prop::collection::vec(any::<u8>(), 0..20), 0..6).prop_map(OddPart::Raw),
+        text().prop_map(OddPart::Output),
+    ]
+}
+
+impl OddPart {
+    fn apply(self, infer: &mut Infer) {
+        let count = infer.inputs.len();
+        if count == 0 {
+            return;
         }
-        5 => infer.inputs[place].shape = vec![[-1, 0, i64::MAX, i64::MIN][random.below(4)]; random.below(3)],
-        6 => infer.inputs[place].contents = None,
-        7 => {
-            infer.inputs[place].contents =
-                Some(Contents { texts: vec![vec![0xff; random.below(9)]], ..Contents::default() });
-        }
-        8 => {
-            infer.raw =
-                (0..random.below(6)).map(|_| vec![random.below(256) as u8; random.below(20)]).collect();
-        }
-        9 => infer.outputs.push(Wanted { name: "pctcvrr".to_owned() }),
-        10 => {
-            let odd = [f64::NAN, f64::INFINITY, -f64::INFINITY, 1e300, -0.0];
-            infer.inputs[1].contents =
-                Some(Contents { real: vec![odd[random.below(5)]], ..Contents::default() });
-        }
-        _ => {
-            infer.inputs[2].contents = Some(Contents {
-                whole: vec![[i64::MIN, -1, 24, i64::MAX][random.below(4)]],
-                ..Contents::default()
-            });
+        match self {
+            Self::Model(name) => infer.model_name = name,
+            Self::Version(version) => infer.model_version = version,
+            Self::Without(place) => drop(infer.inputs.remove(place.index(count))),
+            Self::Twice(place) => infer.inputs.push(infer.inputs[place.index(count)].clone()),
+            Self::Datatype(place, kind) => kind.clone_into(&mut infer.inputs[place.index(count)].datatype),
+            Self::Shape(place, shape) => infer.inputs[place.index(count)].shape = shape,
+            Self::Contents(place, contents) => infer.inputs[place.index(count)].contents = contents,
+            Self::Raw(raw) => infer.raw = raw,
+            Self::Output(name) => infer.outputs.push(Wanted { name }),
         }
     }
-    infer
+}
+
+/// A message, the same with some of its bytes replaced and cut, and a method for that.
+fn odd_message() -> impl Strategy<Value = (Infer, Vec<u8>, &'static str)> {
+    let infer = prop::collection::vec(odd_part(), 0..3).prop_map(|parts| {
+        let mut infer = good_infer();
+        parts.into_iter().for_each(|part| part.apply(&mut infer));
+        infer
+    });
+    let bytes = prop::collection::vec((any::<Index>(), any::<u8>()), 1..5);
+    let methods = ["ModelInfer", "ModelMetadata", "ModelReady", "ServerLive", "Nothing"];
+    (infer, bytes, 0..6_usize, select(methods.to_vec())).prop_map(|(infer, replaced, cut, method)| {
+        let mut bytes = frame(&infer.encode_to_vec());
+        for (place, byte) in replaced {
+            let place = place.index(bytes.len());
+            bytes[place] = byte;
+        }
+        bytes.truncate(bytes.len() - cut.min(bytes.len()));
+        (infer, bytes, method)
+    })
 }
 
 /// gRPC's own status, and the message.
@@ -249,40 +496,31 @@ fn odd_messages_over_grpc() {
     let workspace = Workspace::new(3);
     let service = Running::start(&workspace, Limits::default(), None);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
+    let mut client = runtime.block_on(async {
         let stream = tokio::net::TcpStream::connect(service.address).await.unwrap();
         let (client, connection) = h2::client::handshake(stream).await.unwrap();
         tokio::spawn(connection);
-        let mut client = client.ready().await.unwrap();
-        let (status, answer) = call(&mut client, "ModelInfer", frame(&good_infer().encode_to_vec())).await;
-        assert_eq!(status, 0);
-        assert_eq!(Inferred::decode(&answer[5..]).unwrap().raw.len(), 3);
-        let (end, mut round) = (Instant::now() + seconds(), 0);
-        while round < 300 || Instant::now() < end {
-            let mut random = Random(round);
-            let infer = odd_infer(&mut random);
-            let (status, answer) = call(&mut client, "ModelInfer", frame(&infer.encode_to_vec())).await;
-            // OK, INVALID_ARGUMENT or NOT_FOUND.
-            assert!([0, 3, 5].contains(&status), "seed {round}: {status}, {infer:?}");
-            if status == 0 {
-                for scores in Inferred::decode(&answer[5..]).unwrap().raw {
-                    let scores =
-                        scores.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()));
-                    assert!(scores.into_iter().all(|score| (0.0..=1.0).contains(&score)), "seed {round}");
-                }
+        client.ready().await.unwrap()
+    });
+    let good = call(&mut client, "ModelInfer", frame(&good_infer().encode_to_vec()));
+    let (status, answer) = runtime.block_on(good);
+    assert_eq!(status, 0);
+    assert_eq!(Inferred::decode(&answer[5..]).unwrap().raw.len(), 3);
+    until_the_time_is_up(&odd_message(), |(infer, bytes, method)| {
+        let sent = frame(&infer.encode_to_vec());
+        let (status, answer) = runtime.block_on(call(&mut client, "ModelInfer", sent));
+        // OK, INVALID_ARGUMENT or NOT_FOUND.
+        prop_assert!([0, 3, 5].contains(&status), "{}", status);
+        if status == 0 {
+            for scores in Inferred::decode(&answer[5..]).unwrap().raw {
+                let scores =
+                    scores.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()));
+                prop_assert!(scores.into_iter().all(|score| (0.0..=1.0).contains(&score)));
             }
-            // Bytes that are no message, and frames that are cut: the protocol's own errors, and the service goes on.
-            let mut bytes = frame(&infer.encode_to_vec());
-            for _ in 0..1 + random.below(4) {
-                let place = random.below(bytes.len());
-                bytes[place] = random.below(256) as u8;
-            }
-            bytes.truncate(bytes.len() - random.below(6));
-            let method =
-                ["ModelInfer", "ModelMetadata", "ModelReady", "ServerLive", "Nothing"][random.below(5)];
-            call(&mut client, method, bytes).await;
-            round += 1;
         }
+        // Bytes that are no message, and frames that are cut: the protocol's own errors, and the service goes on.
+        runtime.block_on(call(&mut client, method, bytes));
+        Ok(())
     });
     assert_eq!(service.send("GET", "/health/ready", &[], b"").status, 200);
 }

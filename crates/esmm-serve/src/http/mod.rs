@@ -5,6 +5,7 @@ mod observe;
 pub(crate) mod openapi;
 mod rank;
 pub(crate) mod routes;
+pub(crate) mod sent;
 
 use std::sync::Arc;
 

@@ -117,6 +117,7 @@ fn describe(loaded: &Loaded) -> Value {
         "example": { "query": loaded.blank(Part::Query), "item": loaded.blank(Part::Item), "pair": loaded.blank(Part::Pair) },
         "catalogue": catalogue,
         "metrics": loaded.metrics,
+        "corrections": loaded.corrections,
         "bytes": loaded.bytes,
         "loaded_at": loaded.loaded_at.duration_since(UNIX_EPOCH).map_or(0, |at| at.as_secs()),
         "load_seconds": loaded.load_seconds,

@@ -38,11 +38,6 @@ pub(super) async fn observe(State(service): State<Arc<Service>>, request: Reques
     };
     let mut response =
         result.unwrap_or_else(|failure| if grpc { as_grpc(&failure) } else { failure.into_response() });
-    if response.status() == StatusCode::PAYLOAD_TOO_LARGE && !is_json(response.headers()) {
-        service.metrics.refused("body");
-        let message = format!("the body is longer than {} bytes (--max-body)", service.limits.body);
-        response = Failure::new(StatusCode::PAYLOAD_TOO_LARGE, message).into_response();
-    }
     let took = start.elapsed();
     let route = route.as_deref().unwrap_or("other");
     service.metrics.answered(route, response.status().as_u16(), took);
@@ -90,10 +85,6 @@ fn request_id(headers: &HeaderMap) -> String {
 fn is_grpc(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     kind.starts_with(b"application/grpc")
-}
-
-fn is_json(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/json")
 }
 
 fn as_grpc(failure: &Failure) -> Response {

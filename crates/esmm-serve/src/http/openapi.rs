@@ -99,6 +99,7 @@ fn schemas(loaded: &Loaded) -> Value {
         "RankedItem": { "type": "object", "properties": ranked },
         "RankAnswer": { "type": "object", "properties": {
             "model": { "type": "string" }, "version": { "type": "string" }, "candidates": { "type": "integer" },
+            "calibrated": { "type": "boolean", "description": "Whether esmm calibrate corrected the probabilities" },
             "items": { "type": "array", "items": { "$ref": "#/components/schemas/RankedItem" } },
             "unknown_items": { "type": "array", "items": { "type": "string" } },
             "missing": { "type": "object", "additionalProperties": { "type": "integer" } },

@@ -133,13 +133,14 @@ impl GrpcInferenceService for Inference {
         let candidates = infer::candidates(&tensors);
         let metrics = self.service.clone();
         let work = move |loaded: &Loaded, worker: &mut crate::rank::run::Worker| {
-            let inferred = infer::infer(loaded, &tensors, &wanted, worker)?;
+            let inferred = infer::infer(loaded, &tensors, &wanted, worker).map_err(Failure::bad)?;
             metrics.metrics.ranked(inferred.candidates, 0);
             metrics.metrics.looked_up(&inferred.counts);
             Ok((loaded.name.clone(), loaded.version.clone(), inferred))
         };
-        let (model_name, model_version, inferred) =
-            self.service.compute(candidates, work).await.map_err(|failure| status(&failure))?;
+        self.service.admit(candidates).map_err(|failure| status(&failure))?;
+        let computed = self.service.compute(candidates > infer::SHORT, work).await;
+        let (model_name, model_version, inferred) = computed.map_err(|failure| status(&failure))?;
         let mut response =
             ModelInferResponse { model_name, model_version, id: request.id, ..ModelInferResponse::default() };
         for (name, values) in inferred.outputs {

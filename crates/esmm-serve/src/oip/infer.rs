@@ -9,6 +9,9 @@ use super::tensor::{DataType, Tensor};
 use crate::model::Loaded;
 use crate::rank::run::{Refusal, Worker, counts};
 
+/// Candidates that are scored on a thread that also answers others; more go to a thread of their own.
+pub(super) const SHORT: usize = 4096;
+
 /// An input or an output as the protocol describes it; -1 stands for any length.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Described {

@@ -13,6 +13,7 @@ use super::binary::{HEADER_LENGTH, split, take};
 use super::infer::{self, Described, Inferred};
 use super::tensor::{DataType, Tensor};
 use crate::failure::Failure;
+use crate::http::sent::Sent;
 use crate::model::Loaded;
 use crate::service::Service;
 
@@ -89,7 +90,7 @@ pub(crate) async fn infer(
     State(service): State<Arc<Service>>,
     Path(named): Path<Named>,
     headers: HeaderMap,
-    body: Bytes,
+    Sent(body): Sent,
 ) -> Result<Response, Failure> {
     check(&service, &named)?;
     let refused = |message: String| {
@@ -119,12 +120,13 @@ pub(crate) async fn infer(
     let candidates = infer::candidates(&tensors);
     let metrics = service.clone();
     let work = move |loaded: &Loaded, worker: &mut crate::rank::run::Worker| {
-        let inferred = infer::infer(loaded, &tensors, &wanted, worker)?;
+        let inferred = infer::infer(loaded, &tensors, &wanted, worker).map_err(Failure::bad)?;
         metrics.metrics.ranked(inferred.candidates, 0);
         metrics.metrics.looked_up(&inferred.counts);
         Ok((loaded.name.clone(), loaded.version.clone(), inferred))
     };
-    let (name, version, inferred) = service.compute(candidates, work).await?;
+    service.admit(candidates)?;
+    let (name, version, inferred) = service.compute(candidates > infer::SHORT, work).await?;
     Ok(answer(&name, &version, &request.id, &inferred, is_binary))
 }
 

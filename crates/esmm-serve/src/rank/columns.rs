@@ -1,5 +1,6 @@
 //! Values of a JSON body as Arrow columns, so that the encoders read them by the rules for files.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -7,7 +8,8 @@ use arrow::array::{
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Field, Fields};
-use serde_json::{Map, Value};
+
+use super::value::Value;
 
 /// A value that has no place in a column.
 #[derive(Debug, PartialEq)]
@@ -26,49 +28,48 @@ const PAIR: &str = "an object with `id` and `weight`";
 const WEIGHT: &str = "a number";
 
 /// The column of a feature that takes one value a row.
-pub(crate) fn single(values: &[&Value]) -> Result<ArrayRef, BadValue> {
-    let nested = |value: &&&Value| value.is_array() || value.is_object();
-    match values.iter().position(|value| nested(&value)) {
+pub(crate) fn single(values: &[&Value<'_>]) -> Result<ArrayRef, BadValue> {
+    match values.iter().position(|value| value.is_nested()) {
         None => Ok(scalars(values)),
-        Some(row) => Err(BadValue { row, found: kind(values[row]).to_owned(), allowed: SINGLE }),
+        Some(row) => Err(BadValue { row, found: values[row].kind().to_owned(), allowed: SINGLE }),
     }
 }
 
 /// The column of a bag: lists, objects of weights by id, or what a text column of lists may hold.
-pub(crate) fn bag(values: &[&Value], weighted: bool) -> Result<ArrayRef, BadValue> {
-    if !values.iter().any(|value| value.is_array() || value.is_object()) {
+pub(crate) fn bag(values: &[&Value<'_>], weighted: bool) -> Result<ArrayRef, BadValue> {
+    if !values.iter().any(|value| value.is_nested()) {
         return Ok(scalars(values));
     }
     let mut lengths = Vec::with_capacity(values.len());
-    let mut ids: Vec<Value> = Vec::new();
+    let mut ids: Vec<Value<'_>> = Vec::new();
     let mut weights: Vec<f64> = Vec::new();
     for (row, value) in values.iter().enumerate() {
-        let bad = |found: &Value, allowed| BadValue { row, found: kind(found).to_owned(), allowed };
+        let bad = |found: &Value<'_>, allowed| BadValue { row, found: found.kind().to_owned(), allowed };
         let before = ids.len();
         match value {
             Value::Null => {}
-            Value::Array(items) if weighted => {
+            Value::List(items) if weighted => {
                 for item in items {
                     let (id, weight) = pair(item).ok_or_else(|| bad(item, PAIR))?;
-                    weights.push(weight.as_f64().ok_or_else(|| bad(weight, WEIGHT))?);
+                    weights.push(number(weight).ok_or_else(|| bad(weight, WEIGHT))?);
                     ids.push(id.clone());
                 }
             }
-            Value::Array(items) => {
-                if let Some(item) = items.iter().find(|item| item.is_array() || item.is_object()) {
+            Value::List(items) => {
+                if let Some(item) = items.iter().find(|item| item.is_nested()) {
                     return Err(bad(item, SINGLE));
                 }
                 ids.extend(items.iter().cloned());
             }
             Value::Object(items) if weighted => {
-                for (id, weight) in items {
-                    weights.push(weight.as_f64().ok_or_else(|| bad(weight, WEIGHT))?);
-                    ids.push(Value::String(id.clone()));
+                for (id, weight) in items.iter() {
+                    weights.push(number(weight).ok_or_else(|| bad(weight, WEIGHT))?);
+                    ids.push(Value::Text(id.clone()));
                 }
             }
             Value::Object(_) => return Err(bad(value, "a list: the feature has no weights")),
             // One column is written in one way: text with separators beside lists would have two meanings.
-            Value::String(_) | Value::Number(_) | Value::Bool(_) => return Err(bad(value, LIST)),
+            Value::Text(_) | Value::Number(_) | Value::Bool(_) => return Err(bad(value, LIST)),
         }
         lengths.push(ids.len() - before);
     }
@@ -95,84 +96,90 @@ pub(crate) fn bag(values: &[&Value], weighted: bool) -> Result<ArrayRef, BadValu
     }
 }
 
-fn pair(item: &Value) -> Option<(&Value, &Value)> {
-    let item: &Map<String, Value> = item.as_object()?;
+fn pair<'v, 'a>(item: &'v Value<'a>) -> Option<(&'v Value<'a>, &'v Value<'a>)> {
+    let Value::Object(item) = item else { return None };
     let id = item.get("id").or_else(|| item.get("key"))?;
     let weight = item.get("weight").or_else(|| item.get("value"))?;
-    (!id.is_array() && !id.is_object()).then_some((id, weight))
+    (!id.is_nested()).then_some((id, weight))
+}
+
+fn number(value: &Value<'_>) -> Option<f64> {
+    value.as_number()?.as_f64()
 }
 
 /// Plain values as the narrowest column that holds all of them: integers, floats, booleans, or else their texts.
-fn scalars(values: &[&Value]) -> ArrayRef {
-    let all = |fits: fn(&Value) -> bool| values.iter().all(|value| value.is_null() || fits(value));
+fn scalars(values: &[&Value<'_>]) -> ArrayRef {
+    let all = |fits: fn(&Value<'_>) -> bool| values.iter().all(|value| value.is_null() || fits(value));
     if values.iter().all(|value| value.is_null()) {
         return Arc::new(NullArray::new(values.len()));
     }
-    if all(Value::is_string) {
+    if all(|value| value.as_str().is_some()) {
         return Arc::new(values.iter().map(|value| value.as_str()).collect::<StringArray>());
     }
-    if all(Value::is_i64) {
-        return Arc::new(values.iter().map(|value| value.as_i64()).collect::<Int64Array>());
+    if all(|value| whole(value).is_some()) {
+        return Arc::new(values.iter().map(|value| whole(value)).collect::<Int64Array>());
     }
     // Whole numbers beyond i64 are ids, and floats would round them.
-    if all(|value| value.is_i64() || value.is_f64()) {
-        return Arc::new(values.iter().map(|value| value.as_f64()).collect::<Float64Array>());
+    if all(|value| value.as_number().is_some_and(|number| number.is_i64() || number.is_f64())) {
+        return Arc::new(values.iter().map(|value| number(value)).collect::<Float64Array>());
     }
-    if all(Value::is_boolean) {
+    if all(|value| value.as_bool().is_some()) {
         return Arc::new(values.iter().map(|value| value.as_bool()).collect::<BooleanArray>());
     }
     Arc::new(values.iter().map(|value| text(value)).collect::<StringArray>())
 }
 
-/// What a file would have in this place.
-fn text(value: &Value) -> Option<String> {
-    match value {
-        Value::Null => None,
-        Value::String(text) => Some(text.clone()),
-        Value::Bool(truth) => Some(truth.to_string()),
-        Value::Number(number) => match number.as_f64() {
-            // 3.0 is the key 3, as in a column of floats.
-            Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() < 9e15 => {
-                Some(format!("{float:.0}"))
-            }
-            _ => Some(number.to_string()),
-        },
-        Value::Array(_) | Value::Object(_) => Some(value.to_string()),
-    }
+fn whole(value: &Value<'_>) -> Option<i64> {
+    value.as_number()?.as_i64()
 }
 
-/// What a value is, for messages.
-pub(crate) fn kind(value: &Value) -> &'static str {
+/// What a file would have in this place.
+fn text<'v>(value: &'v Value<'_>) -> Option<Cow<'v, str>> {
     match value {
-        Value::Null => "null",
-        Value::Bool(_) => "true or false",
-        Value::Number(_) => "a number",
-        Value::String(_) => "text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
+        Value::Null => None,
+        Value::Text(text) => Some(Cow::Borrowed(text)),
+        Value::Bool(truth) => Some(Cow::Owned(truth.to_string())),
+        Value::Number(number) => Some(Cow::Owned(match number.as_f64() {
+            // 3.0 is the key 3, as in a column of floats.
+            Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() < 9e15 => {
+                format!("{float:.0}")
+            }
+            _ => number.to_string(),
+        })),
+        Value::List(_) | Value::Object(_) => Some(Cow::Owned(value.to_string())),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use arrow::array::{Array, AsArray};
-    use serde_json::json;
+    use serde::Deserialize;
+    use serde_json::{Value as Json, json};
 
     use super::*;
 
-    fn columns(values: &Value) -> Vec<&Value> {
-        values.as_array().unwrap().iter().collect()
+    /// The values of a list.
+    fn values(list: Json) -> Vec<Value<'static>> {
+        Vec::deserialize(list).unwrap()
+    }
+
+    fn single_of(list: Json) -> Result<ArrayRef, BadValue> {
+        single(&values(list).iter().collect::<Vec<_>>())
+    }
+
+    fn bag_of(list: Json, weighted: bool) -> Result<ArrayRef, BadValue> {
+        bag(&values(list).iter().collect::<Vec<_>>(), weighted)
     }
 
     #[test]
     fn values_take_the_type_that_a_file_would_have() {
-        let kind = |values: Value| single(&columns(&values)).unwrap().data_type().clone();
+        let kind = |list: Json| single_of(list).unwrap().data_type().clone();
         assert_eq!(kind(json!([1, null, -3])), DataType::Int64);
         assert_eq!(kind(json!([1, 2.5])), DataType::Float64);
         assert_eq!(kind(json!([null])), DataType::Null);
         assert_eq!(kind(json!([true, null])), DataType::Boolean);
         assert_eq!(kind(json!(["a"])), DataType::Utf8);
-        let mixed = single(&columns(&json!(["a", 7, 3.0, true, 18446744073709551615_u64, null]))).unwrap();
+        let mixed = single_of(json!(["a", 7, 3.0, true, 18446744073709551615_u64, null])).unwrap();
         let mixed: Vec<_> = mixed.as_string::<i32>().iter().collect();
         let expected = ["a", "7", "3", "true", "18446744073709551615"].map(Some);
         assert_eq!(mixed, [&expected[..], &[None]].concat());
@@ -180,15 +187,15 @@ mod tests {
 
     #[test]
     fn bags_are_lists_with_and_without_weights() {
-        let lists = bag(&columns(&json!([["a", "b"], [], null])), false).unwrap();
+        let lists = bag_of(json!([["a", "b"], [], null]), false).unwrap();
         assert_eq!(lists.as_list::<i32>().value_offsets(), [0, 2, 2, 2]);
         assert!(lists.is_null(2));
         for weighted in [json!([[{"id": "a", "weight": 0.5}], null]), json!([{"a": 0.5}, null])] {
-            let lists = bag(&columns(&weighted), true).unwrap();
+            let lists = bag_of(weighted, true).unwrap();
             let items = lists.as_list::<i32>().values().as_struct().clone();
             assert_eq!(items.column(0).as_string::<i32>().value(0), "a");
         }
-        let text = bag(&columns(&json!(["a|b", null])), false).unwrap();
+        let text = bag_of(json!(["a|b", null]), false).unwrap();
         assert_eq!(text.data_type(), &DataType::Utf8);
     }
 
@@ -198,11 +205,11 @@ mod tests {
             let bad = found.unwrap_err();
             (bad.row, bad.found)
         };
-        assert_eq!(bad(single(&columns(&json!([1, [2]])))), (1, "a list".to_owned()));
-        assert_eq!(bad(bag(&columns(&json!([["a"], "a|b"])), false)), (1, "text".to_owned()));
-        assert_eq!(bad(bag(&columns(&json!([[["a"]]])), false)), (0, "a list".to_owned()));
-        assert_eq!(bad(bag(&columns(&json!([{"a": 1}])), false)), (0, "an object".to_owned()));
-        assert_eq!(bad(bag(&columns(&json!([["a"]])), true)), (0, "text".to_owned()));
-        assert_eq!(bad(bag(&columns(&json!([{"a": "x"}])), true)), (0, "text".to_owned()));
+        assert_eq!(bad(single_of(json!([1, [2]]))), (1, "a list".to_owned()));
+        assert_eq!(bad(bag_of(json!([["a"], "a|b"]), false)), (1, "text".to_owned()));
+        assert_eq!(bad(bag_of(json!([[["a"]]]), false)), (0, "a list".to_owned()));
+        assert_eq!(bad(bag_of(json!([{"a": 1}]), false)), (0, "an object".to_owned()));
+        assert_eq!(bad(bag_of(json!([["a"]]), true)), (0, "text".to_owned()));
+        assert_eq!(bad(bag_of(json!([{"a": "x"}]), true)), (0, "text".to_owned()));
     }
 }

@@ -4,3 +4,4 @@ pub(crate) mod answer;
 pub(crate) mod columns;
 pub(crate) mod request;
 pub(crate) mod run;
+pub(crate) mod value;

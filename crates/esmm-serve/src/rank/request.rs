@@ -1,19 +1,26 @@
 //! What a body of `/v1/rank` may hold.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use serde_json::{Map, Value};
+use serde_json::Number;
+
+use super::value::{Fields, Value};
 
 /// A body: one request, or several.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Body {
-    requests: Option<Vec<RankRequest>>,
-    user: Option<Map<String, Value>>,
-    context: Option<Map<String, Value>>,
-    items: Option<Vec<Item>>,
+pub(crate) struct Body<'a> {
+    #[serde(borrow)]
+    requests: Option<Vec<RankRequest<'a>>>,
+    #[serde(borrow)]
+    user: Option<Fields<'a>>,
+    #[serde(borrow)]
+    context: Option<Fields<'a>>,
+    #[serde(borrow)]
+    items: Option<Vec<Item<'a>>>,
     top: Option<usize>,
     by: Option<By>,
 }
@@ -21,15 +28,16 @@ pub(crate) struct Body {
 /// One user with candidates.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct RankRequest {
+pub(crate) struct RankRequest<'a> {
     /// Features of the user, by their columns.
-    #[serde(default)]
-    pub(crate) user: Map<String, Value>,
+    #[serde(borrow, default)]
+    pub(crate) user: Fields<'a>,
     /// Features of the context.
-    #[serde(default)]
-    pub(crate) context: Map<String, Value>,
+    #[serde(borrow, default)]
+    pub(crate) context: Fields<'a>,
     /// The candidates.
-    pub(crate) items: Vec<Item>,
+    #[serde(borrow)]
+    pub(crate) items: Vec<Item<'a>>,
     /// How many of them are answered; all by default.
     pub(crate) top: Option<usize>,
     /// What they are ordered by.
@@ -39,11 +47,49 @@ pub(crate) struct RankRequest {
 
 /// A candidate.
 #[derive(Debug)]
-pub(crate) enum Item {
+pub(crate) enum Item<'a> {
     /// Its id in the catalogue.
-    Id(String),
+    Id(ItemId<'a>),
     /// Its features, or its id with what differs between candidates.
-    Features(Map<String, Value>),
+    Features(Fields<'a>),
+}
+
+/// An id as it was sent.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum ItemId<'a> {
+    Text(Cow<'a, str>),
+    Number(Number),
+}
+
+impl<'a> ItemId<'a> {
+    /// The id that a value is, if it is one.
+    pub(crate) fn of(value: &Value<'a>) -> Option<Self> {
+        match value {
+            Value::Text(text) => Some(Self::Text(text.clone())),
+            Value::Number(number) => Some(Self::Number(number.clone())),
+            Value::Null | Value::Bool(_) | Value::List(_) | Value::Object(_) => None,
+        }
+    }
+
+    /// As text.
+    pub(crate) fn text(&self) -> Cow<'_, str> {
+        match self {
+            Self::Text(text) => Cow::Borrowed(text),
+            Self::Number(number) => Cow::Owned(number.to_string()),
+        }
+    }
+
+    /// Calls a function with the text; a whole number is written on the stack.
+    #[inline]
+    pub(crate) fn with_text<T>(&self, call: impl FnOnce(&str) -> T) -> T {
+        match self {
+            Self::Text(text) => call(text),
+            Self::Number(number) => match number.as_u64() {
+                Some(number) => call(itoa::Buffer::new().format(number)),
+                None => call(&number.to_string()),
+            },
+        }
+    }
 }
 
 /// What candidates are ordered by.
@@ -58,9 +104,9 @@ pub(crate) enum By {
     Value(String),
 }
 
-impl Body {
+impl<'a> Body<'a> {
     /// The requests, and whether they were sent as a list.
-    pub(crate) fn requests(self) -> Result<(Vec<RankRequest>, bool), String> {
+    pub(crate) fn requests(self) -> Result<(Vec<RankRequest<'a>>, bool), String> {
         let alone = self.user.is_some() || self.context.is_some() || self.items.is_some();
         match (self.requests, self.items) {
             (Some(_), _) if alone || self.top.is_some() || self.by.is_some() => {
@@ -77,36 +123,35 @@ impl Body {
     }
 }
 
-impl<'de> Deserialize<'de> for Item {
+impl<'de: 'a, 'a> Deserialize<'de> for Item<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct ItemVisitor;
 
         impl<'de> Visitor<'de> for ItemVisitor {
-            type Value = Item;
+            type Value = Item<'de>;
 
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
                 formatter.write_str("an item: its id, or an object")
             }
 
-            fn visit_str<E: de::Error>(self, id: &str) -> Result<Item, E> {
-                Ok(Item::Id(id.to_owned()))
+            fn visit_borrowed_str<E: de::Error>(self, id: &'de str) -> Result<Item<'de>, E> {
+                Ok(Item::Id(ItemId::Text(Cow::Borrowed(id))))
             }
 
-            fn visit_string<E: de::Error>(self, id: String) -> Result<Item, E> {
-                Ok(Item::Id(id))
+            fn visit_str<E: de::Error>(self, id: &str) -> Result<Item<'de>, E> {
+                Ok(Item::Id(ItemId::Text(Cow::Owned(id.to_owned()))))
             }
 
-            fn visit_i64<E: de::Error>(self, id: i64) -> Result<Item, E> {
-                Ok(Item::Id(id.to_string()))
+            fn visit_i64<E: de::Error>(self, id: i64) -> Result<Item<'de>, E> {
+                Ok(Item::Id(ItemId::Number(id.into())))
             }
 
-            fn visit_u64<E: de::Error>(self, id: u64) -> Result<Item, E> {
-                Ok(Item::Id(id.to_string()))
+            fn visit_u64<E: de::Error>(self, id: u64) -> Result<Item<'de>, E> {
+                Ok(Item::Id(ItemId::Number(id.into())))
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Item, A::Error> {
-                let features = Map::deserialize(de::value::MapAccessDeserializer::new(map))?;
-                Ok(Item::Features(features))
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Item<'de>, A::Error> {
+                Fields::read(map).map(Item::Features)
             }
         }
 
@@ -148,8 +193,8 @@ impl<'de> Deserialize<'de> for By {
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Result<(Vec<RankRequest>, bool), String> {
-        serde_json::from_str::<Body>(text).map_err(|error| error.to_string())?.requests()
+    fn parse(text: &str) -> Result<(Vec<RankRequest<'_>>, bool), String> {
+        serde_json::from_str::<Body<'_>>(text).map_err(|error| error.to_string())?.requests()
     }
 
     #[test]
@@ -158,11 +203,22 @@ mod tests {
             parse(r#"{"user": {"age": 3}, "items": ["a", 7, {"x": 1}], "top": 2}"#).unwrap();
         assert!(!many && requests.len() == 1 && requests[0].top == Some(2) && requests[0].by == By::Last);
         assert!(
-            matches!(&requests[0].items[..], [Item::Id(a), Item::Id(b), Item::Features(_)] if a == "a" && b == "7")
+            matches!(&requests[0].items[..], [Item::Id(a), Item::Id(b), Item::Features(_)] if a.text() == "a" && b.text() == "7")
         );
         let (requests, many) =
             parse(r#"{"requests": [{"items": []}, {"items": [], "by": {"value": "price"}}]}"#).unwrap();
         assert!(many && requests[1].by == By::Value("price".to_owned()));
+    }
+
+    #[test]
+    fn ids_are_texts_however_they_were_sent() {
+        let (requests, _) = parse(r#"{"items": ["\u0061", 7, -7, 18446744073709551615]}"#).unwrap();
+        let ids = requests[0].items.iter().map(|item| match item {
+            Item::Id(id) => id.with_text(|text| (text.to_owned(), id.text().into_owned())),
+            Item::Features(_) => panic!("an id"),
+        });
+        let expected = ["a", "7", "-7", "18446744073709551615"].map(|id| (id.to_owned(), id.to_owned()));
+        assert_eq!(ids.collect::<Vec<_>>(), expected);
     }
 
     #[test]
@@ -174,5 +230,8 @@ mod tests {
         assert!(error(r#"{"items": [[1]]}"#).contains("its id, or an object"));
         assert!(error(r#"{"items": [], "by": 3}"#).contains("the name of a score"));
         assert!(error(r#"{"items": [1.5]}"#).contains("its id, or an object"));
+        assert!(error(r#"{"items": [], "items": []}"#).contains("duplicate field `items`"));
+        assert!(error(r#"{"items": [], "user": {"age": 3, "age": 4}}"#).contains("`age` is there twice"));
+        assert!(error(r#"{"items": [{"x": 1, "x": 1}]}"#).contains("`x` is there twice"));
     }
 }

@@ -1,12 +1,12 @@
 //! One request of `/v1/rank` through a model.
 
 use esmm_data::{FeatureCounts, FeatureKind, nearest};
-use esmm_rank::{Encoded, Part, RankError, RankModel, Request, ScoreKind, Scratch, best};
-use serde_json::{Map, Value};
+use esmm_rank::{Encoded, Lookup, Part, RankError, RankModel, Request, ScoreKind, Scratch, best};
 
 use super::answer::{Answer, RankedItem};
 use super::columns::{BadValue, bag, single};
-use super::request::{By, Item, RankRequest};
+use super::request::{By, Item, ItemId, RankRequest};
+use super::value::{Fields, Value};
 use crate::model::Loaded;
 
 /// Why a request is refused: always its own fault.
@@ -18,6 +18,7 @@ pub(crate) struct Worker {
     pub(crate) scratch: Scratch,
     values: Vec<f32>,
     places: Vec<u32>,
+    lookup: Lookup,
 }
 
 /// The candidates of a request, sorted by where their features come from.
@@ -26,20 +27,24 @@ struct Candidates<'a> {
     /// Places in the catalogue.
     listed: Vec<u32>,
     /// Objects with all features of an item.
-    described: Vec<&'a Map<String, Value>>,
+    described: Vec<&'a Fields<'a>>,
     /// Place in the request of each candidate, the listed ones first.
     index: Vec<usize>,
     unknown: Vec<String>,
 }
 
 /// Ranks the candidates of a request.
-pub(crate) fn rank(loaded: &Loaded, request: &RankRequest, worker: &mut Worker) -> Result<Answer, Refusal> {
+pub(crate) fn rank<'a>(
+    loaded: &Loaded,
+    request: &'a RankRequest<'a>,
+    worker: &mut Worker,
+) -> Result<Answer<'a>, Refusal> {
     let model = &loaded.model;
     let order = Order::of(loaded, &request.by)?;
-    let candidates = Candidates::of(loaded, request)?;
+    let candidates = Candidates::of(loaded, request, &mut worker.lookup)?;
     let sides = [("user", &request.user), ("context", &request.context)];
     let query = encode(model, Part::Query, "user and context", &[sides.map(|(_, values)| values)])?;
-    let rows: Vec<[&Map<String, Value>; 1]> = candidates.described.iter().map(|item| [*item]).collect();
+    let rows: Vec<[&Fields<'_>; 1]> = candidates.described.iter().map(|item| [*item]).collect();
     let source = if candidates.listed.is_empty() { "items" } else { "items with features" };
     let items = if rows.is_empty() { Encoded::nothing() } else { encode(model, Part::Item, source, &rows)? };
     let pairs = encode_pairs(loaded, request, &candidates)?;
@@ -63,17 +68,18 @@ pub(crate) fn rank(loaded: &Loaded, request: &RankRequest, worker: &mut Worker) 
         worker.values.push(scores.get(candidate, order.kind) * factor);
     }
     best(&worker.values, request.top.unwrap_or(usize::MAX), &mut worker.places);
-    let ranked = worker.places.iter().map(|place| {
+    let mut ranked = Vec::with_capacity(worker.places.len());
+    let mut columns = Vec::with_capacity(worker.places.len() * model.outputs().len());
+    for place in &worker.places {
         let candidate = *place as usize;
-        RankedItem {
-            index: candidates.index[candidate],
-            id: item_id(loaded, request, candidates.index[candidate]),
-            scores: model.outputs().iter().map(|output| scores.get(candidate, output.kind)).collect(),
-            value: numbers.as_ref().map(|_| worker.values[candidate]),
-        }
-    });
+        let index = candidates.index[candidate];
+        let value = numbers.as_ref().map(|_| worker.values[candidate]);
+        ranked.push(RankedItem { index, id: item_id(loaded, request, index), value });
+        columns.extend(model.outputs().iter().map(|output| scores.get(candidate, output.kind)));
+    }
     Ok(Answer {
-        items: ranked.collect(),
+        items: ranked,
+        scores: columns,
         candidates: scores.len(),
         unknown_items: candidates.unknown,
         counts: counts([&query, &items, &pairs]),
@@ -112,7 +118,7 @@ impl<'a> Order<'a> {
     fn numbers(
         &self,
         loaded: &Loaded,
-        request: &RankRequest,
+        request: &RankRequest<'_>,
         candidates: &Candidates<'_>,
     ) -> Result<Option<Vec<f32>>, Refusal> {
         let Some(name) = self.value else { return Ok(None) };
@@ -126,8 +132,9 @@ impl<'a> Order<'a> {
             let number = match (own, listed) {
                 (Some(value), _) => {
                     let number = match value {
-                        Value::String(text) => loaded.model.spelling().number(text),
-                        other => other.as_f64(),
+                        Value::Text(text) => loaded.model.spelling().number(text),
+                        Value::Number(number) => number.as_f64(),
+                        Value::Null | Value::Bool(_) | Value::List(_) | Value::Object(_) => None,
                     };
                     let number = number.map(|number| number as f32);
                     number.filter(|number| number.is_finite()).ok_or_else(|| {
@@ -156,23 +163,28 @@ impl<'a> Order<'a> {
 }
 
 impl<'a> Candidates<'a> {
-    fn of(loaded: &Loaded, request: &'a RankRequest) -> Result<Self, Refusal> {
+    fn of(loaded: &Loaded, request: &'a RankRequest<'a>, lookup: &mut Lookup) -> Result<Self, Refusal> {
         let columns = loaded.model.columns(Part::Item);
         let mut found = Self::default();
-        let mut described = Vec::new();
+        // Places in the request of those that are looked up, and of those with features.
+        let (mut asked, mut described) = (Vec::new(), Vec::new());
+        lookup.clear();
         for (index, item) in request.items.iter().enumerate() {
+            let sent;
             let id = match item {
-                Item::Id(id) => id.clone(),
-                Item::Features(values) if columns.iter().all(|column| values.contains_key(*column)) => {
+                Item::Id(id) => id,
+                Item::Features(values) if columns.iter().all(|column| values.has(column)) => {
                     found.described.push(values);
                     described.push(index);
                     continue;
                 }
-                Item::Features(values) => match loaded.key().and_then(|key| values.get(key)) {
-                    Some(Value::String(id)) => id.clone(),
-                    Some(id @ Value::Number(_)) => id.to_string(),
-                    _ => return Err(missing(&columns, values, index, loaded)),
-                },
+                Item::Features(values) => {
+                    sent = loaded.key().and_then(|key| values.get(key)).and_then(ItemId::of);
+                    match &sent {
+                        Some(id) => id,
+                        None => return Err(missing(&columns, values, index, loaded)),
+                    }
+                }
             };
             if loaded.catalogue.is_none() {
                 return Err(format!(
@@ -181,12 +193,19 @@ impl<'a> Candidates<'a> {
                     listed(&columns)
                 ));
             }
-            match loaded.place(&id) {
+            id.with_text(|id| lookup.push(id));
+            asked.push(index);
+        }
+        if let Some(catalogue) = &loaded.catalogue {
+            catalogue.items.find(lookup);
+        }
+        for ((index, id), place) in asked.into_iter().zip(lookup.ids()).zip(lookup.places()) {
+            match place.or_else(|| loaded.place_as_spelled(id)) {
                 Some(place) => {
                     found.listed.push(place);
                     found.index.push(index);
                 }
-                None => found.unknown.push(id),
+                None => found.unknown.push(id.to_owned()),
             }
         }
         found.index.extend(described);
@@ -194,19 +213,19 @@ impl<'a> Candidates<'a> {
     }
 }
 
-fn missing(columns: &[&str], values: &Map<String, Value>, index: usize, loaded: &Loaded) -> Refusal {
-    let lacks = columns.iter().find(|column| !values.contains_key(**column));
+fn missing(columns: &[&str], values: &Fields<'_>, index: usize, loaded: &Loaded) -> Refusal {
+    let lacks = columns.iter().find(|column| !values.has(column));
     let column = lacks.copied().unwrap_or_default();
     let hint = match loaded.key() {
         Some(key) => format!("; or send `{key}`, its id in the catalogue"),
         None => String::new(),
     };
-    format!("items[{index}]: `{column}` is missing{}{hint}", spelled_otherwise(column, values.keys()))
+    format!("items[{index}]: `{column}` is missing{}{hint}", spelled_otherwise(column, values.names()))
 }
 
 /// What is sent in place of a column, if it is nearly the same name.
-fn spelled_otherwise<'a>(column: &str, keys: impl Iterator<Item = &'a String> + Clone) -> String {
-    let hint = nearest(column, keys.map(String::as_str));
+fn spelled_otherwise<'a>(column: &str, names: impl Iterator<Item = &'a str> + Clone) -> String {
+    let hint = nearest(column, names);
     if hint.starts_with(", did you mean") { hint.replace("did you mean", "found is") } else { String::new() }
 }
 
@@ -214,20 +233,16 @@ fn listed(columns: &[&str]) -> String {
     columns.iter().map(|column| format!("`{column}`")).collect::<Vec<_>>().join(", ")
 }
 
-fn item_id(loaded: &Loaded, request: &RankRequest, index: usize) -> Option<String> {
+fn item_id<'a>(loaded: &Loaded, request: &'a RankRequest<'a>, index: usize) -> Option<ItemId<'a>> {
     match &request.items[index] {
         Item::Id(id) => Some(id.clone()),
-        Item::Features(values) => match values.get(loaded.key()?)? {
-            Value::String(id) => Some(id.clone()),
-            Value::Number(id) => Some(id.to_string()),
-            Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
-        },
+        Item::Features(values) => ItemId::of(values.get(loaded.key()?)?),
     }
 }
 
 fn encode_pairs(
     loaded: &Loaded,
-    request: &RankRequest,
+    request: &RankRequest<'_>,
     candidates: &Candidates<'_>,
 ) -> Result<Encoded, Refusal> {
     let columns = loaded.model.columns(Part::Pair);
@@ -249,28 +264,31 @@ fn encode_pairs(
     encode(&loaded.model, Part::Pair, "items", &rows)
 }
 
-/// Encodes the columns of a part; a value is taken from the first of a row's objects that has it.
+/// Encodes the columns of a part; each value is in one of a row's objects.
 pub(crate) fn encode<const N: usize>(
     model: &RankModel,
     part: Part,
     source: &str,
-    rows: &[[&Map<String, Value>; N]],
+    rows: &[[&Fields<'_>; N]],
 ) -> Result<Encoded, Refusal> {
     let mut columns = Vec::new();
     for column in model.columns(part) {
         let mut values = Vec::with_capacity(rows.len());
         for (row, objects) in rows.iter().enumerate() {
-            let Some(value) = objects.iter().find_map(|object| object.get(column)) else {
-                let place =
-                    if part == Part::Query { source.to_owned() } else { format!("{source}, row {row}") };
-                let near = spelled_otherwise(
-                    column,
-                    objects.iter().flat_map(|object| object.keys()).collect::<Vec<_>>().into_iter(),
-                );
+            let place =
+                || if part == Part::Query { source.to_owned() } else { format!("{source}, row {row}") };
+            let mut found = objects.iter().filter_map(|object| object.get(column));
+            let Some(value) = found.next() else {
+                let near = spelled_otherwise(column, objects.iter().flat_map(|object| object.names()));
                 return Err(format!(
-                    "{place}: `{column}` is missing{near} (null stands for a missing value)"
+                    "{}: `{column}` is missing{near} (null stands for a missing value)",
+                    place()
                 ));
             };
+            // Which of the two counts would be a guess.
+            if found.next().is_some() {
+                return Err(format!("{}: `{column}` is there twice, in both", place()));
+            }
             values.push(value);
         }
         let array = match form(model, part, column) {
@@ -278,7 +296,8 @@ pub(crate) fn encode<const N: usize>(
             Form::Bag { weighted } => bag(&values, weighted),
         };
         let array = array.map_err(|BadValue { row, found, allowed }| {
-            format!("{source}, row {row}: `{column}`: found {found}, allowed is {allowed}")
+            let row = if part == Part::Query { String::new() } else { format!(", row {row}") };
+            format!("{source}{row}: `{column}`: found {found}, allowed is {allowed}")
         })?;
         columns.push((column, array));
     }

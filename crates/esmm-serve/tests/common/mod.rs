@@ -91,8 +91,14 @@ impl Workspace {
 
     /// A run directory as a training leaves it, its weights the initial ones.
     pub(crate) fn train(&self, seed: u64, name: &str) {
+        self.train_with(seed, name, "");
+    }
+
+    /// The same with more lines in the run file.
+    pub(crate) fn train_with(&self, seed: u64, name: &str, more: &str) {
         let data = self.path("data.csv").display().to_string();
-        let file = RunFile::parse(&RUN_FILE.replace("DATA", &data), "run.toml", &[]).unwrap();
+        let text = RUN_FILE.replace("DATA", &data) + more;
+        let file = RunFile::parse(&text, "run.toml", &[]).unwrap();
         let config = TrainConfig::resolve(&file).unwrap();
         let loaded = config.data_spec().load(&LoadOptions::default()).unwrap();
         let mut model = config.model(loaded.encoders.schema().clone()).unwrap();
@@ -296,57 +302,4 @@ pub(crate) fn try_send(
     // A process that was killed in the middle of its answer.
     let length = answer.header("content-length").and_then(|length| length.parse::<usize>().ok());
     length.is_none_or(|length| length == answer.body.len()).then_some(answer)
-}
-
-/// A small generator, the same on every machine (SplitMix64).
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    pub(crate) fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
-    }
-}
-
-/// Replaces or removes one value somewhere in a body.
-pub(crate) fn disturb(value: &mut Value, random: &mut Random) {
-    let odd = [
-        Value::Null,
-        json!(true),
-        json!(-1),
-        json!(u64::MAX),
-        json!(1e300),
-        json!(0.1),
-        json!(""),
-        json!("\u{0}\u{ffff}"),
-        json!("i1"),
-        json!([]),
-        json!([[]]),
-        json!({}),
-        json!({ "id": "a", "weight": -1 }),
-        json!(["i1", "i1", null]),
-        json!("x".repeat(3000)),
-    ];
-    let deeper = random.below(4) > 0;
-    match value {
-        Value::Object(map) if deeper && !map.is_empty() => {
-            let key = map.keys().nth(random.below(map.len())).unwrap().clone();
-            match random.below(8) {
-                0 => drop(map.remove(&key)),
-                1 => drop(map.insert(format!("{key}2"), json!(1))),
-                _ => disturb(map.get_mut(&key).unwrap(), random),
-            }
-        }
-        Value::Array(items) if deeper && !items.is_empty() => {
-            let place = random.below(items.len());
-            disturb(&mut items[place], random);
-        }
-        other => *other = odd[random.below(odd.len())].clone(),
-    }
 }

@@ -172,8 +172,8 @@ mod tests {
             assert_eq!(shares.row(1, &mut buffer), [4.0, 5.0, 6.0]);
             assert_eq!(shares.precision(), precision);
         }
-        let mut long = Blocks::new(BLOCK);
-        long.extend(&vec![1_u8; 2 * BLOCK]);
-        assert!(long.row(1).len() == BLOCK && long.blocks.len() == 2);
+        let mut long = Blocks::new(BLOCK + 1);
+        long.extend(&vec![1_u8; 2 * (BLOCK + 1)]);
+        assert!(long.row(1).len() == BLOCK + 1 && long.blocks.len() == 2);
     }
 }

@@ -243,7 +243,7 @@ fn routes(service: &Running) -> Vec<(String, String)> {
 fn check(answer: &Answer) -> Result<(), TestCaseError> {
     let text = String::from_utf8_lossy(&answer.body);
     prop_assert!((200..500).contains(&answer.status), "{}: {text}", answer.status);
-    prop_assert!(!text.contains("NaN") && !text.contains(":null,\"p"), "{text}");
+    prop_assert!(!text.contains("NaN"), "{text}");
     Ok(())
 }
 
@@ -308,6 +308,8 @@ fn odd_bodies_to_rank() {
     until_the_time_is_up(&odd_body(), |odd| {
         let answer = service.send("POST", "/v1/rank", &[], &odd.write(&corpus).0);
         answered += u32::from(answer.status == 200);
+        // A score that is not finite would be written as null.
+        prop_assert!(answer.status != 200 || !answer.text().contains("null"), "{}", answer.text());
         check(&answer)
     });
     assert!(answered > 0, "none of them had an answer");

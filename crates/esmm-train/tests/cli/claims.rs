@@ -436,11 +436,11 @@ mod signals {
         let workspace = Workspace::of(funnel);
         workspace.write("data.csv", &funnel.csv(30_000));
         let split = "valid = 0.2, test = 0.2";
-        let run_file = funnel.run_file().replace(split, "valid = 0.9, test = 0.02");
+        let run_file = funnel.run_file().replace(split, "valid = 0.98, test = 0.01");
         let (run_file, labels) = run_file.split_once("\n[labels]").unwrap_or((&run_file, ""));
         let labels = if labels.is_empty() { String::new() } else { format!("\n[labels]{labels}") };
         let within = if within_epoch { "validate_every = 1\n" } else { "" };
-        let run_file = run_file.replace("batch_size = 64", &format!("batch_size = 1024\n{within}"));
+        let run_file = run_file.replace("batch_size = 64", &format!("batch_size = 100\n{within}"));
         let run_file = run_file.replace("epochs = 2", "epochs = 1");
         workspace.write("run.toml", &(run_file.replace("hidden = [8]", "hidden = [512, 256]") + &labels));
         let whole = ["train", "run.toml", "--run-dir", "whole", "--quiet"];
@@ -459,7 +459,7 @@ mod signals {
                 fs::read_to_string(workspace.path("run/train.log")).is_ok_and(|log| log.contains(moment))
             });
             // A step is soon done, and the next validation has begun.
-            std::thread::sleep(Duration::from_millis(if within_epoch { 100 } else { 20 }));
+            std::thread::sleep(Duration::from_millis(if within_epoch { 300 } else { 20 }));
             let begun = std::time::Instant::now();
             kill(&child, "-TERM");
             let said = Said::from(child.wait_with_output().unwrap());

@@ -254,7 +254,11 @@ fn ends_in_time(funnel: Funnel) {
 /// Where time ends a round, the best on the windows that it allowed goes into the comparison, which settles it.
 #[test]
 fn what_was_found_before_the_time_was_over_is_compared() {
-    let workspace = workspace();
+    Funnel::ALL.into_iter().for_each(compared_in_time);
+}
+
+fn compared_in_time(funnel: Funnel) {
+    let workspace = workspace(funnel);
     let run = |out: &str, more: &[&str]| {
         let args = ["tune", "run.toml", "--out", out, "--windows", "2", "--seeds", "2"];
         workspace.esmm(&[&args[..], more].concat())

@@ -77,6 +77,9 @@ impl<'a> Training<'a> {
             "train.checkpoint_every=5",
             "model.dropout=0.2",
             "model.batch_norm=true",
+            // The bounds are those of this rate.
+            "train.towers.learning_rate=1e-3",
+            "train.schedule.decay='linear'",
             &precision,
         ];
         let config = TrainConfig::resolve(&RunFile::parse(&text, "run.toml", &set.map(str::to_owned))?)?;

@@ -46,7 +46,14 @@ fn train(folder: &Path, observers: Observers) -> (RunMetrics, Vec<u8>) {
     let data = folder.join("data.parquet");
     write_parquet(SyntheticConfig { rows: 4000, ..SyntheticConfig::default() }, &data).unwrap();
     let text = RUN_FILE.replace("data.parquet", &data.display().to_string());
-    let set = ["train.epochs=2", "train.batch_size=256", "train.log_every=5"].map(str::to_owned);
+    let set = [
+        "train.epochs=2",
+        "train.batch_size=256",
+        "train.log_every=5",
+        "train.towers.learning_rate=1e-3",
+        "train.schedule.decay='linear'",
+    ];
+    let set = set.map(str::to_owned);
     let config = TrainConfig::resolve(&RunFile::parse(&text, "run.toml", &set).unwrap()).unwrap();
     let experiment = Experiment::load(config).unwrap();
     let run = RunDir::create(&folder.join("run"), Existing::Refuse).unwrap();

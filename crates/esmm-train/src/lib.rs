@@ -44,7 +44,7 @@ pub use esmm_run::{
 };
 pub use esmm_tensorboard as tensorboard;
 
-pub use device::{BackendDevices, Device, DeviceInfo, DeviceName, OnDevice};
+pub use device::{BackendDevices, Device, DeviceInfo, DeviceName, OnDevice, before_abort};
 pub use error::TrainError;
 pub use experiment::guard;
 pub use learner::{

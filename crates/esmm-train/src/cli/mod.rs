@@ -27,8 +27,9 @@ use clap::{CommandFactory, Parser, Subcommand};
 use esmm_core::one_line;
 use esmm_run::RunError;
 use esmm_train::config::RunFile;
+use esmm_train::files::remove_unfinished;
 use esmm_train::manifest::Trust;
-use esmm_train::{Device, DeviceName, TrainError, status_line};
+use esmm_train::{Device, DeviceName, TrainError, before_abort, status_line};
 
 use self::signals::Signal;
 
@@ -146,6 +147,7 @@ pub(crate) fn run() -> ExitCode {
         Err(help) => return say_usage(&help),
     };
     let command = cli.command.unwrap_or_else(|| Command::Train(train::TrainArgs::example()));
+    end_instead_of_abort(|error| error);
     let done = signals::listen().and_then(|()| run_command(command));
     esmm_data::spool::clear();
     match done {
@@ -157,6 +159,16 @@ pub(crate) fn run() -> ExitCode {
             ExitCode::from(if is_usage(&error) { 2 } else { 1 })
         }
     }
+}
+
+/// Where the process would be aborted because its device is lost, it ends with the line and the exit code that such an error
+/// has otherwise. `with_advice` says more of the error.
+fn end_instead_of_abort(with_advice: impl Fn(TrainError) -> TrainError + Send + 'static) {
+    before_abort(move |error| {
+        status_line::say(&format!("error: {}", one_line(&with_advice(error).to_string())));
+        remove_unfinished();
+        std::process::exit(1);
+    });
 }
 
 fn run_command(command: Command) -> anyhow::Result<Done> {

@@ -22,7 +22,7 @@ use esmm_train::{ProgressStyle, TrainError};
 
 use super::signals::{self, Answer, Signal};
 use super::stdout::outln;
-use super::{DeviceArg, Done, ThreadsArg, in_run_file, logging, shown, table};
+use super::{DeviceArg, Done, ThreadsArg, end_instead_of_abort, in_run_file, logging, shown, table};
 
 /// The run file of a training without one.
 const SYNTHETIC_RUN: &str = include_str!("synthetic.toml");
@@ -144,7 +144,10 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
     let display = progress.map(|style| Arc::new(style) as Arc<dyn TrainingDisplay>);
     let control = TrainingControl { interrupter, display, resume: args.resume, observers, members };
     set_stage(Stage::Training);
+    let trained_runs = run.members(seeds);
+    end_instead_of_abort(move |error| with_the_way_on(error, &trained_runs));
     let end = experiment.run(&run, &device, &control);
+    end_instead_of_abort(|error| error);
     set_stage(Stage::Other);
     logging::quiet(false);
     let stages = &experiment.config.labels.columns;

@@ -10,8 +10,25 @@ use crate::error::TrainError;
 /// Longest reason that is shown: drivers are talkative.
 const LONGEST: usize = 300;
 
-/// Panics since the work under way began, the first one first; `None` while no work is under way.
-static SEEN: Mutex<Option<Vec<String>>> = Mutex::new(None);
+/// What Rust's runtime says before it aborts the process, because a destructor panicked while another panic was on its way:
+/// buffers of wgpu do where the device is lost.
+const ABORTING: &str = "panic in a destructor during cleanup";
+
+/// The work under way; `None` while there is none.
+static SEEN: Mutex<Option<UnderWay>> = Mutex::new(None);
+
+/// Who is told before the runtime aborts the process.
+static BEFORE_ABORT: Mutex<Option<Tell>> = Mutex::new(None);
+
+type Tell = Box<dyn Fn(TrainError) + Send>;
+
+/// Work, and its panics so far.
+struct UnderWay {
+    /// What an error of it begins with.
+    what: String,
+    /// The first one first.
+    panics: Vec<String>,
+}
 
 /// Runs work; a panic in it, or of a thread that it waits for, becomes an error of one line that begins with `what`. So does
 /// a panic that the work did not notice: CubeCL catches those of its device's thread, the kernel never runs, and what is
@@ -19,9 +36,10 @@ static SEEN: Mutex<Option<Vec<String>>> = Mutex::new(None);
 pub(super) fn caught<T>(what: &str, work: impl FnOnce() -> Result<T, TrainError>) -> Result<T, TrainError> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| panics::keep_quiet(note));
-    let before = seen(|seen| seen.replace(Vec::new()));
+    let under_way = UnderWay { what: what.to_owned(), panics: Vec::new() };
+    let before = seen(|seen| seen.replace(under_way));
     let result = catch_unwind(AssertUnwindSafe(work));
-    let first = seen(|seen| std::mem::replace(seen, before)).and_then(|seen| seen.into_iter().next());
+    let first = seen(|seen| std::mem::replace(seen, before)).and_then(|seen| seen.panics.into_iter().next());
     let failed = |reason: &str| Err(TrainError::Device(format!("{what}: {}", one_line(reason))));
     match (result, first) {
         (Ok(Err(error @ TrainError::Device(_))), _) => Err(error),
@@ -33,21 +51,43 @@ pub(super) fn caught<T>(what: &str, work: impl FnOnce() -> Result<T, TrainError>
 
 /// The first panic since the work under way began, in one line.
 pub(super) fn first() -> Option<String> {
-    seen(|seen| seen.as_ref().and_then(|seen| seen.first().map(|reason| one_line(reason))))
+    seen(|seen| seen.as_ref().and_then(|seen| seen.panics.first().map(|reason| one_line(reason))))
+}
+
+/// Has `tell` told what [`caught`] would have returned, where the runtime aborts the process instead.
+pub(super) fn before_abort(tell: Tell) {
+    *BEFORE_ABORT.lock().unwrap_or_else(PoisonError::into_inner) = Some(tell);
+}
+
+/// Tells of the first panic of the work under way, once.
+fn tell_before_abort() {
+    let error = seen(|seen| {
+        let seen = seen.as_ref()?;
+        let first = seen.panics.first()?;
+        Some(TrainError::Device(format!("{}: {}", seen.what, one_line(first))))
+    });
+    let tell = BEFORE_ABORT.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let (Some(error), Some(tell)) = (error, tell) {
+        tell(error);
+    }
 }
 
 /// Notes a panic while work is under way, which tells of it.
 fn note(panic: &PanicHookInfo<'_>) -> bool {
+    let words = panics::words(panic.payload());
+    if words == ABORTING {
+        tell_before_abort();
+    }
     seen(|seen| match seen {
         Some(seen) => {
-            seen.push(panics::words(panic.payload()).to_owned());
+            seen.panics.push(words.to_owned());
             true
         }
         None => false,
     })
 }
 
-fn seen<T>(work: impl FnOnce(&mut Option<Vec<String>>) -> T) -> T {
+fn seen<T>(work: impl FnOnce(&mut Option<UnderWay>) -> T) -> T {
     work(&mut SEEN.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
@@ -101,6 +141,17 @@ mod tests {
         };
         assert_eq!(fails(looked), "device `wgpu` failed: no kernel");
         assert_eq!(first(), None);
+        // Where the runtime is about to abort the process, somebody is told, once.
+        static TOLD: Mutex<Vec<String>> = Mutex::new(Vec::new());
+        before_abort(Box::new(|error| TOLD.lock().unwrap().push(error.to_string())));
+        let aborts = || {
+            drop(std::thread::spawn(|| panic!("the device is lost")).join());
+            for _ in 0..2 {
+                drop(catch_unwind(|| panic!("{ABORTING}")));
+            }
+        };
+        assert_eq!(fails(aborts), "device `wgpu` failed: the device is lost");
+        assert_eq!(*TOLD.lock().unwrap(), ["device `wgpu` failed: the device is lost"]);
         let error = fails(|| panic!("{}", "word ".repeat(1000)));
         assert!(error.len() < 350 && error.ends_with(" ..."), "{error}");
         assert!(!TrainError::Device(error).is_usage());

@@ -108,6 +108,21 @@ pub(crate) fn still_works() -> Result<(), TrainError> {
     Ok(())
 }
 
+/// Has `tell` told the error of a device's work where the process is aborted before [`Device::run`] can return it: Rust's
+/// runtime does that where a destructor panics while another panic is on its way, as buffers of a lost device do. `tell` may
+/// end the process itself, so that it ends as it does otherwise.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+pub fn before_abort(tell: impl Fn(TrainError) + Send + 'static) {
+    failure::before_abort(Box::new(tell));
+}
+
+/// Has `tell` told the error of a device's work where the process is aborted before [`Device::run`] can return it. No device
+/// that is compiled in fails so.
+#[cfg(not(any(feature = "wgpu", feature = "cuda")))]
+pub fn before_abort(tell: impl Fn(TrainError) + Send + 'static) {
+    drop(tell);
+}
+
 fn how(backend: &str) -> String {
     format!(
         "build with `--features {backend}` (for example `cargo run --release -p esmm-train --features {backend}`)"

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
-use crate::temporary::{PREFIX, folder_of, remove_leftovers_once, sync_folder, without_path};
+use crate::temporary::{PREFIX, folder_of, remove_leftovers_once, sync_folder};
 use crate::unfinished::Unfinished;
 
 /// How often a temporary file is made anew because somebody took it for a leftover.
@@ -92,13 +92,12 @@ impl Write for NewFile {
     }
 }
 
-/// A temporary file that will have the permissions of an ordinary one.
+/// A temporary file with the permissions of an ordinary one. Made by hand: the errors of `tempfile_in` say the temporary
+/// name, which says nothing to anybody.
 fn temporary_in(folder: &Path) -> io::Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(PREFIX);
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(folder).map_err(without_path)
+    builder.make_in(folder, |path| File::options().read(true).write(true).create_new(true).open(path))
 }
 
 /// Where links lead whose end is not there yet.

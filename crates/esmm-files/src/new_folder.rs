@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::lock::{FolderLock, LOCK_FILE, LockError};
-use crate::temporary::{PREFIX, folder_of, sync_folder, without_path};
+use crate::temporary::{PREFIX, folder_of, sync_folder};
 use crate::unfinished::Unfinished;
 
 /// Characters of a target's name that are part of the temporary one: with what comes before them they must not be too long
@@ -47,7 +47,11 @@ impl NewFolder {
     pub fn within(parent: &Path, command: &str) -> Result<Self, LockError> {
         let mut builder = tempfile::Builder::new();
         builder.prefix(PREFIX);
-        let take = || Self::lock(builder.tempdir_in(parent).map_err(without_path)?.keep(), command);
+        let take = || {
+            let made = builder.make_in(parent, |path| fs::create_dir(path))?;
+            let (_, folder) = made.keep().map_err(|error| error.error)?;
+            Self::lock(folder, command)
+        };
         // Another process may take a folder for a leftover in the moment before it is locked.
         (1..TRIES).find_map(|_| take().ok()).map_or_else(take, Ok)
     }

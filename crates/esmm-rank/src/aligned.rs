@@ -65,7 +65,7 @@ impl<T: Copy> Aligned<T> {
         assert!(values.len() <= self.room(), "{} values, room for {}", values.len(), self.room());
         // SAFETY: there is room after the first `len` values, and `values` lies elsewhere, because `self` is borrowed alone.
         unsafe {
-            self.start.add(self.len).copy_from_nonoverlapping(NonNull::from(values).cast(), values.len())
+            self.start.add(self.len).copy_from_nonoverlapping(NonNull::from(values).cast(), values.len());
         };
         self.len += values.len();
     }

@@ -74,7 +74,7 @@ fn exp_of_negative(x: f32) -> f32 {
     /// Added to a float below 2^22, it leaves the nearest whole number in the lowest bits.
     const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23
     /// ln 2 in two parts: whole multiples of the first have no rounding.
-    const LN_2: [f32; 2] = [0.693_359_375, -2.121_944_4e-4];
+    const LN_2: [f32; 2] = [355.0 / 512.0, -2.121_944_4e-4];
     let rounded = x * std::f32::consts::LOG2_E + ROUND;
     let whole = rounded - ROUND;
     let rest = x - whole * LN_2[0] - whole * LN_2[1];

@@ -62,7 +62,7 @@ fn a_warm_ranker_allocates_nothing() {
     let offsets: Vec<usize> = (0..=ITEMS).map(|item| 2 * item).collect();
     let ids: Vec<u32> = (0..2 * ITEMS as u32).map(|id| id % 5).collect();
     let tags = [SparseInput::Bag { offsets: &offsets, ids: &ids, weights: None }];
-    let prices = vec![1.5; ITEMS];
+    let prices = [1.5; ITEMS];
     let prices = [&prices[..]];
     let items = Columns { rows: ITEMS, sparse: &tags, dense: &prices };
     let positions = vec![0.5; 2 * ITEMS];

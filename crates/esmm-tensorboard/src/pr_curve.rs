@@ -27,8 +27,7 @@ impl PrCurve {
         for point in points {
             let hits = point.true_positives;
             let misses = point.false_positives;
-            let [hits, misses, spared, missed] =
-                [hits, misses, point.true_negatives, point.false_negatives].map(|rows| rows as f64);
+            let [hits, misses, spared, missed] = [hits, misses, point.true_negatives, point.false_negatives];
             let values = [hits, misses, spared, missed, hits / (hits + misses), hits / (hits + missed)];
             rows.iter_mut().zip(values).for_each(|(row, value): (&mut Vec<f32>, f64)| row.push(value as f32));
         }

@@ -49,7 +49,7 @@ impl Runs {
         let mut are_f32 = true;
         for operands in operands {
             Operands::<FloatTensor<B>>::each(*operands, &mut |tensor| {
-                are_f32 &= tensor.dtype() == DType::F32
+                are_f32 &= tensor.dtype() == DType::F32;
             });
         }
         if are_f32 { Self::on_f32() } else { Self::Definition }
@@ -362,7 +362,7 @@ mod tests {
     }
 
     fn values(state: State) -> Vec<f32> {
-        float::<B, 2>(state.tensor).into_data().to_vec().unwrap()
+        float::<B, 2>(state.tensor).into_data().iter::<f32>().collect()
     }
 
     #[test]

@@ -90,13 +90,16 @@ impl Serialize for Named<'_> {
     }
 }
 
+/// What of the counts of a feature an answer says, under a name of its own.
+type Counted = (&'static str, fn(&FeatureCounts) -> u64);
+
 fn write_answer<M: SerializeMap>(map: &mut M, answer: &Answer<'_>, names: &[&str]) -> Result<(), M::Error> {
     map.serialize_entry("candidates", &answer.candidates)?;
     map.serialize_entry("items", &Items { names, answer })?;
     if !answer.unknown_items.is_empty() {
         map.serialize_entry("unknown_items", &answer.unknown_items)?;
     }
-    let counts: [(&str, fn(&FeatureCounts) -> u64); 3] = [
+    let counts: [Counted; 3] = [
         ("missing", |feature| feature.missing),
         ("unknown", |feature| feature.unknown),
         ("outside", |feature| feature.outside),

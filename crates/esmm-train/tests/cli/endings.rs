@@ -202,22 +202,22 @@ fn a_limit_of_a_control_group_counts() {
 #[test]
 fn tables_beyond_the_limit_of_the_shell_are_refused() {
     let workspace = Workspace::new();
-    let user = r#"{ name = "user", side = "user", encode = "hash", buckets = 200000000 }"#;
+    let user = r#"{ name = "user", side = "user", encode = "hash", buckets = 50000000 }"#;
     let run_file = RUN_FILE.replace(r#"{ name = "user", side = "user" }"#, user);
     assert_ne!(run_file, RUN_FILE);
     workspace.write("run.toml", &run_file);
     for limit in ["-v", "-d"] {
         let mut command = Command::new("sh");
         let train = "$ESMM train run.toml --run-dir run --device ndarray --set data.unknown_share=0.0";
-        command.args(["-c", &format!("ulimit {limit} 4194304 || exit 77; {train}")]);
+        command.args(["-c", &format!("ulimit {limit} 1048576 || exit 77; {train}")]);
         command.env("ESMM", env!("CARGO_BIN_EXE_esmm")).env("XDG_RUNTIME_DIR", workspace.path(""));
         let said = Said::from(command.current_dir(workspace.path("")).stdin(Stdio::null()).output().unwrap());
         if said.code == 77 {
             eprintln!("skipped: the shell has no such limit on memory");
             return;
         }
-        // Three times four values of four bytes for each of 200 million rows: weights, and two moments of Adam.
-        let expected = "the weights and what the optimizers remember of them take 8.9 GiB, this process may take 4.0 GiB";
+        // Three times four values of four bytes for each of 50 million rows: weights, and two moments of Adam.
+        let expected = "the weights and what the optimizers remember of them take 2.2 GiB, this process may take 1.0 GiB";
         assert!(said.error(1).starts_with(expected), "{limit}: {}", said.stderr);
         assert!(!workspace.path("run").exists(), "left behind: {:?}", files(&workspace.path("run")));
     }

@@ -43,8 +43,8 @@ fn with_new_users(from: &Path, to: &Path) {
 }
 
 /// Impressions of users whom the training has not seen: without ids that were taken as unknown their row has its initial
-/// values, and what is predicted is off by as much as chance has it, here 12% (of pCTCVR). With them it learns what an
-/// average user does.
+/// values, and what is predicted is off by as much as chance has it, here 8% (of pCTCVR). With them it learns what an
+/// average user does, and is off by 3%.
 #[test]
 fn rows_of_new_users_are_calibrated() {
     let workspace = Workspace::new();
@@ -62,8 +62,8 @@ fn rows_of_new_users_are_calibrated() {
     };
     let without = off_by("without", "0");
     let with = off_by("with", "0.01");
-    assert!(without > 0.08, "off by {without} without, by {with} with them");
-    assert!(with < 0.05, "off by {without} without, by {with} with them");
+    assert!(without > 0.06, "off by {without} without, by {with} with them");
+    assert!(with < 0.04, "off by {without} without, by {with} with them");
 }
 
 #[test]

@@ -129,7 +129,8 @@ impl LabelSpec {
                     _ if !reached => {}
                     Some(before) if before == stage => *depth = Some(before as u8 + 1),
                     Some(_) if self.orphan_conversions == Orphans::Error => {
-                        let (later, earlier) = (column.clone(), self.columns[stage - 1].clone());
+                        let later = column.clone();
+                        let earlier = self.columns[stage - 1].clone();
                         return Err(DataError::Orphan { place: chunk.place(row), later, earlier });
                     }
                     _ => *depth = None,

@@ -304,7 +304,8 @@ fn moments(
             _ => Err(wrong(format!("{key} = {}, it must be {} or a number", quoted(text), time::DATE))),
         },
     };
-    let (valid, test) = (moment("valid_from", valid_from)?, moment("test_from", test_from)?);
+    let valid = moment("valid_from", valid_from)?;
+    let test = moment("test_from", test_from)?;
     match (valid, test) {
         (None, None) => {
             Err(wrong("a date to split at is missing: give `test_from`, `valid_from` or both".into()))

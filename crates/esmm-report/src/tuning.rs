@@ -47,6 +47,7 @@ fn verdict(report: &TuningReport, html: &mut Html) {
     let tried = report.tried.len().saturating_sub(1) as u64;
     let budget = if report.out_of_time { ", then the time was over" } else { "" };
     for (name, value) in [
+        ("Next", report.next("found.toml")),
         ("Best setting", report.found.to_string()),
         ("Chosen by", format!("{} on {} windows of the training rows", report.select, report.windows)),
         ("Tried", format!("{} settings in {} trainings{budget}", grouped(tried), grouped(report.trainings))),

@@ -78,45 +78,86 @@ pub struct WindowComparison {
     pub gain_interval: Option<[f64; 2]>,
 }
 
+/// What a tuning comes to, by the rows on which nothing was chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// No setting was better than the run file as it is on the windows.
+    NothingBetter,
+    /// The best setting is better by more than chance.
+    Better,
+    /// The rows cannot tell the best setting from the run file as it is.
+    WithinChance,
+    /// The best setting is worse by more than chance.
+    Worse,
+    /// How much of the difference is chance is not known.
+    Untold,
+}
+
 impl TuningReport {
     /// The comparison on the rows on which nothing was chosen.
     pub fn last(&self) -> Option<&WindowComparison> {
         self.compared.iter().find(|compared| compared.window.is_none())
     }
 
+    /// What the tuning comes to.
+    pub fn outcome(&self) -> Outcome {
+        let Some(last) = self.last() else { return Outcome::NothingBetter };
+        match last.gain_interval {
+            None => Outcome::Untold,
+            Some([low, _]) if low > 0.0 => Outcome::Better,
+            Some([_, high]) if high < 0.0 => Outcome::Worse,
+            Some(_) => Outcome::WithinChance,
+        }
+    }
+
     /// What the tuning comes to, in a sentence or two.
     pub fn verdict(&self) -> String {
         let select = &self.select;
-        let tried = self.tried.len().saturating_sub(1);
-        let Some(last) = self.last() else {
-            let windows = match self.out_of_time {
-                false => "the windows of its training rows",
-                true => "those windows of its training rows that the time allowed",
-            };
-            return format!("None of {tried} settings was better than the run file as it is on {windows}.");
-        };
-        let gain = last.gain;
-        let Some([low, high]) = last.gain_interval else {
-            return format!(
-                "On the last window, on which nothing was chosen, {select} is better by {gain:+.4}; how much of that is \
-                 chance cannot be told."
-            );
-        };
-        let numbers = format!("{gain:+.4} (95%: {low:+.4} to {high:+.4})");
+        let own = &self.run_file;
         let found = &self.found;
-        match (low > 0.0, high < 0.0) {
-            (true, _) => format!(
+        let numbers = self.last().map_or_else(String::new, |last| {
+            let gain = format!("{:+.4}", last.gain);
+            last.gain_interval
+                .map_or_else(|| gain.clone(), |[low, high]| format!("{gain} (95%: {low:+.4} to {high:+.4})"))
+        });
+        match self.outcome() {
+            Outcome::NothingBetter => {
+                let tried = self.tried.len().saturating_sub(1);
+                let windows = match self.out_of_time {
+                    false => "the windows of its training rows",
+                    true => "those windows of its training rows that the time allowed",
+                };
+                format!("None of {tried} settings was better than the run file as it is on {windows}.")
+            }
+            Outcome::Better => format!(
                 "Better by more than chance: on the last window, on which nothing was chosen, {select} gains {numbers} with \
                  {found}."
             ),
-            (_, true) => format!(
+            Outcome::WithinChance => format!(
+                "Within chance: on the last window, on which nothing was chosen, {select} changes by {numbers} with {found}. As \
+                 far as these rows can tell {own} is as good."
+            ),
+            Outcome::Worse => format!(
                 "Worse: on the last window, on which nothing was chosen, {select} changes by {numbers} with {found}; what \
-                 helped on the other windows does not last. Keep the run file as it is."
+                 helped on the other windows does not last. Keep {own}."
             ),
-            _ => format!(
-                "Within chance: on the last window, on which nothing was chosen, {select} changes by {numbers} with \
-                 {found}; these rows cannot tell it from the run file as it is."
+            Outcome::Untold => format!(
+                "On the last window, on which nothing was chosen, {select} changes by {numbers} with {found}; how much of that \
+                 is chance cannot be told. Until it can, {own} is as good."
             ),
+        }
+    }
+
+    /// The command to go on with: it trains the run file that was found where that is better, and otherwise the one that was
+    /// tuned.
+    pub fn next(&self, found: &str) -> String {
+        let own = &self.run_file;
+        match self.outcome() {
+            Outcome::Better => format!("esmm train {found}"),
+            Outcome::NothingBetter => format!("esmm train {own}"),
+            Outcome::WithinChance | Outcome::Worse | Outcome::Untold => {
+                format!("esmm train {own}     (not {found}: it is not known to be better)")
+            }
         }
     }
 
@@ -174,11 +215,31 @@ mod tests {
         assert!(better.starts_with("Better by more than chance") && better.contains("+0.0100"), "{better}");
         let chance = report(0.01, Some([-0.001, 0.021])).verdict();
         assert!(chance.starts_with("Within chance"), "{chance}");
-        assert!(report(-0.01, Some([-0.02, -0.001])).verdict().starts_with("Worse"));
+        assert!(chance.ends_with("As far as these rows can tell run.toml is as good."), "{chance}");
+        let worse = report(-0.01, Some([-0.02, -0.001])).verdict();
+        assert!(worse.starts_with("Worse") && worse.ends_with("Keep run.toml."), "{worse}");
         assert!(report(0.01, None).verdict().contains("cannot be told"));
         let nothing = TuningReport { compared: Vec::new(), ..report(0.0, None) };
         assert!(nothing.verdict().starts_with("None of 0 settings was better"));
         let over = TuningReport { out_of_time: true, ..nothing };
         assert!(over.verdict().ends_with("on those windows of its training rows that the time allowed."));
+    }
+
+    /// Whoever follows the advice trains the file that the sentence before speaks for.
+    #[test]
+    fn the_advice_follows_the_verdict() {
+        let none = TuningReport { compared: Vec::new(), ..report(0.0, None) };
+        for (report, next) in [
+            (report(0.01, Some([0.002, 0.018])), "out/found.toml"),
+            (report(0.01, Some([-0.001, 0.021])), "run.toml"),
+            (report(0.0, Some([0.0, 0.0])), "run.toml"),
+            (report(-0.01, Some([-0.02, -0.001])), "run.toml"),
+            (report(0.01, None), "run.toml"),
+            (none, "run.toml"),
+        ] {
+            let advice = report.next("out/found.toml");
+            let named = advice.strip_prefix("esmm train ").unwrap().split_whitespace().next();
+            assert_eq!(named, Some(next), "{:?}", report.outcome());
+        }
     }
 }

@@ -170,7 +170,7 @@ impl TuneArgs {
         let (found, page) = (shown(&found), shown(&folder.join("report.html")));
         outln!("{found}: {}", report.found)?;
         outln!("{page}: a page to look at, with all {} settings", report.tried.len())?;
-        outln!("Next: esmm train {found}")?;
+        outln!("Next: {}", report.next(&found))?;
         Ok(())
     }
 }

@@ -103,9 +103,15 @@ fn ends_with_a_run_file(funnel: Funnel) {
         let difference = window["found"].as_f64().unwrap() - window["own"].as_f64().unwrap();
         assert!((difference - gain).abs() < 1e-9);
     }
-    let verdicts = ["Better by more than chance", "Within chance", "Worse"];
-    assert!(verdicts.iter().any(|verdict| said.stdout.contains(verdict)), "{}", said.stdout);
-    assert!(said.stdout.contains("Next: esmm train out/found.toml"), "{}", said.stdout);
+    // The advice is that of the sentence before it.
+    let verdicts = [
+        ("Better by more than chance", "esmm train out/found.toml"),
+        ("Within chance", "esmm train run.toml"),
+        ("Worse", "esmm train run.toml"),
+    ];
+    let (_, next) = verdicts.iter().find(|(verdict, _)| said.stdout.contains(verdict)).unwrap();
+    assert!(said.stdout.contains(&format!("\nNext: {next}")), "{}", said.stdout);
+    assert!(page.contains(&next.replace("out/", "")), "{next}");
     assert_eq!(files(&workspace.path("out")), ["found.toml", "report.html", "trials.jsonl", "tuning.json"]);
     let trained = workspace.esmm(&["train", "out/found.toml", "--run-dir", "run", "--quiet"]);
     assert_eq!(trained.code, 0, "{}", trained.stderr);

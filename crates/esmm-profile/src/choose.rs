@@ -102,11 +102,18 @@ fn ids_or_quantity(column: &Column, rows: Rows, clicks: &[bool]) -> Choice {
     if words::is_digits(&column.name) {
         return as_ids("its name is a number, as ids have", None);
     }
+    let worth = Worth::of(column, clicks);
     if stats.missing() as f64 > OFTEN_MISSING * stats.rows as f64 && stats.numbers.min >= 1.0 {
+        // An id of which nothing is known is left empty, a quantity mostly is 0; but not where the clicks say otherwise.
+        if let Some(worth) = worth.filter(|worth| worth.is_quantity()) {
+            let unsure = format!(
+                "often missing as ids are, taken for a quantity, as {worth}; ids would have no `encode`"
+            );
+            return numbers(column, rows, Some(unsure));
+        }
         let unsure = "whole numbers from 1 on that are often missing, taken for ids; a quantity would be encode = \"ple\"";
         return as_ids("never below 1 and often missing", Some(unsure.to_owned()));
     }
-    let worth = Worth::of(column, clicks);
     if let Some(worth) = worth.filter(|worth| worth.is_ids()) {
         let unsure = format!("taken for ids, as {worth}; a quantity would be encode = \"ple\"");
         return as_ids("rates jump from value to value", worth.is_close().then_some(unsure));

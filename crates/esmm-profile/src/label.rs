@@ -24,7 +24,7 @@ const CONVERSION: Names = &[
         30,
         "conversion conversions converted convert conv buy bought purchase purchased order ordered pay paid payment",
     ),
-    (30, "sale sold install installed signup subscribed transaction deposit"),
+    (30, "sale sold install installed signup subscribed transaction deposit book booked booking reservation"),
     (20, "cvr"),
     (10, "cart favorite label"),
     (5, "z"),
@@ -279,7 +279,7 @@ fn nothing_found(
     };
     let reason = format!(
         "{found}{odd}: looked for columns of 0 and 1 with a name like click, clicked, clk, visit, and like conversion, \
-         buy, purchase, order, pay; {usable}; name them with --click COL --conversion COL"
+         buy, purchase, order, pay, booking; {usable}; name them with --click COL --conversion COL"
     );
     DataError::file(rows.path, reason).into()
 }

@@ -82,6 +82,11 @@ impl Worth {
             && self.neighbours < CORRELATED
     }
 
+    /// Whether ranges tell so much more than single values that these would only be learned by heart.
+    pub(crate) fn is_quantity(self) -> bool {
+        !self.is_blind && self.ranges - self.values > NATS
+    }
+
     /// Whether little would have to change for the other answer.
     pub(crate) fn is_close(self) -> bool {
         let weak = self.scaled(0.7);
@@ -213,10 +218,29 @@ mod tests {
     fn rates_that_jump_from_value_to_value_are_those_of_ids() {
         let jumps = tried(|value| if value.wrapping_mul(2_654_435_761) >> 16 & 1 == 1 { 0.5 } else { 0.1 });
         assert!(jumps.is_ids() && !jumps.is_close(), "{jumps:?}");
+        assert!(!jumps.is_quantity());
         let rises = tried(|value| 0.1 + 0.4 * f64::from(value) / 200.0);
         assert!(!rises.is_ids() && !rises.is_close() && rises.neighbours > 0.5, "{rises:?}");
         let nothing = tried(|_| 0.3);
         assert!(!nothing.is_ids() && nothing.values < NATS, "{nothing:?}");
+    }
+
+    /// Twenty rows a value: what single values tell is mostly chance, what ranges tell is not. Ids that differ lose by ranges.
+    #[test]
+    fn many_values_of_a_quantity_are_worth_less_than_its_ranges() {
+        let of = |rate: fn(u32) -> f64| {
+            let mut rng = ChaCha8Rng::seed_from_u64(5);
+            let rows = (0..20_000).map(|_| {
+                let value = rng.random_range(0..1000_u32);
+                (Some(f64::from(value)), rng.random::<f64>() < rate(value))
+            });
+            let (numbers, clicks): (Vec<_>, Vec<_>) = rows.unzip();
+            Worth::of_numbers(&numbers, &clicks).unwrap()
+        };
+        let rises = of(|value| 0.2 + 0.2 * f64::from(value) / 1000.0);
+        assert!(rises.is_quantity() && !rises.is_ids(), "{rises:?}");
+        let jumps = of(|value| if value.wrapping_mul(2_654_435_761) >> 16 & 1 == 1 { 0.4 } else { 0.2 });
+        assert!(!jumps.is_quantity(), "{jumps:?}");
     }
 
     /// A wave whose length is that of two ranges: ranges cannot tell it, but neighbours are alike.

@@ -78,31 +78,60 @@ fn mixed(seed: u32) -> u32 {
 }
 
 /// 300 shelves without a name that tells, whose rates of clicks jump; a smooth quantity; a field whose
-/// name is a number; a number that is often missing and never 0.
+/// name is a number; two numbers that are often missing and never 0, of which one is a quantity by its clicks.
 #[test]
 fn ids_are_told_from_quantities() {
     let workspace = Workspace::new();
-    let mut text = "shelf,width,318,sparse,click,conversion\n".to_owned();
+    let mut text = "shelf,width,318,sparse,tenure,click,conversion\n".to_owned();
     for row in 0..40_000_u32 {
         let random = |salt: u32| mixed(row * 8 + salt);
         let (shelf, quantity) = (10 + random(1) % 300 * 7, 10 + random(2) % 400);
         let jumps = if mixed(shelf) & 1 == 1 { 50 } else { 5 };
-        let click = random(3) % 200 < jumps + quantity / 8;
+        let tenure = 1 + random(0) % 1500;
+        let is_known = random(7) % 4 != 0;
+        let known = if is_known { tenure / 30 } else { 25 };
+        let click = random(3) % 200 < jumps + quantity / 8 + known;
         let conversion = click && random(4) % 3 == 0;
         let sparse = if random(5) % 4 == 0 { String::new() } else { (1 + random(6) % 90 * 3).to_string() };
         let (click, conversion) = (u8::from(click), u8::from(conversion));
+        let tenure = if is_known { tenure.to_string() } else { String::new() };
         text.push_str(&format!(
-            "{shelf},{quantity},{},{sparse},{click},{conversion}\n",
+            "{shelf},{quantity},{},{sparse},{tenure},{click},{conversion}\n",
             10 + random(7) % 60 * 2
         ));
     }
     workspace.write("data.csv", &text);
     let file = drafted(&workspace, &[]);
-    expect(&file, &[("shelf", ""), ("width", "encode = \"ple\""), ("318", ""), ("sparse", "")]);
+    expect(
+        &file,
+        &[
+            ("shelf", ""),
+            ("width", "encode = \"ple\""),
+            ("318", ""),
+            ("sparse", ""),
+            ("tenure", "encode = \"ple\""),
+        ],
+    );
     let text = workspace.read("guess.toml");
     let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(words.contains("rates jump from value to value"), "{words}");
     assert!(words.contains("whole numbers from 1 on that are often missing, taken for ids"), "{words}");
+    assert!(
+        words.contains("often missing as ids are, taken for a quantity, as single values tell"),
+        "{words}"
+    );
+}
+
+/// The names that shops, advertisers and travel agencies give to what follows a click.
+#[test]
+fn labels_are_found_by_their_names() {
+    let workspace = Workspace::new();
+    for name in ["conversion", "is_booking", "purchased", "signup"] {
+        workspace.write("data.csv", &csv(400).replacen("conversion", name, 1));
+        let said = workspace.esmm(&["init", "data.csv", "-o", "guess.toml", "--overwrite"]);
+        assert_eq!(said.code, 0, "{}", said.stderr);
+        assert!(said.stderr.contains(&format!("then `{name}`")), "{}", said.stderr);
+    }
 }
 
 /// Files that are named after the splits are used as such, and the draft plans for the rows that it learns from.

@@ -2,7 +2,8 @@
 //! that opened again, to measure and to score.
 //!
 //! [`config`] has what a person types and what it comes to; [`run_dir`] the files; [`observe`] the observers of a
-//! training, of which [`history`] is one; [`evaluation`] measures with exact metrics, [`analysis`] looks closer;
+//! training, of which [`history`] is one; [`evaluation`] measures with exact metrics, [`counting`] says how rows count there,
+//! [`analysis`] looks closer;
 //! [`correction`] changes probabilities after a training; [`scorer`] opens a run directory and scores rows, which [`predictions`] writes. Nothing here trains.
 //!
 //! ```no_run
@@ -26,6 +27,7 @@
 pub mod analysis;
 pub mod config;
 pub mod correction;
+pub mod counting;
 pub mod ensemble;
 mod error;
 pub mod evaluation;

@@ -39,8 +39,8 @@ pub use esmm_data as data;
 pub use esmm_metrics as metric;
 pub use esmm_run::observe::TableNorms;
 pub use esmm_run::{
-    analysis, config, correction, ensemble, evaluation, files, history, manifest, observe, predictions,
-    run_dir, scorer, tuning, wording,
+    analysis, config, correction, counting, ensemble, evaluation, files, history, manifest, observe,
+    predictions, run_dir, scorer, tuning, wording,
 };
 pub use esmm_tensorboard as tensorboard;
 

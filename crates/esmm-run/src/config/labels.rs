@@ -1,5 +1,8 @@
 //! `[labels]`: the stages of the funnel, and how each row counts.
 
+use std::convert::Infallible;
+use std::str::FromStr;
+
 use esmm_data::{ConversionWindow, CountSpec, LabelSpec, MissingLabel, Orphans};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -63,6 +66,40 @@ pub enum NegativeRateSetting {
     Column(String),
 }
 
+impl NegativeRateSetting {
+    /// The share of all rows; `None` where nothing was left out, and where a column has the share of each row.
+    ///
+    /// # Errors
+    /// A share outside `(0, 1]`.
+    pub fn share(&self) -> Result<Option<NegativeRate>, RunError> {
+        match self {
+            Self::Share(share) => NegativeRate::new(*share),
+            Self::Column(_) => Ok(None),
+        }
+    }
+
+    /// The column with the share of each row.
+    pub fn column(&self) -> Option<&str> {
+        match self {
+            Self::Share(_) => None,
+            Self::Column(column) => Some(column),
+        }
+    }
+}
+
+/// A number is a share, anything else names a column; in double quotes a name may be a number.
+impl FromStr for NegativeRateSetting {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        if let Ok(share) = text.parse() {
+            return Ok(Self::Share(share));
+        }
+        let unquoted = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+        Ok(Self::Column(unquoted.unwrap_or(text).to_owned()))
+    }
+}
+
 /// What a missing label means where the stage before was not reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -106,18 +143,13 @@ pub(super) fn stages(labels: &LabelSection) -> LabelSpec {
 
 /// The share of the impressions without a click that the data holds, where it is one for all rows.
 pub(super) fn negative_rate(labels: &LabelSection) -> Result<Option<NegativeRate>, RunError> {
-    match &labels.negative_rate {
-        Some(NegativeRateSetting::Share(rate)) => NegativeRate::new(*rate),
-        Some(NegativeRateSetting::Column(_)) | None => Ok(None),
-    }
+    labels.negative_rate.as_ref().map_or(Ok(None), NegativeRateSetting::share)
 }
 
 /// What says how rows count; `by_time` is the column of a split that has one.
 pub(super) fn counting(labels: &LabelSection, by_time: Option<&str>) -> Result<CountSpec, RunError> {
-    let negative_rate = match &labels.negative_rate {
-        Some(NegativeRateSetting::Column(column)) => Some(column.clone()),
-        Some(NegativeRateSetting::Share(_)) | None => None,
-    };
+    let negative_rate =
+        labels.negative_rate.as_ref().and_then(NegativeRateSetting::column).map(str::to_owned);
     let window = match &labels.conversion_window {
         None if labels.time.is_some() || labels.conversions_until.is_some() => {
             let message =

@@ -43,6 +43,15 @@ impl LabelledLogits {
         self.depth.len()
     }
 
+    /// Share of the impressions that reached the first stage, by weight; `None` where nothing weighs anything.
+    pub fn click_rate(&self) -> Option<f64> {
+        let weights = self.weight.iter().map(|weight| f64::from(*weight));
+        let all: f64 = weights.clone().sum();
+        let clicked: f64 =
+            weights.zip(&self.depth).filter(|(_, depth)| **depth > 0).map(|(weight, _)| weight).sum();
+        (all > 0.0).then(|| clicked / all)
+    }
+
     fn logits(&self, row: usize) -> &[f32] {
         &self.conditional[row * self.stages..][..self.stages]
     }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Correction;
 use super::measured::TaskChange;
 use super::platt::{Platt, PlattFit};
+use crate::counting::RowCounting;
 use crate::error::RunError;
 use crate::files::FileSum;
 use crate::manifest::Manifest;
@@ -23,6 +24,9 @@ pub struct CalibrationRecord {
     pub data: Vec<String>,
     /// Impressions in them.
     pub rows: u64,
+    /// How they counted; `None` of a file that was written before this was stated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counting: Option<RowCounting>,
     /// The correction, a stage each.
     pub stages: Vec<StageCorrection>,
     /// What it does to each task, on rows that it was not fitted on.
@@ -73,9 +77,16 @@ impl CalibrationRecord {
             weights_xxh64: weights_of(run)?,
             data: data.to_vec(),
             rows,
+            counting: None,
             stages: stages.collect(),
             tasks,
         })
+    }
+
+    /// The same with how the rows counted.
+    #[must_use]
+    pub fn counted(self, counting: RowCounting) -> Self {
+        Self { counting: Some(counting), ..self }
     }
 
     /// The correction of a run directory; `None` where it has none.

@@ -14,15 +14,16 @@ use burn::tensor::backend::BackendTypes;
 use esmm_core::{BatchBuilder, BatchInput, EsmmBackend, EsmmConfig, FunnelLogits, SparseInput};
 use esmm_data::stream::FileRows;
 use esmm_data::{
-    Chunk, ConversionWindow, CountSpec, EncodedChunk, FittedEncoders, Segment, SourceSpec, SparseColumn,
-    SplitRows, TrainedRows, UserGroups, ValueCounter, ValueCounts,
+    Chunk, EncodedChunk, FittedEncoders, Segment, SourceSpec, SparseColumn, SplitRows, TrainedRows,
+    UserGroups, ValueCounter, ValueCounts,
 };
 
 use self::columns::{corrected, probabilities};
 use self::watched::Watched;
-use crate::analysis::{Drift, Period, PeriodCounter, training_period};
-use crate::config::{NegativeRate, TrainConfig};
+use crate::analysis::{Drift, Period, PeriodCounter, TaskRate, training_period};
+use crate::config::TrainConfig;
 use crate::correction::{CalibrationRecord, LabelledLogits, fit};
+use crate::counting::{LabelledAs, RowCounting};
 use crate::ensemble::Ensemble;
 use crate::error::RunError;
 use crate::evaluation::{Evaluation, evaluate};
@@ -38,9 +39,8 @@ pub struct Scorer<B: EsmmBackend> {
     pub config: TrainConfig,
     /// The model's configuration.
     pub model: EsmmConfig,
-    /// When the log of labelled data ends; `None`: at the newest time of the data. What the training was told of its own data
-    /// does not count here.
-    conversions_until: Option<String>,
+    /// How the rows of labelled data count.
+    counting: RowCounting,
     /// How its probabilities are corrected, where `esmm calibrate` did so.
     calibration: Option<CalibrationRecord>,
     /// Where what the training rows are like is read from.
@@ -107,10 +107,11 @@ impl<B: EsmmBackend> Scorer<B> {
         let builder = BatchBuilder::new(&model.schema);
         let trained = TrainedRows::load(&run.encoders(), &model.schema)?;
         let counter = Arc::new(ValueCounter::new(&encoders, trained));
+        let counting = RowCounting::of_training(&config);
         Ok(Self {
             config,
             model,
-            conversions_until: None,
+            counting,
             calibration,
             run: run.clone(),
             encoders,
@@ -155,26 +156,32 @@ impl<B: EsmmBackend> Scorer<B> {
         self.encoders.required_columns()
     }
 
-    /// Says how labelled data that is measured differs from the training data: the share of impressions without a click that it
-    /// still holds, where another one was `given`, and when its log ends.
+    /// Says how labelled data that is measured differs from the training data.
     ///
     /// # Errors
-    /// An end of the log where the run has no conversion window.
-    pub fn measure_as(
-        &mut self,
-        given: Option<Option<NegativeRate>>,
-        conversions_until: Option<String>,
-    ) -> Result<(), RunError> {
-        if let Some(rate) = given {
-            self.config.negative_rate = rate;
-            self.config.counting.negative_rate = None;
-        }
-        if conversions_until.is_some() && self.config.counting.window.is_none() {
-            let message = "--conversions-until: this run has no labels.conversion_window";
-            return Err(RunError::Config(message.into()));
-        }
-        self.conversions_until = conversions_until;
+    /// As [`RowCounting::changed`].
+    pub fn measure_as(&mut self, said: &LabelledAs) -> Result<(), RunError> {
+        self.counting = RowCounting::of_training(&self.config).changed(said)?;
         Ok(())
+    }
+
+    /// How the rows of labelled data count.
+    pub fn counting(&self) -> &RowCounting {
+        &self.counting
+    }
+
+    /// A line for each way in which labelled data counts otherwise than once a row.
+    pub fn counting_described(&self) -> Vec<String> {
+        self.counting.described(&RowCounting::of_training(&self.config))
+    }
+
+    /// Warns where the data looks as if it were sampled in another way than it is taken for.
+    fn check_sampling(&self, trained: &Period, now: Option<f64>) {
+        let before = trained.rates.first().and_then(TaskRate::observed);
+        let Some((before, now)) = before.zip(now) else { return };
+        if let Some(doubt) = self.counting.doubt(&RowCounting::of_training(&self.config), before, now) {
+            log::warn!("{doubt}");
+        }
     }
 
     /// Measures labelled data, which is read, scored and forgotten batch by batch: per row the evaluator alone remembers. Where
@@ -183,8 +190,14 @@ impl<B: EsmmBackend> Scorer<B> {
     /// # Errors
     /// Whatever is wrong with the data, with file and line.
     pub fn evaluate(&self, source: &SourceSpec) -> Result<Evaluation, RunError> {
+        self.evaluated(source).map_err(|error| self.counting.with_way_out(error))
+    }
+
+    fn evaluated(&self, source: &SourceSpec) -> Result<Evaluation, RunError> {
         let rows = self.labelled(source)?;
-        let (stages, rate, device) = (&self.config.labels.columns, self.config.negative_rate, &self.device);
+        let stages = &self.config.labels.columns;
+        let rate = self.counting.share();
+        let device = &self.device;
         let trained = self.trained_on();
         let trained = trained.as_ref();
         let period = trained.map(|like| PeriodCounter::new(&self.encoders, stages, rate, Some(like)));
@@ -198,7 +211,11 @@ impl<B: EsmmBackend> Scorer<B> {
         let found =
             evaluate(&watched, &self.model, stages, &rows, rate, device, |_| ControlFlow::Continue(()))?;
         let period = watched.period.into_inner();
-        let drift = trained.zip(period).map(|(before, after)| Drift::between(before, &after.finish()));
+        let drift = trained.zip(period).map(|(before, after)| {
+            let after = after.finish();
+            self.check_sampling(before, after.rates.first().and_then(TaskRate::observed));
+            Drift::between(before, &after)
+        });
         Ok(Evaluation { drift, ..found })
     }
 
@@ -208,15 +225,25 @@ impl<B: EsmmBackend> Scorer<B> {
     /// # Errors
     /// Whatever is wrong with the data, with file and line; data with too few conversions, or none.
     pub fn calibrate(&self, run: &RunDir, source: &SourceSpec) -> Result<CalibrationRecord, RunError> {
+        self.fitted(run, source).map_err(|error| self.counting.with_way_out(error))
+    }
+
+    fn fitted(&self, run: &RunDir, source: &SourceSpec) -> Result<CalibrationRecord, RunError> {
         let rows = self.labelled(source)?;
-        let (stages, rate) = (&self.config.labels.columns, self.config.negative_rate);
+        let stages = &self.config.labels.columns;
+        let rate = self.counting.share();
         let mut labelled = LabelledLogits::new(stages.len());
         evaluate(&self.models, &self.model, stages, &rows, rate, &self.device, |scores| {
             labelled.push(scores, scores.weights(rate).as_deref());
             ControlFlow::Continue(())
         })?;
+        if let Some(trained) = self.trained_on() {
+            self.check_sampling(&trained, labelled.click_rate());
+        }
         let (fits, tasks) = fit(&labelled, stages)?;
-        CalibrationRecord::new(run, &source.paths, labelled.rows() as u64, stages, &fits, tasks)
+        let record =
+            CalibrationRecord::new(run, &source.paths, labelled.rows() as u64, stages, &fits, tasks)?;
+        Ok(record.counted(self.counting.clone()))
     }
 
     /// What the training rows are like, as far as the run directory tells; scores do not depend on it.
@@ -231,7 +258,8 @@ impl<B: EsmmBackend> Scorer<B> {
     fn labelled(&self, source: &SourceSpec) -> Result<SplitRows, RunError> {
         let (group, truth) = (self.config.group.as_deref(), self.config.truth.as_ref());
         let (labels, by_group) = (&self.config.labels, self.config.reading.by_group);
-        let rows = FileRows::open(source, &self.encoders, labels, group, truth, &self.counting(), by_group)?;
+        let rows =
+            FileRows::open(source, &self.encoders, labels, group, truth, self.counting.columns(), by_group)?;
         let rows = rows.counted_by(self.counter.clone());
         Ok(rows.into())
     }
@@ -239,14 +267,6 @@ impl<B: EsmmBackend> Scorer<B> {
     /// How its probabilities are corrected.
     pub fn calibration(&self) -> Option<&CalibrationRecord> {
         self.calibration.as_ref()
-    }
-
-    /// How the rows of labelled data count.
-    fn counting(&self) -> CountSpec {
-        let CountSpec { weight, negative_rate, window } = self.config.counting.clone();
-        let window =
-            window.map(|window| ConversionWindow { until: self.conversions_until.clone(), ..window });
-        CountSpec { weight, negative_rate, window }
     }
 
     /// Scores the impressions of a segment, in order, as [`score`](Self::score) does. What a group shares is encoded and

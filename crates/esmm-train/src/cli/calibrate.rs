@@ -6,12 +6,12 @@ use anyhow::Context;
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, Table};
 use esmm_core::TrainBackend;
-use esmm_train::config::NegativeRate;
 use esmm_train::correction::{CalibrationRecord, Interval};
 use esmm_train::run_dir::{Existing, RunClaim, RunDir};
 use esmm_train::scorer::Scorer;
 use esmm_train::{OnDevice, TrainError};
 
+use super::counting::CountingArgs;
 use super::stdout::outln;
 use super::{DeviceArg, ThreadsArg, TrustArg, logging, shown, table};
 
@@ -27,15 +27,10 @@ pub(super) struct CalibrateArgs {
     #[arg(required_unless_present = "undo", conflicts_with = "undo")]
     data: Vec<String>,
     /// Takes the correction away again.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = CountingArgs::FLAGS)]
     undo: bool,
-    /// The share of the impressions without a click that DATA still holds, in (0, 1]; by default that of the training data.
-    #[arg(long, value_name = "SHARE", conflicts_with = "undo")]
-    negative_rate: Option<f64>,
-    /// Where the run has `labels.conversion_window`: when the log of DATA ends, as its column of times has it; by default at the
-    /// newest time in DATA.
-    #[arg(long, value_name = "MOMENT", conflicts_with = "undo")]
-    conversions_until: Option<String>,
+    #[command(flatten)]
+    counting: CountingArgs,
     #[command(flatten)]
     device: DeviceArg,
     #[command(flatten)]
@@ -58,9 +53,8 @@ pub(super) fn run(args: &CalibrateArgs) -> anyhow::Result<()> {
     }
     let device = args.device.open()?;
     device.check_model(&claim.run().read_model()?)?;
-    let rate = args.negative_rate.map(NegativeRate::new).transpose().map_err(TrainError::from)?;
     let had = claim.run().calibration().exists();
-    let record = device.run(Calibrate { run: claim.run(), args, rate })?;
+    let record = device.run(Calibrate { run: claim.run(), args })?;
     record.write(claim.run())?;
     if had {
         log::info!("the correction that was there before is replaced");
@@ -92,8 +86,6 @@ fn undo(path: &Path, claim: &RunClaim) -> anyhow::Result<()> {
 struct Calibrate<'a> {
     run: &'a RunDir,
     args: &'a CalibrateArgs,
-    /// The rate that was asked for, if one was.
-    rate: Option<Option<NegativeRate>>,
 }
 
 impl OnDevice for Calibrate<'_> {
@@ -105,7 +97,8 @@ impl OnDevice for Calibrate<'_> {
     {
         let mut scorer =
             Scorer::<B::InnerBackend>::open_uncorrected(self.run, &device, self.args.trust.trust())?;
-        scorer.measure_as(self.rate, self.args.conversions_until.clone())?;
+        scorer.measure_as(&self.args.counting.said())?;
+        scorer.counting_described().iter().for_each(|line| log::info!("{line}"));
         Ok(scorer.calibrate(self.run, &scorer.source(&self.args.data))?)
     }
 }

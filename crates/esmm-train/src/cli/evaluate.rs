@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use esmm_core::{TrainBackend, one_line};
 use esmm_train::analysis::Drift;
-use esmm_train::config::NegativeRate;
+use esmm_train::counting::RowCounting;
 use esmm_train::data::ValueCounts;
 use esmm_train::evaluation::Evaluation;
 use esmm_train::guard;
@@ -15,6 +15,7 @@ use esmm_train::scorer::Scorer;
 use esmm_train::{OnDevice, TrainError};
 use serde::Serialize;
 
+use super::counting::CountingArgs;
 use super::stdout::outln;
 use super::values::ByFeature;
 use super::{DeviceArg, ThreadsArg, TrustArg, logging, table};
@@ -35,19 +36,13 @@ pub(super) struct EvaluateArgs {
     trust: TrustArg,
     #[command(flatten)]
     threads: ThreadsArg,
-    /// The share of the impressions without a click that DATA still holds, in (0, 1]; by default that of the training data.
-    /// 1 is for a full log.
-    #[arg(long, value_name = "SHARE")]
-    negative_rate: Option<f64>,
+    #[command(flatten)]
+    counting: CountingArgs,
     /// A value that a feature does not take, such as a negative one under log1p, is an error, whatever its `outside` says.
     #[arg(long)]
     strict: bool,
-    /// Where the run has `labels.conversion_window`: when the log of DATA ends, as its column of times has it; by default at the
-    /// newest time in DATA.
-    #[arg(long, value_name = "MOMENT")]
-    conversions_until: Option<String>,
-    /// Metrics as JSON, in the form of metrics.json, with what was counted of the features' values under `features` and how
-    /// the rows differ from the training rows under `drift`.
+    /// Metrics as JSON, in the form of metrics.json, with how the rows counted under `counting`, what was counted of the
+    /// features' values under `features` and how the rows differ from the training rows under `drift`.
     #[arg(long)]
     json: bool,
 }
@@ -58,8 +53,7 @@ pub(super) fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
     let run = RunDir::open(&args.run_dir)?;
     let device = args.device.open()?;
     device.check_model(&run.read_model()?)?;
-    let rate = args.negative_rate.map(NegativeRate::new).transpose().map_err(TrainError::from)?;
-    let (evaluation, counts) = device.run(Measure { run: &run, args, rate })?;
+    let Measured { evaluation, counts, counting, lines } = device.run(Measure { run: &run, args })?;
     if let Some(warning) = guard::check_collapse(evaluation.cvr_spread) {
         log::warn!("{warning}");
     }
@@ -67,14 +61,16 @@ pub(super) fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
         log::warn!("{warning}");
     }
     if args.json {
-        let measured = Measured {
+        let measured = Printed {
             metrics: &evaluation.metrics,
+            counting: &counting,
             features: ByFeature(&counts),
             drift: evaluation.drift.as_ref(),
         };
         outln!("{}", serde_json::to_string_pretty(&measured).context("metrics as JSON")?)?;
     } else {
         outln!("{}", table::metrics(&args.data.join(", "), &evaluation.metrics))?;
+        lines.iter().try_for_each(|line| outln!("{}", one_line(line)))?;
         if let Some(drift) = &evaluation.drift {
             let rows = table::grouped(drift.rows_before);
             outln!("Against the {rows} training rows:")?;
@@ -84,11 +80,12 @@ pub(super) fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The metrics, what was counted of the features' values, and how the rows differ from the training rows.
+/// The metrics, how the rows counted, what was counted of the features' values, and how the rows differ from the training rows.
 #[derive(Serialize)]
-struct Measured<'a> {
+struct Printed<'a> {
     #[serde(flatten)]
     metrics: &'a SplitMetrics,
+    counting: &'a RowCounting,
     features: ByFeature<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     drift: Option<&'a Drift>,
@@ -97,35 +94,36 @@ struct Measured<'a> {
 struct Measure<'a> {
     run: &'a RunDir,
     args: &'a EvaluateArgs,
-    /// The rate that was asked for, if one was.
-    rate: Option<Option<NegativeRate>>,
+}
+
+struct Measured {
+    evaluation: Evaluation,
+    counts: ValueCounts,
+    counting: RowCounting,
+    /// The same in words.
+    lines: Vec<String>,
 }
 
 impl OnDevice for Measure<'_> {
-    type Output = (Evaluation, ValueCounts);
+    type Output = Measured;
 
-    fn run<B>(self, device: B::Device) -> Result<(Evaluation, ValueCounts), TrainError>
+    fn run<B>(self, device: B::Device) -> Result<Measured, TrainError>
     where
         B: TrainBackend,
     {
         let prefix = self.args.strip_prefix.as_deref();
         let mut scorer =
             Scorer::<B::InnerBackend>::open_stripped(self.run, prefix, &device, self.args.trust.trust())?;
-        scorer.measure_as(self.rate, self.args.conversions_until.clone())?;
-        for line in scorer.config.counting.described() {
-            log::info!("{line}");
-        }
-        if let Some(rate) = scorer.config.negative_rate {
-            let times = 1.0 / rate.get();
-            log::info!(
-                "an impression without a click counts {times:.4} times (negative_rate = {})",
-                rate.get()
-            );
+        scorer.measure_as(&self.args.counting.said())?;
+        let lines = scorer.counting_described();
+        if self.args.json {
+            lines.iter().for_each(|line| log::info!("{line}"));
         }
         if self.args.strict {
             scorer = scorer.strict();
         }
         let evaluation = scorer.evaluate(&scorer.source(&self.args.data))?;
-        Ok((evaluation, scorer.value_counts()))
+        let counting = scorer.counting().clone();
+        Ok(Measured { evaluation, counts: scorer.value_counts(), counting, lines })
     }
 }

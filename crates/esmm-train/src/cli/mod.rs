@@ -3,6 +3,7 @@
 mod aliccp;
 mod aliccp_report;
 mod calibrate;
+mod counting;
 mod devices;
 mod evaluate;
 mod export;

@@ -180,6 +180,58 @@ fn weights_that_cannot_be_are_named() {
     assert_eq!(said.code, 0, "{}", said.stderr);
 }
 
+/// Data without the column of weights, or of times: the line names the way out, and the way out works.
+#[test]
+fn columns_that_are_not_there_can_be_done_without() {
+    let workspace = Workspace::new();
+    let weigh = |row: usize| format!("{},{row}", 1 + row % 3);
+    workspace.write("data.csv", &with_cells(400, "w,at", weigh));
+    let window = ["labels.conversion_window=100", "labels.time='at'"];
+    train(&workspace, "run", &["labels.weight='w'", window[0], window[1]]);
+    workspace.write("ones.csv", &with_cells(400, "w,at", |row| format!("1,{row}")));
+    workspace.write("weights.csv", &with_cells(400, "w", |row| (1 + row % 3).to_string()));
+    workspace.write("times.csv", &with_cells(400, "at", |row| row.to_string()));
+    workspace.write("neither.csv", &csv(400));
+    let complete = ["--conversions-until", "1000"];
+    let measured = |data: &str, flags: &[&str]| {
+        let said = workspace.esmm(&[&["evaluate", "run", data, "--json"], flags].concat());
+        assert_eq!(said.code, 0, "{data} {flags:?}: {}", said.stderr);
+        serde_json::from_str::<Value>(&said.stdout).unwrap()
+    };
+    for (data, column, flags, same_as) in [
+        ("times.csv", "w", vec!["--no-weights"], measured("ones.csv", &[])),
+        ("weights.csv", "at", vec!["--conversions-complete"], measured("data.csv", &complete)),
+        ("neither.csv", "w", vec!["--no-weights", "--conversions-complete"], measured("ones.csv", &complete)),
+    ] {
+        for command in ["evaluate", "calibrate"] {
+            let error = workspace.esmm(&[command, "run", data]).error(1).to_owned();
+            assert!(error.starts_with(&format!("{data}: there is no column `{column}`, ")), "{error}");
+            assert!(error.contains(flags[0]), "{error}");
+        }
+        let found = measured(data, &flags);
+        for task in ["ctr", "cvr", "ctcvr"] {
+            for key in ["auc", "log_loss", "calibration"] {
+                let [one, other] = [&found, &same_as].map(|metrics| metrics[task][key].as_f64().unwrap());
+                assert!((one - other).abs() < 1e-12, "{data}, {task}.{key}: {one}, {other}");
+            }
+        }
+        let unweighted = flags.contains(&"--no-weights");
+        assert_eq!(found["counting"]["weight"].is_null(), unweighted, "{found}");
+        let said = workspace.esmm(&[&["evaluate", "run", data], &flags[..]].concat());
+        let words = "each row counts once (--no-weights)";
+        assert_eq!(said.stdout.contains(words), unweighted, "{}", said.stdout);
+    }
+    // What there is nothing of cannot be done without.
+    workspace.write("data.csv", &csv(400));
+    train(&workspace, "plain", &[]);
+    for (flag, key) in
+        [("--no-weights", "labels.weight"), ("--conversions-complete", "labels.conversion_window")]
+    {
+        let error = workspace.esmm(&["evaluate", "plain", "data.csv", flag]).error(2).to_owned();
+        assert_eq!(error, format!("{flag}: this run has no {key}"));
+    }
+}
+
 #[test]
 fn settings_that_do_not_go_together() {
     let workspace = Workspace::new();

@@ -129,7 +129,8 @@ fn numbers_in_pieces(funnel: Funnel) {
 
 /// A fifth of the impressions without a click gives the probabilities of all of them, for CTR, CVR and CTCVR; and the
 /// metrics of the sample are those of the full log within their intervals. The same where each row says its own rate, and
-/// rows of some users were kept more often than others.
+/// rows of some users were kept more often than others; and where the log that is measured was sampled in the other way than
+/// that of the training.
 #[test]
 fn sampled_negatives_give_the_probabilities_of_the_full_log() {
     agrees_with_the_full_log("negative_rate = 0.2", |_| 0.2);
@@ -169,10 +170,11 @@ fn agrees_with_the_full_log(setting: &str, rate: impl Fn(usize) -> f64) {
     let said = workspace.esmm(&["train", "full/run.toml", "--run-dir", "run", "--quiet"]);
     assert_eq!(said.code, 0, "{}", said.stderr);
     let config = json(&workspace, "run/config.json");
-    match setting.contains("kept") {
-        true => assert_eq!(config["counting"]["negative_rate"], "kept"),
-        false => assert_eq!(config["negative_rate"], 0.2),
-    }
+    let stated = match setting.contains("kept") {
+        true => &config["counting"]["negative_rate"],
+        false => &config["negative_rate"],
+    };
+    assert!(*stated == "kept" || *stated == 0.2, "{config}");
     let measured = |args: &[&str]| -> Value {
         let said = workspace.esmm(&[&["evaluate", "run", "--json"], args].concat());
         assert_eq!(said.code, 0, "{}", said.stderr);
@@ -180,6 +182,16 @@ fn agrees_with_the_full_log(setting: &str, rate: impl Fn(usize) -> f64) {
     };
     let full = measured(&["full/late.csv", "--negative-rate", "1"]);
     let sampled = measured(&["full/late_sampled.csv"]);
+    assert_eq!(full["counting"]["negative_rate"], 1.0);
+    assert_eq!(sampled["counting"]["negative_rate"], *stated);
+    // A column says the same, whatever the training had, and so does one share where it is the same in all rows.
+    let by_column = measured(&["full/late_sampled.csv", "--negative-rate", "kept"]);
+    assert_eq!(by_column["counting"]["negative_rate"], "kept");
+    for task in ["ctr", "cvr", "ctcvr"] {
+        let [one, other] =
+            [&by_column, &sampled].map(|metrics| metrics[task]["calibration"].as_f64().unwrap());
+        assert!((one - other).abs() < 1e-5, "{setting}, {task}: {one} and {other}");
+    }
     for task in ["ctr", "cvr", "ctcvr"] {
         let number = |metrics: &Value, key: &str| metrics[task][key].as_f64().unwrap();
         let calibration = number(&full, "calibration");
@@ -196,6 +208,72 @@ fn agrees_with_the_full_log(setting: &str, rate: impl Fn(usize) -> f64) {
         let values = [&full, &sampled].map(|metrics| metrics["cvr"][key].as_f64().unwrap());
         assert!((values[0] - values[1]).abs() < 1e-9, "{setting}, {key}: {values:?}");
     }
+}
+
+/// A run that was trained on a sample: of the full log every fifth impression, and all clicks.
+fn sampled_run() -> Workspace {
+    let workspace = Workspace::new();
+    let said = workspace.esmm(&["synthesize", "full", "--rows", "20000", "--seed", "3", "--format", "csv"]);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    let all = workspace.read("full/data.csv");
+    let header = all.lines().next().unwrap();
+    let click = header.split(',').position(|name| name == "click").unwrap();
+    let kept = all
+        .lines()
+        .enumerate()
+        .filter(|(row, line)| *row == 0 || row % 5 == 1 || line.split(',').nth(click) == Some("1"));
+    let kept: Vec<&str> = kept.map(|(_, line)| line).collect();
+    workspace.write("full/sampled.csv", &(kept.join("\n") + "\n"));
+    let run_file = workspace.read("full/run.toml").replace("data.csv", "sampled.csv");
+    workspace.write("full/run.toml", &run_file.replace("[labels]\n", "[labels]\nnegative_rate = 0.2\n"));
+    let said = workspace.esmm(&["train", "full/run.toml", "--run-dir", "run", "--quiet"]);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    workspace
+}
+
+/// A full log that is taken for a sample is told by its rate of clicks, and so is a sample that is taken for a full log: in
+/// `evaluate` and in `calibrate`. Each says how the rows counted.
+#[test]
+fn a_log_that_is_taken_for_another_is_warned_of() {
+    let workspace = sampled_run();
+    let full = "if this data holds all impressions, say --negative-rate 1";
+    let sampled = "leave --negative-rate out";
+    let cases = [
+        ("data.csv", None, Some(full)),
+        ("data.csv", Some("1"), None),
+        ("sampled.csv", None, None),
+        ("sampled.csv", Some("1"), Some(sampled)),
+    ];
+    for (data, rate, doubt) in cases {
+        for command in ["evaluate", "calibrate"] {
+            let data = format!("full/{data}");
+            let mut args = vec![command, "run", &data];
+            if let Some(rate) = rate {
+                args.extend(["--negative-rate", rate]);
+            }
+            let said = workspace.esmm(&args);
+            assert_eq!(said.code, 0, "{args:?}: {}", said.stderr);
+            for (other, words) in [(Some(full), full), (Some(sampled), sampled)] {
+                assert_eq!(said.stderr.contains(words), other == doubt, "{args:?}: {}", said.stderr);
+            }
+            let counted = match rate {
+                None => "an impression without a click counts 5.0000 times (negative_rate = 0.2)",
+                Some(_) => "the log is full (--negative-rate 1)",
+            };
+            let output = if command == "evaluate" { &said.stdout } else { &said.stderr };
+            assert!(output.contains(counted), "{args:?}: {output}");
+        }
+        let record = json(&workspace, "run/calibration.json");
+        assert_eq!(record["counting"]["negative_rate"], if rate.is_some() { 1.0 } else { 0.2 });
+        assert_eq!(workspace.esmm(&["calibrate", "run", "--undo"]).code, 0);
+    }
+    let error = workspace.esmm(&["evaluate", "run", "full/data.csv", "--negative-rate", "kept"]);
+    let error = error.error(1);
+    assert!(error.contains("there is no column `kept`") && error.contains("1 for a full log"), "{error}");
+    let error = workspace.esmm(&["evaluate", "run", "full/data.csv", "--negative-rate", "1.5"]);
+    assert!(error.error(2).contains("above 0 and at most 1"), "{}", error.stderr);
+    let error = workspace.esmm(&["calibrate", "run", "--undo", "--no-weights"]);
+    assert_eq!(error.code, 2, "{}", error.stderr);
 }
 
 #[test]

@@ -51,8 +51,10 @@ impl Guesses {
             return;
         }
         if is_time {
-            let why =
-                "is the time: files divide the rows here, and later times are new to every model".to_owned();
+            let why = format!(
+                "is the time: files divide the rows here, and later times are new to every model; esmm tune --time {name} \
+                 chooses on later rows"
+            );
             self.left_out.push(LeftOut { column: name.clone(), kind: "times", why, unsure: false });
             return;
         }

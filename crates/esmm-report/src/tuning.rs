@@ -45,11 +45,17 @@ fn verdict(report: &TuningReport, html: &mut Html) {
     html.element("p", &[("class", "strong")], &report.verdict());
     html.open("dl", &[("class", "facts")]);
     let tried = report.tried.len().saturating_sub(1) as u64;
+    let windows = match &report.time {
+        Some(column) => {
+            format!("{} windows of the training rows, one after the other by `{column}`", report.windows)
+        }
+        None => format!("{} folds of the training rows", report.windows),
+    };
     let budget = if report.out_of_time { ", then the time was over" } else { "" };
     for (name, value) in [
         ("Next", report.next("found.toml")),
         ("Best setting", report.found.to_string()),
-        ("Chosen by", format!("{} on {} windows of the training rows", report.select, report.windows)),
+        ("Chosen by", format!("{} on {windows}", report.select)),
         ("Tried", format!("{} settings in {} trainings{budget}", grouped(tried), grouped(report.trainings))),
         ("Time", duration(report.seconds)),
         ("Test rows", "not used, and files of a test split not opened".to_owned()),
@@ -209,6 +215,7 @@ mod tests {
             run_file: "a<b>.toml".to_owned(),
             select: "ctcvr.auc".to_owned(),
             windows: 2,
+            time: None,
             found: found.clone(),
             tried: vec![
                 tried(&Setting::default(), [Some(0.6), Some(0.61)], None),

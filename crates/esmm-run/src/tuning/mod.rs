@@ -26,6 +26,9 @@ pub struct TuningReport {
     pub select: String,
     /// Windows that settings were chosen on.
     pub windows: u32,
+    /// The column by whose times the windows follow each other; `None` of folds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<String>,
     /// The best setting.
     pub found: Setting,
     /// Every setting that was tried, the run file as it is first, in the order in which they were tried.
@@ -200,6 +203,7 @@ mod tests {
             run_file: "run.toml".to_owned(),
             select: "ctcvr.auc".to_owned(),
             windows: 3,
+            time: None,
             found: Setting { epochs: Some(2), ..Setting::default() },
             tried: Vec::new(),
             compared: vec![WindowComparison { window: Some(0), ..last.clone() }, last],

@@ -40,6 +40,10 @@ pub(super) struct TuneArgs {
     /// Windows of the training rows that settings are chosen on.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=20))]
     windows: u32,
+    /// The column with the time of each row, where the run file names files for train and test: windows then follow each other,
+    /// as test rows follow the training rows. Without it they are folds.
+    #[arg(long, value_name = "COLUMN")]
+    time: Option<String>,
     /// Seeds with which the best setting and the run file as it is are compared at the end.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
     seeds: u64,
@@ -78,6 +82,7 @@ pub(super) fn run(args: &TuneArgs) -> anyhow::Result<Done> {
         text: text.clone(),
         name,
         windows: args.windows,
+        time: args.time.clone(),
         trials: args.trials.unwrap_or(if args.minutes.is_some() { TRIALS_OF_MINUTES } else { TRIALS }),
         minutes: args.minutes,
         seeds: args.seeds,

@@ -36,6 +36,9 @@ struct Start {
     /// Checksum of the text of the run file.
     run_file_xxh64: String,
     windows: u32,
+    /// The column of `--time`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    time: Option<String>,
     seeds: u64,
     /// The files with their sizes in bytes.
     data: Vec<(String, u64)>,
@@ -179,6 +182,7 @@ impl Start {
             format_version: FORMAT_VERSION,
             run_file_xxh64: FileSum::of_bytes(tuning.text.as_bytes()).xxh64,
             windows: tuning.windows,
+            time: tuning.time.clone(),
             seeds: tuning.seeds,
             data: plan::files(base)?.into_iter().map(sized).collect(),
         })
@@ -212,8 +216,7 @@ fn read(path: &std::path::Path, start: &Line) -> Result<Vec<Line>, TrainError> {
         }
     }
     if lines.first() != Some(start) {
-        let reason =
-            "is of another run file, other data, or other --windows or --seeds: tune without --resume";
+        let reason = "is of another run file, other data, or other --windows, --time or --seeds: tune without --resume";
         return Err(TrainError::config(format!("{}: {reason}", path.display())));
     }
     Ok(lines)

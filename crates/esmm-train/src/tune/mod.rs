@@ -45,6 +45,9 @@ pub struct TuningConfig {
     pub name: String,
     /// Windows to choose on, at least 1.
     pub windows: u32,
+    /// The column by whose times windows follow each other, of a run file that divides by files; `None`: as its split says, or
+    /// folds.
+    pub time: Option<String>,
     /// Settings to try, beside the run file as it is.
     pub trials: u64,
     /// Minutes after which no training begins but those of the comparison; `None`: no limit.
@@ -168,6 +171,9 @@ impl TuningConfig {
         let mut base = TrainConfig::resolve(&file)?;
         base.train.seeds = 1;
         base.train.tensorboard = false;
+        if let Some(column) = &self.time {
+            base.data = self.by_time(&base.data, column)?;
+        }
         if let SplitSpec::Files { test, .. } = &mut base.data {
             *test = None;
         }
@@ -191,10 +197,46 @@ impl TuningConfig {
         }
         Ok(base)
     }
+
+    /// The rows that train, divided by time.
+    fn by_time(&self, data: &SplitSpec, column: &str) -> Result<SplitSpec, TrainError> {
+        let wrong = |reason: &str| Err(TrainError::config(format!("--time {column}: {}{reason}", self.name)));
+        match data {
+            SplitSpec::Files { train, valid: None, .. } => {
+                let (source, column) = (train.clone(), column.to_owned());
+                Ok(SplitSpec::Time { source, column, valid: VALID, test: 0.0 })
+            }
+            SplitSpec::Files { valid: Some(_), .. } => wrong(
+                " has a file of validation rows, which are the last window: leave data.valid or --time out",
+            ),
+            SplitSpec::Time { .. }
+            | SplitSpec::Date { .. }
+            | SplitSpec::Hash { .. }
+            | SplitSpec::Random { .. }
+            | SplitSpec::Window { .. } => {
+                wrong(" says itself how rows are divided: change data.split, or leave --time out")
+            }
+        }
+    }
+}
+
+/// The column by whose times the windows of a split follow each other; `None` of folds.
+fn time_of(data: &SplitSpec) -> Option<String> {
+    match data {
+        SplitSpec::Time { column, .. } | SplitSpec::Date { column, .. } => Some(column.clone()),
+        SplitSpec::Window { of, .. } => time_of(of),
+        SplitSpec::Files { .. } | SplitSpec::Hash { .. } | SplitSpec::Random { .. } => None,
+    }
 }
 
 impl Tuning<'_> {
     fn search(&mut self) -> Result<TuningReport, Stop> {
+        if time_of(&self.base.data).is_none() {
+            (self.say)(
+                "windows are folds of the training rows: where later rows will be scored, windows that follow each other tell more \
+                 (a split by time, or --time COLUMN)",
+            );
+        }
         let own = Setting::default();
         self.measure_own(&own)?;
         let mut best = own;
@@ -211,6 +253,7 @@ impl Tuning<'_> {
             run_file: self.config.name.clone(),
             select: self.base.train.select.clone(),
             windows: self.config.windows,
+            time: time_of(&self.base.data),
             found: best,
             tried: std::mem::take(&mut self.tried),
             compared,

@@ -120,6 +120,48 @@ fn ends_with_a_run_file(funnel: Funnel) {
     assert_eq!(error, "out: holds a tuning: choose another --out, or say --resume or --overwrite");
 }
 
+/// Of a run file that names its files the windows are folds, and say so; with `--time` they follow each other as those of a
+/// split by time do.
+#[test]
+fn windows_of_files_follow_a_column_of_times() {
+    let workspace = workspace(Funnel::Two);
+    let all = workspace.read("data.csv");
+    let until = |row: usize| all.lines().take(1 + row).collect::<Vec<_>>().join("\n") + "\n";
+    workspace.write("train.csv", &until(1800));
+    let split = "path = \"data.csv\"\nsplit = { by = \"time\", column = \"day\", valid = 0.1, test = 0.1 }";
+    let files = run_file(Funnel::Two).replace(split, "train = \"train.csv\"\ntest = \"nothing.csv\"");
+    assert_ne!(files, run_file(Funnel::Two));
+    workspace.write("run.toml", &files);
+    let said = tune(&workspace, "folds", &[]);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    assert!(said.stderr.contains("windows are folds of the training rows"), "{}", said.stderr);
+    assert!(workspace.read("folds/report.html").contains("2 folds of the training rows"));
+    let said = tune(&workspace, "times", &["--time", "day"]);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    assert!(!said.stderr.contains("windows are folds"), "{}", said.stderr);
+    assert!(workspace.read("times/report.html").contains("one after the other by `day`"));
+    // The same as of a run file that divides these rows by time itself.
+    let by_time = "path = \"train.csv\"\nsplit = { by = \"time\", column = \"day\", valid = 0.1 }";
+    workspace.write("run.toml", &run_file(Funnel::Two).replace(split, by_time));
+    assert_eq!(tune(&workspace, "split", &[]).code, 0);
+    let [times, split] = ["times", "split"].map(|out| json(&workspace, &format!("{out}/tuning.json")));
+    for key in ["time", "found", "tried", "compared"] {
+        assert_eq!(times[key], split[key], "{key}");
+    }
+    assert_eq!(times["time"], "day");
+    // Another one does not go on from there, and a run file that divides by itself has nothing to be told.
+    let error = tune(&workspace, "split", &["--time", "day"]).error(2).to_owned();
+    assert!(error.starts_with("--time day: run.toml says itself how rows are divided"), "{error}");
+    workspace.write("run.toml", &files);
+    let error = tune(&workspace, "times", &["--resume"]).error(2).to_owned();
+    assert!(error.contains("--time"), "{error}");
+    let error = tune(&workspace, "times", &["--time", "hour", "--overwrite"]).error(1).to_owned();
+    assert!(error.contains("there is no column `hour`"), "{error}");
+    workspace.write("run.toml", &files.replace("test = \"nothing.csv\"", "valid = \"train.csv\""));
+    let error = tune(&workspace, "valid", &["--time", "day"]).error(2).to_owned();
+    assert!(error.contains("leave data.valid or --time out"), "{error}");
+}
+
 /// A folder in which somebody has things of their own keeps them, and a start that fails leaves nothing.
 #[test]
 fn what_is_not_the_tunings_stays() {

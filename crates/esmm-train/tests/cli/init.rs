@@ -109,7 +109,7 @@ fn ids_are_told_from_quantities() {
             ("width", "encode = \"ple\""),
             ("318", ""),
             ("sparse", ""),
-            ("tenure", "encode = \"ple\""),
+            ("tenure", "encode = \"ple\", missing = 750.0"),
         ],
     );
     let text = workspace.read("guess.toml");

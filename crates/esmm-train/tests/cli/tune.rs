@@ -150,7 +150,7 @@ fn windows_of_files_follow_a_column_of_times() {
     }
     assert_eq!(times["time"], "day");
     // Another one does not go on from there, and a run file that divides by itself has nothing to be told.
-    let error = tune(&workspace, "split", &["--time", "day"]).error(2).to_owned();
+    let error = tune(&workspace, "other", &["--time", "day"]).error(2).to_owned();
     assert!(error.starts_with("--time day: run.toml says itself how rows are divided"), "{error}");
     workspace.write("run.toml", &files);
     let error = tune(&workspace, "times", &["--resume"]).error(2).to_owned();

@@ -5,21 +5,10 @@ use burn::tensor::ops::FloatTensor;
 use burn::tensor::{Tensor, TensorData, TensorPrimitive, backend::Backend};
 use rand_chacha::ChaCha8Rng;
 
-use crate::backend::{
-    Blend, EsmmBackend, FirstLayer, Indices, InferenceLayer, InputBags, Kernels, Layer, LayerOutput,
-    LayerSpec, LayerWeights, Moments, Norm,
-};
+use crate::backend::{EsmmBackend, InferenceLayer, Kernels, LayerWeights, Moments, Norm, Running};
 use crate::init;
 use crate::state::StateTensor;
 use crate::tower::{Activation, BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM};
-
-/// What a layer reads.
-pub(crate) enum TowerInput<B: Backend> {
-    /// `[1 or K, B, I]`.
-    Tensor(Tensor<B, 3>),
-    /// Rows of the table, `[T * U, D]`, and how they are pooled.
-    Rows(Tensor<B, 2>, Box<InputBags<FloatTensor<B>, Indices<B>>>),
-}
 
 /// `x * W + b` of all towers.
 #[derive(Module, Debug)]
@@ -43,16 +32,6 @@ pub struct StackedBatchNorm<B: Backend> {
     pub running_variance: StateTensor<B, 2>,
 }
 
-impl<B: Backend> TowerInput<B> {
-    /// Rows of the batch, B.
-    pub(crate) fn rows(&self) -> usize {
-        match self {
-            Self::Tensor(input) => input.dims()[1],
-            Self::Rows(_, bags) => bags.own.rows,
-        }
-    }
-}
-
 impl<B: Backend> StackedLinear<B> {
     pub(crate) fn init(
         towers: usize,
@@ -72,36 +51,17 @@ impl<B: Backend> StackedLinear<B> {
 }
 
 impl<B: EsmmBackend> StackedLinear<B> {
-    /// # Panics
-    /// When an input tensor does not fit the weights.
-    pub(crate) fn layer(
+    /// What [`Kernels::towers`] is told about a layer.
+    pub(crate) fn weights(
         &self,
-        input: TowerInput<B>,
         norm: Option<&StackedBatchNorm<B>>,
         slope: Option<&Param<Tensor<B, 1>>>,
-        spec: LayerSpec,
-    ) -> LayerOutput<FloatTensor<B>> {
-        let weights = LayerWeights {
+    ) -> LayerWeights<FloatTensor<B>> {
+        LayerWeights {
             weight: primitive(self.weight.val()),
             bias: primitive(self.bias.val()),
             norm: norm.map(StackedBatchNorm::learned),
             slope: slope.map(|slope| primitive(slope.val())),
-        };
-        match input {
-            TowerInput::Tensor(input) => {
-                let x = input.dims();
-                let w = self.weight.dims();
-                let fits = x[2] == w[1] && (x[0] == 1 || x[0] == w[0]);
-                assert!(fits, "input {x:?} does not fit the weights {w:?}");
-                B::Kernels::layer(Layer { input: primitive(input), weights }, spec)
-            }
-            TowerInput::Rows(table, bags) => {
-                let (output, _) = B::Kernels::first_layer(
-                    FirstLayer { table: primitive(table), bags: *bags, weights },
-                    spec,
-                );
-                output
-            }
         }
     }
 
@@ -155,25 +115,25 @@ impl<B: EsmmBackend> StackedBatchNorm<B> {
         Norm { gamma: primitive(self.gamma.val()), beta: primitive(self.beta.val()) }
     }
 
-    /// Moves running statistics towards those of a batch of `rows` rows, all of a step at once.
-    pub(crate) fn move_all(norms: Vec<(&Self, Moments<FloatTensor<B>>)>, rows: usize) {
+    /// The running statistics, taken out for a step on a batch of `rows` rows: until
+    /// [`put_running`](Self::put_running) they are lost.
+    pub(crate) fn take_running(&self, rows: usize) -> Running<FloatTensor<B>> {
         let unbiased = if rows > 1 { rows as f64 / (rows - 1) as f64 } else { 1.0 };
-        let keep = 1.0 - BATCH_NORM_MOMENTUM;
-        let mut states = Vec::new();
-        let mut blends = Vec::new();
-        for (norm, Moments { mean, variance }) in norms {
-            let steps = [
-                (&norm.running_mean, mean, BATCH_NORM_MOMENTUM),
-                (&norm.running_variance, variance, BATCH_NORM_MOMENTUM * unbiased),
-            ];
-            for (state, new, take) in steps {
-                blends.push(Blend { old: primitive(state.take()), new, keep, take });
-                states.push(state);
-            }
+        Running {
+            old: Moments {
+                mean: primitive(self.running_mean.take()),
+                variance: primitive(self.running_variance.take()),
+            },
+            keep: 1.0 - BATCH_NORM_MOMENTUM,
+            take_mean: BATCH_NORM_MOMENTUM,
+            take_variance: BATCH_NORM_MOMENTUM * unbiased,
         }
-        for (state, moved) in states.into_iter().zip(B::Kernels::blend(blends)) {
-            state.put(float(moved));
-        }
+    }
+
+    /// The running statistics after the step.
+    pub(crate) fn put_running(&self, moved: Moments<FloatTensor<B>>) {
+        self.running_mean.put(float(moved.mean));
+        self.running_variance.put(float(moved.variance));
     }
 }
 

@@ -8,11 +8,14 @@ use serde::{Deserialize, Serialize};
 use crate::backend::random::DropoutKey;
 use burn::tensor::ops::FloatTensor;
 
-use crate::backend::{EsmmBackend, Indices, InferenceLayer, InputBags, LayerSpec};
+use crate::backend::{
+    EsmmBackend, Indices, InferenceLayer, InputBags, Kernels, LayerOutput, LayerSpec, TowersInput,
+    TowersOperands,
+};
 use crate::error::EsmmError;
 use crate::esmm::MOST_WIDE;
 use crate::precision::Precision;
-use crate::stacked::{StackedBatchNorm, StackedLinear, TowerInput, float};
+use crate::stacked::{StackedBatchNorm, StackedLinear, float, primitive};
 
 /// Added to a variance before its root, as in PyTorch.
 pub(crate) const BATCH_NORM_EPSILON: f64 = 1e-5;
@@ -132,7 +135,11 @@ impl<B: EsmmBackend> Towers<B> {
     /// # Panics
     /// When the input has another width.
     pub fn forward_train(&self, input: Tensor<B, 3>, key: DropoutKey) -> Tensor<B, 2> {
-        self.run(TowerInput::Tensor(input), key)
+        let x = input.dims();
+        let w = self.layers.first().map_or(&self.output, |layer| &layer.linear).weight.dims();
+        let fits = x[2] == w[1] && (x[0] == 1 || x[0] == w[0]);
+        assert!(fits, "input {x:?} does not fit the weights {w:?}");
+        self.run(TowersInput::Values(primitive(input)), x[1], key)
     }
 
     /// The same on rows of the table: the first layer pools what it reads.
@@ -148,26 +155,38 @@ impl<B: EsmmBackend> Towers<B> {
         bags: InputBags<FloatTensor<B>, Indices<B>>,
         key: DropoutKey,
     ) -> Tensor<B, 2> {
-        self.run(TowerInput::Rows(rows, Box::new(bags)), key)
+        let batch_rows = bags.own.rows;
+        self.run(TowersInput::Rows(primitive(rows), Box::new(bags)), batch_rows, key)
     }
 
-    fn run(&self, mut input: TowerInput<B>, key: DropoutKey) -> Tensor<B, 2> {
-        let rows = input.rows();
-        let mut norms = Vec::new();
-        for (index, layer) in self.layers.iter().enumerate() {
-            let dropout = key.layer(index, self.config.dropout[index]);
+    fn run(
+        &self,
+        input: TowersInput<FloatTensor<B>, Indices<B>>,
+        rows: usize,
+        key: DropoutKey,
+    ) -> Tensor<B, 2> {
+        let hidden = self.layers.iter().enumerate().map(|(index, layer)| {
             let spec = LayerSpec {
                 epsilon: BATCH_NORM_EPSILON,
                 activation: self.config.activation,
-                dropout,
+                dropout: key.layer(index, self.config.dropout[index]),
                 precision: self.precision,
             };
-            let found = layer.linear.layer(input, layer.norm.as_ref(), layer.slope.as_ref(), spec);
-            norms.extend(layer.norm.as_ref().zip(found.saved.moments));
-            input = TowerInput::Tensor(float(found.output));
+            (layer.linear.weights(layer.norm.as_ref(), layer.slope.as_ref()), spec)
+        });
+        let output = (self.output.weights(None, None), LayerSpec::LINEAR);
+        let (layers, specs): (Vec<_>, Vec<_>) = hidden.chain([output]).unzip();
+        let norms = || self.layers.iter().map(|layer| layer.norm.as_ref());
+        let running = norms().map(|norm| norm.map(|norm| norm.take_running(rows))).collect();
+        let found = B::Kernels::towers(TowersOperands { input, layers }, running, &specs);
+        for (norm, moved) in norms().zip(found.running) {
+            if let Some((norm, moved)) = norm.zip(moved) {
+                norm.put_running(moved);
+            }
         }
-        StackedBatchNorm::move_all(norms, rows);
-        let logits = self.output.layer(input, None, None, LayerSpec::LINEAR).output;
+        let Some(LayerOutput { output: logits, .. }) = found.layers.into_iter().last() else {
+            panic!("towers without a layer");
+        };
         float::<B, 3>(logits).squeeze_dim::<2>(2).transpose()
     }
 

@@ -1,21 +1,25 @@
 //! The kernels of a backend under autodiff: hand-written backward passes, each of which calls a `*_backward`.
 
+mod funnel;
+mod layers;
+
 use std::marker::PhantomData;
 
+use self::funnel::{FunnelLossOp, LogNotReachOp, LogReachOp};
+use self::layers::{TowersOp, fits, parents};
 use burn::backend::Autodiff;
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::ops::FloatTensor;
-use burn::tensor::{Tensor, TensorPrimitive};
 
 use super::{
     Bags, Blend, DeviceFacts, DeviceLine, EsmmBackend, FirstLayer, FirstLayerGrads, HostAccess, HostLine,
-    Indices, InferenceLayer, InputBags, Kernels, Layer, LayerOutput, LayerSaved, LayerSpec, LayerWeights,
-    Moments, Norm, RowUpdate, WeightUpdate, WithGrad, WithMoments,
+    Indices, InferenceLayer, InputBags, Kernels, Layer, LayerOutput, LayerSaved, LayerSpec, Moments, Norm,
+    RowUpdate, Running, TowersGrads, TowersInput, TowersOperands, TowersOutput, WeightUpdate, WithGrad,
+    WithMoments, towers,
 };
-use crate::funnel::{self, ReachLogs};
 use crate::precision::Precision;
 
 /// The kernels K of a backend B, differentiable on `Autodiff<B>`. What has no backward is no part of a graph, and
@@ -84,15 +88,15 @@ impl<B: Backend, C: CheckpointStrategy, K: Kernels<B>> Kernels<Autodiff<B, C>> f
         layer: FirstLayer<FloatTensor<Autodiff<B, C>>, Indices<Autodiff<B, C>>>,
         spec: LayerSpec,
     ) -> (LayerOutput<FloatTensor<Autodiff<B, C>>>, Self::Saved) {
-        let nodes = nodes(&layer.table, &layer.weights).map(|tensor| tensor.node.clone());
-        let layer = layer.map(inner::<B, C>, indices::<B, C>);
-        let (LayerOutput { output, saved }, own) = K::first_layer(layer.clone(), spec);
-        let outer_saved = saved.clone().map(outside::<B, C>);
-        let output = match FirstLayerOp::<K>(PhantomData).prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish((layer, saved, own.clone(), spec), output),
-            OpsKind::UnTracked(prep) => prep.finish(output),
+        let FirstLayer { table, bags, weights } = layer;
+        let input = TowersInput::Rows(table, Box::new(bags));
+        let towers = TowersOperands { input, layers: vec![weights] };
+        let TowersOutput { layers, first, .. } =
+            <Self as Kernels<Autodiff<B, C>>>::towers(towers, Vec::new(), &[spec]);
+        let Some((output, saved)) = layers.into_iter().next().zip(first) else {
+            panic!("a first layer kept nothing for backward");
         };
-        (LayerOutput { output, saved: outer_saved }, own)
+        (output, saved)
     }
 
     fn first_layer_backward(
@@ -111,15 +115,12 @@ impl<B: Backend, C: CheckpointStrategy, K: Kernels<B>> Kernels<Autodiff<B, C>> f
         layer: Layer<FloatTensor<Autodiff<B, C>>>,
         spec: LayerSpec,
     ) -> LayerOutput<FloatTensor<Autodiff<B, C>>> {
-        let nodes = nodes(&layer.input, &layer.weights).map(|tensor| tensor.node.clone());
-        let layer = layer.map(inner::<B, C>);
-        let LayerOutput { output, saved } = K::layer(layer.clone(), spec);
-        let outer_saved = saved.clone().map(outside::<B, C>);
-        let output = match LayerOp::<K>(PhantomData).prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish((layer, saved, spec), output),
-            OpsKind::UnTracked(prep) => prep.finish(output),
-        };
-        LayerOutput { output, saved: outer_saved }
+        let Layer { input, weights } = layer;
+        let towers = TowersOperands { input: TowersInput::Values(input), layers: vec![weights] };
+        let found = <Self as Kernels<Autodiff<B, C>>>::towers(towers, Vec::new(), &[spec]);
+        let output = found.layers.into_iter().next();
+        let Some(output) = output else { panic!("a layer without an output") };
+        output
     }
 
     fn layer_backward(
@@ -131,6 +132,44 @@ impl<B: Backend, C: CheckpointStrategy, K: Kernels<B>> Kernels<Autodiff<B, C>> f
         let layer = layer.map(inner::<B, C>);
         let saved = saved.map(inner::<B, C>);
         K::layer_backward(layer, saved, grad.primitive, spec).map(outside::<B, C>)
+    }
+
+    /// One operation for as many layers as it can have parents for; else layer by layer.
+    fn towers(
+        towers: TowersOperands<FloatTensor<Autodiff<B, C>>, Indices<Autodiff<B, C>>>,
+        running: Vec<Option<Running<FloatTensor<Autodiff<B, C>>>>>,
+        specs: &[LayerSpec],
+    ) -> TowersOutput<FloatTensor<Autodiff<B, C>>, Self::Saved> {
+        if !fits(&towers) {
+            return towers::forward::<Autodiff<B, C>, Self>(towers, running, specs);
+        }
+        let nodes = parents(&towers).map(|tensor| tensor.node.clone());
+        let towers = towers.map(inner::<B, C>, indices::<B, C>);
+        let running = running.into_iter().map(|running| running.map(|running| running.map(inner::<B, C>)));
+        let mut found = K::towers(towers.clone(), running.collect(), specs);
+        // The graph holds no statistics: they change in place.
+        let moved = std::mem::take(&mut found.running);
+        let mut outer = found.clone().map(outside::<B, C>);
+        if let Some((last, of_inner)) = outer.layers.last_mut().zip(found.layers.last()) {
+            let output = of_inner.output.clone();
+            last.output = match TowersOp::<K>::new().prepare::<C>(nodes).compute_bound().stateful() {
+                OpsKind::Tracked(prep) => prep.finish((towers, found, specs.to_vec()), output),
+                OpsKind::UnTracked(prep) => prep.finish(output),
+            };
+        }
+        let moved = moved.into_iter().map(|moments| moments.map(|moments| moments.map(outside::<B, C>)));
+        TowersOutput { running: moved.collect(), ..outer }
+    }
+
+    fn towers_backward(
+        towers: TowersOperands<FloatTensor<Autodiff<B, C>>, Indices<Autodiff<B, C>>>,
+        saved: TowersOutput<FloatTensor<Autodiff<B, C>>, Self::Saved>,
+        grad: FloatTensor<Autodiff<B, C>>,
+        specs: &[LayerSpec],
+    ) -> TowersGrads<FloatTensor<Autodiff<B, C>>> {
+        let towers = towers.map(inner::<B, C>, indices::<B, C>);
+        let saved = saved.map(inner::<B, C>);
+        K::towers_backward(towers, saved, grad.primitive, specs).map(outside::<B, C>)
     }
 
     fn blend(blends: Vec<Blend<FloatTensor<Autodiff<B, C>>>>) -> Vec<FloatTensor<Autodiff<B, C>>> {
@@ -192,7 +231,7 @@ impl<B: Backend, C: CheckpointStrategy, K: Kernels<B>> Kernels<Autodiff<B, C>> f
         let node = logits.node;
         let logits = logits.primitive;
         let reached = reached.primitive;
-        match FunnelLossOp::<K>(PhantomData).prepare::<C>([node]).compute_bound().stateful() {
+        match FunnelLossOp::<K>::new().prepare::<C>([node]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
                 let output = K::funnel_loss(logits.clone(), reached.clone());
                 prep.finish((logits, reached), output)
@@ -260,58 +299,6 @@ impl<B: Backend, C: CheckpointStrategy, K: Kernels<B>> Kernels<Autodiff<B, C>> f
     }
 }
 
-/// The parents of a layer: its input (or table), then its weights. For a weight that it does not have, the bias stands
-/// in; [`gradients`] has none for it.
-fn nodes<'a, T>(input: &'a T, weights: &'a LayerWeights<T>) -> [&'a T; 6] {
-    let LayerWeights { weight, bias, norm, slope } = weights.as_ref();
-    let gamma = norm.as_ref().map_or(bias, |norm| norm.gamma);
-    let beta = norm.as_ref().map_or(bias, |norm| norm.beta);
-    [input, weight, bias, gamma, beta, slope.unwrap_or(bias)]
-}
-
-/// The gradients in the order of [`nodes`].
-fn gradients<T>(input: T, weights: LayerWeights<T>) -> [Option<T>; 6] {
-    let LayerWeights { weight, bias, norm, slope } = weights;
-    let (gamma, beta) = norm.map(|norm| (norm.gamma, norm.beta)).unzip();
-    [Some(input), Some(weight), Some(bias), gamma, beta, slope]
-}
-
-#[derive(Debug)]
-struct FirstLayerOp<K>(PhantomData<K>);
-
-impl<B: Backend, K: Kernels<B>> Backward<B, 6> for FirstLayerOp<K> {
-    type State = (FirstLayer<FloatTensor<B>, Indices<B>>, LayerSaved<FloatTensor<B>>, K::Saved, LayerSpec);
-
-    fn backward(self, ops: Ops<Self::State, 6>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let grad = grads.consume::<B>(&ops.node);
-        let (layer, saved, own, spec) = ops.state;
-        let found = K::first_layer_backward(layer, saved, own, grad, spec);
-        for (node, part) in ops.parents.into_iter().zip(gradients(found.table, found.weights)) {
-            if let (Some(node), Some(part)) = (node, part) {
-                grads.register::<B>(node.id, part);
-            }
-        }
-    }
-}
-
-#[derive(Debug)]
-struct LayerOp<K>(PhantomData<K>);
-
-impl<B: Backend, K: Kernels<B>> Backward<B, 6> for LayerOp<K> {
-    type State = (Layer<FloatTensor<B>>, LayerSaved<FloatTensor<B>>, LayerSpec);
-
-    fn backward(self, ops: Ops<Self::State, 6>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let grad = grads.consume::<B>(&ops.node);
-        let (layer, saved, spec) = ops.state;
-        let found = K::layer_backward(layer, saved, grad, spec);
-        for (node, part) in ops.parents.into_iter().zip(gradients(found.input, found.weights)) {
-            if let (Some(node), Some(part)) = (node, part) {
-                grads.register::<B>(node.id, part);
-            }
-        }
-    }
-}
-
 /// What a backward pass from `infer` says.
 const INFER: &str = "logits of `Esmm::forward` have no gradients: in a training call `Esmm::forward_train`";
 /// What a backward pass from `funnel_probs` says.
@@ -340,62 +327,6 @@ impl<B: Backend> Backward<B, 1> for NoGradientsOp {
 
     fn backward(self, ops: Ops<Self::State, 1>, _: &mut Gradients, _: &mut Checkpointer) {
         panic!("{}", ops.state);
-    }
-}
-
-/// `log P_k`, from the logits.
-#[derive(Debug)]
-struct LogReachOp;
-
-impl<B: Backend> Backward<B, 1> for LogReachOp {
-    type State = FloatTensor<B>;
-
-    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let grad = grads.consume::<B>(&ops.node);
-        let [logits_node] = ops.parents;
-        if let Some(node) = logits_node {
-            let grad = funnel::log_reach_backward::<B>(float(ops.state), float(grad));
-            grads.register::<B>(node.id, grad.into_primitive().tensor());
-        }
-    }
-}
-
-/// `log(1 - P_k)`, from the logits; its state are these and the logarithms.
-#[derive(Debug)]
-struct LogNotReachOp;
-
-impl<B: Backend> Backward<B, 1> for LogNotReachOp {
-    type State = (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>);
-
-    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let grad = grads.consume::<B>(&ops.node);
-        let [logits_node] = ops.parents;
-        let (logits, log_reach, log_not_reach) = ops.state;
-        if let Some(node) = logits_node {
-            let logs = ReachLogs { log_reach: float(log_reach), log_not_reach: float(log_not_reach) };
-            let grad = funnel::log_not_reach_backward::<B>(float(logits), logs, float(grad));
-            grads.register::<B>(node.id, grad.into_primitive().tensor());
-        }
-    }
-}
-
-fn float<B: Backend>(tensor: FloatTensor<B>) -> Tensor<B, 2> {
-    Tensor::from_primitive(TensorPrimitive::Float(tensor))
-}
-
-#[derive(Debug)]
-struct FunnelLossOp<K>(PhantomData<K>);
-
-impl<B: Backend, K: Kernels<B>> Backward<B, 1> for FunnelLossOp<K> {
-    type State = (FloatTensor<B>, FloatTensor<B>);
-
-    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let grad = grads.consume::<B>(&ops.node);
-        let [logits_node] = ops.parents;
-        let (logits, reached) = ops.state;
-        if let Some(node) = logits_node {
-            grads.register::<B>(node.id, K::funnel_loss_backward(logits, reached, grad));
-        }
     }
 }
 

@@ -12,8 +12,8 @@ use super::comparison::{
 use super::operands::Operands;
 use super::{
     Bags, Blend, FirstLayer, FirstLayerGrads, Indices, InferenceLayer, InputBags, Kernels, Layer,
-    LayerOutput, LayerSaved, LayerSpec, Moments, Norm, Reference, RowUpdate, WeightUpdate, WithGrad,
-    WithMoments,
+    LayerOutput, LayerSaved, LayerSpec, Moments, Norm, Reference, RowUpdate, Running, TowersGrads,
+    TowersOperands, TowersOutput, WeightUpdate, WithGrad, WithMoments, towers,
 };
 
 /// The kernels K where all operands are f32, which is all that they know; else the [`Reference`]. While
@@ -167,6 +167,42 @@ impl<B: Backend, K: Kernels<B>> Kernels<B> for Dispatched<K> {
                 same_weights::<B>("layer_backward", spec, &found.weights, &expected.weights);
             },
         )
+    }
+
+    /// Layer by layer where a layer is compared or its definition runs.
+    fn towers(
+        towers: TowersOperands<FloatTensor<B>, Indices<B>>,
+        running: Vec<Option<Running<FloatTensor<B>>>>,
+        specs: &[LayerSpec],
+    ) -> TowersOutput<FloatTensor<B>, Self::Saved> {
+        if Runs::on::<B>(&[&towers, &running]) != Runs::Kernel {
+            return towers::forward::<B, Self>(towers, running, specs);
+        }
+        let TowersOutput { layers, first, running } = K::towers(towers, running, specs);
+        TowersOutput { layers, first: first.map(DispatchedSaved::Kernel), running }
+    }
+
+    /// Layer by layer where a layer is compared or its definition runs.
+    fn towers_backward(
+        towers: TowersOperands<FloatTensor<B>, Indices<B>>,
+        saved: TowersOutput<FloatTensor<B>, Self::Saved>,
+        grad: FloatTensor<B>,
+        specs: &[LayerSpec],
+    ) -> TowersGrads<FloatTensor<B>> {
+        let TowersOutput { layers, first, running } = saved;
+        let by_kernel = Runs::on::<B>(&[&towers, &grad]) == Runs::Kernel;
+        let first = match first {
+            None if by_kernel => {
+                let saved = TowersOutput { layers, first: None, running };
+                return K::towers_backward(towers, saved, grad, specs);
+            }
+            Some(DispatchedSaved::Kernel(own)) if by_kernel => {
+                let saved = TowersOutput { layers, first: Some(own), running };
+                return K::towers_backward(towers, saved, grad, specs);
+            }
+            other => other,
+        };
+        towers::backward::<B, Self>(towers, TowersOutput { layers, first, running }, grad, specs)
     }
 
     fn blend(blends: Vec<Blend<FloatTensor<B>>>) -> Vec<FloatTensor<B>> {

@@ -23,6 +23,7 @@ pub struct Indices<B: Backend> {
     device: B::Device,
     tensor: Arc<OnceLock<IntTensor<B>>>,
     order: Arc<OnceLock<SlotOrder<IntTensor<B>>>>,
+    counts: Arc<OnceLock<(usize, [IntTensor<B>; 2])>>,
     sorted: Arc<OnceLock<(usize, [IntTensor<B>; 2])>>,
 }
 
@@ -50,8 +51,9 @@ impl<B: Backend> Indices<B> {
     fn from_host(host: HostIndices, device: B::Device) -> Self {
         let tensor = Arc::default();
         let order = Arc::default();
+        let counts = Arc::default();
         let sorted = Arc::default();
-        Self { host, device, tensor, order, sorted }
+        Self { host, device, tensor, order, counts, sorted }
     }
 
     /// The same, uploaded already.
@@ -117,6 +119,21 @@ impl<B: Backend> Indices<B> {
         sorted.clone()
     }
 
+    /// How often digits of the numbers occur, as a sort begins; counted by the first call.
+    ///
+    /// # Panics
+    /// When an earlier call named another number of rows.
+    #[cfg(feature = "cube-kernels")]
+    pub(crate) fn counts(
+        &self,
+        num_rows: usize,
+        count: impl FnOnce() -> [IntTensor<B>; 2],
+    ) -> [IntTensor<B>; 2] {
+        let (counted_for, counts) = self.counts.get_or_init(|| (num_rows, count()));
+        assert_eq!(*counted_for, num_rows, "rows of counts that were made before");
+        counts.clone()
+    }
+
     /// How many different numbers there are: counted in host memory, by a bit for each number up to the largest.
     pub fn count_distinct(&self) -> usize {
         let largest = self.host().iter().max().copied().unwrap_or(0);
@@ -132,18 +149,23 @@ impl<B: Backend> Indices<B> {
     where
         A: Backend<Device = B::Device, IntTensorPrimitive = IntTensor<B>>,
     {
-        let Self { host, device, tensor, order, sorted } = self;
-        Indices { host, device, tensor, order, sorted }
+        let Self { host, device, tensor, order, counts, sorted } = self;
+        Indices { host, device, tensor, order, counts, sorted }
     }
 }
 
 impl<B: AutodiffBackend> Indices<B> {
-    /// The same for the inner backend; what was uploaded stays so.
+    /// The same for the inner backend; what was uploaded, counted and sorted stays so.
     pub fn inner(&self) -> Indices<B::InnerBackend> {
-        let uploaded = Indices::<B::InnerBackend>::from_host(self.host.clone(), self.device.clone());
+        let inner = Indices::<B::InnerBackend>::from_host(self.host.clone(), self.device.clone());
         if let Some(tensor) = self.tensor.get() {
-            let _ = uploaded.tensor.set(B::int_inner(tensor.clone()));
+            let _ = inner.tensor.set(B::int_inner(tensor.clone()));
         }
-        uploaded
+        for (made, kept) in [(&self.counts, &inner.counts), (&self.sorted, &inner.sorted)] {
+            if let Some((num_rows, tensors)) = made.get() {
+                let _ = kept.set((*num_rows, tensors.clone().map(B::int_inner)));
+            }
+        }
+        inner
     }
 }

@@ -7,7 +7,8 @@ use burn::tensor::ops::FloatTensor;
 
 use super::{
     Bags, Blend, FirstLayer, FirstLayerGrads, Indices, InferenceLayer, InputBags, Layer, LayerOutput,
-    LayerSaved, LayerSpec, Moments, Norm, RowUpdate, WeightUpdate, WithGrad, WithMoments,
+    LayerSaved, LayerSpec, Moments, Norm, RowUpdate, Running, TowersGrads, TowersOperands, TowersOutput,
+    WeightUpdate, WithGrad, WithMoments, towers,
 };
 
 /// The operations of the model on the tensors of a backend. [`Reference`](super::Reference) defines them.
@@ -18,7 +19,7 @@ use super::{
     message = "`{Self}` is no set of kernels for `{B}`",
     note = "`esmm_core::backend::Reference` works on every backend"
 )]
-pub trait Kernels<B: Backend>: Debug + Send + Sync + 'static {
+pub trait Kernels<B: Backend>: Debug + Send + Sync + Sized + 'static {
     /// What the first layer keeps for its own backward, besides what every layer keeps.
     type Saved: Clone + Debug + Send + 'static;
 
@@ -60,6 +61,33 @@ pub trait Kernels<B: Backend>: Debug + Send + Sync + 'static {
         grad: FloatTensor<B>,
         spec: LayerSpec,
     ) -> Layer<FloatTensor<B>>;
+
+    /// All layers of all towers in training: [`first_layer`](Self::first_layer) or [`layer`](Self::layer), and
+    /// [`layer`](Self::layer) for all that follow. Running statistics, one for each layer or none at all, move towards
+    /// those of the batch, in place where no one else holds them.
+    ///
+    /// # Panics
+    /// Without a layer.
+    fn towers(
+        towers: TowersOperands<FloatTensor<B>, Indices<B>>,
+        running: Vec<Option<Running<FloatTensor<B>>>>,
+        specs: &[LayerSpec],
+    ) -> TowersOutput<FloatTensor<B>, Self::Saved> {
+        towers::forward::<B, Self>(towers, running, specs)
+    }
+
+    /// Gradients of [`towers`](Self::towers).
+    ///
+    /// # Shapes
+    /// `grad [K, B, O]` of the last layer; `saved` as the towers returned it.
+    fn towers_backward(
+        towers: TowersOperands<FloatTensor<B>, Indices<B>>,
+        saved: TowersOutput<FloatTensor<B>, Self::Saved>,
+        grad: FloatTensor<B>,
+        specs: &[LayerSpec],
+    ) -> TowersGrads<FloatTensor<B>> {
+        towers::backward::<B, Self>(towers, saved, grad, specs)
+    }
 
     /// `old * keep + new * take`: how running statistics move. All of a step at once, for a device that launches.
     fn blend(blends: Vec<Blend<FloatTensor<B>>>) -> Vec<FloatTensor<B>>;

@@ -46,12 +46,13 @@ mod operands;
 pub mod random;
 mod reference;
 mod rows;
+mod towers;
 mod weights;
 
 use burn::tensor::backend::{AutodiffBackend, Backend};
 
 pub use bags::{Bags, GroupBags, InputBags, SharedFeatures};
-pub use blend::Blend;
+pub use blend::{Blend, Running};
 pub use comparison::compare_kernels;
 #[cfg(feature = "cpu-kernels")]
 pub use cpu::{Cpu, CpuSaved};
@@ -69,6 +70,7 @@ pub use layer::{
 pub use operands::Operands;
 pub use reference::Reference;
 pub use rows::{RowUpdate, TableRule, WithMoments};
+pub use towers::{TowersGrads, TowersInput, TowersOperands, TowersOutput};
 pub use weights::{WeightRule, WeightUpdate, WithGrad};
 
 pub(crate) use indices::HostIndices;

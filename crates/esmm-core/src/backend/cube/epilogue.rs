@@ -17,6 +17,8 @@ pub(super) struct Epilogue<R: CubeRuntime> {
     pub(super) activation: Activation,
     /// Slope of a PReLU of each batch, `[batches]`.
     pub(super) slope: Option<CubeTensor<R>>,
+    /// Whether the moments of the results over the rows are wanted as well.
+    pub(super) with_moments: bool,
 }
 
 /// What of an [`Epilogue`] is compiled into a kernel.
@@ -25,12 +27,13 @@ pub(super) struct Steps {
     pub(super) scale: bool,
     pub(super) shift: bool,
     pub(super) curve: Curve,
+    pub(super) moments: bool,
 }
 
 impl<R: CubeRuntime> Epilogue<R> {
     /// The results as they are.
     pub(super) fn nothing() -> Self {
-        Self { scale: None, shift: None, activation: Activation::None, slope: None }
+        Self { scale: None, shift: None, activation: Activation::None, slope: None, with_moments: false }
     }
 
     /// A bias `[batches, columns]`.
@@ -39,7 +42,12 @@ impl<R: CubeRuntime> Epilogue<R> {
     }
 
     pub(super) fn steps(&self) -> Steps {
-        Steps { scale: self.scale.is_some(), shift: self.shift.is_some(), curve: Curve::new(self.activation) }
+        Steps {
+            scale: self.scale.is_some(),
+            shift: self.shift.is_some(),
+            curve: Curve::new(self.activation),
+            moments: self.with_moments,
+        }
     }
 }
 

@@ -11,13 +11,14 @@ use burn_cubecl::tensor::CubeTensor;
 use super::bags::{CubeBags, bag_pool, on_device};
 use super::bags_backward::bag_pool_backward;
 use super::infer::{apply, apply_layers, rest_of, whole_layer};
+use super::join::{Sum, join};
 use super::layer::{Columns, after_matmul, layer};
-use super::layer_backward::{after_matmul_backward, layer_backward};
+use super::layer_backward::{WeightSums, after_matmul_backward, layer_backward};
 use super::matmul::{Matmul, layer_matmul, layer_matmul_backward};
 use super::tensor::{OnCube, Rows, address, array, grid, ints, order, vector_size};
 use crate::backend::{
-    Bags, FirstLayer, FirstLayerGrads, GroupBags, Indices, InferenceLayer, InputBags, Layer, LayerOutput,
-    LayerSaved, LayerSpec, SharedFeatures,
+    Bags, FirstLayer, GroupBags, Indices, InferenceLayer, InputBags, Layer, LayerOutput, LayerSaved,
+    LayerSpec, Moments, Running, SharedFeatures,
 };
 use crate::precision::Precision;
 
@@ -33,20 +34,22 @@ pub struct CubeSaved<R: CubeRuntime> {
 /// See [`Kernels::first_layer`](crate::backend::Kernels::first_layer).
 pub(super) fn first_layer<R: CubeRuntime, B: OnCube<R>>(
     operands: FirstLayer<CubeTensor<R>, Indices<B>>,
+    running: Option<Running<CubeTensor<R>>>,
     spec: LayerSpec,
-) -> (LayerOutput<CubeTensor<R>>, CubeSaved<R>) {
+) -> (LayerOutput<CubeTensor<R>>, CubeSaved<R>, Option<Moments<CubeTensor<R>>>) {
     let FirstLayer { table, bags: InputBags { own, groups }, weights } = operands;
     let Some(groups) = groups else {
         let own = bag_pool(table, on_device::<R, B>(own));
-        let output = layer(Layer { input: own.clone(), weights }, spec);
-        return (output, CubeSaved { own, shared: None });
+        let (output, moved) = layer(Layer { input: own.clone(), weights }, running, spec);
+        return (output, CubeSaved { own, shared: None }, moved);
     };
     let is_linear = spec.is_linear(&weights);
     let parts = Parts::pool::<B>(table, own, &groups);
     let (weight, columns) = Columns::split(weights);
-    let matmul = Matmul { tensor: parts.matmul::<B>(weight, spec.precision), biased: false };
-    let output = after_matmul(matmul, columns, spec, is_linear);
-    (output, CubeSaved { own: parts.own, shared: Some(parts.shared) })
+    let tensor = parts.matmul::<B>(weight, spec.precision);
+    let matmul = Matmul { tensor, biased: false, moments: None };
+    let (output, moved) = after_matmul(matmul, columns, running, spec, is_linear);
+    (output, CubeSaved { own: parts.own, shared: Some(parts.shared) }, moved)
 }
 
 /// See [`Kernels::first_layer_backward`](crate::backend::Kernels::first_layer_backward).
@@ -59,14 +62,14 @@ pub(super) fn first_layer_backward<R: CubeRuntime, B: OnCube<R>>(
     kept: CubeSaved<R>,
     grad: CubeTensor<R>,
     spec: LayerSpec,
-) -> FirstLayerGrads<CubeTensor<R>> {
+) -> (CubeTensor<R>, WeightSums<R>) {
     let FirstLayer { table, bags: InputBags { own: own_bags, groups }, weights } = operands;
     let dim = dim_of(&table);
     let rows = table.meta.shape()[0] / own_bags.tables;
     let Some(groups) = groups else {
         let layer = Layer { input: kept.own, weights };
-        let Layer { input, weights } = layer_backward::<R, B>(layer, saved, grad, spec);
-        return FirstLayerGrads { table: rows_backward::<R, B>(input, own_bags, rows), weights };
+        let (input, weights) = layer_backward::<R, B>(layer, saved, grad, spec);
+        return (rows_backward::<R, B>(input, own_bags, rows), weights);
     };
     let Some(shared) = kept.shared else { panic!("a layer with groups kept what no group pooled") };
     let is_linear = spec.is_linear(&weights);
@@ -78,13 +81,13 @@ pub(super) fn first_layer_backward<R: CubeRuntime, B: OnCube<R>>(
         after_matmul_backward::<R, B>(columns, saved, grad, spec, is_linear, side_by_side);
     let by_group = sums_by_group::<R, B>(hidden.clone(), &groups, [towers, outputs]);
     let [own_weight, shared_weight] = split_weight::<R, B>(weight, &groups.features, dim);
-    let [own_input, own_weight] = layer_matmul_backward::<R, B>(kept.own, own_weight, hidden, spec.precision);
-    let [shared_input, shared_weight] =
+    let (own_input, own_weight) = layer_matmul_backward::<R, B>(kept.own, own_weight, hidden, spec.precision);
+    let (shared_input, shared_weight) =
         layer_matmul_backward::<R, B>(shared, shared_weight, by_group, spec.precision);
     let own_rows = rows_backward::<R, B>(own_input, own_bags, rows);
     let shared_rows = rows_backward::<R, B>(shared_input, groups.bags, rows);
-    let weight = join_weight::<R, B>([own_weight, shared_weight], &groups.features, dim);
-    FirstLayerGrads { table: B::float_add(own_rows, shared_rows), weights: columns.with_weight(weight) }
+    let weight = join_weight::<R, B>(join(vec![own_weight, shared_weight]), &groups.features, dim);
+    (B::float_add(own_rows, shared_rows), WeightSums::Hidden(Sum::Whole(weight), columns))
 }
 
 /// See [`Kernels::infer`](crate::backend::Kernels::infer).
@@ -134,8 +137,8 @@ impl<R: CubeRuntime> Parts<R> {
     /// `weight [K, I, O]` to `[K, B, O]`.
     fn matmul<B: OnCube<R>>(&self, weight: CubeTensor<R>, precision: Precision) -> CubeTensor<R> {
         let [own, shared] = split_weight::<R, B>(weight, &self.features, self.dim);
-        let matmul = Rows::new(layer_matmul(self.own.clone(), own, None, precision).tensor);
-        let of_groups = Rows::new(layer_matmul(self.shared.clone(), shared, None, precision).tensor);
+        let matmul = Rows::new(layer_matmul(self.own.clone(), own, None, precision, false).tensor);
+        let of_groups = Rows::new(layer_matmul(self.shared.clone(), shared, None, precision, false).tensor);
         add_groups(&matmul, &of_groups, &self.of_rows);
         matmul.tensor
     }
@@ -158,9 +161,9 @@ fn split_weight<R: CubeRuntime, B: OnCube<R>>(
     })
 }
 
-/// Puts the rows of two weights in the order of the input's columns.
+/// Puts the rows of two weights, own and shared ones, in the order of the input's columns.
 fn join_weight<R: CubeRuntime, B: OnCube<R>>(
-    weights: [CubeTensor<R>; 2],
+    weights: Vec<CubeTensor<R>>,
     features: &SharedFeatures,
     dim: usize,
 ) -> CubeTensor<R> {

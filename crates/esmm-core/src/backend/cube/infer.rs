@@ -42,7 +42,13 @@ pub(super) fn whole_layer<R: CubeRuntime>(
 /// What a layer does after its matmul.
 pub(super) fn rest_of<R: CubeRuntime>(layer: InferenceLayer<CubeTensor<R>>) -> Epilogue<R> {
     let InferenceLayer { scale, shift, activation, slope, .. } = layer;
-    Epilogue { scale: scale.map(plain), shift: Some(plain(shift)), activation, slope: slope.map(plain) }
+    Epilogue {
+        scale: scale.map(plain),
+        shift: Some(plain(shift)),
+        activation,
+        slope: slope.map(plain),
+        with_moments: false,
+    }
 }
 
 /// What comes after a matmul `[K, B, O]`, in place.
@@ -51,7 +57,7 @@ pub(super) fn rest_of<R: CubeRuntime>(layer: InferenceLayer<CubeTensor<R>>) -> E
 /// Without a shift: every layer has one.
 pub(super) fn apply<R: CubeRuntime>(matmul: CubeTensor<R>, epilogue: Epilogue<R>) -> CubeTensor<R> {
     let matmul = Rows::new(matmul);
-    let Epilogue { scale, shift, activation, slope } = epilogue;
+    let Epilogue { scale, shift, activation, slope, .. } = epilogue;
     let Some(shift) = shift else { panic!("an inference layer without a shift") };
     let vector = matmul.vector();
     let units = matmul.tensor.meta.num_elements() / vector;

@@ -9,9 +9,9 @@ use super::block::{Steps, activate, column_norm, drop_some, leak, normalize, slo
 use super::dropout::{DropoutBits, bits};
 use super::logits::{is_logits, logits};
 use super::matmul::{Matmul, layer_matmul};
-use super::moments::{Chunks, LANES, LINES, chunk_moments, join_moments};
-use super::tensor::{Rows, address, array, empty_plain, grid, plain, vector_size};
-use crate::backend::{Layer, LayerOutput, LayerSaved, LayerSpec, LayerWeights, Moments, Norm};
+use super::moments::{ChunkMoments, Chunks, LANES, LINES, chunk_moments, join_moments};
+use super::tensor::{Rows, address, array, empty_plain, grid, owned, plain, vector_size};
+use crate::backend::{Layer, LayerOutput, LayerSaved, LayerSpec, LayerWeights, Moments, Norm, Running};
 
 /// The weights of a layer but for those of the matmul, or their gradients: as in [`LayerWeights`].
 pub(super) struct Columns<R: CubeRuntime> {
@@ -37,34 +37,37 @@ impl<R: CubeRuntime> Columns<R> {
 /// See [`Kernels::layer`](crate::backend::Kernels::layer).
 pub(super) fn layer<R: CubeRuntime>(
     layer: Layer<CubeTensor<R>>,
+    running: Option<Running<CubeTensor<R>>>,
     spec: LayerSpec,
-) -> LayerOutput<CubeTensor<R>> {
+) -> (LayerOutput<CubeTensor<R>>, Option<Moments<CubeTensor<R>>>) {
     if is_logits(&layer, &spec) {
-        return logits(layer);
+        return (logits(layer), None);
     }
     let is_linear = spec.is_linear(&layer.weights);
     let (weight, mut columns) = Columns::split(layer.weights);
     columns.bias = plain(columns.bias);
-    let matmul = layer_matmul(layer.input, weight, Some(&columns.bias), spec.precision);
-    after_matmul(matmul, columns, spec, is_linear)
+    let with_moments = columns.norm.is_some();
+    let matmul = layer_matmul(layer.input, weight, Some(&columns.bias), spec.precision, with_moments);
+    after_matmul(matmul, columns, running, spec, is_linear)
 }
 
-/// The rest of a layer, on its matmul `[K, B, O]`.
+/// The rest of a layer, on its matmul `[K, B, O]`: with the running statistics after the step.
 pub(super) fn after_matmul<R: CubeRuntime>(
     matmul: Matmul<R>,
     columns: Columns<R>,
+    running: Option<Running<CubeTensor<R>>>,
     spec: LayerSpec,
     is_linear: bool,
-) -> LayerOutput<CubeTensor<R>> {
-    let biased = matmul.biased;
-    let matmul = Rows::new(matmul.tensor);
+) -> (LayerOutput<CubeTensor<R>>, Option<Moments<CubeTensor<R>>>) {
+    let Matmul { tensor, biased, moments } = matmul;
+    let matmul = Rows::new(tensor);
     let bias = plain(columns.bias);
     if is_linear {
         if !biased {
             add_bias(&matmul, &bias);
         }
         let saved = LayerSaved { hidden: matmul.tensor.clone(), moments: None };
-        return LayerOutput { output: matmul.tensor, saved };
+        return (LayerOutput { output: matmul.tensor, saved }, None);
     }
     let norm = columns.norm.map(|norm| norm.map(plain));
     let finish = Finish {
@@ -72,10 +75,17 @@ pub(super) fn after_matmul<R: CubeRuntime>(
         bias: (!biased).then_some(&bias),
         norm: norm.as_ref(),
         slope: columns.slope.map(plain),
+        running: norm.as_ref().and(running).map(in_place),
         spec,
     };
-    let (output, moments) = finish.run();
-    LayerOutput { output, saved: LayerSaved { hidden: matmul.tensor, moments } }
+    let (output, moments) = finish.run(moments);
+    let moved = finish.running.map(|running| running.old);
+    (LayerOutput { output, saved: LayerSaved { hidden: matmul.tensor, moments } }, moved)
+}
+
+/// Running statistics that no one else holds, their elements one after the other.
+fn in_place<R: CubeRuntime>(running: Running<CubeTensor<R>>) -> Running<CubeTensor<R>> {
+    running.map(|old| plain(owned(old).tensor))
 }
 
 /// Adds the bias to the matmul, in place.
@@ -127,17 +137,19 @@ struct Finish<'a, R: CubeRuntime> {
     bias: Option<&'a CubeTensor<R>>,
     norm: Option<&'a Norm<CubeTensor<R>>>,
     slope: Option<CubeTensor<R>>,
+    /// Moved in place.
+    running: Option<Running<CubeTensor<R>>>,
     spec: LayerSpec,
 }
 
 impl<R: CubeRuntime> Finish<'_, R> {
-    /// The output, and the moments that the batch norm used.
-    fn run(&self) -> (CubeTensor<R>, Option<Moments<CubeTensor<R>>>) {
+    /// The output, and the moments that the batch norm used; `found` are those of chunks of the matmul, where it has them.
+    fn run(&self, found: Option<ChunkMoments<R>>) -> (CubeTensor<R>, Option<Moments<CubeTensor<R>>>) {
         let matmul = self.matmul;
         let shape = matmul.tensor.meta.shape();
         let [towers, rows] = [shape[0], shape[1]];
         let chunks = Chunks::new(rows);
-        let partial = self.norm.map(|_| chunk_moments(matmul, chunks));
+        let found = self.norm.map(|_| found.unwrap_or_else(|| chunk_moments(matmul, chunks)));
         let out = Rows::empty(&matmul.tensor, [towers, rows, matmul.width]);
         let moments = self.norm.map(|_| {
             let of_columns = || empty_plain(&matmul.tensor, [towers, matmul.width]);
@@ -148,6 +160,13 @@ impl<R: CubeRuntime> Finish<'_, R> {
         let (mean, variance) =
             moments.as_ref().map_or((nothing, nothing), |moments| (&moments.mean, &moments.variance));
         let (gamma, beta) = self.norm.map_or((nothing, nothing), |norm| (&norm.gamma, &norm.beta));
+        let joined = found.as_ref().map_or(chunks, |found| found.chunks);
+        let running = self.running.as_ref();
+        let (old_mean, old_variance) =
+            running.map_or((nothing, nothing), |running| (&running.old.mean, &running.old.variance));
+        let [keep, take_mean, take_variance] = running.map_or([0.0; 3], |running| {
+            [running.keep, running.take_mean, running.take_variance].map(|share| share as f32)
+        });
         let vector = vector_size(&[matmul.width, matmul.stride, out.stride]);
         let columns = matmul.width / vector;
         let (cubes, dim) = chunks.grid(columns, towers);
@@ -162,12 +181,14 @@ impl<R: CubeRuntime> Finish<'_, R> {
                 vector,
                 matmul.array(),
                 array(self.bias.unwrap_or(nothing)),
-                array(partial.as_ref().unwrap_or(nothing)),
+                array(found.as_ref().map_or(nothing, |found| &found.partial)),
                 array(gamma),
                 array(beta),
                 array(self.slope.as_ref().unwrap_or(nothing)),
                 array(mean),
                 array(variance),
+                array(old_mean),
+                array(old_variance),
                 out.array(),
                 bits(self.spec.dropout),
                 rows,
@@ -176,9 +197,14 @@ impl<R: CubeRuntime> Finish<'_, R> {
                 matmul.stride / vector,
                 out.stride / vector,
                 chunks.rows,
-                chunks.count,
+                joined.rows,
+                joined.count,
                 leak(self.spec.activation),
                 self.spec.epsilon as f32,
+                keep,
+                take_mean,
+                take_variance,
+                running.is_some(),
                 self.bias.is_some(),
                 Steps::new(&self.spec, self.norm.is_some()),
             );
@@ -187,7 +213,8 @@ impl<R: CubeRuntime> Finish<'_, R> {
     }
 }
 
-/// A cube takes a chunk of rows; those of the first chunk write the moments.
+/// A cube takes a chunk of rows, and joins the moments of all chunks that the matmul was cut into; those of the first chunk
+/// write them, and move the running statistics towards them.
 #[cube(launch_unchecked, address_type = "dynamic")]
 fn finish_kernel<N: Size>(
     matmul: &mut Array<Vector<f32, N>>,
@@ -198,6 +225,8 @@ fn finish_kernel<N: Size>(
     slopes: &Array<f32>,
     means: &mut Array<Vector<f32, N>>,
     variances: &mut Array<Vector<f32, N>>,
+    running_means: &mut Array<Vector<f32, N>>,
+    running_variances: &mut Array<Vector<f32, N>>,
     out: &mut Array<Vector<f32, N>>,
     dropout: DropoutBits,
     rows: usize,
@@ -206,9 +235,14 @@ fn finish_kernel<N: Size>(
     stride: usize,
     out_stride: usize,
     chunk_rows: usize,
-    chunks: usize,
+    joined_rows: usize,
+    joined: usize,
     leak: f32,
     epsilon: f32,
+    keep: f32,
+    take_mean: f32,
+    take_variance: f32,
+    #[comptime] moves: bool,
     #[comptime] with_bias: bool,
     #[comptime] steps: Steps,
 ) {
@@ -223,7 +257,7 @@ fn finish_kernel<N: Size>(
     let mut shift = Vector::<f32, N>::new(0.0f32);
     if comptime!(steps.batch_norm) {
         let (found_mean, found_variance) =
-            join_moments::<N>(partial, tower_column, all_columns, exists, rows, chunk_rows, chunks);
+            join_moments::<N>(partial, tower_column, all_columns, exists, rows, joined_rows, joined);
         mean = found_mean;
         variance = found_variance;
         if exists {
@@ -235,6 +269,13 @@ fn finish_kernel<N: Size>(
             if chunk == 0 && UNIT_POS_Y == 0 {
                 means[tower_column] = mean;
                 variances[tower_column] = variance;
+                if comptime!(moves) {
+                    let kept = Vector::<f32, N>::new(keep);
+                    running_means[tower_column] =
+                        running_means[tower_column] * kept + mean * Vector::new(take_mean);
+                    running_variances[tower_column] =
+                        running_variances[tower_column] * kept + variance * Vector::new(take_variance);
+                }
             }
         }
     }

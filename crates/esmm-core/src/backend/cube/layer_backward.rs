@@ -1,4 +1,5 @@
-//! A layer of all towers, backward: sums over the rows, the gradient of the matmul, two matmuls.
+//! A layer of all towers, backward: sums over the rows, the gradient of the matmul, two matmuls; then the pieces of all
+//! layers' weight gradients are joined.
 
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::{self, prelude::*};
@@ -6,13 +7,14 @@ use burn_cubecl::tensor::CubeTensor;
 
 use super::block::{Steps, activate_backward, drop_some, leak, normalize, read_norm, slope_of};
 use super::dropout::{DropoutBits, bits};
+use super::join::{Sum, join};
 use super::layer::Columns;
-use super::logits::{is_logits, logits_backward};
+use super::logits::{LogitsShape, LogitsSums, is_logits, logits_backward};
 use super::matmul::layer_matmul_backward;
 use super::moments::{LANES, LINES};
-use super::sums::{Partial, chunk_sums, join, join_sums, slope_grad};
+use super::sums::{self, Partial, chunk_sums, join_sums, slope_grad};
 use super::tensor::{OnCube, Rows, address, array, empty_plain, plain, vector_size};
-use crate::backend::{Layer, LayerSaved, LayerSpec, Moments, Norm};
+use crate::backend::{Layer, LayerSaved, LayerSpec, LayerWeights, Moments, Norm};
 
 /// What both passes of backward read.
 pub(super) struct Saved<R: CubeRuntime> {
@@ -39,22 +41,51 @@ impl<R: CubeRuntime> Saved<R> {
     }
 }
 
+/// Gradients of the weights of a layer, those of the matmul still in pieces.
+pub(super) enum WeightSums<R: CubeRuntime> {
+    Hidden(Sum<R>, Columns<R>),
+    Logits(LogitsSums<R>),
+}
+
+/// The gradients of some layers, their pieces joined in one launch.
+pub(super) fn join_weights<R: CubeRuntime>(layers: Vec<WeightSums<R>>) -> Vec<LayerWeights<CubeTensor<R>>> {
+    /// What is put around the joined sum.
+    enum Rest<R: CubeRuntime> {
+        Columns(Columns<R>),
+        Logits(LogitsShape),
+    }
+    let (sums, rests): (Vec<Sum<R>>, Vec<Rest<R>>) = layers
+        .into_iter()
+        .map(|layer| match layer {
+            WeightSums::Hidden(sum, columns) => (sum, Rest::Columns(columns)),
+            WeightSums::Logits(LogitsSums { sum, shape }) => (sum, Rest::Logits(shape)),
+        })
+        .unzip();
+    let whole = join(sums).into_iter().zip(rests);
+    let whole = whole.map(|(weight, rest)| match rest {
+        Rest::Columns(columns) => columns.with_weight(weight),
+        Rest::Logits(shape) => shape.split(&weight),
+    });
+    whole.collect()
+}
+
 /// See [`Kernels::layer_backward`](crate::backend::Kernels::layer_backward).
 pub(super) fn layer_backward<R: CubeRuntime, B: OnCube<R>>(
     layer: Layer<CubeTensor<R>>,
     saved: LayerSaved<CubeTensor<R>>,
     grad: CubeTensor<R>,
     spec: LayerSpec,
-) -> Layer<CubeTensor<R>> {
+) -> (CubeTensor<R>, WeightSums<R>) {
     if is_logits(&layer, &spec) {
-        return logits_backward(layer, grad);
+        let (input, sums) = logits_backward(layer, grad);
+        return (input, WeightSums::Logits(sums));
     }
     let is_linear = spec.is_linear(&layer.weights);
     let (weight, columns) = Columns::split(layer.weights);
     let shared = layer.input.meta.shape()[0] != weight.meta.shape()[0];
     let (hidden, columns) = after_matmul_backward::<R, B>(columns, saved, grad, spec, is_linear, shared);
-    let [input, weight] = layer_matmul_backward::<R, B>(layer.input, weight, hidden, spec.precision);
-    Layer { input, weights: columns.with_weight(weight) }
+    let (input, weight) = layer_matmul_backward::<R, B>(layer.input, weight, hidden, spec.precision);
+    (input, WeightSums::Hidden(weight, columns))
 }
 
 /// Gradients of the matmul and of what belongs to its columns. The first is `[K, B, O]`, or with the towers side by side
@@ -92,7 +123,7 @@ pub(super) fn after_matmul_backward<R: CubeRuntime, B: OnCube<R>>(
     let slope = slope_grad::<R, B>(&saved, &partial);
     if is_linear && !side_by_side {
         let [towers, _, outputs] = saved.dims();
-        let [bias, _] = join(&partial, [towers, outputs], false);
+        let [bias, _] = sums::join(&partial, [towers, outputs], false);
         return (saved.grad.tensor, Columns { bias, norm: None, slope });
     }
     let (hidden, Columns { bias, norm, .. }) = hidden_grad(&saved, &partial, side_by_side);

@@ -1,11 +1,13 @@
 //! The last layer, whose outputs are the logits, one a tower and nothing after it: too narrow for a matmul. Forward a dot
-//! product a row; backward one pass over the input for its gradient and the sums of chunks of rows, then their join.
+//! product a row; backward one pass over the input for its gradient and the sums of chunks of rows, which `join.rs` adds up.
 
+use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::{self, prelude::*};
 use burn_cubecl::tensor::CubeTensor;
 
-use super::moments::{Chunks, LANES, LINES, add_lines, join_grid};
+use super::join::{At, Pieces, Sum};
+use super::moments::{Chunks, LANES, LINES, add_lines};
 use super::tensor::{Rows, address, array, empty_plain, plain, vector_size};
 use crate::backend::{Layer, LayerOutput, LayerSaved, LayerSpec, LayerWeights};
 use crate::precision::Precision;
@@ -14,6 +16,24 @@ use crate::precision::Precision;
 const SHARING: u32 = 8;
 /// Rows of a cube.
 const ROWS: u32 = 32;
+
+/// Cubes that backward should have: two for each of the 132 multiprocessors of a large GPU.
+const CUBES: usize = 264;
+/// Rows of a chunk at least.
+const SHORTEST: usize = 32;
+
+/// How backward cuts the rows: the layer is narrow, so a cube takes few of them.
+fn backward_chunks(towers: usize, rows: usize) -> Chunks {
+    Chunks::cut(rows, SHORTEST, CUBES.div_ceil(towers))
+}
+
+/// Cubes of backward, where its rows are read in the widest vectors.
+#[cfg(test)]
+pub(super) fn cubes_of_backward(towers: usize, rows: usize, width: usize) -> usize {
+    let (cubes, _) = backward_chunks(towers, rows).grid(width / 4, towers);
+    let CubeCount::Static(x, y, z) = cubes else { panic!("a grid that is not known") };
+    (x * y * z) as usize
+}
 
 /// Whether a layer is one of these: one output a tower, from an input of its own, computed in f32.
 pub(super) fn is_logits<R: CubeRuntime>(layer: &Layer<CubeTensor<R>>, spec: &LayerSpec) -> bool {
@@ -113,19 +133,66 @@ fn logits_kernel<N: Size>(
     }
 }
 
-/// Gradients from that of the logits, `[K, B, 1]` at any strides.
+/// Gradients of the weights, in one tensor: `[K, I]` of the weight, then from a place on that memory can be bound at `[K]` of
+/// the bias.
+pub(super) struct LogitsSums<R: CubeRuntime> {
+    pub(super) sum: Sum<R>,
+    pub(super) shape: LogitsShape,
+}
+
+/// How the sums lie.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LogitsShape {
+    towers: usize,
+    width: usize,
+}
+
+impl LogitsShape {
+    /// From the weights to the biases, in values: devices bind memory at multiples of 256 bytes.
+    fn bias_place(self) -> usize {
+        (self.towers * self.width).next_multiple_of(64)
+    }
+
+    /// The gradients in the joined tensor.
+    pub(super) fn split<R: CubeRuntime>(self, joined: &CubeTensor<R>) -> LayerWeights<CubeTensor<R>> {
+        let Self { towers, width } = self;
+        let total = joined.meta.num_elements();
+        let part = |first: usize, shape: Shape| {
+            let bytes = |values: usize| (values * size_of::<f32>()) as u64;
+            let end = first + shape.num_elements();
+            let handle = joined.handle.clone().offset_start(bytes(first)).offset_end(bytes(total - end));
+            CubeTensor::new_contiguous(
+                joined.client.clone(),
+                joined.device.clone(),
+                shape,
+                handle,
+                DType::F32,
+            )
+        };
+        LayerWeights {
+            weight: part(0, Shape::from([towers, width, 1])),
+            bias: part(self.bias_place(), Shape::from([towers, 1])),
+            norm: None,
+            slope: None,
+        }
+    }
+}
+
+/// Gradients from that of the logits, `[K, B, 1]` at any strides: of the input, and sums for the weights.
 pub(super) fn logits_backward<R: CubeRuntime>(
     layer: Layer<CubeTensor<R>>,
     grad: CubeTensor<R>,
-) -> Layer<CubeTensor<R>> {
+) -> (CubeTensor<R>, LogitsSums<R>) {
     let Layer { input, weights: LayerWeights { weight, .. } } = layer;
-    let shape = weight.meta.shape().clone();
     let layer = Read::new(input, weight);
     let towers = layer.towers;
     let width = layer.input.width;
     let out = Rows::empty(&layer.input.tensor, [towers, layer.rows, width]);
-    let chunks = Chunks::new(layer.rows);
-    let columns = towers * (width + 1);
+    let chunks = backward_chunks(towers, layer.rows);
+    let shape = LogitsShape { towers, width };
+    let bias_place = shape.bias_place();
+    // Whole vectors: what lies between weights and biases, and after these, is not used.
+    let columns = (bias_place + towers).next_multiple_of(4);
     let partial = empty_plain(&out.tensor, [chunks.count, columns]);
     let vector = vector_size(&[width, layer.input.stride, out.stride]);
     let strides = grad.meta.strides();
@@ -150,32 +217,16 @@ pub(super) fn logits_backward<R: CubeRuntime>(
             strides[0],
             strides[1],
             chunks.rows,
+            bias_place,
             columns,
         );
     }
-    let [of_weight, of_bias] =
-        [empty_plain(&partial, [shape[0], shape[1], 1]), empty_plain(&partial, [towers, 1])];
-    let (cubes, dim) = join_grid(columns, 1);
-    // SAFETY: units beyond the columns read and write nothing; the first `K * I` of them belong to the weight.
-    unsafe {
-        join_logits_kernel::launch_unchecked(
-            &partial.client,
-            cubes,
-            dim,
-            array(&partial),
-            array(&of_weight),
-            array(&of_bias),
-            chunks.count,
-            towers * width,
-            columns,
-        );
-    }
-    let weights = LayerWeights { weight: of_weight, bias: of_bias, norm: None, slope: None };
-    Layer { input: out.tensor, weights }
+    let at = At { count: chunks.count, piece: columns, matrix: 0, row: 0, tail_matrix: 0, tail_row: 0 };
+    let sum = Sum::Pieces(Pieces { pieces: partial, tail: None, shape: [1, 1, columns], at });
+    (out.tensor, LogitsSums { sum, shape })
 }
 
-/// A unit a vector of the input and of its gradient, and sums over a chunk of rows: `[K, I]` of the weight, then `[K]` of
-/// the bias.
+/// A unit a vector of the input and of its gradient, and sums over a chunk of rows, as in [`LogitsSums`].
 #[cube(launch_unchecked, address_type = "dynamic")]
 fn logits_backward_kernel<N: Size>(
     input: &Array<Vector<f32, N>>,
@@ -190,6 +241,7 @@ fn logits_backward_kernel<N: Size>(
     grad_tower: usize,
     grad_row: usize,
     chunk_rows: usize,
+    bias_place: usize,
     all_columns: usize,
 ) {
     let mut sums = SharedMemory::<Vector<f32, N>>::new(comptime!((LANES * LINES) as usize));
@@ -226,45 +278,7 @@ fn logits_backward_kernel<N: Size>(
             partial[first + part] = total[part];
         }
         if column == 0 {
-            let towers = CUBE_COUNT_Z as usize;
-            let of_weights = towers * columns * N::value();
-            partial[chunk * all_columns + of_weights + tower] = f32::cast_from(bias_sums[unit]);
-        }
-    }
-}
-
-/// Each line adds its share of the chunks in their order, then lines are added.
-#[cube(launch_unchecked)]
-fn join_logits_kernel(
-    partial: &Array<f32>,
-    weight: &mut Array<f32>,
-    bias: &mut Array<f32>,
-    chunks: usize,
-    of_weight: usize,
-    units: usize,
-) {
-    let mut sums = SharedMemory::<Vector<f32, Const<1>>>::new(comptime!((LANES * LINES) as usize));
-    let unit = UNIT_POS as usize;
-    let column = (CUBE_POS_X * LANES + UNIT_POS_X) as usize;
-    let exists = column < units;
-    let share = chunks.div_ceil(comptime!(LINES as usize));
-    let start = min(UNIT_POS_Y as usize * share, chunks);
-    let end = min(start + share, chunks);
-    let mut sum = 0.0f32;
-    if exists {
-        for chunk in start..end {
-            sum += partial[chunk * units + column];
-        }
-    }
-    sums[unit] = Vector::new(sum);
-    sync_cube();
-    add_lines::<Const<1>>(&mut sums);
-    if exists && UNIT_POS_Y == 0 {
-        let total = f32::cast_from(sums[unit]);
-        if column < of_weight {
-            weight[column] = total;
-        } else {
-            bias[column - of_weight] = total;
+            partial[chunk * all_columns + bias_place + tower] = f32::cast_from(bias_sums[unit]);
         }
     }
 }

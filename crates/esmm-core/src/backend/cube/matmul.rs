@@ -16,11 +16,14 @@ use cubek::std::InputBinding;
 
 use super::epilogue::Epilogue;
 use super::factor::Factor;
+use super::join::{Sum, join_one};
+use super::layer_shape::{BackwardCuts, LayerShape};
+use super::moments::ChunkMoments;
 use super::rounding::Rounded;
 use super::tensor::{OnCube, Rows};
-use super::tile::{Sizes, Tile, fits};
-use super::tiles;
-use super::weight_grad::weight_grad;
+use super::tile::{Cut, Sizes, Tile, fits};
+use super::tiles::{self, Task};
+use super::weight_grad::{in_pieces, weight_grad};
 use crate::precision::Precision;
 
 /// See [`DeviceFacts::precisions`](crate::backend::DeviceFacts::precisions).
@@ -50,6 +53,16 @@ pub(super) struct Matmul<R: CubeRuntime> {
     pub(super) tensor: CubeTensor<R>,
     /// Whether the bias has been added.
     pub(super) biased: bool,
+    /// Moments of the rows of each tile, where the kernel took them.
+    pub(super) moments: Option<ChunkMoments<R>>,
+}
+
+/// What a kernel computed.
+struct Multiplied<R: CubeRuntime> {
+    tensor: CubeTensor<R>,
+    moments: Option<ChunkMoments<R>>,
+    /// What of the epilogue is still to be done.
+    to_do: Option<Epilogue<R>>,
 }
 
 /// `lhs [1 or K, M, C] x rhs [K, C, N]`, f32 all the way; with the epilogue, where that is still to be done.
@@ -58,20 +71,24 @@ pub(super) fn matmul<R: CubeRuntime>(
     rhs: CubeTensor<R>,
     epilogue: Epilogue<R>,
 ) -> (CubeTensor<R>, Option<Epilogue<R>>) {
-    multiply(lhs, rhs, epilogue, Precision::F32)
+    let Multiplied { tensor, to_do, .. } = multiply(lhs, rhs, epilogue, Precision::F32);
+    (tensor, to_do)
 }
 
-/// A layer's matmul `input [1 or K, B, I] x weight [K, I, O]`, with the bias `[K, O]` where the kernel adds it.
+/// A layer's matmul `input [1 or K, B, I] x weight [K, I, O]`, with the bias `[K, O]` where the kernel adds it, and if they
+/// are wanted the moments of the columns where the kernel takes them.
 pub(super) fn layer_matmul<R: CubeRuntime>(
     input: CubeTensor<R>,
     weight: CubeTensor<R>,
     bias: Option<&CubeTensor<R>>,
     precision: Precision,
+    with_moments: bool,
 ) -> Matmul<R> {
     let [input, weight] = [input, weight].map(|factor| Rounded::new(factor, precision).tensor);
-    let epilogue = bias.map_or_else(Epilogue::nothing, |bias| Epilogue::bias(bias.clone()));
-    let (tensor, to_do) = multiply(input, weight, epilogue, precision);
-    Matmul { tensor, biased: bias.is_some() && to_do.is_none() }
+    let bias_only = bias.map_or_else(Epilogue::nothing, |bias| Epilogue::bias(bias.clone()));
+    let epilogue = Epilogue { with_moments, ..bias_only };
+    let Multiplied { tensor, moments, to_do } = multiply(input, weight, epilogue, precision);
+    Matmul { tensor, biased: bias.is_some() && to_do.is_none(), moments }
 }
 
 fn multiply<R: CubeRuntime>(
@@ -79,7 +96,7 @@ fn multiply<R: CubeRuntime>(
     rhs: CubeTensor<R>,
     epilogue: Epilogue<R>,
     precision: Precision,
-) -> (CubeTensor<R>, Option<Epilogue<R>>) {
+) -> Multiplied<R> {
     let left = lhs.meta.shape();
     let right = rhs.meta.shape();
     let sizes =
@@ -88,50 +105,76 @@ fn multiply<R: CubeRuntime>(
         Some(tile) => {
             let left = Factor::left(&Rows::new(lhs));
             let right = Factor::right(&Rows::new(rhs));
-            (tiles::matmul(left, right, &epilogue, sizes, tile), None)
+            let task = Task { left, right, cut: Cut { sizes, tile } };
+            let (tensor, moments) = tiles::matmul(task, &epilogue);
+            Multiplied { tensor, moments, to_do: None }
         }
-        None => (launch(lhs, rhs, precision), Some(epilogue)),
+        None => Multiplied { tensor: launch(lhs, rhs, precision), moments: None, to_do: Some(epilogue) },
     }
 }
 
 /// Gradients of input and weight of a layer's matmul, from that of the matmul: `[K, B, O]`, or where towers share
-/// their input `[B, K * O]`.
+/// their input `[B, K * O]`. That of the weight is left in pieces, to be joined with others.
 pub(super) fn layer_matmul_backward<R: CubeRuntime, B: OnCube<R>>(
     input: CubeTensor<R>,
     weight: CubeTensor<R>,
     grad: CubeTensor<R>,
     precision: Precision,
-) -> [CubeTensor<R>; 2] {
-    let [input, weight] = [input, weight].map(|factor| Rounded::new(factor, precision).tensor);
-    let grad = Rounded::gradient::<B>(grad, precision);
-    let towers = weight.meta.shape()[0];
-    let of_input = input_grad::<R, B>(weight, grad.tensor.clone(), precision);
-    let of_weight = weight_grad::<R, B>(input, grad.tensor.clone(), towers, precision);
-    [of_input, of_weight].map(|matmul| grad.restore(matmul))
-}
-
-/// `grad [K, B, O] x weight^T`, or where towers share their input the sum of that over them, from `[B, K * O]`.
-fn input_grad<R: CubeRuntime, B: OnCube<R>>(
-    weight: CubeTensor<R>,
-    grad: CubeTensor<R>,
-    precision: Precision,
-) -> CubeTensor<R> {
+) -> (CubeTensor<R>, Sum<R>) {
     let shape = weight.meta.shape();
     let [towers, inputs, outputs] = [shape[0], shape[1], shape[2]];
     let shared = grad.meta.num_dims() == 2;
-    let rows = grad.meta.shape()[grad.meta.num_dims() - 2];
-    let (batches, sums) = if shared { (1, towers) } else { (towers, 1) };
-    let sizes = Sizes { batches, sums, rows, columns: inputs, terms: outputs, pieces: 1 };
-    if let Some(tile) = tile(&grad.client, sizes, precision) {
-        let grad = Rows::new(grad);
-        let weight = Factor::right(&Rows::new(weight)).turned();
-        return if shared {
-            let grad = Factor::side_by_side(&grad, towers).turned();
-            tiles::matmul(grad.summed(), weight.summed(), &Epilogue::nothing(), sizes, tile)
-        } else {
-            tiles::matmul(Factor::left(&grad), weight, &Epilogue::nothing(), sizes, tile)
-        };
+    let rows = input.meta.shape()[1];
+    let layer = LayerShape { towers, inputs, outputs, rows, shared };
+    if precision == Precision::F32 {
+        let client = input.client.clone();
+        if let Some(cuts) = layer.backward(|tile| fits(&client, tile)) {
+            return both_grads(input, weight, grad, layer, cuts);
+        }
     }
+    let [input, weight] = [input, weight].map(|factor| Rounded::new(factor, precision).tensor);
+    let grad = Rounded::gradient::<B>(grad, precision);
+    let of_input = input_grad::<R, B>(weight, grad.tensor.clone(), layer, precision);
+    let of_weight = weight_grad::<R, B>(input, grad.tensor.clone(), layer, precision);
+    let of_input = grad.restore(of_input);
+    let of_weight = if grad.is_scaled() { Sum::Whole(grad.restore(join_one(of_weight))) } else { of_weight };
+    (of_input, of_weight)
+}
+
+/// Both gradients in one launch: neither waits for the other, and each fills the multiprocessors that the other leaves idle
+/// at its end. Cubes of the weight's go first, for they sum more terms.
+fn both_grads<R: CubeRuntime>(
+    input: CubeTensor<R>,
+    weight: CubeTensor<R>,
+    grad: CubeTensor<R>,
+    layer: LayerShape,
+    cuts: BackwardCuts,
+) -> (CubeTensor<R>, Sum<R>) {
+    let [input, weight, grad] = [input, weight, grad].map(Rows::new);
+    let turned_weight = Factor::right(&weight).turned();
+    let [of_input, of_weight] = if layer.shared {
+        let side_by_side = || Factor::side_by_side(&grad, layer.towers);
+        [
+            (side_by_side().turned().summed(), turned_weight.summed()),
+            (Factor::left(&input).turned(), side_by_side()),
+        ]
+    } else {
+        [(Factor::left(&grad), turned_weight), (Factor::left(&input).turned(), Factor::right(&grad))]
+    };
+    let task = |(left, right), cut| Task { left, right, cut };
+    let [pieces, of_input] = tiles::pair([task(of_weight, cuts.weight), task(of_input, cuts.input)]);
+    (of_input, in_pieces(pieces, layer, cuts.weight.sizes.pieces))
+}
+
+/// `grad [K, B, O] x weight^T`, or where towers share their input the sum of that over them, from `[B, K * O]`: by the
+/// matmuls of CubeK.
+fn input_grad<R: CubeRuntime, B: OnCube<R>>(
+    weight: CubeTensor<R>,
+    grad: CubeTensor<R>,
+    layer: LayerShape,
+    precision: Precision,
+) -> CubeTensor<R> {
+    let LayerShape { towers, outputs, rows, shared, .. } = layer;
     if shared {
         let side_by_side = B::float_reshape(grad, [1, rows, towers * outputs].into());
         launch(side_by_side, stacked::<R, B>(weight), precision)
@@ -141,11 +184,7 @@ fn input_grad<R: CubeRuntime, B: OnCube<R>>(
 }
 
 /// The tile of a matmul, where our kernel computes it: in f32 on devices that have room for it.
-pub(super) fn tile<R: CubeRuntime>(
-    client: &ComputeClient<R>,
-    sizes: Sizes,
-    precision: Precision,
-) -> Option<Tile> {
+fn tile<R: CubeRuntime>(client: &ComputeClient<R>, sizes: Sizes, precision: Precision) -> Option<Tile> {
     if precision != Precision::F32 {
         return None;
     }

@@ -1,12 +1,13 @@
 //! Kernels for GPUs in CubeCL, one source for wgpu and CUDA.
 //!
 //! * `tensor.rs`: from tensors to what a kernel is launched with; strides, vectors, grids. `upload.rs`: batches in one piece.
-//! * `bags.rs`, `bags_backward.rs`, `first_layer.rs`, `layer.rs`, `layer_backward.rs`, `logits.rs`, `fold.rs`, `blend.rs`,
+//! * `bags.rs`, `bags_backward.rs`, `first_layer.rs`, `layer.rs`, `layer_backward.rs`, `logits.rs`, `fold.rs`,
 //!   `funnel.rs`, `rows.rs`, `weights.rs`, `infer.rs`: the operations.
 //! * `matmul.rs`, `rounding.rs`: matmuls, who computes them, and what their factors are rounded to.
-//! * `tiles.rs`: matmuls in f32 at any distances of rows and columns; `tile.rs`: how they are cut, `factor.rs`: where their
-//!   factors lie, `epilogue.rs`: what is done to results before they are written.
-//! * `weight_grad.rs`: matmuls over the batch, cut into pieces.
+//! * `tiles.rs`: matmuls in f32 at any distances of rows and columns, one or two a launch; `tile.rs`, `layer_shape.rs`: how
+//!   they are cut, `factor.rs`: where their factors lie, `tile_cube.rs`: what a cube does, `epilogue.rs`, `tile_moments.rs`:
+//!   what is done to results before they are written.
+//! * `weight_grad.rs`: matmuls over the batch, cut into pieces; `join.rs`: pieces of all layers, added up.
 //! * `sort.rs`, `pooled.rs`: the distinct rows of a batch, and gradients of them.
 //! * `moments.rs`, `sums.rs`: what is summed over a batch; `block.rs`, `dropout.rs`, `log_space.rs`: what is done to an
 //!   element.
@@ -17,7 +18,6 @@
 
 mod bags;
 mod bags_backward;
-mod blend;
 mod block;
 mod dropout;
 mod epilogue;
@@ -26,8 +26,10 @@ mod first_layer;
 mod fold;
 mod funnel;
 mod infer;
+mod join;
 mod layer;
 mod layer_backward;
+mod layer_shape;
 mod log_space;
 mod logits;
 mod matmul;
@@ -39,6 +41,8 @@ mod sort;
 mod sums;
 mod tensor;
 mod tile;
+mod tile_cube;
+mod tile_moments;
 mod tiles;
 mod upload;
 mod weight_grad;
@@ -57,8 +61,10 @@ use self::tensor::{OnCube, ints};
 use super::{
     Bags, Blend, DeviceFacts, DeviceLine, Dispatched, EsmmBackend, FirstLayer, FirstLayerGrads, HostAccess,
     HostLine, Indices, InferenceLayer, InputBags, Kernels, Layer, LayerOutput, LayerSaved, LayerSpec,
-    Moments, Norm, RowUpdate, WeightUpdate, WithGrad, WithMoments,
+    LayerWeights, Moments, Norm, Reference, RowUpdate, Running, TowersGrads, TowersOperands, TowersOutput,
+    WeightUpdate, WithGrad, WithMoments,
 };
+use crate::backend::towers::{walk, walk_back};
 use crate::precision::Precision;
 
 pub use first_layer::CubeSaved;
@@ -106,6 +112,14 @@ where
     type Kernels = Dispatched<Cube<R>>;
 }
 
+/// The weights of the one layer.
+fn only<T>(mut layers: Vec<LayerWeights<T>>) -> LayerWeights<T> {
+    match layers.pop() {
+        Some(weights) => weights,
+        None => panic!("the weights of a layer got lost"),
+    }
+}
+
 #[allow(private_bounds, reason = "which backends have CubeCL's tensors is decided in this folder")]
 impl<R: CubeRuntime, B: OnCube<R>> Kernels<B> for Cube<R> {
     type Saved = CubeSaved<R>;
@@ -118,7 +132,8 @@ impl<R: CubeRuntime, B: OnCube<R>> Kernels<B> for Cube<R> {
         layer: FirstLayer<FloatTensor<B>, Indices<B>>,
         spec: LayerSpec,
     ) -> (LayerOutput<FloatTensor<B>>, Self::Saved) {
-        first_layer::first_layer::<R, B>(layer, spec)
+        let (output, own, _) = first_layer::first_layer::<R, B>(layer, None, spec);
+        (output, own)
     }
 
     fn first_layer_backward(
@@ -128,11 +143,13 @@ impl<R: CubeRuntime, B: OnCube<R>> Kernels<B> for Cube<R> {
         grad: FloatTensor<B>,
         spec: LayerSpec,
     ) -> FirstLayerGrads<FloatTensor<B>> {
-        first_layer::first_layer_backward::<R, B>(layer, saved, own, grad, spec)
+        let (table, weights) = first_layer::first_layer_backward::<R, B>(layer, saved, own, grad, spec);
+        FirstLayerGrads { table, weights: only(layer_backward::join_weights(vec![weights])) }
     }
 
     fn layer(layer: Layer<FloatTensor<B>>, spec: LayerSpec) -> LayerOutput<FloatTensor<B>> {
-        layer::layer(layer, spec)
+        let (output, _) = layer::layer(layer, None, spec);
+        output
     }
 
     fn layer_backward(
@@ -141,11 +158,32 @@ impl<R: CubeRuntime, B: OnCube<R>> Kernels<B> for Cube<R> {
         grad: FloatTensor<B>,
         spec: LayerSpec,
     ) -> Layer<FloatTensor<B>> {
-        layer_backward::layer_backward::<R, B>(layer, saved, grad, spec)
+        let (input, weights) = layer_backward::layer_backward::<R, B>(layer, saved, grad, spec);
+        Layer { input, weights: only(layer_backward::join_weights(vec![weights])) }
+    }
+
+    fn towers(
+        towers: TowersOperands<FloatTensor<B>, Indices<B>>,
+        running: Vec<Option<Running<FloatTensor<B>>>>,
+        specs: &[LayerSpec],
+    ) -> TowersOutput<FloatTensor<B>, Self::Saved> {
+        walk(towers, running, specs, layer::layer, first_layer::first_layer::<R, B>)
+    }
+
+    fn towers_backward(
+        towers: TowersOperands<FloatTensor<B>, Indices<B>>,
+        saved: TowersOutput<FloatTensor<B>, Self::Saved>,
+        grad: FloatTensor<B>,
+        specs: &[LayerSpec],
+    ) -> TowersGrads<FloatTensor<B>> {
+        let of_layer = layer_backward::layer_backward::<R, B>;
+        let of_first_layer = first_layer::first_layer_backward::<R, B>;
+        let (input, layers) = walk_back(towers, saved, grad, specs, of_layer, of_first_layer);
+        TowersGrads { input, layers: layer_backward::join_weights(layers) }
     }
 
     fn blend(blends: Vec<Blend<FloatTensor<B>>>) -> Vec<FloatTensor<B>> {
-        blend::blend(blends)
+        <Reference as Kernels<B>>::blend(blends)
     }
 
     fn fold_norm(
@@ -197,7 +235,7 @@ impl<R: CubeRuntime, B: OnCube<R>> Kernels<B> for Cube<R> {
     }
 
     fn pool(table: FloatTensor<B>, bags: Bags<FloatTensor<B>, Indices<B>>) -> FloatTensor<B> {
-        bags::bag_pool(table, bags::on_device::<R, B>(bags))
+        bags::pool_to_sort::<R, B>(table, bags)
     }
 
     fn row_grads(

@@ -27,7 +27,12 @@ pub(super) struct Chunks {
 
 impl Chunks {
     pub(super) fn new(rows: usize) -> Self {
-        let chunk = rows.div_ceil(CHUNKS).max(CHUNK).next_multiple_of(LINES as usize);
+        Self::cut(rows, CHUNK, CHUNKS)
+    }
+
+    /// At most `most` chunks, of at least `shortest` rows.
+    pub(super) fn cut(rows: usize, shortest: usize, most: usize) -> Self {
+        let chunk = rows.div_ceil(most).max(shortest).next_multiple_of(LINES as usize);
         Self { rows: chunk, count: rows.div_ceil(chunk) }
     }
 
@@ -39,8 +44,15 @@ impl Chunks {
     }
 }
 
-/// Moments of the chunks of a matmul `[K, B, O]`, `[2, chunks, K, O]`: means, then sums of squared deviations.
-pub(super) fn chunk_moments<R: CubeRuntime>(matmul: &Rows<R>, chunks: Chunks) -> CubeTensor<R> {
+/// Moments of chunks of the rows of a batch.
+pub(super) struct ChunkMoments<R: CubeRuntime> {
+    /// `[2, chunks, K, O]`: means, then sums of squared deviations.
+    pub(super) partial: CubeTensor<R>,
+    pub(super) chunks: Chunks,
+}
+
+/// Moments of the chunks of a matmul `[K, B, O]`.
+pub(super) fn chunk_moments<R: CubeRuntime>(matmul: &Rows<R>, chunks: Chunks) -> ChunkMoments<R> {
     let shape = matmul.tensor.meta.shape();
     let [towers, rows] = [shape[0], shape[1]];
     let vector = matmul.vector();
@@ -65,7 +77,7 @@ pub(super) fn chunk_moments<R: CubeRuntime>(matmul: &Rows<R>, chunks: Chunks) ->
             chunks.count * towers * columns,
         );
     }
-    partial
+    ChunkMoments { partial, chunks }
 }
 
 /// Mean and sum of squared deviations of a chunk, from sums of differences to its first row.

@@ -45,6 +45,11 @@ impl<R: CubeRuntime> Rounded<R> {
         Self { tensor, largest: Some(largest) }
     }
 
+    /// Whether the values are scaled by a power of two.
+    pub(super) fn is_scaled(&self) -> bool {
+        self.largest.is_some()
+    }
+
     /// Divides the power of two out of a matmul with this factor.
     pub(super) fn restore(&self, matmul: CubeTensor<R>) -> CubeTensor<R> {
         let Some(largest) = &self.largest else { return matmul };

@@ -6,7 +6,7 @@ use burn_cubecl::cubecl::{self, prelude::*, std::FastDivmod};
 use burn_cubecl::tensor::CubeTensor;
 
 use super::pooled::{PieceSums, is_first, run_sum};
-use super::tensor::{Rows, address, array, grid, owned, vector_size};
+use super::tensor::{Rows, address, array, grid, grid_of, owned, vector_size};
 use crate::backend::rows::bias_correction;
 use crate::backend::{RowUpdate, TableRule, WithMoments};
 
@@ -312,15 +312,12 @@ fn row_wise<R: CubeRuntime>(
     is_adam: bool,
 ) {
     let count = grads.num_places();
-    let cubes = (count as u32).div_ceil(ROWS_A_CUBE);
-    // Two dimensions: devices take 65535 cubes in each.
-    let wide = cubes.clamp(1, 32768);
     let vector = vector_size(&[table.width, table.stride, first.stride, grads.grads.stride]);
     // SAFETY: as for `sgd_kernel`; `sums` has one value a row, `first` the shape of the table.
     unsafe {
         row_wise_kernel::launch_unchecked(
             &table.tensor.client,
-            CubeCount::Static(wide, cubes.div_ceil(wide), 1),
+            grid_of(count.div_ceil(ROWS_A_CUBE as usize)),
             CubeDim::new_2d(LANES, ROWS_A_CUBE),
             address(&[&table.tensor, &first.tensor, &sums.tensor, &grads.grads.tensor]),
             vector,

@@ -1,8 +1,8 @@
 //! The entries of a batch in the order of the table rows that they read, found on the device: a stable radix sort.
 //!
-//! Each pass sorts by one digit of the row numbers, the lowest first. Tiles of entries count their lowest digits; then each
-//! tile finds from the counts of all where its entries of each digit go, puts them there in their order, and counts the next
-//! digit of each where it went: a launch a pass, and one before. Counts are integers and places follow from them, so a batch
+//! Each pass sorts by one digit of the row numbers, the lowest first. Tiles of entries count their lowest digits, in the
+//! launch that pools them; then each tile finds from the counts of all where its entries of each digit go, puts them there in
+//! their order, and counts the next digit of each where it went: a launch a pass. Counts are integers and places follow from them, so a batch
 //! has the same order every time.
 
 use burn::tensor::{DType, Shape};
@@ -14,7 +14,7 @@ use super::tensor::{OnCube, address, array, ints};
 use crate::backend::Indices;
 
 /// Units of a cube, and entries that it places at once.
-const UNITS: u32 = 256;
+pub(super) const UNITS: u32 = 256;
 /// Entries of a tile at least.
 const TILE: usize = 4096;
 /// Tiles at most: each reads the counts of all.
@@ -35,25 +35,25 @@ pub(super) struct Sorted<R: CubeRuntime> {
 
 /// How a batch is sorted: by its shape alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Plan {
-    entries: usize,
-    tiles: usize,
+pub(super) struct Plan {
+    pub(super) entries: usize,
+    pub(super) tiles: usize,
     /// Entries of a tile, whole rounds of [`UNITS`].
-    length: usize,
+    pub(super) length: usize,
     passes: u32,
-    bits: u32,
+    pub(super) bits: u32,
 }
 
 /// How often each tile has each digit, `[tiles, digits]` a pass.
-struct Counts<R: CubeRuntime> {
-    first: CubeTensor<R>,
-    later: CubeTensor<R>,
-    /// Counts of one pass.
-    of_pass: usize,
+pub(super) struct Counts<R: CubeRuntime> {
+    /// Of the first pass.
+    pub(super) first: CubeTensor<R>,
+    /// Of the later ones, which count as they go: zeros before.
+    pub(super) later: CubeTensor<R>,
 }
 
 impl Plan {
-    fn new(entries: usize, num_rows: usize) -> Self {
+    pub(super) fn new(entries: usize, num_rows: usize) -> Self {
         let wanted = (entries / TILE).clamp(1, TILES);
         let length = entries.div_ceil(wanted).next_multiple_of(UNITS as usize);
         let all_bits = usize::BITS - num_rows.saturating_sub(1).leading_zeros();
@@ -68,7 +68,11 @@ pub(super) fn sorted<R: CubeRuntime, B: OnCube<R>>(slots: &Indices<B>, num_rows:
     let [rows, entries] = slots.sorted(num_rows, || {
         let plan = Plan::new(slots.len(), num_rows);
         let unsorted = ints(slots);
-        let counts = plan.count(&unsorted);
+        let [first, later] = slots.counts(num_rows, || {
+            let Counts { first, later } = plan.count(&unsorted);
+            [first, later]
+        });
+        let counts = Counts { first, later };
         let first = Sorted { entries: unsorted.clone(), rows: unsorted };
         let Sorted { rows, entries } =
             (0..plan.passes).fold(first, |last, pass| plan.pass(&last, &counts, pass));
@@ -78,15 +82,26 @@ pub(super) fn sorted<R: CubeRuntime, B: OnCube<R>>(slots: &Indices<B>, num_rows:
 }
 
 impl Plan {
-    /// Counts for all passes: those of the first, and zeros.
+    /// Room for the counts, not cleared.
+    pub(super) fn counts<R: CubeRuntime>(self, like: &CubeTensor<R>) -> Counts<R> {
+        Counts {
+            first: empty_ints(like, self.of_pass()),
+            later: empty_ints(like, (self.later_passes() * self.of_pass()).max(1)),
+        }
+    }
+
+    /// Counts of one pass.
+    fn of_pass(self) -> usize {
+        self.tiles << self.bits
+    }
+
+    pub(super) fn later_passes(self) -> usize {
+        self.passes as usize - 1
+    }
+
+    /// Counts for all passes, where no other launch has made them.
     fn count<R: CubeRuntime>(self, rows: &CubeTensor<R>) -> Counts<R> {
-        let of_pass = self.tiles << self.bits;
-        let later_passes = self.passes as usize - 1;
-        let counts = Counts {
-            first: empty_ints(rows, of_pass),
-            later: empty_ints(rows, (later_passes * of_pass).max(1)),
-            of_pass,
-        };
+        let counts = self.counts(rows);
         // SAFETY: units beyond the last entry read nothing; each tile has room for its counts in every pass.
         unsafe {
             count_kernel::launch_unchecked(
@@ -100,7 +115,7 @@ impl Plan {
                 self.entries,
                 self.length,
                 self.tiles,
-                later_passes,
+                self.later_passes(),
                 self.bits,
             );
         }
@@ -114,7 +129,7 @@ impl Plan {
         };
         let (of_this, first_count) = match pass {
             0 => (&counts.first, 0),
-            _ => (&counts.later, (pass as usize - 1) * counts.of_pass),
+            _ => (&counts.later, (pass as usize - 1) * self.of_pass()),
         };
         // SAFETY: units beyond the last entry read and write nothing; the counts of all digits are those of all entries, so
         // places are below their number, each once.
@@ -134,7 +149,7 @@ impl Plan {
                 self.length,
                 self.tiles,
                 first_count,
-                pass as usize * counts.of_pass,
+                pass as usize * self.of_pass(),
                 pass * self.bits,
                 self.bits,
                 pass == 0,
@@ -158,7 +173,6 @@ fn digit_of(row: i32, shift: u32, #[comptime] bits: u32) -> usize {
     usize::cast_from((u32::cast_from(row) >> shift) & comptime!((1u32 << bits) - 1))
 }
 
-/// The lowest digits of a tile, counted; its counts of later passes, cleared.
 #[cube(launch_unchecked, address_type = "dynamic")]
 fn count_kernel(
     rows: &Array<i32>,
@@ -170,11 +184,27 @@ fn count_kernel(
     later_passes: usize,
     #[comptime] bits: u32,
 ) {
+    let tile = CUBE_POS_X as usize;
+    count_tile(rows, counts, later, tile, entries, length, tiles, later_passes, bits);
+}
+
+/// The lowest digits of a tile, counted; its counts of later passes, cleared.
+#[cube]
+pub(super) fn count_tile(
+    rows: &Array<i32>,
+    counts: &mut Array<i32>,
+    later: &mut Array<i32>,
+    tile: usize,
+    entries: usize,
+    length: usize,
+    tiles: usize,
+    later_passes: usize,
+    #[comptime] bits: u32,
+) {
     let digits = comptime!(1usize << bits);
     let units = comptime!(UNITS as usize);
     let counters = SharedMemory::<Atomic<i32>>::new(digits);
     let unit = UNIT_POS as usize;
-    let tile = CUBE_POS_X as usize;
     for digit in range_stepped(unit, digits, units) {
         counters[digit].store(0i32);
     }

@@ -156,6 +156,12 @@ pub(super) fn grid<R: CubeRuntime>(client: &ComputeClient<R>, units: usize) -> (
     (calculate_cube_count_elemwise(client, units, dim), dim)
 }
 
+/// A grid of so many cubes at least, numbered by `CUBE_POS`: in two dimensions, for devices take 65535 in each.
+pub(super) fn grid_of(cubes: usize) -> CubeCount {
+    let wide = cubes.clamp(1, 32768);
+    CubeCount::Static(wide as u32, cubes.div_ceil(wide) as u32, 1)
+}
+
 /// The integer that can number all elements of these tensors.
 pub(super) fn address<R: CubeRuntime>(tensors: &[&CubeTensor<R>]) -> AddressType {
     let types = tensors.iter().map(|tensor| tensor.required_address_type());

@@ -32,29 +32,70 @@ pub(super) struct Sizes {
     pub(super) pieces: usize,
 }
 
+/// A matmul, and the tile in which it is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Cut {
+    pub(super) sizes: Sizes,
+    pub(super) tile: Tile,
+}
+
+impl Cut {
+    /// Cubes across the columns, down the rows, and for all batches and pieces: what is launched.
+    pub(super) fn grid(self) -> [usize; 3] {
+        let Self { sizes, tile } = self;
+        [sizes.columns.div_ceil(tile.columns), sizes.rows.div_ceil(tile.rows), sizes.batches * sizes.pieces]
+    }
+
+    /// Cubes of the [`grid`](Self::grid).
+    pub(super) fn cubes(self) -> usize {
+        self.grid().into_iter().product()
+    }
+
+    /// The same with at most as many units a cube: for one launch with a matmul of smaller tiles.
+    fn with_units(mut self, most: usize) -> Self {
+        if self.tile.units() > most {
+            self.tile.rows = 64;
+        }
+        if self.tile.units() > most {
+            self.tile.columns = 64;
+        }
+        self
+    }
+}
+
+/// Two matmuls for one launch: their tiles have one number of units.
+pub(super) fn side_by_side(cuts: [Cut; 2]) -> [Cut; 2] {
+    let [first, second] = cuts.map(|cut| cut.tile.units());
+    let most = first.min(second);
+    cuts.map(|cut| cut.with_units(most))
+}
+
 impl Tile {
+    const SMALLEST: Self = Self { rows: 64, columns: 64, depth: 8 };
+
     /// Tiles for a matmul, the best first: those that compute the least beyond its edges, smaller where there would be few
     /// cubes.
     ///
-    /// 16 terms at a time, and 8 where that is too much shared memory. Long sums that end in the first half of a stage of
+    /// 16 terms at a time, and 8 where that is too much shared memory; the smallest tile where that still is. Long sums that end in the first half of a stage of
     /// 16 take 8 as well: measured on an H200 with the first layer of the notebook, whose 514 terms are the one case
     /// where 8 was faster.
-    pub(super) fn candidates(sizes: Sizes) -> [Self; 2] {
+    pub(super) fn candidates(sizes: Sizes) -> [Self; 3] {
         let side = |length: usize| {
             if length.next_multiple_of(64) < length.next_multiple_of(128) { 64 } else { 128 }
         };
         let [rows, columns] = [sizes.rows, sizes.columns].map(side);
         let ends_early = sizes.terms > 512 && (1..=8).contains(&(sizes.terms % 16));
         let depths = if ends_early { [8, 16] } else { [16, 8] };
-        depths.map(|depth| Self { rows, columns, depth }.for_few_cubes(sizes))
+        let [first, second] = depths.map(|depth| Self { rows, columns, depth }.for_few_cubes(sizes));
+        [first, second, Self::SMALLEST]
     }
 
     fn for_few_cubes(self, sizes: Sizes) -> Self {
         let mut tile = self;
-        if tile.cubes(sizes) < CUBES {
+        if (Cut { sizes, tile }).cubes() < CUBES {
             tile.rows = 64;
         }
-        if tile.cubes(sizes) < CUBES {
+        if (Cut { sizes, tile }).cubes() < CUBES {
             tile.columns = 64;
         }
         tile
@@ -67,11 +108,6 @@ impl Tile {
     /// Bytes of shared memory.
     pub(super) fn shared_memory(self) -> usize {
         2 * self.depth * (pitch(self.rows) + pitch(self.columns)) * QUAD * size_of::<f32>()
-    }
-
-    pub(super) fn cubes(self, sizes: Sizes) -> usize {
-        let tiles = sizes.rows.div_ceil(self.rows) * sizes.columns.div_ceil(self.columns);
-        tiles * sizes.batches * sizes.pieces
     }
 }
 

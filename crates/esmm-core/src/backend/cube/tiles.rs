@@ -1,9 +1,5 @@
 //! Matmuls in f32 from tiles in shared memory, at any distances of rows and columns: what is transposed, shared by towers
-//! or cut into pieces is read where it lies.
-//!
-//! A cube computes a tile of `rows x columns` results, a unit 8 x 8 of them in two halves of four each way, so that units
-//! of a plane read neighbouring words. While a stage of `depth` terms is multiplied, the next one is on its way: two
-//! stages in shared memory, one barrier each.
+//! or cut into pieces is read where it lies. One matmul a launch, or two that do not wait for each other.
 
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::{self, prelude::*};
@@ -11,67 +7,150 @@ use burn_cubecl::tensor::CubeTensor;
 
 use super::block::{Curve, activate, leak, slope_of};
 use super::epilogue::{Epilogue, Steps, of_columns};
-use super::factor::{Distances, Factor};
-use super::tensor::{Rows, address, array, vector_size};
-use super::tile::{QUAD, Sizes, Tile, UNIT, pitch};
+use super::factor::Factor;
+use super::moments::{ChunkMoments, Chunks};
+use super::tensor::{Rows, address, array, empty_plain, grid_of, vector_size};
+use super::tile::{Cut, Sizes, Tile, UNIT, pitch};
+use super::tile_cube::{Extent, ExtentLaunch, column_of, multiply, place_in, write_results};
+use super::tile_moments::tile_moments;
 
-/// Units of a plane side by side; a plane has four rows of them.
-const PLANE_COLUMNS: usize = 8;
-const PLANE_ROWS: usize = 4;
-/// `[batches * pieces, rows, columns]`. An epilogue has no place where the terms are cut into
-/// pieces.
-pub(super) fn matmul<R: CubeRuntime>(
-    left: Factor<R>,
-    right: Factor<R>,
-    epilogue: &Epilogue<R>,
-    sizes: Sizes,
-    tile: Tile,
-) -> CubeTensor<R> {
-    let Sizes { batches, sums, rows, columns, terms, pieces } = sizes;
-    let out = Rows::empty(&left.tensor, [batches * pieces, rows, columns]);
-    let client = out.tensor.client.clone();
-    let left_vector = left.vector(rows);
-    let right_vector = right.vector(columns);
-    let out_vector = vector_size(&[columns, out.stride]);
-    let length = terms.div_ceil(pieces);
-    let cubes = CubeCount::Static(
-        columns.div_ceil(tile.columns) as u32,
-        rows.div_ceil(tile.rows) as u32,
-        (batches * pieces) as u32,
-    );
-    // SAFETY: units read nothing beyond the rows, columns and terms of the factors and write nothing beyond the results.
-    unsafe {
-        matmul_kernel::launch_unchecked(
-            &client,
-            cubes,
-            CubeDim::new_1d(tile.units() as u32),
-            address(&[&left.tensor, &right.tensor, &out.tensor]),
-            left_vector,
-            right_vector,
-            out_vector,
-            array(&left.tensor),
-            array(&right.tensor),
-            array(epilogue.scale.as_ref().unwrap_or(&right.tensor)),
-            array(epilogue.shift.as_ref().unwrap_or(&right.tensor)),
-            array(epilogue.slope.as_ref().unwrap_or(&right.tensor)),
-            out.array(),
-            left.distances(left_vector),
-            right.distances(right_vector),
-            out.stride / out_vector,
+/// A matmul that is to be computed.
+pub(super) struct Task<R: CubeRuntime> {
+    pub(super) left: Factor<R>,
+    pub(super) right: Factor<R>,
+    pub(super) cut: Cut,
+}
+
+/// A task with what its launch needs.
+struct Prepared<R: CubeRuntime> {
+    task: Task<R>,
+    /// `[batches * pieces, rows, columns]`.
+    out: Rows<R>,
+    left_vector: usize,
+    right_vector: usize,
+    out_vector: usize,
+}
+
+impl<R: CubeRuntime> Task<R> {
+    fn prepared(self) -> Prepared<R> {
+        let Sizes { batches, rows, columns, pieces, .. } = self.cut.sizes;
+        let out = Rows::empty(&self.left.tensor, [batches * pieces, rows, columns]);
+        Prepared {
+            left_vector: self.left.vector(rows),
+            right_vector: self.right.vector(columns),
+            out_vector: vector_size(&[columns, out.stride]),
+            out,
+            task: self,
+        }
+    }
+}
+
+impl<R: CubeRuntime> Prepared<R> {
+    fn extent(&self) -> ExtentLaunch<R> {
+        let Sizes { sums, rows, columns, terms, pieces, .. } = self.task.cut.sizes;
+        ExtentLaunch::new(
+            self.task.left.distances(self.left_vector),
+            self.task.right.distances(self.right_vector),
+            self.out.stride / self.out_vector,
             rows,
             columns,
             terms,
-            length,
+            terms.div_ceil(pieces),
             pieces,
             sums,
+        )
+    }
+
+    fn tensors(&self) -> [&CubeTensor<R>; 3] {
+        [&self.task.left.tensor, &self.task.right.tensor, &self.out.tensor]
+    }
+}
+
+/// `[batches * pieces, rows, columns]`, and where the epilogue asks for them the moments of the results. An epilogue has
+/// no place where the terms are cut into pieces.
+pub(super) fn matmul<R: CubeRuntime>(
+    task: Task<R>,
+    epilogue: &Epilogue<R>,
+) -> (CubeTensor<R>, Option<ChunkMoments<R>>) {
+    let task = task.prepared();
+    let Cut { sizes, tile } = task.task.cut;
+    let [left, right, out] = task.tensors();
+    let chunks = Chunks { rows: tile.rows, count: sizes.rows.div_ceil(tile.rows) };
+    let partial =
+        epilogue.with_moments.then(|| empty_plain(out, [2, chunks.count, sizes.batches, sizes.columns]));
+    let [across, down, deep] = task.task.cut.grid().map(|count| count as u32);
+    // SAFETY: units read nothing beyond the rows, columns and terms of the factors and write nothing beyond the results; of
+    // moments there are as many chunks as rows of tiles.
+    unsafe {
+        matmul_kernel::launch_unchecked(
+            &out.client,
+            CubeCount::Static(across, down, deep),
+            CubeDim::new_1d(tile.units() as u32),
+            address(&task.tensors()),
+            task.left_vector,
+            task.right_vector,
+            task.out_vector,
+            array(left),
+            array(right),
+            array(epilogue.scale.as_ref().unwrap_or(right)),
+            array(epilogue.shift.as_ref().unwrap_or(right)),
+            array(epilogue.slope.as_ref().unwrap_or(right)),
+            array(out),
+            array(partial.as_ref().unwrap_or(out)),
+            task.extent(),
             leak(epilogue.activation),
+            sizes.batches,
+            chunks.count,
             tile,
-            left.is_wide(),
-            right.is_wide(),
+            task.task.left.is_wide(),
+            task.task.right.is_wide(),
             epilogue.steps(),
         );
     }
-    out.tensor
+    let moments = partial.map(|partial| ChunkMoments { partial, chunks });
+    (task.out.tensor, moments)
+}
+
+/// Two matmuls in one launch: `[batches * pieces, rows, columns]` of each. The cubes of the first begin first.
+///
+/// # Panics
+/// When their tiles have different numbers of units.
+pub(super) fn pair<R: CubeRuntime>(tasks: [Task<R>; 2]) -> [CubeTensor<R>; 2] {
+    let [first, second] = tasks.map(Task::prepared);
+    let cuts = [first.task.cut, second.task.cut];
+    let [units, others] = cuts.map(|cut| cut.tile.units());
+    assert_eq!(units, others, "tiles of one launch have one number of units");
+    let counts = cuts.map(|cut| cut.cubes());
+    let all = [first.tensors(), second.tensors()].concat();
+    // SAFETY: as for `matmul_kernel`; cubes beyond those of both do nothing.
+    unsafe {
+        pair_kernel::launch_unchecked(
+            &first.out.tensor.client,
+            grid_of(counts[0] + counts[1]),
+            CubeDim::new_1d(units as u32),
+            address(&all),
+            first.left_vector,
+            first.right_vector,
+            first.out_vector,
+            second.left_vector,
+            second.right_vector,
+            second.out_vector,
+            array(&first.task.left.tensor),
+            array(&first.task.right.tensor),
+            first.out.array(),
+            array(&second.task.left.tensor),
+            array(&second.task.right.tensor),
+            second.out.array(),
+            first.extent(),
+            second.extent(),
+            counts[0],
+            counts[0] + counts[1],
+            cuts.map(|cut| cut.tile),
+            [first.task.left.is_wide(), second.task.left.is_wide()],
+            [first.task.right.is_wide(), second.task.right.is_wide()],
+        );
+    }
+    [first.out.tensor, second.out.tensor]
 }
 
 #[cube(launch_unchecked, address_type = "dynamic")]
@@ -82,167 +161,46 @@ fn matmul_kernel<L: Size, N: Size, W: Size>(
     shifts: &Array<f32>,
     slopes: &Array<f32>,
     out: &mut Array<Vector<f32, W>>,
-    left_at: Distances,
-    right_at: Distances,
-    out_stride: usize,
-    rows: usize,
-    columns: usize,
-    terms: usize,
-    length: usize,
-    pieces: usize,
-    sums: usize,
+    partial: &mut Array<f32>,
+    at: Extent,
     leak: f32,
+    batches: usize,
+    chunks: usize,
     #[comptime] tile: Tile,
     #[comptime] left_wide: bool,
     #[comptime] right_wide: bool,
     #[comptime] epilogue: Steps,
 ) {
-    let row_stage = comptime!(tile.depth * pitch(tile.rows));
-    let column_stage = comptime!(tile.depth * pitch(tile.columns));
-    let row_loads = comptime!((tile.rows / QUAD * tile.depth) / tile.units());
-    let column_loads = comptime!((tile.columns / QUAD * tile.depth) / tile.units());
     let mut left_stages =
         SharedMemory::<Vector<f32, Const<4>>>::new(comptime!(2 * tile.depth * pitch(tile.rows)));
     let mut right_stages =
         SharedMemory::<Vector<f32, Const<4>>>::new(comptime!(2 * tile.depth * pitch(tile.columns)));
+    let place = place_in(CUBE_POS_X as usize, CUBE_POS_Y as usize, CUBE_POS_Z as usize, tile);
+    let mut results = multiply::<L, N>(
+        left,
+        right,
+        &mut left_stages,
+        &mut right_stages,
+        &at,
+        &place,
+        tile,
+        left_wide,
+        right_wide,
+    );
 
-    let unit = UNIT_POS as usize;
-    let (plane, lane) =
-        (unit / comptime!(PLANE_ROWS * PLANE_COLUMNS), unit % comptime!(PLANE_ROWS * PLANE_COLUMNS));
-    let planes_wide = comptime!(tile.columns / UNIT / PLANE_COLUMNS);
-    let unit_row = plane / planes_wide * PLANE_ROWS + lane / PLANE_COLUMNS;
-    let unit_column = plane % planes_wide * PLANE_COLUMNS + lane % PLANE_COLUMNS;
-
-    let first_row = CUBE_POS_Y as usize * comptime!(tile.rows);
-    let first_column = CUBE_POS_X as usize * comptime!(tile.columns);
-    let batch = CUBE_POS_Z as usize / pieces;
-    let piece = CUBE_POS_Z as usize % pieces;
-    let start = min(piece * length, terms);
-    let end = min(start + length, terms);
-    let steps_each = (end - start).div_ceil(comptime!(tile.depth));
-    let steps = steps_each * sums;
-    let left_batch = batch * left_at.batch;
-    let right_batch = batch * right_at.batch;
-
-    let zero = Vector::<f32, Const<4>>::new(0.0f32);
-    let mut results = Array::<Vector<f32, Const<4>>>::new(comptime!(2 * UNIT));
-    #[unroll]
-    for index in 0..comptime!(2 * UNIT) {
-        results[index] = zero;
-    }
-    let mut next_left = Array::<Vector<f32, Const<4>>>::new(row_loads);
-    let mut next_right = Array::<Vector<f32, Const<4>>>::new(column_loads);
-
-    if steps > 0 {
-        load::<L>(
-            left,
-            &mut next_left,
-            left_batch,
-            first_row,
-            rows,
-            start,
-            end,
-            &left_at,
-            unit,
-            tile.rows,
-            tile,
-            left_wide,
-        );
-        load::<N>(
-            right,
-            &mut next_right,
-            right_batch,
-            first_column,
-            columns,
-            start,
-            end,
-            &right_at,
-            unit,
-            tile.columns,
-            tile,
-            right_wide,
-        );
-        store(&next_left, &mut left_stages, 0, unit, tile.rows, tile, left_wide);
-        store(&next_right, &mut right_stages, 0, unit, tile.columns, tile, right_wide);
-    }
-    sync_cube();
-    for step in 0..steps {
-        let stage = step % 2;
-        let more = step + 1 < steps;
-        if more {
-            let sum = (step + 1) / steps_each;
-            let term = start + (step + 1) % steps_each * comptime!(tile.depth);
-            let left_base = left_batch + sum * left_at.sum;
-            let right_base = right_batch + sum * right_at.sum;
-            load::<L>(
-                left,
-                &mut next_left,
-                left_base,
-                first_row,
-                rows,
-                term,
-                end,
-                &left_at,
-                unit,
-                tile.rows,
-                tile,
-                left_wide,
-            );
-            load::<N>(
-                right,
-                &mut next_right,
-                right_base,
-                first_column,
-                columns,
-                term,
-                end,
-                &right_at,
-                unit,
-                tile.columns,
-                tile,
-                right_wide,
-            );
-        }
-        let left_first = stage * row_stage + unit_row;
-        let right_first = stage * column_stage + unit_column;
-        #[unroll]
-        for term in 0..comptime!(tile.depth) {
-            let left_place = left_first + comptime!(term * pitch(tile.rows));
-            let right_place = right_first + comptime!(term * pitch(tile.columns));
-            let right_low = right_stages[right_place];
-            let right_high = right_stages[right_place + comptime!(tile.columns / UNIT)];
-            #[unroll]
-            for half in 0..2usize {
-                let quad = left_stages[left_place + comptime!(half * (tile.rows / UNIT))];
-                #[unroll]
-                for row in 0..QUAD {
-                    let factor = Vector::<f32, Const<4>>::new(quad[row]);
-                    let place = comptime!(2 * (half * QUAD + row));
-                    results[place] += factor * right_low;
-                    results[place + 1] += factor * right_high;
-                }
-            }
-        }
-        if more {
-            let other = 1 - stage;
-            store(&next_left, &mut left_stages, other * row_stage, unit, tile.rows, tile, left_wide);
-            store(&next_right, &mut right_stages, other * column_stage, unit, tile.columns, tile, right_wide);
-        }
-        sync_cube();
-    }
-
+    let batch = place.matrix / at.pieces;
     #[unroll]
     for side in 0..2usize {
-        let column = first_column + (unit_column + comptime!(side * (tile.columns / UNIT))) * QUAD;
+        let column = column_of(&place, side, tile);
         if comptime!(epilogue.scale) {
-            let scale = of_columns(scales, batch * columns, column, columns);
+            let scale = of_columns(scales, batch * at.columns, column, at.columns);
             #[unroll]
             for row in 0..UNIT {
                 results[comptime!(2 * row + side)] *= scale;
             }
         }
         if comptime!(epilogue.shift) {
-            let shift = of_columns(shifts, batch * columns, column, columns);
+            let shift = of_columns(shifts, batch * at.columns, column, at.columns);
             #[unroll]
             for row in 0..UNIT {
                 results[comptime!(2 * row + side)] += shift;
@@ -252,135 +210,93 @@ fn matmul_kernel<L: Size, N: Size, W: Size>(
             let slope = slope_of(slopes, batch, leak, epilogue.curve);
             #[unroll]
             for row in 0..UNIT {
-                let place = comptime!(2 * row + side);
-                results[place] = activate::<Const<4>>(results[place], slope, epilogue.curve);
+                let index = comptime!(2 * row + side);
+                results[index] = activate::<Const<4>>(results[index], slope, epilogue.curve);
             }
         }
     }
-    let out_first = CUBE_POS_Z as usize * rows;
-    #[unroll]
-    for half in 0..2usize {
-        #[unroll]
-        for row in 0..QUAD {
-            let out_row = first_row + (unit_row + comptime!(half * (tile.rows / UNIT))) * QUAD + row;
-            if out_row < rows {
-                #[unroll]
-                for side in 0..2usize {
-                    let column =
-                        first_column + (unit_column + comptime!(side * (tile.columns / UNIT))) * QUAD;
-                    let result = results[comptime!(2 * (half * QUAD + row) + side)];
-                    write::<W>(out, result, (out_first + out_row) * out_stride, column, columns);
-                }
-            }
-        }
+    if comptime!(epilogue.moments) {
+        tile_moments(&results, &mut left_stages, partial, &at, &place, batches, chunks, tile);
     }
+    write_results::<W>(out, &results, &at, &place, tile);
 }
 
-/// A unit's share of a stage, from the tensor.
-#[cube]
-fn load<N: Size>(
-    values: &Array<Vector<f32, N>>,
-    next: &mut Array<Vector<f32, Const<4>>>,
-    base: usize,
-    first: usize,
-    len: usize,
-    term: usize,
-    end: usize,
-    at: &Distances,
-    unit: usize,
-    #[comptime] side: usize,
-    #[comptime] tile: Tile,
-    #[comptime] wide: bool,
+#[cube(launch_unchecked, address_type = "dynamic")]
+fn pair_kernel<L: Size, N: Size, W: Size, M: Size, O: Size, X: Size>(
+    left: &Array<Vector<f32, L>>,
+    right: &Array<Vector<f32, N>>,
+    out: &mut Array<Vector<f32, W>>,
+    other_left: &Array<Vector<f32, M>>,
+    other_right: &Array<Vector<f32, O>>,
+    other_out: &mut Array<Vector<f32, X>>,
+    at: Extent,
+    other_at: Extent,
+    first_cubes: usize,
+    cubes: usize,
+    #[comptime] tiles: [Tile; 2],
+    #[comptime] left_wide: [bool; 2],
+    #[comptime] right_wide: [bool; 2],
 ) {
-    let size = N::value().comptime();
-    #[unroll]
-    for load in 0..comptime!(side / QUAD * tile.depth / tile.units()) {
-        let (quad, depth) = place_of(unit + comptime!(load * tile.units()), side, tile, wide);
-        let from = first + quad * QUAD;
-        let term = term + depth;
-        let mut loaded = Vector::<f32, Const<4>>::new(0.0f32);
-        if term < end {
-            if comptime!(wide) {
-                #[unroll]
-                for part in 0..comptime!(QUAD / size) {
-                    let neighbour = from + comptime!(part * size);
-                    if neighbour < len {
-                        let vector = values[base + term * at.along + neighbour / size];
-                        #[unroll]
-                        for lane in 0..size {
-                            loaded[comptime!(part * size + lane)] = vector[lane];
-                        }
-                    }
-                }
-            } else {
-                #[unroll]
-                for part in 0..QUAD {
-                    if from + part < len {
-                        let vector = values[base + (from + part) * at.across + term * at.along];
-                        loaded[part] = vector[0];
-                    }
-                }
-            }
-        }
-        next[load] = loaded;
+    let mut left_stages = SharedMemory::<Vector<f32, Const<4>>>::new(comptime!(largest(
+        2 * tiles[0].depth * pitch(tiles[0].rows),
+        2 * tiles[1].depth * pitch(tiles[1].rows)
+    )));
+    let mut right_stages = SharedMemory::<Vector<f32, Const<4>>>::new(comptime!(largest(
+        2 * tiles[0].depth * pitch(tiles[0].columns),
+        2 * tiles[1].depth * pitch(tiles[1].columns)
+    )));
+    let cube = CUBE_POS;
+    if cube < first_cubes {
+        one_of_two::<L, N, W>(
+            left,
+            right,
+            out,
+            &mut left_stages,
+            &mut right_stages,
+            &at,
+            cube,
+            comptime!(tiles[0]),
+            comptime!(left_wide[0]),
+            comptime!(right_wide[0]),
+        );
+    } else if cube < cubes {
+        one_of_two::<M, O, X>(
+            other_left,
+            other_right,
+            other_out,
+            &mut left_stages,
+            &mut right_stages,
+            &other_at,
+            cube - first_cubes,
+            comptime!(tiles[1]),
+            comptime!(left_wide[1]),
+            comptime!(right_wide[1]),
+        );
     }
 }
 
-/// A unit's share of a stage, to shared memory.
+/// The tile of a matmul that its `cube`th cube computes.
 #[cube]
-fn store(
-    next: &Array<Vector<f32, Const<4>>>,
-    stages: &mut SharedMemory<Vector<f32, Const<4>>>,
-    stage: usize,
-    unit: usize,
-    #[comptime] side: usize,
+fn one_of_two<L: Size, N: Size, W: Size>(
+    left: &Array<Vector<f32, L>>,
+    right: &Array<Vector<f32, N>>,
+    out: &mut Array<Vector<f32, W>>,
+    left_stages: &mut SharedMemory<Vector<f32, Const<4>>>,
+    right_stages: &mut SharedMemory<Vector<f32, Const<4>>>,
+    at: &Extent,
+    cube: usize,
     #[comptime] tile: Tile,
-    #[comptime] wide: bool,
+    #[comptime] left_wide: bool,
+    #[comptime] right_wide: bool,
 ) {
-    #[unroll]
-    for load in 0..comptime!(side / QUAD * tile.depth / tile.units()) {
-        let (quad, depth) = place_of(unit + comptime!(load * tile.units()), side, tile, wide);
-        stages[stage + depth * comptime!(pitch(side)) + quad] = next[load];
-    }
+    let across = at.columns.div_ceil(comptime!(tile.columns));
+    let down = at.rows.div_ceil(comptime!(tile.rows));
+    let place = place_in(cube % across, cube / across % down, cube / across / down, tile);
+    let results =
+        multiply::<L, N>(left, right, left_stages, right_stages, at, &place, tile, left_wide, right_wide);
+    write_results::<W>(out, &results, at, &place, tile);
 }
 
-/// Quad and term of the `index`th load of a stage: neighbours in the tensor are loaded by neighbouring units.
-#[cube]
-fn place_of(
-    index: usize,
-    #[comptime] side: usize,
-    #[comptime] tile: Tile,
-    #[comptime] wide: bool,
-) -> (usize, usize) {
-    if comptime!(wide) {
-        let quads = comptime!(side / QUAD);
-        (index % quads, index / quads)
-    } else {
-        let depth = comptime!(tile.depth);
-        (index / depth, index % depth)
-    }
-}
-
-/// Four results of a row, but for those beyond the last column.
-#[cube]
-fn write<N: Size>(
-    out: &mut Array<Vector<f32, N>>,
-    result: Vector<f32, Const<4>>,
-    row: usize,
-    column: usize,
-    columns: usize,
-) {
-    let size = N::value().comptime();
-    #[unroll]
-    for part in 0..comptime!(QUAD / size) {
-        let place = column + comptime!(part * size);
-        if place < columns {
-            let mut vector = Vector::<f32, N>::empty();
-            #[unroll]
-            for lane in 0..size {
-                vector[lane] = result[comptime!(part * size + lane)];
-            }
-            out[row + place / size] = vector;
-        }
-    }
+fn largest(one: usize, other: usize) -> usize {
+    one.max(other)
 }

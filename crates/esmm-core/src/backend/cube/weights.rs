@@ -6,7 +6,7 @@ use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::{self, prelude::*};
 use burn_cubecl::tensor::CubeTensor;
 
-use super::tensor::{address, array, empty_like, owned, plain, vector_size};
+use super::tensor::{address, array, empty_like, grid_of, owned, plain, vector_size};
 use crate::backend::{WeightRule, WeightUpdate, WithGrad, WithMoments};
 
 /// Units of a cube.
@@ -81,8 +81,6 @@ fn launch<R: CubeRuntime>(client: &ComputeClient<R>, all: &[Vec<CubeTensor<R>>],
     let mut units = SequenceArg::new();
     lengths.iter().for_each(|length| units.push(length / vector));
     let cubes: usize = lengths.iter().map(|length| (length / vector).div_ceil(UNITS as usize)).sum();
-    // Two dimensions: devices take 65535 cubes in each.
-    let wide = cubes.clamp(1, 32768);
     let (rule, rates) = rates::<R>(update);
     let tensors: Vec<_> = all.iter().flatten().collect();
     // SAFETY: each unit changes its own vector of one weight; units beyond its last one do nothing. All tensors of a weight
@@ -90,7 +88,7 @@ fn launch<R: CubeRuntime>(client: &ComputeClient<R>, all: &[Vec<CubeTensor<R>>],
     unsafe {
         update_kernel::launch_unchecked(
             client,
-            CubeCount::Static(wide as u32, cubes.div_ceil(wide) as u32, 1),
+            grid_of(cubes),
             CubeDim::new_1d(UNITS),
             address(&tensors),
             vector,

@@ -23,6 +23,7 @@ mod pooled;
 mod rows;
 mod small;
 mod threads;
+mod towers;
 mod weights;
 
 use burn::tensor::backend::Backend;

@@ -49,14 +49,14 @@ impl LayerShape {
     }
 
     /// `grad x weight^T`, added over the towers where they read one input.
-    fn input_grad(self) -> Sizes {
+    pub(super) fn input_grad(self) -> Sizes {
         let Self { towers, inputs, outputs, rows, shared } = self;
         let (batches, sums) = if shared { (1, towers) } else { (towers, 1) };
         Sizes { batches, sums, rows, columns: inputs, terms: outputs, pieces: 1 }
     }
 
     /// `input^T x grad`, in pieces.
-    fn weight_grad(self) -> Sizes {
+    pub(super) fn weight_grad(self) -> Sizes {
         let Self { towers, inputs, outputs, rows, .. } = self;
         let pieces = self.pieces();
         Sizes { batches: towers, sums: 1, rows: inputs, columns: outputs, terms: rows, pieces }

@@ -21,6 +21,8 @@ use super::layer_shape::{BackwardCuts, LayerShape};
 use super::moments::ChunkMoments;
 use super::rounding::Rounded;
 use super::tensor::{OnCube, Rows};
+use super::tensor_cores::tensor_tile;
+use super::tensor_tiles::{self, Scaled};
 use super::tile::{Cut, Sizes, Tile, fits};
 use super::tiles::{self, Task};
 use super::weight_grad::{in_pieces, weight_grad};
@@ -84,7 +86,6 @@ pub(super) fn layer_matmul<R: CubeRuntime>(
     precision: Precision,
     with_moments: bool,
 ) -> Matmul<R> {
-    let [input, weight] = [input, weight].map(|factor| Rounded::new(factor, precision).tensor);
     let bias_only = bias.map_or_else(Epilogue::nothing, |bias| Epilogue::bias(bias.clone()));
     let epilogue = Epilogue { with_moments, ..bias_only };
     let Multiplied { tensor, moments, to_do } = multiply(input, weight, epilogue, precision);
@@ -101,6 +102,12 @@ fn multiply<R: CubeRuntime>(
     let right = rhs.meta.shape();
     let sizes =
         Sizes { batches: right[0], sums: 1, rows: left[1], columns: right[2], terms: left[2], pieces: 1 };
+    if let Some(tile) = tensor_tile(&lhs.client, sizes, precision) {
+        let left = Factor::left(&Rows::new(lhs));
+        let right = Factor::right(&Rows::new(rhs));
+        let tensor = tensor_tiles::matmul(left, right, &epilogue, sizes, tile, Scaled::Neither, None);
+        return Multiplied { tensor, moments: None, to_do: None };
+    }
     match tile(&lhs.client, sizes, precision) {
         Some(tile) => {
             let left = Factor::left(&Rows::new(lhs));
@@ -109,7 +116,10 @@ fn multiply<R: CubeRuntime>(
             let (tensor, moments) = tiles::matmul(task, &epilogue);
             Multiplied { tensor, moments, to_do: None }
         }
-        None => Multiplied { tensor: launch(lhs, rhs, precision), moments: None, to_do: Some(epilogue) },
+        None => {
+            let [lhs, rhs] = [lhs, rhs].map(|factor| Rounded::new(factor, precision).tensor);
+            Multiplied { tensor: launch(lhs, rhs, precision), moments: None, to_do: Some(epilogue) }
+        }
     }
 }
 
@@ -131,6 +141,9 @@ pub(super) fn layer_matmul_backward<R: CubeRuntime, B: OnCube<R>>(
         if let Some(cuts) = layer.backward(|tile| fits(&client, tile)) {
             return both_grads(input, weight, grad, layer, cuts);
         }
+    }
+    if let Some(grads) = on_tensor_cores::<R, B>(&input, &weight, &grad, layer, precision) {
+        return grads;
     }
     let [input, weight] = [input, weight].map(|factor| Rounded::new(factor, precision).tensor);
     let grad = Rounded::gradient::<B>(grad, precision);
@@ -164,6 +177,39 @@ fn both_grads<R: CubeRuntime>(
     let task = |(left, right), cut| Task { left, right, cut };
     let [pieces, of_input] = tiles::pair([task(of_weight, cuts.weight), task(of_input, cuts.input)]);
     (of_input, in_pieces(pieces, layer, cuts.weight.sizes.pieces))
+}
+
+/// Both gradients by the kernel for tensor cores, where there are some for this precision.
+fn on_tensor_cores<R: CubeRuntime, B: OnCube<R>>(
+    input: &CubeTensor<R>,
+    weight: &CubeTensor<R>,
+    grad: &CubeTensor<R>,
+    layer: LayerShape,
+    precision: Precision,
+) -> Option<(CubeTensor<R>, Sum<R>)> {
+    let of_input = layer.input_grad();
+    let of_weight = layer.weight_grad();
+    let input_tile = tensor_tile(&input.client, of_input, precision)?;
+    let weight_tile = tensor_tile(&input.client, of_weight, precision)?;
+    let largest = (precision == Precision::F16).then(|| B::float_max_abs(grad.clone()));
+    let [input, weight, grad] = [input, weight, grad].map(|factor| Rows::new(factor.clone()));
+    let turned_weight = Factor::right(&weight).turned();
+    let (left, right, grad) = if layer.shared {
+        let grad = || Factor::side_by_side(&grad, layer.towers);
+        (grad().turned().summed(), turned_weight.summed(), grad())
+    } else {
+        (Factor::left(&grad), turned_weight, Factor::right(&grad))
+    };
+    let [scaled_left, scaled_right] = match largest {
+        Some(_) => [Scaled::Left, Scaled::Right],
+        None => [Scaled::Neither; 2],
+    };
+    let nothing = Epilogue::nothing();
+    let largest = largest.as_ref();
+    let input_grad = tensor_tiles::matmul(left, right, &nothing, of_input, input_tile, scaled_left, largest);
+    let input = Factor::left(&input).turned();
+    let pieces = tensor_tiles::matmul(input, grad, &nothing, of_weight, weight_tile, scaled_right, largest);
+    Some((input_grad, in_pieces(pieces, layer, of_weight.pieces)))
 }
 
 /// `grad [K, B, O] x weight^T`, or where towers share their input the sum of that over them, from `[B, K * O]`: by the

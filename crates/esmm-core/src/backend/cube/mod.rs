@@ -7,6 +7,7 @@
 //! * `tiles.rs`: matmuls in f32 at any distances of rows and columns, one or two a launch; `tile.rs`, `layer_shape.rs`: how
 //!   they are cut, `factor.rs`: where their factors lie, `tile_cube.rs`: what a cube does, `epilogue.rs`, `tile_moments.rs`:
 //!   what is done to results before they are written.
+//! * `tensor_tiles.rs`: matmuls in tf32, bf16 and f16 on tensor cores, `tensor_cores.rs`: where there are some, and tiles.
 //! * `weight_grad.rs`: matmuls over the batch, cut into pieces; `join.rs`: pieces of all layers, added up.
 //! * `sort.rs`, `pooled.rs`: the distinct rows of a batch, and gradients of them.
 //! * `moments.rs`, `sums.rs`: what is summed over a batch; `block.rs`, `dropout.rs`, `log_space.rs`: what is done to an
@@ -40,6 +41,8 @@ mod rows;
 mod sort;
 mod sums;
 mod tensor;
+mod tensor_cores;
+mod tensor_tiles;
 mod tile;
 mod tile_cube;
 mod tile_moments;

@@ -1,4 +1,4 @@
-//! Factors of matmuls, rounded to fewer bits.
+//! Factors of matmuls, rounded to fewer bits: how, and copies of them for the matmuls of CubeK.
 
 use burn::tensor::{DType, Shape, bf16, f16};
 use burn_cubecl::CubeRuntime;
@@ -121,7 +121,7 @@ fn round_kernel<E: Float, N: Size>(
     out_stride: usize,
     units: usize,
     #[comptime] scaled: bool,
-    #[comptime] bounded: bool,
+    #[comptime] limited: bool,
 ) {
     if ABSOLUTE_POS >= units {
         terminate!();
@@ -131,12 +131,8 @@ fn round_kernel<E: Float, N: Size>(
     if comptime!(scaled) {
         value *= Vector::new(power_of_two(exponent(largest[0])));
     }
-    if comptime!(bounded) {
-        // By comparisons, so that NaN stays NaN.
-        let most = Vector::<f32, N>::new(LARGEST);
-        let least = Vector::<f32, N>::new(-LARGEST);
-        value = select_many(value.greater_than(most), most, value);
-        value = select_many(value.less_than(least), least, value);
+    if comptime!(limited) {
+        value = bounded::<N>(value);
     }
     out[row * out_stride + column] = Vector::cast_from(value);
 }
@@ -153,20 +149,35 @@ fn restore_kernel<N: Size>(
         terminate!();
     }
     let (row, column) = width.div_mod(ABSOLUTE_POS);
-    let inverse = comptime!(2 * BIAS) - exponent(largest[0]);
+    let inverse = inverse_exponent(exponent(largest[0]));
     matmul[row * stride + column] *= Vector::new(power_of_two(inverse));
+}
+
+/// The largest that f16 holds for what is beyond it. By comparisons, so that NaN stays NaN.
+#[cube]
+pub(super) fn bounded<N: Size>(value: Vector<f32, N>) -> Vector<f32, N> {
+    let most = Vector::<f32, N>::new(LARGEST);
+    let least = Vector::<f32, N>::new(-LARGEST);
+    let value = select_many(value.greater_than(most), most, value);
+    select_many(value.less_than(least), least, value)
 }
 
 /// Exponent, as the bits of an f32 hold it, of the power of two for a tensor with this largest magnitude. Its inverse is
 /// an f32 as well.
 #[cube]
-fn exponent(largest: f32) -> u32 {
+pub(super) fn exponent(largest: f32) -> u32 {
     let of_largest = u32::reinterpret(largest) >> 23;
     let wanted = comptime!(2 * BIAS + HEADROOM) - of_largest;
     min(wanted, comptime!(2 * BIAS - 1))
 }
 
+/// Exponent of the inverse of a power of two, both as the bits of an f32 hold them.
 #[cube]
-fn power_of_two(exponent: u32) -> f32 {
+pub(super) fn inverse_exponent(exponent: u32) -> u32 {
+    comptime!(2 * BIAS) - exponent
+}
+
+#[cube]
+pub(super) fn power_of_two(exponent: u32) -> f32 {
     f32::reinterpret(exponent << 23)
 }

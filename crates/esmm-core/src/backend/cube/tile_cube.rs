@@ -324,7 +324,7 @@ fn place_of(
 
 /// Four results of a row, but for those beyond the last column.
 #[cube]
-fn write<N: Size>(
+pub(super) fn write<N: Size>(
     out: &mut Array<Vector<f32, N>>,
     result: Vector<f32, Const<4>>,
     row: usize,

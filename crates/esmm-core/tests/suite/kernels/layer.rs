@@ -156,59 +156,65 @@ fn precisions<B: EsmmBackend>() {
     let found = B::precisions(&Default::default());
     assert_eq!(found[0], Precision::F32);
     eprintln!("matmuls in {found:?}");
-    for (precision, own_input) in found.into_iter().flat_map(|found| [(found, false), (found, true)]) {
-        let spec = LayerSpec { precision, ..LayerSpec::LINEAR };
-        let case = LayerCase {
-            own_input,
-            towers: 2,
-            rows: 150,
-            inputs: 41,
-            outputs: 24,
-            batch_norm: false,
-            spec,
-            seed: 50,
-        };
-        let found = B::Kernels::layer(case.operands::<B>(), spec);
-        let rounded = |seed: u64, shape: [usize; 3], factor: f64| {
-            let values = uniform(seed, shape.iter().product());
-            let values: Vec<f64> =
-                values.iter().map(|value| round((value * factor) as f32, precision).into()).collect();
-            primitive(tensor::<Expected, 3>(&values, shape))
-        };
-        let mut operands = case.operands::<Expected>();
-        operands.input = rounded(case.seed, float::<Expected, 3>(operands.input).dims(), 1.0);
-        operands.weights.weight = rounded(case.seed + 1, [2, 41, 24], 1.0);
-        let expected = <Reference as Kernels<Expected>>::layer(operands.clone(), LayerSpec::LINEAR);
-        let what = |name: &str| format!("{name}, {precision}, own input {own_input}");
-        let close = |name: &str, found: &[f64], expected: &[f64]| {
-            let scale = expected.iter().fold(0.0, |scale: f64, value| scale.max(value.abs()));
-            // Units of tf32 may cut where the host rounds.
-            let tolerance = if precision == Precision::Tf32 { 2e-3 } else { tolerance::<B>() };
-            assert_near(&what(name), found, expected, tolerance * scale, 0.0);
-        };
-        close("output", &flat::<B>(&found.output), &flat::<Expected>(&expected.output));
-        let tiny = 1e-9;
-        let shape = [case.towers, case.rows, case.outputs];
-        let grad = uniform(case.seed + 6, shape.iter().product());
-        let grad: Vec<f64> = grad.iter().map(|value| value * tiny).collect();
-        let grad = primitive(tensor::<B, 3>(&grad, shape));
-        let found = B::Kernels::layer_backward(case.operands::<B>(), found.saved, grad, spec);
-        // A power of two in front changes no digit of a rounded number.
-        let host_factor = if precision == Precision::F16 { tiny * 2f64.powi(40) } else { tiny };
-        let grad = rounded(case.seed + 6, shape, host_factor);
-        let expected = <Reference as Kernels<Expected>>::layer_backward(
-            operands,
-            expected.saved,
-            grad,
-            LayerSpec::LINEAR,
-        );
-        let undone = |values: Vec<f64>| -> Vec<f64> {
-            values.iter().map(|value| value * (tiny / host_factor)).collect()
-        };
-        close("input grad", &flat::<B>(&found.input), &undone(flat::<Expected>(&expected.input)));
-        let expected = undone(flat::<Expected>(&expected.weights.weight));
-        close("weight grad", &flat::<B>(&found.weights.weight), &expected);
+    for precision in found {
+        for (rows, inputs, outputs) in ROUNDED {
+            for own_input in [false, true] {
+                let spec = LayerSpec { precision, ..LayerSpec::LINEAR };
+                let (towers, batch_norm, seed) = (2, false, 50);
+                let case = LayerCase { own_input, towers, rows, inputs, outputs, batch_norm, spec, seed };
+                rounded_layer::<B>(&case);
+            }
+        }
     }
+}
+
+/// Rows, inputs and outputs of layers in every precision: one row; parts of tiles; whole tiles; several tiles each way
+/// with vectors of one, two and four, the batch cut into pieces with rows left over.
+const ROUNDED: [(usize, usize, usize); 6] =
+    [(1, 20, 6), (150, 41, 24), (256, 128, 64), (1100, 130, 140), (1101, 201, 129), (2100, 132, 260)];
+
+/// A layer in one precision.
+fn rounded_layer<B: EsmmBackend>(case: &LayerCase) {
+    let LayerCase { towers, inputs, outputs, spec, .. } = *case;
+    let precision = spec.precision;
+    let found = B::Kernels::layer(case.operands::<B>(), spec);
+    let rounded = |seed: u64, shape: [usize; 3], factor: f64| {
+        let values = uniform(seed, shape.iter().product());
+        let values: Vec<f64> =
+            values.iter().map(|value| round((value * factor) as f32, precision).into()).collect();
+        primitive(tensor::<Expected, 3>(&values, shape))
+    };
+    let mut operands = case.operands::<Expected>();
+    operands.input = rounded(case.seed, float::<Expected, 3>(operands.input).dims(), 1.0);
+    operands.weights.weight = rounded(case.seed + 1, [towers, inputs, outputs], 1.0);
+    let expected = <Reference as Kernels<Expected>>::layer(operands.clone(), LayerSpec::LINEAR);
+    let what = |name: &str| format!("{name}, {precision}, {case:?}");
+    let close = |name: &str, found: &[f64], expected: &[f64]| {
+        let scale = expected.iter().fold(0.0, |scale: f64, value| scale.max(value.abs()));
+        let largest = found
+            .iter()
+            .zip(expected)
+            .fold(0.0f64, |largest, (found, expected)| largest.max((found - expected).abs()));
+        eprintln!("{}: off by {:.1e} of the largest", what(name), largest / scale);
+        assert_near(&what(name), found, expected, tolerance::<B>() * scale, 0.0);
+    };
+    close("output", &flat::<B>(&found.output), &flat::<Expected>(&expected.output));
+    let tiny = 1e-9;
+    let shape = [case.towers, case.rows, case.outputs];
+    let grad = uniform(case.seed + 6, shape.iter().product());
+    let grad: Vec<f64> = grad.iter().map(|value| value * tiny).collect();
+    let grad = primitive(tensor::<B, 3>(&grad, shape));
+    let found = B::Kernels::layer_backward(case.operands::<B>(), found.saved, grad, spec);
+    // A power of two in front changes no digit of a rounded number.
+    let host_factor = if precision == Precision::F16 { tiny * 2f64.powi(40) } else { tiny };
+    let grad = rounded(case.seed + 6, shape, host_factor);
+    let expected =
+        <Reference as Kernels<Expected>>::layer_backward(operands, expected.saved, grad, LayerSpec::LINEAR);
+    let undone =
+        |values: Vec<f64>| -> Vec<f64> { values.iter().map(|value| value * (tiny / host_factor)).collect() };
+    close("input grad", &flat::<B>(&found.input), &undone(flat::<Expected>(&expected.input)));
+    let expected = undone(flat::<Expected>(&expected.weights.weight));
+    close("weight grad", &flat::<B>(&found.weights.weight), &expected);
 }
 
 /// A number with as many bits as a precision keeps.

@@ -3,7 +3,9 @@
 /// Steps of a training at least, where the rows allow so many: in fewer the weights hardly leave their initial values.
 const STEPS: u64 = 250;
 /// Fewer rows of training an id than this, and wide embeddings are learned by heart.
-const ROWS_AN_ID: u64 = 50;
+const ROWS_AN_ID: u64 = 5;
+/// With at most so many ids in the largest table each of them is seen often.
+const FEW_IDS: u64 = 32;
 /// From so many rows on, dropout costs more than it saves.
 const MANY_ROWS: u64 = 1_000_000;
 
@@ -13,6 +15,8 @@ pub(crate) struct Plan {
     /// Rows that are learned from.
     pub(crate) rows: u64,
     pub(crate) embedding_dim: u64,
+    /// Where embeddings start far apart, how far; `None`: as the run file has it unless said.
+    pub(crate) embedding_init_std: Option<f64>,
     pub(crate) hidden: [u64; 2],
     pub(crate) dropout: f64,
     pub(crate) batch: u64,
@@ -32,9 +36,12 @@ impl Plan {
             batch /= 2;
         }
         let embedding_dim = if ids > 0 && rows / ids < ROWS_AN_ID { 8 } else { 16 };
-        let hidden = if rows < 5_000_000 { [64, 32] } else { [128, 64] };
+        let few_ids = ids <= FEW_IDS;
+        let hidden = if few_ids && rows < 5_000_000 { [64, 32] } else { [128, 64] };
+        // Ids of few rows would keep what they start with.
+        let embedding_init_std = few_ids.then_some(0.1);
         let dropout = if rows < MANY_ROWS { 0.2 } else { 0.0 };
-        Self { rows, embedding_dim, hidden, dropout, batch, epochs }
+        Self { rows, embedding_dim, embedding_init_std, hidden, dropout, batch, epochs }
     }
 
     /// Steps of the training.
@@ -58,8 +65,16 @@ mod tests {
 
     #[test]
     fn few_rows_an_id_make_embeddings_narrow() {
-        assert_eq!(Plan::of(100_000, 3_000).embedding_dim, 8);
-        assert_eq!(Plan::of(100_000, 2_000).embedding_dim, 16);
+        assert_eq!(Plan::of(100_000, 30_000).embedding_dim, 8);
+        assert_eq!(Plan::of(100_000, 10_000).embedding_dim, 16);
         assert_eq!(Plan::of(100_000, 0).embedding_dim, 16);
+    }
+
+    /// Measured on tables whose ids have few rows: the numbers that embeddings start with stay, and are noise.
+    #[test]
+    fn embeddings_start_far_apart_only_where_every_id_is_seen_often() {
+        let plan = |ids| (Plan::of(100_000, ids).embedding_init_std, Plan::of(100_000, ids).hidden);
+        assert_eq!(plan(32), (Some(0.1), [64, 32]));
+        assert_eq!(plan(33), (None, [128, 64]));
     }
 }

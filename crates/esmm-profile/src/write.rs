@@ -238,13 +238,15 @@ fn metrics(guesses: &Guesses) -> String {
 
 fn model_and_training(plan: Plan) -> String {
     let Plan { embedding_dim, hidden, dropout, batch, epochs, .. } = plan;
+    let init_std = plan.embedding_init_std.map_or_else(String::new, |std| {
+        format!("# Embeddings that start apart tell few ids from each other within few steps.\nembedding_init_std = {std:?}\n")
+    });
     let steps = plan.steps();
     let few = if steps < 200 { "; more rows would help more than more epochs" } else { "" };
     format!(
         "\n[model]\n# By the rows an id has: wider embeddings learn more, and more by heart.\n\
          embedding_dim = {embedding_dim}\nhidden = {hidden:?}\ndropout = {dropout:?}\n\
-         # Embeddings that start apart tell ids from each other within few steps.\nembedding_init_std = 0.1\n\
-         \n[train]\n# About {steps} steps{few}. More epochs mostly learn the training rows by heart.\n\
+         {init_std}\n[train]\n# About {steps} steps{few}. More epochs mostly learn the training rows by heart.\n\
          epochs = {epochs}\nbatch_size = {batch}\n# Stop after so many validations without a better one.\npatience = 1\n\
          # The validation metric that chooses the weights to keep; or cvr.auc, ctr.log_loss, ...\n\
          select = \"ctcvr.auc\"\n# Event files for `tensorboard --logdir`: curves, distributions, the graph of the model.\n\

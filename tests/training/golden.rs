@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use burn::tensor::backend::Backend;
 use burn::train::TrainStep;
-use esmm_core::{Activation, Indices, NotebookConfig, NotebookFeature, StateDict, TrainBackend};
+use esmm_core::{Activation, EsmmBackend, Indices, NotebookConfig, NotebookFeature, StateDict, TrainBackend};
 use esmm_train::data::loader::{EsmmBatch, RowLabels};
 use esmm_train::optimizer::{
     GradientNorms, SharedOptimizer, TableOptimizerConfig, TableRule, TowerOptimizerConfig,
@@ -66,7 +66,11 @@ fn notebook(config: &Value) -> NotebookConfig {
     notebook
 }
 
-fn batches<B: Backend>(golden: &Value, notebook: &NotebookConfig, device: &B::Device) -> Vec<EsmmBatch<B>> {
+fn batches<B: EsmmBackend>(
+    golden: &Value,
+    notebook: &NotebookConfig,
+    device: &B::Device,
+) -> Vec<EsmmBatch<B>> {
     let batch = |batch: &Value| {
         let rows = batch["rows"].as_array().unwrap();
         let matrix: Vec<f32> = rows.iter().flat_map(numbers).map(|cell| cell as f32).collect();

@@ -13,7 +13,7 @@ use crate::backend::{
 use crate::batch_builder::BatchBuilder;
 use crate::batch_input::BatchInput;
 use crate::error::EsmmError;
-use crate::schema::FeatureSchema;
+use crate::schema::{FeatureSchema, share};
 
 /// A batch in host memory, free of any backend, so that another thread can build it.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,8 +37,12 @@ pub(crate) struct HostPart {
     pub(crate) entries: HostIndices,
     /// Bag of each entry, and its weight.
     pub(crate) weighted: Option<(HostIndices, Vec<f32>)>,
+    /// Row by row: a number for each dense feature.
     pub(crate) dense: Vec<f32>,
+    /// Numbers in a row.
     pub(crate) num_dense: usize,
+    /// Columns of each, where some are positions among bins: see [`Bags::bins`].
+    pub(crate) bins: Option<Arc<[usize]>>,
 }
 
 /// Features that were given once a group.
@@ -115,12 +119,12 @@ impl HostBatch {
 
     /// The batch for a device. What kernels read from host memory stays there; a device gets its copy when it first
     /// asks.
-    pub fn to_device<B: Backend>(&self, device: &B::Device) -> FeatureBatch<B> {
+    pub fn to_device<B: DeviceFacts>(&self, device: &B::Device) -> FeatureBatch<B> {
         self.clone().into_device(device)
     }
 
     /// The same, without a copy of its values in host memory on the way.
-    pub fn into_device<B: Backend>(self, device: &B::Device) -> FeatureBatch<B> {
+    pub fn into_device<B: DeviceFacts>(self, device: &B::Device) -> FeatureBatch<B> {
         let HostBatch { own, groups, touched, schema } = self;
         let groups = groups.map(|groups| groups.into_device(device));
         FeatureBatch {
@@ -149,6 +153,9 @@ impl HostBatch {
         let matrix = |values, columns| HostLine::Matrix { values, columns };
         let mut lines = vec![matrix(cells, columns)];
         let mut batch = self;
+        if !B::READS_POSITIONS {
+            batch.own = batch.own.with_columns_of_bins();
+        }
         if B::QUEUES_WORK {
             lines.push(HostLine::Ints(batch.own.entries.values.clone()));
             if let Some((segments, weights)) = &mut batch.own.weighted {
@@ -175,6 +182,7 @@ impl HostBatch {
                 (segments, uploaded.floats())
             }),
             dense: (own.num_dense > 0).then(|| uploaded.floats()),
+            bins: own.bins,
         };
         let groups = groups.map(|groups| groups.into_device(device));
         let touched = touched.map(|touched| touched.to_device(device));
@@ -202,7 +210,7 @@ impl<B: Backend> Uploaded<B> {
 }
 
 impl HostGroups {
-    fn into_device<B: Backend>(self, device: &B::Device) -> GroupBags<FloatTensor<B>, Indices<B>> {
+    fn into_device<B: DeviceFacts>(self, device: &B::Device) -> GroupBags<FloatTensor<B>, Indices<B>> {
         let Self { part, of_rows, features } = self;
         GroupBags { bags: part.into_device::<B>(device), of_rows: of_rows.to_device(device), features }
     }
@@ -210,23 +218,41 @@ impl HostGroups {
 
 impl HostPart {
     /// Bags of one copy of the tables.
-    fn into_device<B: Backend>(self, device: &B::Device) -> Bags<FloatTensor<B>, Indices<B>> {
-        let weighted = self.weighted.map(|(segments, weights)| {
+    fn into_device<B: DeviceFacts>(self, device: &B::Device) -> Bags<FloatTensor<B>, Indices<B>> {
+        let part = if B::READS_POSITIONS { self } else { self.with_columns_of_bins() };
+        let weighted = part.weighted.map(|(segments, weights)| {
             (segments.to_device(device), floats::<B>(weights, device).into_primitive().tensor())
         });
         // As one row: CUDA uploads short rows one by one.
-        let dense = (self.num_dense > 0).then(|| {
-            let dense = floats::<B>(self.dense, device).reshape([self.rows, self.num_dense]);
+        let dense = (part.num_dense > 0).then(|| {
+            let dense = floats::<B>(part.dense, device).reshape([part.rows, part.num_dense]);
             dense.into_primitive().tensor()
         });
         Bags {
             tables: 1,
-            rows: self.rows,
-            num_sparse: self.num_sparse,
-            slots: self.entries.to_device(device),
+            rows: part.rows,
+            num_sparse: part.num_sparse,
+            slots: part.entries.to_device(device),
             weighted,
             dense,
+            bins: part.bins,
         }
+    }
+
+    /// The same with a column for each bin in place of the positions among them.
+    pub(crate) fn with_columns_of_bins(self) -> Self {
+        let Some(bins) = &self.bins else { return self };
+        let num_dense = bins.iter().sum();
+        let mut dense = Vec::with_capacity(self.rows * num_dense);
+        for row in self.dense.chunks_exact(self.num_dense) {
+            for (&number, &bins) in row.iter().zip(bins.iter()) {
+                match bins {
+                    1 => dense.push(number),
+                    _ => dense.extend((0..bins).map(|bin| share(number, bin))),
+                }
+            }
+        }
+        Self { dense, num_dense, bins: None, ..self }
     }
 }
 
@@ -235,7 +261,7 @@ fn floats<B: Backend>(values: Vec<f32>, device: &B::Device) -> Tensor<B, 1> {
     Tensor::from_data(TensorData::new(values, [count]), device)
 }
 
-impl<B: Backend> FeatureBatch<B> {
+impl<B: DeviceFacts> FeatureBatch<B> {
     /// Checks the columns and uploads them: the short way for a single batch.
     ///
     /// # Errors
@@ -243,7 +269,9 @@ impl<B: Backend> FeatureBatch<B> {
     pub fn new(schema: &FeatureSchema, input: BatchInput<'_>, device: &B::Device) -> Result<Self, EsmmError> {
         Ok(BatchBuilder::new(schema).build(input)?.to_device(device))
     }
+}
 
+impl<B: Backend> FeatureBatch<B> {
     /// Whether no feature is sparse.
     pub(crate) fn is_dense(&self) -> bool {
         self.bags.own.num_sparse == 0 && self.bags.groups.is_none()

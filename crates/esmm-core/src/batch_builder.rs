@@ -7,7 +7,7 @@ use crate::batch::{HostBatch, HostGroups, HostPart};
 use crate::batch_input::{BatchInput, SparseInput, expect_len};
 use crate::error::EsmmError;
 use crate::row_numbers::RowNumbers;
-use crate::schema::{FeatureSchema, Pooling, RowRange};
+use crate::schema::{DenseFeature, FeatureSchema, Pooling, RowRange, Side};
 
 /// Turns columns into checked, de-duplicated batches. Reuses its scratch space, one stamp a table row.
 ///
@@ -33,7 +33,7 @@ use crate::schema::{FeatureSchema, Pooling, RowRange};
 pub struct BatchBuilder {
     names: Vec<String>,
     pooling: Vec<Option<Pooling>>,
-    dense_names: Vec<String>,
+    dense: Vec<DenseFeature>,
     ranges: Vec<RowRange>,
     /// The features of users: what groups share.
     users: Arc<SharedFeatures>,
@@ -45,6 +45,8 @@ pub struct BatchBuilder {
     schema: Arc<FeatureSchema>,
     /// Whether the device finds the distinct rows of batches without groups.
     leaves_rows: bool,
+    /// Whether the device reads positions among bins.
+    leaves_positions: bool,
 }
 
 /// Where the entries of a part find their rows, and with bags which bag each belongs to and with what weight.
@@ -73,7 +75,7 @@ impl BatchBuilder {
         Self {
             names: schema.sparse().map(|feature| feature.name.clone()).collect(),
             pooling: schema.sparse().map(|feature| feature.bag).collect(),
-            dense_names: schema.dense().map(|feature| feature.name.clone()).collect(),
+            dense: schema.dense().cloned().collect(),
             ranges: schema.row_ranges(),
             users: Arc::new(SharedFeatures::of_users(schema)),
             numbers: RowNumbers::new(schema.num_rows()),
@@ -81,14 +83,20 @@ impl BatchBuilder {
             sorts: false,
             schema: Arc::new(schema.clone()),
             leaves_rows: false,
+            leaves_positions: true,
         }
     }
 
     /// A builder for batches that kernels of B will train on. Where these find the distinct rows themselves, batches
     /// without groups are only checked; where they sum gradients in a [`SlotOrder`](crate::SlotOrder), the thread that
-    /// builds a batch sorts it too.
+    /// builds a batch sorts it too; where they read a column for each bin of a dense feature, it writes them.
     pub fn for_backend<B: DeviceFacts>(schema: &FeatureSchema) -> Self {
-        Self { sorts: B::READS_SLOT_ORDER, leaves_rows: B::FINDS_ROWS, ..Self::new(schema) }
+        Self {
+            sorts: B::READS_SLOT_ORDER,
+            leaves_rows: B::FINDS_ROWS,
+            leaves_positions: B::READS_POSITIONS,
+            ..Self::new(schema)
+        }
     }
 
     /// Checks the columns and numbers the distinct table rows, unless the device is to find them.
@@ -99,7 +107,7 @@ impl BatchBuilder {
     ///
     /// # Errors
     /// Columns that do not fit the schema or each other, ids beyond their table, values and weights that are not
-    /// finite. The error names row (or group) and feature.
+    /// finite, positions beyond a feature's bins. The error names row (or group) and feature.
     pub fn build(&mut self, input: BatchInput<'_>) -> Result<HostBatch, EsmmError> {
         self.collect(input, Some(Vec::new()))
     }
@@ -151,10 +159,10 @@ impl BatchBuilder {
         };
         let users = &self.users;
         own.sparse.extend(columns(input.sparse, |feature| !users.sparse[feature], None));
-        own.dense.extend(columns(input.dense, |feature| !users.dense[feature], None));
+        own.dense.extend(columns(input.dense, |feature| !self.is_dense_of_users(feature), None));
         let written_out = (!users.leave_both_sides()).then_some(groups.of_rows);
         let sparse = columns(input.sparse, |feature| users.sparse[feature], written_out);
-        let dense = columns(input.dense, |feature| users.dense[feature], written_out);
+        let dense = columns(input.dense, |feature| self.is_dense_of_users(feature), written_out);
         if written_out.is_none() {
             let shared = Columns { rows: groups.count, sparse: sparse.collect(), dense: dense.collect() };
             return (own, Some((shared, groups.of_rows)));
@@ -178,18 +186,27 @@ impl BatchBuilder {
         for row in 0..columns.rows {
             for column in &columns.dense {
                 let entry = column.entry(row);
-                dense.push(finite(column.values[entry], entry, &self.dense_names[column.feature])?);
+                dense.push(checked(column.values[entry], entry, &self.dense[column.feature])?);
             }
         }
         let weighted = entries.weighted.map(|(segments, weights)| (HostIndices::new(segments), weights));
-        Ok(HostPart {
+        let features = || columns.dense.iter().map(|column| &self.dense[column.feature]);
+        let has_bins = features().any(|feature| feature.bins.is_some());
+        let part = HostPart {
             rows: columns.rows,
             num_sparse: columns.sparse.len(),
             entries: HostIndices::new(entries.slots),
             weighted,
             dense,
             num_dense: columns.dense.len(),
-        })
+            bins: has_bins.then(|| features().map(DenseFeature::width).collect()),
+        };
+        Ok(if self.leaves_positions { part } else { part.with_columns_of_bins() })
+    }
+
+    /// Whether groups have the values of a dense feature.
+    fn is_dense_of_users(&self, feature: usize) -> bool {
+        self.dense[feature].side == Side::User
     }
 
     fn place_singles(
@@ -293,7 +310,7 @@ impl BatchBuilder {
 
     fn check_shape(&self, input: &BatchInput<'_>) -> Result<(), EsmmError> {
         expect_len("sparse features", input.sparse.len(), self.names.len())?;
-        expect_len("dense features", input.dense.len(), self.dense_names.len())?;
+        expect_len("dense features", input.dense.len(), self.dense.len())?;
         expect_at_least_one(input.rows)?;
         let mut of_users = input.rows;
         if let Some(groups) = input.groups {
@@ -306,8 +323,8 @@ impl BatchBuilder {
             column.check(entries(self.users.sparse[feature]), &self.names[feature], is_bag)?;
         }
         for (feature, column) in input.dense.iter().enumerate() {
-            let what = format!("feature `{}`, values", self.dense_names[feature]);
-            expect_len(&what, column.len(), entries(self.users.dense[feature]))?;
+            let what = format!("feature `{}`, values", self.dense[feature].name);
+            expect_len(&what, column.len(), entries(self.is_dense_of_users(feature)))?;
         }
         Ok(())
     }
@@ -348,6 +365,18 @@ fn columns<'a, T: Copy>(
 ) -> impl Iterator<Item = Column<'a, T>> {
     let all = all.iter().enumerate().filter(move |(feature, _)| which(*feature));
     all.map(move |(feature, &values)| Column { feature, values, entry_of })
+}
+
+/// A number of a dense feature.
+fn checked(found: f32, row: usize, feature: &DenseFeature) -> Result<f32, EsmmError> {
+    let DenseFeature { name, bins, .. } = feature;
+    let number = finite(found, row, name)?;
+    match *bins {
+        Some(bins) if !(0.0..=bins as f32).contains(&number) => {
+            Err(EsmmError::OutOfBins { row, name: name.clone(), found, bins })
+        }
+        Some(_) | None => Ok(number),
+    }
 }
 
 fn finite(found: f32, row: usize, name: &str) -> Result<f32, EsmmError> {

@@ -70,7 +70,7 @@ pub struct BatchInput<'a> {
     pub rows: usize,
     /// One entry a sparse feature.
     pub sparse: &'a [SparseInput<'a>],
-    /// One slice of B values a dense feature.
+    /// One slice of B values a dense feature: numbers, or positions among its bins.
     pub dense: &'a [&'a [f32]],
     /// Rows that share their user: columns of user features then have G entries. `None`: all columns have B.
     pub groups: Option<RowGroups<'a>>,

@@ -29,6 +29,12 @@ pub enum EsmmError {
         /// The feature.
         name: String,
     },
+    /// A dense feature with bins, but none.
+    #[error("feature `{name}`: bins = 0, it must be at least 1")]
+    ZeroBins {
+        /// The feature.
+        name: String,
+    },
     /// A feature that shares the table of a feature which has none.
     #[error("feature `{name}` shares the table of `{shares}`, which {reason}")]
     BadShare {
@@ -70,6 +76,18 @@ pub enum EsmmError {
         name: String,
         /// The value.
         found: f32,
+    },
+    /// A number of a feature with bins that is no position among them.
+    #[error("row {row}, feature `{name}`: {found} is no position among its bins, allowed are 0 to {bins}")]
+    OutOfBins {
+        /// Row of the batch, from 0.
+        row: usize,
+        /// The feature.
+        name: String,
+        /// The number.
+        found: f32,
+        /// The feature's bins.
+        bins: usize,
     },
     /// Input columns that do not fit the schema.
     #[error("{what}: found {found}, expected {expected}")]

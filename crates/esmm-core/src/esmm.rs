@@ -259,8 +259,13 @@ impl<B: TrainBackend> Esmm<B> {
         self.config.schema.expect_same(&batch.schema);
         let mut touched = self.embeddings.gather(batch);
         touched.values = touched.values.detach().require_grad();
-        let conditional = match &batch.bags.own.dense {
+        let own = &batch.bags.own;
+        let conditional = match &own.dense {
             // Without sparse features the touched rows stay out of the graph.
+            Some(_) if batch.is_dense() && own.bins.is_some() => {
+                let bags = batch.touched_bags(self.embeddings.copies());
+                self.towers.forward_train_pooled(touched.values.clone().detach(), bags, key)
+            }
             Some(dense) if batch.is_dense() => {
                 let dense = Tensor::<B, 2>::from_primitive(TensorPrimitive::Float(dense.clone()));
                 self.towers.forward_train(dense.unsqueeze(), key)

@@ -225,7 +225,7 @@ fn input_columns(config: &EsmmConfig) -> Vec<usize> {
     for feature in config.schema.features() {
         let (next, width) = match feature {
             Feature::Sparse(_) => (&mut sparse, dim),
-            Feature::Dense(_) => (&mut dense, 1),
+            Feature::Dense(feature) => (&mut dense, feature.width()),
         };
         columns.extend(*next..*next + width);
         *next += width;

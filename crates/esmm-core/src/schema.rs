@@ -57,6 +57,47 @@ pub struct DenseFeature {
     pub name: String,
     /// Whom it describes.
     pub side: Side,
+    /// `None`: the towers read the number itself. `Some`: the number is a position among so many bins of a piecewise-linear
+    /// encoding (arXiv 2203.05556), from 0 to `bins`, and the towers read a column for each bin: the share of it that lies
+    /// below the position, `clamp(position - k, 0, 1)` of bin k from 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bins: Option<usize>,
+}
+
+impl DenseFeature {
+    /// Columns of the towers' input that it fills: 1, or one a bin.
+    pub fn width(&self) -> usize {
+        self.bins.unwrap_or(1)
+    }
+
+    /// Names of these columns: its own, or `name[1]`, `name[2]`, ... of bins.
+    pub fn columns(&self) -> Vec<String> {
+        match self.bins {
+            None => vec![self.name.clone()],
+            Some(bins) => (1..=bins).map(|bin| format!("{}[{bin}]", self.name)).collect(),
+        }
+    }
+
+    /// What the towers read of a number, a value for each column.
+    ///
+    /// # Examples
+    /// ```
+    /// use esmm_core::{DenseFeature, Side};
+    ///
+    /// let price = DenseFeature { name: "price".into(), side: Side::Item, bins: Some(4) };
+    /// assert!(price.values(2.25).eq([1.0, 1.0, 0.25, 0.0]));
+    /// let weight = DenseFeature { bins: None, ..price };
+    /// assert!(weight.values(2.25).eq([2.25]));
+    /// ```
+    pub fn values(&self, number: f32) -> impl Iterator<Item = f32> {
+        let is_position = self.bins.is_some();
+        (0..self.width()).map(move |bin| if is_position { share(number, bin) } else { number })
+    }
+}
+
+/// The share of a bin that lies below a position, in `[0, 1]`.
+pub(crate) fn share(position: f32, bin: usize) -> f32 {
+    (position - bin as f32).clamp(0.0, 1.0)
 }
 
 /// One feature.
@@ -99,7 +140,12 @@ impl Feature {
 
     /// A dense feature.
     pub fn dense(name: impl Into<String>, side: Side) -> Self {
-        Self::Dense(DenseFeature { name: name.into(), side })
+        Self::Dense(DenseFeature { name: name.into(), side, bins: None })
+    }
+
+    /// A dense feature in a piecewise-linear encoding: its numbers are positions among `bins` bins, from 0 to `bins`.
+    pub fn piecewise(name: impl Into<String>, side: Side, bins: usize) -> Self {
+        Self::Dense(DenseFeature { name: name.into(), side, bins: Some(bins) })
     }
 
     /// This feature on the table of `other`. Dense features have no table and stay as they are.
@@ -131,7 +177,10 @@ impl Feature {
     /// What tells it from others, for messages, such as `` `user` (sparse, User, 10 rows) ``.
     fn describe(&self) -> String {
         match self {
-            Self::Dense(DenseFeature { name, side }) => format!("`{name}` (dense, {side:?})"),
+            Self::Dense(DenseFeature { name, side, bins }) => {
+                let bins = bins.map_or_else(String::new, |bins| format!(", {bins} bins"));
+                format!("`{name}` (dense, {side:?}{bins})")
+            }
             Self::Sparse(SparseFeature { name, side, num_embeddings, bag, shares }) => {
                 let pooling = bag.map_or_else(String::new, |pooling| format!(", bag with {pooling:?}"));
                 let table = match shares {
@@ -185,7 +234,7 @@ impl FeatureSchema {
     /// Checks and takes the features.
     ///
     /// # Errors
-    /// No feature, an empty or repeated name, a table without rows or more rows than 2^31 - 1 in all, and a `shares` that names an unknown feature,
+    /// No feature, an empty or repeated name, a dense feature of 0 bins, a table without rows or more rows than 2^31 - 1 in all, and a `shares` that names an unknown feature,
     /// a dense one, or one that itself shares. The error names the feature.
     pub fn new(features: Vec<Feature>) -> Result<Self, EsmmError> {
         validate(&features)?;
@@ -241,9 +290,14 @@ impl FeatureSchema {
         self.dense().count()
     }
 
-    /// Width of the towers' input: `F * embedding_dim` + dense features.
+    /// Columns that dense features fill, V: one each, but those with bins one a bin.
+    pub fn dense_width(&self) -> usize {
+        self.dense().map(DenseFeature::width).sum()
+    }
+
+    /// Width of the towers' input: `F * embedding_dim` + the columns of dense features.
     pub fn input_width(&self, embedding_dim: usize) -> usize {
-        self.num_sparse() * embedding_dim + self.num_dense()
+        self.num_sparse() * embedding_dim + self.dense_width()
     }
 
     /// The tables that exist (features that share one are left out), in order.
@@ -298,8 +352,12 @@ fn validate(features: &[Feature]) -> Result<(), EsmmError> {
         }
     }
     for feature in features {
-        if let Feature::Sparse(sparse) = feature {
-            validate_table(sparse, &by_name)?;
+        match feature {
+            Feature::Sparse(sparse) => validate_table(sparse, &by_name)?,
+            Feature::Dense(DenseFeature { name, bins: Some(0), .. }) => {
+                return Err(EsmmError::ZeroBins { name: name.clone() });
+            }
+            Feature::Dense(_) => {}
         }
     }
     let tables = features.iter().filter_map(|feature| match feature {
@@ -349,6 +407,7 @@ mod tests {
         assert!(message(vec![user(), Feature::dense(" ", Side::Item)]).contains("number 2"));
         assert!(message(vec![user(), user()]).contains("`user` is declared twice"));
         assert!(message(vec![Feature::sparse("item", Side::Item, 0)]).contains("`item`: num_embeddings = 0"));
+        assert!(message(vec![Feature::piecewise("age", Side::User, 0)]).contains("`age`: bins = 0"));
         assert!(message(vec![user().sharing("nobody")]).contains("`nobody`, which is not in the schema"));
         assert!(message(vec![Feature::dense("age", Side::User), user().sharing("age")]).contains("is dense"));
     }
@@ -369,11 +428,36 @@ mod tests {
             Feature::dense("age", Side::User),
             Feature::bag("history", Side::User, 0, Pooling::Mean).sharing("item"),
             Feature::sparse("item", Side::Item, 7),
+            Feature::piecewise("price", Side::Item, 5),
         ])
         .unwrap();
         let item = RowRange { start: 10, len: 7 };
         assert_eq!(schema.row_ranges(), [RowRange { start: 0, len: 10 }, item, item]);
         assert_eq!(schema.num_rows(), 17);
-        assert_eq!(schema.input_width(4), 13);
+        assert_eq!((schema.num_dense(), schema.dense_width(), schema.input_width(4)), (2, 6, 18));
+    }
+
+    #[test]
+    fn a_schema_is_written_and_read() {
+        let written = |feature: Feature| serde_json::to_string(&feature).unwrap();
+        let plain = r#"{"kind":"dense","name":"age","side":"user"}"#;
+        assert_eq!(written(Feature::dense("age", Side::User)), plain);
+        let bins = r#"{"kind":"dense","name":"age","side":"user","bins":16}"#;
+        assert_eq!(written(Feature::piecewise("age", Side::User, 16)), bins);
+        for text in [plain, bins] {
+            assert_eq!(written(serde_json::from_str(text).unwrap()), text);
+        }
+    }
+
+    #[test]
+    fn a_position_fills_the_bins_below_it() {
+        let price = DenseFeature { name: "price".to_owned(), side: Side::Item, bins: Some(3) };
+        let values = |position| price.values(position).collect::<Vec<_>>();
+        assert_eq!(values(0.0), [0.0, 0.0, 0.0]);
+        assert_eq!(values(0.75), [0.75, 0.0, 0.0]);
+        assert_eq!(values(1.0), [1.0, 0.0, 0.0]);
+        assert_eq!(values(2.5), [1.0, 1.0, 0.5]);
+        assert_eq!(values(3.0), [1.0, 1.0, 1.0]);
+        assert_eq!(price.columns(), ["price[1]", "price[2]", "price[3]"]);
     }
 }

@@ -42,7 +42,7 @@ pub use dataset::{
     ValueCounts,
 };
 pub use encode::counter::ValueCounter;
-pub use encode::encoder::{DenseColumns, FittedEncoders};
+pub use encode::encoder::FittedEncoders;
 pub use encode::feature::{DenseTransform, FeatureKind, FeatureSpec, Outside, SparseEncoding};
 pub use encode::fit::EncoderFitter;
 pub use encode::save::{FEATURES_FILE, VOCABULARIES_FILE};

@@ -18,7 +18,9 @@ const LONGEST: usize = 3;
 struct Side {
     singles: Vec<Vec<u32>>,
     bags: Vec<(Vec<usize>, Vec<u32>, Vec<f32>)>,
+    /// A number for each dense feature and row, and the columns that the graph reads of it.
     dense: Vec<Vec<f32>>,
+    dense_columns: Vec<Vec<f32>>,
     /// For each sparse feature in the schema's order: whether it is a bag, and its place among these.
     order: Vec<(bool, usize)>,
     inputs: Map<String, Value>,
@@ -71,8 +73,17 @@ impl Side {
             }
             let id = |index: usize| ((index * 7 + place * 3 + 1) % len) as u32;
             match feature {
-                Feature::Dense(_) => {
-                    side.dense.push((0..rows).map(|row| (row + place) as f32 / 4.0 - 0.5).collect());
+                Feature::Dense(feature) => {
+                    let number = |row: usize| (row + place) as f32 / 4.0 - 0.5;
+                    // Positions lie among the bins.
+                    let bins = feature.bins.map_or(f32::INFINITY, |bins| bins as f32);
+                    let least = if feature.bins.is_some() { 0.0 } else { f32::NEG_INFINITY };
+                    let numbers: Vec<f32> = (0..rows).map(|row| number(row).clamp(least, bins)).collect();
+                    for column in 0..feature.width() {
+                        let values = numbers.iter().filter_map(|number| feature.values(*number).nth(column));
+                        side.dense_columns.push(values.collect());
+                    }
+                    side.dense.push(numbers);
                 }
                 Feature::Sparse(sparse) if sparse.bag.is_none() => {
                     side.order.push((false, side.singles.len()));
@@ -103,7 +114,7 @@ impl Side {
             side.inputs.insert(who.name().to_owned(), rows_of(&side.singles, rows));
         }
         if !side.dense.is_empty() {
-            side.inputs.insert(format!("{}_dense", who.name()), rows_of(&side.dense, rows));
+            side.inputs.insert(format!("{}_dense", who.name()), rows_of(&side.dense_columns, rows));
         }
         side
     }

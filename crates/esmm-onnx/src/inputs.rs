@@ -49,6 +49,7 @@ pub(crate) struct Inputs {
     pub(crate) singles: Vec<(String, usize)>,
     pub(crate) single_columns: Vec<usize>,
     pub(crate) bags: Vec<Bag>,
+    /// Names of the columns of dense features: of one with bins one a bin.
     pub(crate) dense: Vec<String>,
     pub(crate) dense_columns: Vec<usize>,
 }
@@ -67,8 +68,8 @@ impl Inputs {
             }
             let name = feature.name().to_owned();
             match feature {
-                Feature::Dense(_) => {
-                    inputs.dense.push(name);
+                Feature::Dense(feature) => {
+                    inputs.dense.extend(feature.columns());
                     inputs.dense_columns.extend(columns);
                 }
                 Feature::Sparse(sparse) => match sparse.bag {

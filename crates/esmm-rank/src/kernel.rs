@@ -316,6 +316,24 @@ pub(crate) fn add_scaled<S: Simd>(simd: S, values: &[f32], factor: f32, out: &mu
     }
 }
 
+/// `out += values + factor * scaled` over a padded row.
+#[inline(always)]
+pub(crate) fn add_with_scaled<S: Simd>(
+    simd: S,
+    values: &[f32],
+    scaled: &[f32],
+    factor: f32,
+    out: &mut [f32],
+) {
+    let factors = simd.splat_f32s(factor);
+    let (values, _) = S::as_simd_f32s(values);
+    let (scaled, _) = S::as_simd_f32s(scaled);
+    let (out, _) = S::as_mut_simd_f32s(out);
+    for ((out, value), scaled) in out.iter_mut().zip(values).zip(scaled) {
+        *out = simd.add_f32s(*out, simd.mul_add_e_f32s(factors, *scaled, *value));
+    }
+}
+
 /// The sum of a row's [`Output::Dot`].
 #[inline(always)]
 pub(crate) fn sum_of_dot<S: Simd>(simd: S, dot: &[f32]) -> f32 {

@@ -27,6 +27,7 @@ mod score;
 mod score_column;
 mod shares;
 mod simd;
+mod stairs;
 mod weights;
 
 pub use catalogue::Catalogue;

@@ -1,6 +1,5 @@
 //! A trained model with everything that it needs to rank: engine, encoders, names.
 
-use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -27,8 +26,8 @@ pub struct RankModel {
     spelling: Arc<Spelling>,
     stages: Vec<String>,
     outputs: Vec<ScoreColumn>,
-    /// For each specification, the part of a request that it comes with, and its first feature of the schema.
-    parts: Vec<(Part, usize)>,
+    /// For each feature, the part of a request that it comes with.
+    parts: Vec<Part>,
 }
 
 /// What a trained model is made of.
@@ -63,18 +62,12 @@ impl RankModel {
             let reason = format!("the model has {} stages, {} have names", config.stages, stages.len());
             return Err(RankError::Mismatch(reason));
         }
-        let Some(places) = places(encoders.specs(), config.schema.features()) else {
-            let reason = "the encoders do not belong to the model: their features have other names";
-            return Err(RankError::Mismatch(reason.to_owned()));
-        };
-        let per_candidate = written_out(per_candidate, encoders.specs(), &places, config.schema.features());
-        let ranker = Ranker::ensemble(&config, weights, &per_candidate)?;
+        let ranker = Ranker::ensemble(&config, weights, per_candidate)?;
         let ranker = match correction {
             Some(correction) => ranker.corrected(correction)?,
             None => ranker,
         };
-        let part = |place: &Range<usize>| ranker.part_of(&config.schema.features()[place.start]);
-        let parts = places.iter().map(|place| (part(place), place.start)).collect();
+        let parts = config.schema.features().iter().map(|feature| ranker.part_of(feature)).collect();
         let outputs = ScoreColumn::all(&stages);
         let spelling = Arc::new(format.spelling.clone());
         Ok(Self { ranker, encoders, format, spelling, stages, outputs, parts })
@@ -100,14 +93,11 @@ impl RankModel {
         &self.spelling
     }
 
-    /// The features of a part: what was asked for, and what the model knows (of numbers in pieces the first), in the schema's
-    /// order.
+    /// The features of a part: what was asked for, and what the model knows, in the schema's order.
     pub fn features(&self, part: Part) -> impl Iterator<Item = (&FeatureSpec, &Feature)> {
         let features = self.encoders.schema().features();
-        let specs = self.encoders.specs().iter().zip(&self.parts);
-        specs
-            .filter(move |(_, (other, _))| *other == part)
-            .map(|(spec, (_, first))| (spec, &features[*first]))
+        let specs = self.encoders.specs().iter().zip(features).zip(&self.parts);
+        specs.filter(move |(_, other)| **other == part).map(|(feature, _)| feature)
     }
 
     /// The columns that a part reads, each once.
@@ -158,79 +148,5 @@ impl RankModel {
         let names: Vec<&str> = self.features(part).map(|(spec, _)| spec.name.as_str()).collect();
         let wanted = |spec: &FeatureSpec| names.contains(&spec.name.as_str());
         Ok(Encoded::new(self.encoders.encode_some(chunk, wanted)?))
-    }
-}
-
-/// For each specification, its features of the schema: one, or `name[1]`, `name[2]`, ... of a number in pieces. `None` where
-/// the names are others.
-fn places(specs: &[FeatureSpec], features: &[Feature]) -> Option<Vec<Range<usize>>> {
-    let mut places = Vec::with_capacity(specs.len());
-    let mut start = 0;
-    for spec in specs {
-        let rest = |feature: &Feature| feature.name().strip_prefix(spec.name.as_str()).map(str::to_owned);
-        let count = match rest(features.get(start)?)?.as_str() {
-            "" => 1,
-            _ => {
-                let is_piece = |(place, feature): &(usize, &Feature)| {
-                    rest(feature).is_some_and(|rest| rest == format!("[{}]", place + 1))
-                };
-                features[start..].iter().enumerate().take_while(is_piece).count()
-            }
-        };
-        if count == 0 {
-            return None;
-        }
-        places.push(start..start + count);
-        start += count;
-    }
-    (start == features.len()).then_some(places)
-}
-
-/// Names of specifications as those of their features; others stay as they are.
-fn written_out(
-    names: &[String],
-    specs: &[FeatureSpec],
-    places: &[Range<usize>],
-    features: &[Feature],
-) -> Vec<String> {
-    let mut all = Vec::new();
-    for name in names {
-        match specs.iter().position(|spec| spec.name == *name) {
-            None => all.push(name.clone()),
-            Some(spec) => {
-                all.extend(features[places[spec].clone()].iter().map(|feature| feature.name().to_owned()));
-            }
-        }
-    }
-    all
-}
-
-#[cfg(test)]
-mod tests {
-    use esmm_core::Side;
-    use esmm_data::{DenseTransform, FeatureKind, Outside};
-
-    use super::*;
-
-    #[test]
-    fn numbers_in_pieces_are_several_features_of_one_specification() {
-        let spec = |name: &str| FeatureSpec {
-            name: name.to_owned(),
-            column: name.to_owned(),
-            side: Side::User,
-            kind: FeatureKind::Dense { transform: DenseTransform::None, missing: None },
-            outside: Outside::Clip,
-        };
-        let feature = |name: &str| Feature::dense(name, Side::User);
-        let specs = [spec("age"), spec("price")];
-        let features = ["age[1]", "age[2]", "price"].map(feature);
-        assert_eq!(places(&specs, &features), Some(vec![0..2, 2..3]));
-        let names = written_out(&["age".to_owned(), "x".to_owned()], &specs, &[0..2, 2..3], &features);
-        assert_eq!(names, ["age[1]", "age[2]", "x"]);
-        for wrong in [vec!["age[1]"], vec!["age", "rate"], vec!["age[2]", "price"], vec!["age", "price", "x"]]
-        {
-            let features: Vec<Feature> = wrong.iter().map(|name| feature(name)).collect();
-            assert_eq!(places(&specs, &features), None, "{wrong:?}");
-        }
     }
 }

@@ -2,13 +2,14 @@
 
 use std::ops::Range;
 
-use esmm_core::{EsmmConfig, Feature, Pooling, SparseInput};
+use esmm_core::{DenseFeature, EsmmConfig, Feature, Pooling, SparseInput};
 use pulp::Simd;
 
 use crate::aligned::Aligned;
 use crate::error::RankError;
 use crate::kernel::{Bend, Matrix, Output, Rows, Start, add_scaled, layer, padded};
 use crate::prefetch::Ahead;
+use crate::stairs::{self, Stairs};
 use crate::weights::{FoldedLayer, input_columns};
 
 /// Tables, `[copy][table]`: each `[num_embeddings * D]`.
@@ -37,7 +38,7 @@ pub struct Columns<'a> {
     pub rows: usize,
     /// One entry a sparse feature.
     pub sparse: &'a [SparseInput<'a>],
-    /// One slice of as many values as rows for each dense feature.
+    /// One slice of as many values as rows for each dense feature: numbers, or positions among its bins.
     pub dense: &'a [&'a [f32]],
 }
 
@@ -56,11 +57,14 @@ struct Lookup {
 #[derive(Debug)]
 pub(crate) struct Share {
     sparse: Vec<Lookup>,
-    dense: Vec<String>,
+    dense: Vec<DenseFeature>,
     dim: usize,
+    /// Columns that are multiplied: those of features without [`Stairs`].
     width: usize,
     /// One a copy of the tables: `[width, outputs of the towers that read it]`.
     weights: Vec<Matrix>,
+    /// One a copy of the tables: for each dense feature its bins, where it is added.
+    stairs: Vec<Vec<Option<Stairs>>>,
     /// Floats a row of the first layer's sums of all towers.
     stride: usize,
 }
@@ -76,7 +80,7 @@ impl Share {
         let tables: Vec<&str> = config.schema.tables().map(|table| table.name.as_str()).collect();
         let ranges = config.schema.row_ranges();
         let (mut sparse, mut dense) = (Vec::new(), Vec::new());
-        let (mut embedded, mut real) = (Vec::new(), Vec::new());
+        let mut embedded = Vec::new();
         let mut number = 0;
         for (feature, columns) in config.schema.features().iter().zip(input_columns(config)) {
             match feature {
@@ -92,38 +96,57 @@ impl Share {
                 }
                 Feature::Dense(feature_of_values) => {
                     if belongs(feature) {
-                        dense.push(feature_of_values.name.clone());
-                        real.extend(columns);
+                        dense.push((feature_of_values.clone(), columns));
                     }
                 }
             }
         }
-        let inputs: Vec<usize> = embedded.into_iter().chain(real).collect();
+        let is_added = |feature: &DenseFeature| feature.bins.is_some_and(stairs::pays);
+        let multiplied = dense.iter().filter(|(feature, _)| !is_added(feature));
+        let inputs: Vec<usize> =
+            embedded.into_iter().chain(multiplied.flat_map(|(_, columns)| columns.clone())).collect();
         let width_of_tower = padded(first[0].outputs);
-        let weights = first.chunks(config.stages / config.copies()).map(|towers| {
+        let matrix = |towers: &[FoldedLayer], inputs: &[usize]| {
             let mut matrix = Matrix::zeros(inputs.len(), towers.len() * width_of_tower);
             for (place, tower) in towers.iter().enumerate() {
-                tower.write(&inputs, &mut matrix, place * width_of_tower);
+                tower.write(inputs, &mut matrix, place * width_of_tower);
             }
             matrix
-        });
-        let weights = weights.collect();
-        Self { sparse, dense, dim, width: inputs.len(), weights, stride: first.len() * width_of_tower }
+        };
+        let copies = || first.chunks(config.stages / config.copies());
+        let weights = copies().map(|towers| matrix(towers, &inputs)).collect();
+        let stairs_of = |towers: &[FoldedLayer]| {
+            let of_feature = |(feature, columns): &(DenseFeature, Range<usize>)| {
+                let inputs: Vec<usize> = columns.clone().collect();
+                is_added(feature).then(|| Stairs::new(&matrix(towers, &inputs)))
+            };
+            dense.iter().map(of_feature).collect()
+        };
+        let stairs = copies().map(stairs_of).collect();
+        let stride = first.len() * width_of_tower;
+        let dense = dense.into_iter().map(|(feature, _)| feature).collect();
+        Self { sparse, dense, dim, width: inputs.len(), weights, stairs, stride }
     }
 
     /// Whether no feature belongs to it.
     pub(crate) fn is_empty(&self) -> bool {
-        self.width == 0
+        self.sparse.is_empty() && self.dense.is_empty()
     }
 
     /// Multiplications of a row, padding included.
     pub(crate) fn work(&self) -> u64 {
-        self.weights.iter().map(|weight| (weight.inputs * weight.stride) as u64).sum()
+        let multiplied: u64 = self.weights.iter().map(|weight| (weight.inputs * weight.stride) as u64).sum();
+        multiplied + self.all_stairs().map(Stairs::work).sum::<u64>()
     }
 
     /// Bytes of its weights.
     pub(crate) fn bytes(&self) -> u64 {
-        self.weights.iter().map(Matrix::bytes).sum()
+        let multiplied: u64 = self.weights.iter().map(Matrix::bytes).sum();
+        multiplied + self.all_stairs().map(Stairs::bytes).sum::<u64>()
+    }
+
+    fn all_stairs(&self) -> impl Iterator<Item = &Stairs> {
+        self.stairs.iter().flatten().flatten()
     }
 
     /// Checks columns once, so that the loops need not.
@@ -137,7 +160,7 @@ impl Share {
         for (lookup, column) in self.sparse.iter().zip(columns.sparse) {
             lookup.check(columns.rows, column)?;
         }
-        for (name, column) in self.dense.iter().zip(columns.dense) {
+        for (DenseFeature { name, bins, .. }, column) in self.dense.iter().zip(columns.dense) {
             if column.len() != columns.rows {
                 let what = format!("feature `{name}`, values");
                 return Err(RankError::request(what, column.len(), columns.rows.to_string()));
@@ -145,6 +168,16 @@ impl Share {
             if let Some((row, value)) = column.iter().enumerate().find(|(_, value)| !value.is_finite()) {
                 let what = format!("row {row}, feature `{name}`");
                 return Err(RankError::request(what, value, "a finite number"));
+            }
+            let Some(bins) = bins else { continue };
+            let is_beyond = |position: &f32| !(0.0..=*bins as f32).contains(position);
+            if let Some((row, value)) = column.iter().enumerate().find(|(_, value)| is_beyond(value)) {
+                let what = format!("row {row}, feature `{name}`");
+                return Err(RankError::request(
+                    what,
+                    value,
+                    format!("a position among its bins, 0 to {bins}"),
+                ));
             }
         }
         Ok(())
@@ -170,13 +203,27 @@ impl Share {
     ) {
         let count = rows.len();
         let mut column = 0;
-        for (tables, weight) in tables.iter().zip(&self.weights) {
+        for ((tables, weight), stairs) in tables.iter().zip(&self.weights).zip(&self.stairs) {
             self.pool(simd, tables, columns, rows.clone(), pooled);
             let input = Rows { values: &pooled[..], stride: self.width, width: self.width };
-            let start = match start {
+            let mut start = match start {
                 Start::Row(start) => Start::Row(&start[column..]),
                 Start::Output => Start::Output,
             };
+            if stairs.iter().any(Option::is_some) {
+                for (row, out) in rows.clone().zip(out.chunks_exact_mut(self.stride)) {
+                    let out = &mut out[column..][..weight.stride];
+                    if let Start::Row(start) = start {
+                        out.copy_from_slice(&start[..weight.stride]);
+                    }
+                    for (stairs, positions) in stairs.iter().zip(columns.dense) {
+                        if let Some(stairs) = stairs {
+                            stairs.add(simd, positions[row], out);
+                        }
+                    }
+                }
+                start = Start::Output;
+            }
             let mut out = Output::Rows { values: &mut out[column..], stride: self.stride };
             layer(simd, count, input, weight, start, bend, &mut out, ahead);
             column += weight.stride;
@@ -211,7 +258,7 @@ impl Share {
         }
     }
 
-    /// What the towers read of this part, `[rows, width]`: bags pooled, dense values after them.
+    /// What is multiplied of this part, `[rows, width]`: bags pooled, dense values after them.
     #[inline(always)]
     fn pool<S: Simd>(
         &self,
@@ -247,11 +294,17 @@ impl Share {
                 }
             }
         }
-        let before = self.sparse.len() * dim;
-        for (place, column) in columns.dense.iter().enumerate() {
-            for (row, out) in rows.clone().zip(pooled.chunks_exact_mut(self.width)) {
-                out[before + place] = column[row];
+        let mut place = self.sparse.len() * dim;
+        for (feature, column) in self.dense.iter().zip(columns.dense) {
+            if feature.bins.is_some_and(stairs::pays) {
+                continue;
             }
+            let width = feature.width();
+            for (row, out) in rows.clone().zip(pooled.chunks_exact_mut(self.width)) {
+                let out = out[place..][..width].iter_mut();
+                out.zip(feature.values(column[row])).for_each(|(out, value)| *out = value);
+            }
+            place += width;
         }
     }
 }

@@ -222,7 +222,7 @@ pub fn input_columns(config: &EsmmConfig) -> Vec<std::ops::Range<usize>> {
     let mut start = 0;
     let width = |feature: &Feature| match feature {
         Feature::Sparse(_) => config.embedding_dim,
-        Feature::Dense(_) => 1,
+        Feature::Dense(feature) => feature.width(),
     };
     let columns = config.schema.features().iter().map(|feature| {
         let range = start..start + width(feature);

@@ -25,7 +25,10 @@ enum Column {
 impl Column {
     fn random(rng: &mut ChaCha8Rng, feature: &Feature, len: u32, rows: usize) -> Self {
         match feature {
-            Feature::Dense(_) => Self::Dense((0..rows).map(|_| rng.random_range(-1.0..1.0)).collect()),
+            Feature::Dense(dense) => {
+                let range = dense.bins.map_or(-1.0..=1.0, |bins| 0.0..=bins as f32);
+                Self::Dense((0..rows).map(|_| rng.random_range(range.clone())).collect())
+            }
             Feature::Sparse(sparse) if sparse.bag.is_none() => {
                 Self::Single((0..rows).map(|_| rng.random_range(0..len)).collect())
             }
@@ -99,8 +102,9 @@ fn random_schema(rng: &mut ChaCha8Rng) -> FeatureSchema {
     for place in 0..count {
         let side = [Side::User, Side::Item, Side::Context][rng.random_range(0..3)];
         let (name, rows) = (format!("f{place}"), rng.random_range(1..9));
-        let feature = match rng.random_range(0..4) {
+        let feature = match rng.random_range(0..5) {
             0 => Feature::dense(name, side),
+            4 => Feature::piecewise(name, side, rng.random_range(1..20)),
             1 => Feature::sparse(name, side, rows),
             2 => Feature::bag(name, side, rows, Pooling::Sum),
             _ => Feature::bag(name, side, rows, Pooling::Mean),

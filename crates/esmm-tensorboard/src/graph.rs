@@ -44,8 +44,9 @@ fn input(graph: &mut GraphBuilder, model: &EsmmConfig) -> String {
         let weight = graph.variable(&scope, "weight", &shapes.of(&[rows.len as i64]));
         parts.push(lookup(graph, feature, &scope, weight, &shapes));
     }
-    for feature in schema.features().iter().filter(|feature| matches!(feature, Feature::Dense(_))) {
-        parts.push(placeholder(graph, feature, &[ANY, 1], DataType::Float));
+    for feature in schema.dense() {
+        let shape = [ANY, feature.width() as i64];
+        parts.push(placeholder(graph, &Feature::Dense(feature.clone()), &shape, DataType::Float));
     }
     let width = TableShapes { copies: shapes.copies, dim: schema.input_width(model.embedding_dim) as i64 };
     graph.node("input/concat", "Concat", parts, &width.of(&[ANY]))

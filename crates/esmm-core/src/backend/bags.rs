@@ -10,7 +10,7 @@ use crate::schema::{FeatureSchema, Side};
 ///
 /// T is the handle of a float tensor, I that of row numbers: [`Indices`](super::Indices), slices, or what a kernel makes
 /// of them.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Bags<T, I> {
     /// Copies of the table, T: 1, or K where towers have their own.
     pub tables: usize,
@@ -22,8 +22,11 @@ pub struct Bags<T, I> {
     pub slots: I,
     /// Bag of each entry, never falling, and its weight, `[N]` each; `None` when entry `i` is bag `i` with weight 1.
     pub weighted: Option<(I, T)>,
-    /// Dense values after the bags of each row, `[B, V]`.
+    /// Dense values after the bags of each row, `[B, V]`, or with `bins` a number for each dense feature.
     pub dense: Option<T>,
+    /// Columns of each dense feature, V together: 1 has the number itself, of more the number is a position among as many
+    /// bins, and bin k from 0 has `clamp(position - k, 0, 1)`. `None`: 1 each.
+    pub bins: Option<Arc<[usize]>>,
 }
 
 /// The bags of the first layer's input: those of each row, and those that groups of rows share.
@@ -51,7 +54,7 @@ pub struct GroupBags<T, I> {
 pub struct SharedFeatures {
     /// One entry a sparse feature.
     pub sparse: Vec<bool>,
-    /// One entry a dense feature.
+    /// One entry a column of a dense feature.
     pub dense: Vec<bool>,
 }
 
@@ -65,6 +68,7 @@ impl<T, I> Bags<T, I> {
             slots: ints(self.slots),
             weighted: self.weighted.map(|(segments, weights)| (ints(segments), floats(weights))),
             dense: self.dense.map(floats),
+            bins: self.bins,
         }
     }
 
@@ -77,6 +81,7 @@ impl<T, I> Bags<T, I> {
             slots: &self.slots,
             weighted: self.weighted.as_ref().map(|(segments, weights)| (segments, weights)),
             dense: self.dense.as_ref(),
+            bins: self.bins.clone(),
         }
     }
 }
@@ -141,9 +146,11 @@ impl<T, I> Operands<T> for InputBags<T, I> {
 impl SharedFeatures {
     /// The features of users.
     pub fn of_users(schema: &FeatureSchema) -> Self {
+        let dense = schema.dense();
+        let columns = dense.map(|feature| std::iter::repeat_n(feature.side == Side::User, feature.width()));
         Self {
             sparse: schema.sparse().map(|feature| feature.side == Side::User).collect(),
-            dense: schema.dense().map(|feature| feature.side == Side::User).collect(),
+            dense: columns.flatten().collect(),
         }
     }
 

@@ -36,6 +36,7 @@ impl<B: EsmmBackend, C: CheckpointStrategy> DeviceFacts for Autodiff<B, C> {
     const QUEUES_WORK: bool = B::QUEUES_WORK;
     const READS_SLOT_ORDER: bool = B::READS_SLOT_ORDER;
     const FINDS_ROWS: bool = B::FINDS_ROWS;
+    const READS_POSITIONS: bool = B::READS_POSITIONS;
 
     fn precisions(device: &Self::Device) -> Vec<Precision> {
         B::precisions(device)

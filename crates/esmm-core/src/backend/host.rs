@@ -22,6 +22,10 @@ pub trait DeviceFacts: Backend {
     /// each entry, as one for inference does. Batches with groups bring their distinct rows all the same.
     const FINDS_ROWS: bool = false;
 
+    /// Whether kernels read positions among the bins of a dense feature ([`Bags::bins`](super::Bags::bins)). For others a
+    /// batch has a column for each bin.
+    const READS_POSITIONS: bool = false;
+
     /// What the factors of a layer's matmuls can be rounded to on this device; f32 is always among it.
     fn precisions(device: &Self::Device) -> Vec<Precision> {
         let _ = device;

@@ -61,7 +61,7 @@ impl Golden {
         self.config.load(&golden(file), &Default::default()).unwrap()
     }
 
-    fn batch<B: Backend>(&self, rows: &Value) -> FeatureBatch<B> {
+    fn batch<B: EsmmBackend>(&self, rows: &Value) -> FeatureBatch<B> {
         let batch = self.notebook.batch(&floats(rows), 6).unwrap();
         batch.to_device(&Default::default())
     }

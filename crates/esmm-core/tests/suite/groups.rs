@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::common::{Auto, Plain, assert_near, values};
-use burn::tensor::backend::Backend;
 use esmm_core::{
-    BatchBuilder, BatchInput, DropoutKey, Esmm, EsmmConfig, EsmmError, Feature, FeatureBatch, FeatureSchema,
-    HostBatch, Pooling, RowGroups, Side, SparseInput,
+    BatchBuilder, BatchInput, DropoutKey, Esmm, EsmmBackend, EsmmConfig, EsmmError, Feature, FeatureBatch,
+    FeatureSchema, HostBatch, Pooling, RowGroups, Side, SparseInput,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -84,7 +83,8 @@ impl Data {
         });
         let sparse: Vec<Column> = sparse.collect();
         let dense = schema.dense().map(|feature| {
-            (0..entries(feature.side)).map(|_| rng.random_range(-1.0..1.0)).collect::<Vec<f32>>()
+            let range = feature.bins.map_or(-1.0..1.0, |bins| 0.0..bins as f32);
+            (0..entries(feature.side)).map(|_| rng.random_range(range.clone())).collect::<Vec<f32>>()
         });
         let dense: Vec<Vec<f32>> = dense.collect();
         let by_row = |column: &Column, side| match side {
@@ -111,7 +111,7 @@ impl Data {
         if trains { builder.build(input) } else { builder.build_for_inference(input) }
     }
 
-    fn batch<B: Backend>(&self, with_groups: bool, trains: bool) -> FeatureBatch<B> {
+    fn batch<B: EsmmBackend>(&self, with_groups: bool, trains: bool) -> FeatureBatch<B> {
         self.host(with_groups, trains).unwrap().to_device(&Default::default())
     }
 
@@ -136,7 +136,9 @@ fn features() -> Vec<Feature> {
         Feature::sparse("item", Side::Item, 90),
         Feature::bag("brands", Side::User, 200, Pooling::Sum),
         Feature::bag("words", Side::Item, 40, Pooling::Sum),
+        Feature::piecewise("distance", Side::Item, 12),
         Feature::dense("wealth", Side::User),
+        Feature::piecewise("visits", Side::User, 9),
     ]
 }
 
@@ -191,6 +193,7 @@ fn one_sided_schemas_take_groups() {
     users(vec![Feature::sparse("user", Side::User, 50), Feature::dense("price", Side::Item)]);
     users(vec![Feature::sparse("item", Side::Item, 50), Feature::dense("age", Side::User)]);
     users(vec![Feature::bag("history", Side::User, 50, Pooling::Mean), Feature::dense("age", Side::User)]);
+    users(vec![Feature::sparse("user", Side::User, 50), Feature::piecewise("age", Side::User, 16)]);
 }
 
 #[test]

@@ -3,12 +3,13 @@
 //! * `golden.rs`, `funnel.rs`: against PyTorch and 50-digit arithmetic.
 //! * `kernels/`: every operation on every backend against its definition, the definition against loops in f64.
 //! * `gradients/`: what autodiff returns against finite differences.
-//! * `groups.rs`, `variants.rs`: whole models, at the edges of what a configuration allows.
+//! * `groups.rs`, `bins.rs`, `variants.rs`: whole models, at the edges of what a configuration allows.
 //! * `interop.rs`, `files.rs`: state dicts, and files that are none.
 //! * `host_values.rs`: values of tensors in host memory; `uploads.rs`: batches on their way to a device.
 #![cfg(feature = "ndarray")]
 #![allow(clippy::unwrap_used)]
 
+mod bins;
 mod common;
 #[cfg(feature = "pytorch")]
 mod files;

@@ -12,7 +12,7 @@ pub struct EncodedChunk {
     pub rows: usize,
     /// Table rows, one entry for each sparse feature in schema order.
     pub sparse: Vec<SparseColumn>,
-    /// Numbers, one entry for each dense feature in schema order, each as long as there are rows.
+    /// Numbers or positions among bins, one entry for each dense feature in schema order, each as long as there are rows.
     pub dense: Vec<Vec<f32>>,
     /// Rows that share their user: columns of user features then have an entry for each group.
     pub users: Option<UserGroups>,

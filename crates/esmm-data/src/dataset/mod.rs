@@ -23,7 +23,7 @@ pub struct Dataset {
     pub rows: usize,
     /// One entry for each sparse feature, in schema order.
     pub sparse: Vec<SparseColumn>,
-    /// One entry for each dense feature, in schema order, each as long as there are rows.
+    /// Numbers or positions among bins, one entry for each dense feature in schema order, each as long as there are rows.
     pub dense: Vec<Vec<f32>>,
     /// Stages that each impression reached, 0 to K.
     pub depth: Vec<u8>,

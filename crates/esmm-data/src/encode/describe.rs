@@ -46,7 +46,7 @@ impl FittedEncoders {
         }
     }
 
-    /// The value that the `feature`-th dense feature encodes as `number`, or as several numbers that add up to it, up to
+    /// The value that the `feature`-th dense feature encodes as `number`, up to
     /// rounding. `None` for a feature that does not exist, and for one that saw no value in training.
     pub fn dense_value(&self, feature: usize, number: f32) -> Option<f64> {
         let mut dense =

@@ -1,7 +1,6 @@
 //! Fitted encoders: from a chunk of raw columns to table rows and numbers.
 
 use std::collections::HashSet;
-use std::ops::Range;
 use std::sync::Arc;
 
 use esmm_core::{FeatureSchema, Pooling, Side};
@@ -39,17 +38,8 @@ pub(crate) enum Fitted {
     Table(TableEncoder),
     Shares(usize),
     Dense(DenseEncoder),
-    /// Cut into pieces after its missing values were filled in.
+    /// Placed among pieces after its missing values were filled in.
     Pieces(DenseEncoder, Pieces),
-}
-
-/// The numbers that the model reads of a dense feature.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DenseColumns {
-    /// Name of the feature.
-    pub name: String,
-    /// Its dense columns, in schema order.
-    pub columns: Range<usize>,
 }
 
 impl FittedEncoders {
@@ -58,7 +48,7 @@ impl FittedEncoders {
             Fitted::Table(table) => table.num_embeddings(),
             Fitted::Shares(_) | Fitted::Dense(_) | Fitted::Pieces(..) => 0,
         };
-        let features = specs.iter().zip(&fitted).flat_map(|(spec, fitted)| spec.describe(rows(fitted)));
+        let features = specs.iter().zip(&fitted).map(|(spec, fitted)| spec.describe(rows(fitted)));
         let schema = FeatureSchema::new(features.collect())?;
         Ok(Self { specs, fitted, schema })
     }
@@ -71,18 +61,6 @@ impl FittedEncoders {
     /// What was asked for.
     pub fn specs(&self) -> &[FeatureSpec] {
         &self.specs
-    }
-
-    /// The dense features, each with its columns.
-    pub fn dense_features(&self) -> Vec<DenseColumns> {
-        let mut start = 0;
-        let dense = self.specs.iter().filter(|spec| matches!(spec.kind, FeatureKind::Dense { .. }));
-        let columns = dense.map(|spec| {
-            let columns = start..start + spec.dense_width();
-            start = columns.end;
-            DenseColumns { name: spec.name.clone(), columns }
-        });
-        columns.collect()
     }
 
     pub(crate) fn fitted(&self) -> &[Fitted] {
@@ -203,7 +181,7 @@ impl FittedEncoders {
         };
         match fitted {
             Fitted::Dense(encoder) => encoded.dense.push(encode_dense(encoder, cells)?),
-            Fitted::Pieces(encoder, pieces) => encoded.dense.extend(encode_pieces(encoder, pieces, cells)?),
+            Fitted::Pieces(encoder, pieces) => encoded.dense.push(encode_pieces(encoder, pieces, cells)?),
             Fitted::Table(table) => encoded.sparse.push(encode_sparse(table, cells)?),
             Fitted::Shares(_) => {}
         }
@@ -331,10 +309,10 @@ fn encode_pieces(
     encoder: &DenseEncoder,
     pieces: &Pieces,
     cells: &mut Cells<'_>,
-) -> Result<Vec<Vec<f32>>, DataError> {
+) -> Result<Vec<f32>, DataError> {
     let reals = cells.reals()?;
     let rows = cells.chunk.rows();
-    let mut columns = vec![vec![0.0; rows]; cells.spec.dense_width()];
+    let mut positions = Vec::with_capacity(rows);
     for row in 0..rows {
         let cell = reals.value(row);
         cells.counts.missing += u64::from(matches!(cell, Ok(None)));
@@ -343,14 +321,10 @@ fn encode_pieces(
         if stood_in {
             cells.stood_in(row);
         }
-        let (full, share) = pieces.place(value);
-        columns[..full].iter_mut().for_each(|column| column[row] = 1.0);
-        if let Some(column) = columns.get_mut(full) {
-            column[row] = share as f32;
-        }
+        positions.push(pieces.position(value) as f32);
     }
     cells.counts.values = rows as u64;
-    Ok(columns)
+    Ok(positions)
 }
 
 fn encode_sparse(table: &TableEncoder, cells: &mut Cells<'_>) -> Result<SparseColumn, DataError> {

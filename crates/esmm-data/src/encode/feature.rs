@@ -69,7 +69,7 @@ pub enum FeatureKind {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         shares: Option<String>,
     },
-    /// To one number, or to several that say where it lies.
+    /// To a number, or to a position among bins.
     Dense {
         /// What is done to the value.
         transform: DenseTransform,
@@ -118,22 +118,12 @@ pub enum DenseTransform {
     Standardize,
     /// `ln(1 + x)` of a value that is not negative.
     Log1p,
-    /// The filled share of each of some bins of about equal count among the training rows: as many numbers as bins
-    /// (arXiv 2203.05556). Where repeated values leave fewer bins the last numbers are 0.
+    /// Its position among some bins of about equal count in the training rows; the model reads the filled share of each bin
+    /// (arXiv 2203.05556). Where repeated values leave fewer bins the last ones stay empty.
     PiecewiseLinear {
         /// Number of bins.
         bins: usize,
     },
-}
-
-impl DenseTransform {
-    /// Numbers that a value becomes.
-    pub(crate) fn width(self) -> usize {
-        match self {
-            Self::None | Self::Standardize | Self::Log1p => 1,
-            Self::PiecewiseLinear { bins } => bins,
-        }
-    }
 }
 
 /// Largest table that a `u32` can address, without row 0.
@@ -151,28 +141,21 @@ impl FeatureSpec {
         std::iter::once(self.column.as_str()).chain(weights)
     }
 
-    /// Numbers that the model reads of it: 0 for a sparse feature.
-    pub(crate) fn dense_width(&self) -> usize {
-        match self.kind {
-            FeatureKind::Sparse { .. } => 0,
-            FeatureKind::Dense { transform, .. } => transform.width(),
-        }
-    }
-
-    /// The core's description, with the rows of its table. A feature of several numbers is as many dense features,
-    /// `name[1]`, `name[2]`, ...
-    pub(crate) fn describe(&self, num_embeddings: usize) -> Vec<Feature> {
+    /// The core's description, with the rows of its table.
+    pub(crate) fn describe(&self, num_embeddings: usize) -> Feature {
         let name = self.name.clone();
         let side = self.side;
         match &self.kind {
-            FeatureKind::Dense { transform: DenseTransform::PiecewiseLinear { bins }, .. } => {
-                (1..=*bins).map(|bin| Feature::dense(format!("{name}[{bin}]"), side)).collect()
-            }
-            FeatureKind::Dense { .. } => vec![Feature::dense(name, side)],
+            FeatureKind::Dense { transform, .. } => match *transform {
+                DenseTransform::None | DenseTransform::Standardize | DenseTransform::Log1p => {
+                    Feature::dense(name, side)
+                }
+                DenseTransform::PiecewiseLinear { bins } => Feature::piecewise(name, side, bins),
+            },
             FeatureKind::Sparse { bag, shares, .. } => {
                 let bag = *bag;
                 let shares = shares.clone();
-                vec![Feature::Sparse(SparseFeature { name, side, num_embeddings, bag, shares })]
+                Feature::Sparse(SparseFeature { name, side, num_embeddings, bag, shares })
             }
         }
     }
@@ -183,7 +166,7 @@ impl FeatureSpec {
     }
 
     /// The core's description with as many rows as its table can have, or one where only the data tells.
-    pub fn with_known_rows(&self) -> Vec<Feature> {
+    pub fn with_known_rows(&self) -> Feature {
         let rows = match &self.kind {
             FeatureKind::Sparse { encoding, .. } => encoding.most_rows(),
             FeatureKind::Dense { .. } => None,
@@ -248,11 +231,11 @@ impl SparseEncoding {
 /// Checks all features and finds, for each, the feature whose table it uses: itself, or the one that it shares.
 pub(crate) fn owners(specs: &[FeatureSpec]) -> Result<Vec<usize>, DataError> {
     let setting = |spec: &FeatureSpec, reason| DataError::setting(format!("feature `{}`", spec.name), reason);
-    // Before the schema: a dense feature with a wrong setting may be no column of it at all.
+    // Before the schema, whose message would know nothing of the settings of an encoding.
     for spec in specs.iter().filter(|spec| matches!(spec.kind, FeatureKind::Dense { .. })) {
         spec.validate().map_err(|reason| setting(spec, reason))?;
     }
-    FeatureSchema::new(specs.iter().flat_map(|spec| spec.describe(1)).collect())?;
+    FeatureSchema::new(specs.iter().map(|spec| spec.describe(1)).collect())?;
     let places: HashMap<&str, usize> =
         specs.iter().enumerate().map(|(place, spec)| (spec.name.as_str(), place)).collect();
     let owner = |(place, spec): (usize, &FeatureSpec)| match &spec.kind {

@@ -1,9 +1,10 @@
-//! Piecewise-linear encoding of a number: the shares of its bins that are filled.
+//! Piecewise-linear encoding of a number: its position among bins, of which the model reads the shares that are filled.
 //!
 //! The training rows cut the number into bins `[e_0, e_1], [e_1, e_2], ...` of about equal count, and bin t becomes the
 //! value `(x - e_(t-1)) / (e_t - e_(t-1))`, clipped to `[0, 1]`: 1 for the bins below the number, a share for the one it
 //! lies in, 0 for those above (Y. Gorishniy, I. Rubachev, A. Babenko, arXiv 2203.05556, section 3.2). One linear layer on
-//! top is then any piecewise-linear function of the number. Unlike there, the first and the last bin are clipped as well:
+//! top is then any piecewise-linear function of the number. All values of a number are known from their sum, its position:
+//! that alone is kept, and the towers write it out ([`DenseFeature::bins`](esmm_core::DenseFeature::bins)). Unlike there, the first and the last bin are clipped as well:
 //! a number outside the training rows' range counts as the end of the range, so that no outlier can be extrapolated.
 
 /// Where the bins begin and end.
@@ -37,51 +38,44 @@ impl Pieces {
         &self.edges
     }
 
-    /// Bins below the number, and the share of the next one that it fills, in `[0, 1)`: all bins and 0 from the last edge on.
-    pub(crate) fn place(&self, value: f64) -> (usize, f64) {
+    /// The bins below the number and the share of its own that it fills, from 0 to the number of bins.
+    pub(crate) fn position(&self, value: f64) -> f64 {
         let bins = self.edges.len().saturating_sub(1);
         match self.edges.partition_point(|edge| *edge <= value) {
-            0 => (0, 0.0),
-            passed if passed > bins => (bins, 0.0),
+            0 => 0.0,
+            passed if passed > bins => bins as f64,
             passed => {
                 let start = self.edges[passed - 1];
                 let end = self.edges[passed];
                 // Halves, so that no difference of two finite numbers overflows.
-                (passed - 1, (value / 2.0 - start / 2.0) / (end / 2.0 - start / 2.0))
+                (passed - 1) as f64 + (value / 2.0 - start / 2.0) / (end / 2.0 - start / 2.0)
             }
         }
     }
 
-    /// The number whose shares add up to `sum`, within the range of the bins; `None` without any edge.
-    pub(crate) fn value(&self, sum: f64) -> Option<f64> {
+    /// The number at a position, within the range of the bins; `None` without any edge.
+    pub(crate) fn value(&self, position: f64) -> Option<f64> {
         let last = self.edges.len().checked_sub(1)?;
-        let sum = sum.clamp(0.0, last as f64);
-        let bin = (sum.floor() as usize).min(last);
+        let position = position.clamp(0.0, last as f64);
+        let bin = (position.floor() as usize).min(last);
         let start = self.edges[bin];
         let end = self.edges.get(bin + 1).copied().unwrap_or(start);
-        let share = sum - bin as f64;
+        let share = position - bin as f64;
         Some(start * (1.0 - share) + end * share)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use esmm_core::{DenseFeature, Side};
+
     use super::*;
 
     /// All shares, as the model reads them.
     fn shares(pieces: &Pieces, bins: usize, value: f64) -> Vec<f64> {
-        let (full, share) = pieces.place(value);
-        (0..bins)
-            .map(|bin| {
-                if bin < full {
-                    1.0
-                } else if bin == full {
-                    share
-                } else {
-                    0.0
-                }
-            })
-            .collect()
+        let position = pieces.position(value) as f32;
+        let feature = DenseFeature { name: "x".to_owned(), side: Side::Item, bins: Some(bins) };
+        feature.values(position).map(f64::from).collect()
     }
 
     /// The definition of the paper, each bin by itself, clipped at both ends.
@@ -98,7 +92,13 @@ mod tests {
         assert_eq!(pieces.edges(), [0.0, 2.0, 4.0, 6.0, 8.0]);
         assert_eq!(shares(&pieces, 4, 5.0), [1.0, 1.0, 0.5, 0.0]);
         for value in [-1e300, -1.0, 0.0, 0.5, 2.0, 3.75, 6.0, 7.999, 8.0, 9.0, 1e300] {
-            assert_eq!(shares(&pieces, 4, value), by_definition(pieces.edges(), 4, value), "{value}");
+            let expected = by_definition(pieces.edges(), 4, value);
+            let pairs = || shares(&pieces, 4, value).into_iter().zip(&expected);
+            // A position is rounded to 32 bits.
+            assert!(
+                pairs().all(|(found, expected)| (found - expected).abs() < 1e-6),
+                "{value}: {expected:?}"
+            );
         }
     }
 
@@ -138,11 +138,13 @@ mod tests {
     }
 
     #[test]
-    fn the_sum_of_the_shares_leads_back_to_the_number() {
+    fn a_position_is_the_sum_of_the_shares_and_leads_back_to_the_number() {
         let pieces = Pieces::fit(vec![1.0, 2.0, 4.0, 10.0], 3);
         for value in [1.0, 1.5, 2.0, 3.0, 4.0, 9.0, 10.0] {
+            let position = pieces.position(value);
+            assert!((pieces.value(position).unwrap() - value).abs() < 1e-12, "{value}");
             let sum: f64 = shares(&pieces, 3, value).iter().sum();
-            assert!((pieces.value(sum).unwrap() - value).abs() < 1e-12, "{value}");
+            assert!((sum - position).abs() < 1e-6, "{value}: {sum}, {position}");
         }
     }
 

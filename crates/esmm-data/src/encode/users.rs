@@ -12,8 +12,8 @@ impl Sides {
     pub(crate) fn of(specs: &[FeatureSpec]) -> Self {
         let is_user = |spec: &FeatureSpec| spec.side == Side::User;
         let sparse = specs.iter().filter(|spec| matches!(spec.kind, FeatureKind::Sparse { .. }));
-        let dense = specs.iter().flat_map(|spec| std::iter::repeat_n(is_user(spec), spec.dense_width()));
-        Self { sparse: sparse.map(is_user).collect(), dense: dense.collect() }
+        let dense = specs.iter().filter(|spec| matches!(spec.kind, FeatureKind::Dense { .. }));
+        Self { sparse: sparse.map(is_user).collect(), dense: dense.map(is_user).collect() }
     }
 }
 

@@ -8,7 +8,7 @@ use arrow::array::{
     UInt16Array, UInt64Array,
 };
 use arrow::datatypes::{Int32Type, Int64Type};
-use esmm_core::{Feature, Pooling, Side};
+use esmm_core::{DenseFeature, Feature, Pooling, Side};
 
 use super::{Folder, bag, bag_column, dense, encode, encode_with, fit, single, sparse, vocabulary};
 use crate::{
@@ -230,7 +230,7 @@ fn dense_values_are_transformed_and_missing_ones_filled() {
     assert_eq!(encode(&flag, &[dense("x", DenseTransform::None, None)]).unwrap().dense, [[1.0, 0.0]]);
 }
 
-/// Edges 0, 2, 4 of the five rows; a missing value is filled before it is cut, and what lies outside is the nearest end.
+/// Edges 0, 2, 4 of the five rows; the position among their bins. A missing value is filled before it is cut, and what lies outside is the nearest end.
 #[test]
 fn numbers_are_cut_into_pieces() {
     let folder = Folder::new();
@@ -238,24 +238,18 @@ fn numbers_are_cut_into_pieces() {
     let specs =
         [dense("y", DenseTransform::None, None), ple(2, Some(1.0)), dense("z", DenseTransform::None, None)];
     let encoders = fit(&folder.text("a.csv", "x,y,z\n0,5,6\n1,5,6\n2,5,6\n3,5,6\n4,5,6\n"), &specs).unwrap();
-    let names: Vec<_> = encoders.schema().dense().map(|feature| feature.name.as_str()).collect();
-    assert_eq!(names, ["y", "x[1]", "x[2]", "z"]);
-    let columns = [0..1, 1..3, 3..4];
-    assert_eq!(
-        encoders.dense_features().into_iter().map(|feature| feature.columns).collect::<Vec<_>>(),
-        columns
-    );
+    let columns: Vec<_> = encoders.schema().dense().flat_map(DenseFeature::columns).collect();
+    assert_eq!(columns, ["y", "x[1]", "x[2]", "z"]);
     let other = folder.text("b.csv", "x,y,z\n3,1,7\n-9,2,8\n9,3,9\n,4,0\n");
     let encoded = encode_with(&encoders, &other).unwrap();
-    let expected: [[f32; 4]; 4] =
-        [[1.0, 2.0, 3.0, 4.0], [1.0, 0.0, 1.0, 0.5], [0.5, 0.0, 1.0, 0.0], [7.0, 8.0, 9.0, 0.0]];
+    let expected: [[f32; 4]; 3] = [[1.0, 2.0, 3.0, 4.0], [1.5, 0.0, 2.0, 0.5], [7.0, 8.0, 9.0, 0.0]];
     assert_eq!(encoded.dense, expected);
-    assert_eq!([0.5, 1.5].map(|sum| encoders.dense_value(1, sum)), [Some(1.0), Some(3.0)]);
+    assert_eq!([0.5, 1.5].map(|position| encoders.dense_value(1, position)), [Some(1.0), Some(3.0)]);
 
     let message = failure(&folder, &other, &[ple(2, None)]);
     assert!(message.starts_with("b.csv:5: column `x`: found nothing"), "{message}");
     let same = folder.text("c.csv", "x\n7\n7\n");
-    assert_eq!(encode(&same, &[ple(3, None)]).unwrap().dense, [[0.0; 2]; 3]);
+    assert_eq!(encode(&same, &[ple(3, None)]).unwrap().dense, [[0.0; 2]]);
     let setting = |bins| EncoderFitter::new(vec![ple(bins, None)]).unwrap_err().to_string();
     assert_eq!(setting(0), "feature `x`: bins = 0, it must be 1 to 1024");
 }

@@ -1,7 +1,7 @@
 //! What watches the batches of the final evaluation go by.
 
 use esmm_data::loader::EncodedRows;
-use esmm_data::{DenseColumns, FittedEncoders, MISSING, SparseColumn, TrainedRows, UnknownRow};
+use esmm_data::{FittedEncoders, MISSING, SparseColumn, TrainedRows, UnknownRow};
 use esmm_metrics::Evaluator;
 
 use super::feature::FeatureSums;
@@ -30,7 +30,7 @@ pub struct Analyzer<'a> {
 #[derive(Debug)]
 struct Values {
     sparse: Vec<FeatureSums>,
-    dense: Vec<(DenseColumns, FeatureSums)>,
+    dense: Vec<FeatureSums>,
     edges: Option<Vec<Vec<f32>>>,
 }
 
@@ -113,19 +113,16 @@ impl<'a> Analyzer<'a> {
 impl Values {
     fn new(encoders: &FittedEncoders, tasks: usize) -> Self {
         let tables = encoders.schema().row_ranges();
-        let dense = encoders.dense_features().into_iter();
+        let dense = encoders.schema().dense();
         Self {
             sparse: tables.iter().map(|table| FeatureSums::new(table.len, tasks)).collect(),
-            dense: dense.map(|columns| (columns, FeatureSums::new(RANGES, tasks))).collect(),
+            dense: dense.map(|_| FeatureSums::new(RANGES, tasks)).collect(),
             edges: None,
         }
     }
 
     fn push(&mut self, rows: &EncodedRows, before: u64, scores: &HostScores, tasks: &mut RowTasks) {
-        let cut_all = || {
-            let columns = self.dense.iter().map(|(feature, _)| feature.columns.clone());
-            columns.map(|columns| cut(&added_up(&rows.dense[columns]))).collect()
-        };
+        let cut_all = || rows.dense.iter().map(|numbers| cut(numbers)).collect();
         let edges = self.edges.get_or_insert_with(cut_all);
         for row in 0..scores.labels.depth.len() {
             let number = before + row as u64;
@@ -133,10 +130,9 @@ impl Values {
             for (feature, (sums, column)) in self.sparse.iter_mut().zip(&rows.sparse).enumerate() {
                 sums.add(number, ids(column, rows.sparse_entry(feature, row)), tasks);
             }
-            for ((feature, sums), edges) in self.dense.iter_mut().zip(edges.iter()) {
-                let columns = feature.columns.clone();
-                let value: f32 =
-                    columns.map(|column| rows.dense[column][rows.dense_entry(column, row)]).sum();
+            let dense = self.dense.iter_mut().zip(&rows.dense).zip(edges.iter()).enumerate();
+            for (feature, ((sums, numbers), edges)) in dense {
+                let value = numbers[rows.dense_entry(feature, row)];
                 let range = edges.partition_point(|edge| *edge <= value);
                 sums.add(number, &[range as u32], tasks);
             }
@@ -151,18 +147,12 @@ impl Values {
             found.push(sums.finish(&feature.name, name));
         }
         let edges = self.edges.unwrap_or_default();
-        for (place, ((feature, sums), edges)) in self.dense.iter().zip(&edges).enumerate() {
+        for (place, ((feature, sums), edges)) in schema.dense().zip(&self.dense).zip(&edges).enumerate() {
             let value = |edge: &f32| encoders.dense_value(place, *edge).map_or_else(String::new, brief);
             found.push(sums.finish_ranges(&feature.name, |range| range_name(edges, range as usize, value)));
         }
         found
     }
-}
-
-/// Columns of one feature, added up: the shares of a piecewise-linear number rise with the number.
-pub(super) fn added_up(columns: &[Vec<f32>]) -> Vec<f32> {
-    let rows = columns.first().map_or(0, Vec::len);
-    (0..rows).map(|row| columns.iter().map(|column| column[row]).sum()).collect()
 }
 
 /// The ids of one row.

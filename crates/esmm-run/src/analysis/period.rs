@@ -1,10 +1,11 @@
 //! What some rows are like: how often things happen, and how the values of each feature are spread.
 
+use esmm_core::DenseFeature;
 use esmm_data::loader::EncodedRows;
-use esmm_data::{DenseColumns, FeatureKind, FittedEncoders, SparseEncoding, UnknownRow};
+use esmm_data::{FeatureKind, FittedEncoders, SparseEncoding, UnknownRow};
 use serde::{Deserialize, Serialize};
 
-use super::analyzer::{added_up, brief, cut, ids, range_name};
+use super::analyzer::{brief, cut, ids, range_name};
 use super::sums::RowTasks;
 use crate::config::NegativeRate;
 use crate::evaluation::HostScores;
@@ -84,7 +85,6 @@ pub struct PeriodCounter {
     period: Period,
     tasks: RowTasks,
     sparse: Vec<SparseBins>,
-    dense: Vec<DenseColumns>,
     /// Edges of the dense features, of the training rows or of the first batch.
     edges: Option<Vec<Vec<f32>>>,
     /// Decoded names of the ranges are made at the end.
@@ -141,13 +141,13 @@ impl PeriodCounter {
             unknown: unknown.map(UnknownRow::row),
         });
         let sparse: Vec<SparseBins> = sparse.collect();
-        let dense = encoders.dense_features();
+        let dense = encoders.schema().dense();
         let edges = like.map(|like| {
-            let of = |feature: &DenseColumns| {
+            let of = |feature: &DenseFeature| {
                 let found = like.features.iter().find(|other| other.dense && other.feature == feature.name);
                 found.map(|found| found.edges.clone()).unwrap_or_default()
             };
-            dense.iter().map(of).collect()
+            encoders.schema().dense().map(of).collect()
         });
         let mut features = Vec::new();
         for (place, (feature, bins)) in encoders.schema().sparse().zip(&sparse).enumerate() {
@@ -167,7 +167,7 @@ impl PeriodCounter {
                 ..FeatureDistribution::default()
             });
         }
-        let named = dense.iter().map(|feature| FeatureDistribution {
+        let named = dense.map(|feature| FeatureDistribution {
             feature: feature.name.clone(),
             dense: true,
             ..FeatureDistribution::default()
@@ -175,8 +175,7 @@ impl PeriodCounter {
         features.extend(named);
         let rates = task_names(stages).into_iter().map(|task| TaskRate { task, ..TaskRate::default() });
         let period = Period { rows: 0, rates: rates.collect(), features };
-        let mut counter =
-            Self { period, tasks: RowTasks::new(stages.len()), sparse, dense, edges, negative_rate };
+        let mut counter = Self { period, tasks: RowTasks::new(stages.len()), sparse, edges, negative_rate };
         counter.name_ranges(encoders);
         counter
     }
@@ -185,8 +184,7 @@ impl PeriodCounter {
     pub fn push(&mut self, scores: &HostScores, encoders: &FittedEncoders) {
         let Some(rows) = &scores.labels.encoded else { return };
         if self.edges.is_none() {
-            let columns = self.dense.iter().map(|feature| feature.columns.clone());
-            self.edges = Some(columns.map(|columns| cut(&added_up(&rows.dense[columns]))).collect());
+            self.edges = Some(rows.dense.iter().map(|numbers| cut(numbers)).collect());
             self.name_ranges(encoders);
         }
         let weights = scores.weights(self.negative_rate);
@@ -213,9 +211,8 @@ impl PeriodCounter {
                 ids => ids.iter().for_each(|id| feature.weights[bins.bin(*id)] += weight),
             }
         }
-        for (feature, columns) in dense.iter_mut().zip(&self.dense) {
-            let columns = columns.columns.clone();
-            let value: f32 = columns.map(|column| rows.dense[column][rows.dense_entry(column, row)]).sum();
+        for (place, (feature, numbers)) in dense.iter_mut().zip(&rows.dense).enumerate() {
+            let value = numbers[rows.dense_entry(place, row)];
             let range = feature.edges.partition_point(|edge| *edge <= value);
             feature.weights[range] += weight;
         }

@@ -1,8 +1,7 @@
 //! Guard rails: what is suspicious about data and model before anyone believes a metric.
 
-use std::borrow::Cow;
-
-use esmm_data::{Dataset, DenseColumns, SparseColumn};
+use esmm_core::DenseFeature;
+use esmm_data::{Dataset, SparseColumn};
 use esmm_metrics::{SplitMetrics, auc};
 
 /// A single feature that ranks a label better than this knows the label.
@@ -22,8 +21,8 @@ const LARGE: f64 = 100.0;
 pub struct Names<'a> {
     /// Sparse features in the order of the dataset.
     pub sparse: &'a [String],
-    /// Dense features with their columns of the dataset.
-    pub dense: &'a [DenseColumns],
+    /// Dense features in the order of the dataset.
+    pub dense: &'a [DenseFeature],
     /// Stages of the funnel.
     pub stages: &'a [String],
 }
@@ -37,10 +36,8 @@ pub fn check_features(train: &Dataset, all_rows: u64, names: Names<'_>) -> Vec<S
         rows => format!("the first {rows} training rows"),
     };
     let sparse = names.sparse.iter().zip(&train.sparse).map(|(name, column)| (name, Column::Sparse(column)));
-    let dense = names
-        .dense
-        .iter()
-        .map(|feature| (&feature.name, Column::Dense(number(&train.dense[feature.columns.clone()]))));
+    let dense = names.dense.iter().zip(&train.dense);
+    let dense = dense.map(|(feature, numbers)| (&feature.name, Column::Dense(numbers)));
     for (name, column) in sparse.chain(dense) {
         if column.is_constant() {
             warnings.push(format!("feature `{name}` has the same value in {looked_at}: it cannot help"));
@@ -60,10 +57,9 @@ pub fn check_features(train: &Dataset, all_rows: u64, names: Names<'_>) -> Vec<S
 
 /// Warnings about dense features whose values, as the model reads them, are out of all proportion to embeddings.
 pub fn check_scale(train: &Dataset, names: Names<'_>) -> Vec<String> {
-    let sizes = names.dense.iter().map(|feature| {
-        let columns = &train.dense[feature.columns.clone()];
-        (&feature.name, columns.iter().map(|values| root_mean_square(values)).fold(0.0, f64::max))
-    });
+    // Of a position among bins the model reads shares, which are at most 1.
+    let numbers = names.dense.iter().zip(&train.dense).filter(|(feature, _)| feature.bins.is_none());
+    let sizes = numbers.map(|(feature, values)| (&feature.name, root_mean_square(values)));
     sizes
         .filter(|(_, size)| *size > LARGE)
         .map(|(name, size)| {
@@ -133,18 +129,7 @@ pub fn check_collapse(spread: f64) -> Option<String> {
 
 enum Column<'a> {
     Sparse(&'a SparseColumn),
-    Dense(Cow<'a, [f32]>),
-}
-
-/// The number of a feature: its column, or the sum of its columns, which rises with what they encode.
-fn number(columns: &[Vec<f32>]) -> Cow<'_, [f32]> {
-    match columns {
-        [column] => Cow::Borrowed(column),
-        columns => {
-            let rows = columns.first().map_or(0, Vec::len);
-            (0..rows).map(|row| columns.iter().map(|column| column[row]).sum()).collect()
-        }
-    }
+    Dense(&'a [f32]),
 }
 
 impl Column<'_> {
@@ -207,6 +192,8 @@ fn mean_rate(column: &SparseColumn, row: usize, rates: &[f32]) -> f32 {
 
 #[cfg(test)]
 mod tests {
+    use esmm_core::Side;
+
     use super::*;
 
     fn data() -> Dataset {
@@ -232,20 +219,16 @@ mod tests {
         names.iter().map(|name| (*name).to_owned()).collect()
     }
 
-    /// Dense features of one column each.
-    fn columns(names: &[&str]) -> Vec<DenseColumns> {
-        let numbered = names.iter().enumerate();
-        let feature = |(place, name): (usize, &&str)| DenseColumns {
-            name: (*name).to_owned(),
-            columns: place..place + 1,
-        };
-        numbered.map(feature).collect()
+    /// Dense features whose numbers the model reads.
+    fn dense(names: &[&str]) -> Vec<DenseFeature> {
+        let feature = |name: &&str| DenseFeature { name: (*name).to_owned(), side: Side::Item, bins: None };
+        names.iter().map(feature).collect()
     }
 
     #[test]
     fn leaks_and_constants_are_found_and_single_ids_are_not() {
         let sparse = names(&["leak", "row_id", "third"]);
-        let dense = columns(&["one", "minus_label"]);
+        let dense = dense(&["one", "minus_label"]);
         let stages = names(&["click", "conversion"]);
         let warnings =
             check_features(&data(), 2000, Names { sparse: &sparse, dense: &dense, stages: &stages });
@@ -261,8 +244,9 @@ mod tests {
     #[test]
     fn numbers_out_of_proportion_are_named() {
         let mut data = data();
-        data.dense = vec![vec![3.0, -4.0, 99.0], vec![1.0e7, 2.0e7, 3.0e7]];
-        let dense = columns(&["price", "cents"]);
+        data.dense = vec![vec![3.0, -4.0, 99.0], vec![1.0e7, 2.0e7, 3.0e7], vec![900.0, 1000.0, 1024.0]];
+        let mut dense = dense(&["price", "cents", "bins"]);
+        dense[2].bins = Some(1024);
         let warnings = check_scale(&data, Names { sparse: &[], dense: &dense, stages: &[] });
         assert_eq!(warnings.len(), 1, "{warnings:?}");
         // The root of (1 + 4 + 9) / 3 is 2.16.

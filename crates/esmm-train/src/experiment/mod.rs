@@ -8,7 +8,7 @@ mod run;
 
 use std::path::Path;
 
-use esmm_core::{EsmmBackend, EsmmConfig, TrainBackend};
+use esmm_core::{DenseFeature, EsmmBackend, EsmmConfig, TrainBackend};
 use esmm_data::loader::UnknownShares;
 use esmm_data::{Dataset, FittedEncoders, LoadOptions, LoadReport, SplitRows, TRAINED_ROWS_FILE};
 use esmm_run::analysis::RunAnalyzer;
@@ -245,7 +245,7 @@ fn warnings(
     train: &Dataset,
 ) -> Vec<String> {
     let sparse: Vec<String> = encoders.schema().sparse().map(|feature| feature.name.clone()).collect();
-    let dense = encoders.dense_features();
+    let dense: Vec<DenseFeature> = encoders.schema().dense().cloned().collect();
     let stages = &config.labels.columns;
     let names = Names { sparse: &sparse, dense: &dense, stages };
     let mut warnings = guard::check_features(train, report.train.rows, names);

@@ -90,7 +90,7 @@ fn of_run_file(path: &Path, read_data: bool) -> Result<Known, TrainError> {
     }
     let unknown = config.features.iter().filter(|spec| spec.has_unknown_rows());
     let unknown = unknown.map(|spec| spec.name.clone()).collect();
-    let features: Vec<Feature> = config.features.iter().flat_map(FeatureSpec::with_known_rows).collect();
+    let features: Vec<Feature> = config.features.iter().map(FeatureSpec::with_known_rows).collect();
     let model = config.model(FeatureSchema::new(features)?)?;
     Ok(Known { config, model, unknown, lengths: BTreeMap::new(), rows: None, run: None })
 }

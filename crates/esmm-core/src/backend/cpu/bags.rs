@@ -8,6 +8,7 @@ use rayon::prelude::*;
 
 use super::work::{AHEAD, ROWS, prefetch, written};
 use crate::backend::Bags;
+use crate::schema::share;
 
 /// Entries that make a task of the backward pass worth its start.
 const ENTRIES: usize = 1024;
@@ -16,14 +17,19 @@ const ENTRIES: usize = 1024;
 pub(super) type HostBags<'a> = Bags<&'a [f32], &'a [u32]>;
 
 impl HostBags<'_> {
-    /// Dense values in a row.
-    fn num_dense(&self) -> usize {
+    /// Numbers in a row: one for each dense feature.
+    pub(super) fn num_dense(&self) -> usize {
         self.dense.map_or(0, <[f32]>::len) / self.rows.max(1)
+    }
+
+    /// Columns of the dense features.
+    pub(super) fn dense_width(&self) -> usize {
+        self.bins.as_ref().map_or_else(|| self.num_dense(), |bins| bins.iter().sum())
     }
 
     /// Width of a pooled row.
     pub(super) fn width(&self, dim: usize) -> usize {
-        self.num_sparse * dim + self.num_dense()
+        self.num_sparse * dim + self.dense_width()
     }
 
     /// The pooled rows of all copies of the table, `[T, B, F * D + V]`.
@@ -80,7 +86,12 @@ impl HostBags<'_> {
         if let Some(dense) = self.dense {
             let dense = dense[rows.start * num_dense..rows.end * num_dense].chunks_exact(num_dense);
             for (dense, out) in dense.zip(out.chunks_exact_mut(width)) {
-                out[sparse..].write_copy_of_slice(dense);
+                match &self.bins {
+                    None => {
+                        out[sparse..].write_copy_of_slice(dense);
+                    }
+                    Some(bins) => write_columns(dense, bins, &mut out[sparse..]),
+                }
             }
         }
     }
@@ -123,6 +134,22 @@ impl HostBags<'_> {
         let num_rows = out.len() / (self.tables * dim);
         let grads = self.pool_backward(grad, num_rows, dim);
         out.iter_mut().zip(grads).for_each(|(out, grad)| *out += grad);
+    }
+}
+
+/// Writes the columns of all numbers of a row: see [`Bags::bins`].
+fn write_columns(numbers: &[f32], bins: &[usize], mut out: &mut [MaybeUninit<f32>]) {
+    for (&number, &bins) in numbers.iter().zip(bins) {
+        let (columns, rest) = out.split_at_mut(bins);
+        match columns {
+            [column] => {
+                column.write(number);
+            }
+            columns => columns.iter_mut().enumerate().for_each(|(bin, column)| {
+                column.write(share(number, bin));
+            }),
+        }
+        out = rest;
     }
 }
 

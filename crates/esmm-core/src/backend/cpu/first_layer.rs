@@ -72,7 +72,7 @@ impl HostFirstLayer<'_> {
         let outputs = self.layer.outputs;
         let weight = self.own_weight(pooled);
         // What is read of the table comes first, and dense values need no gradient.
-        let own = HostBags { dense: None, ..pooled.parts.own(&self.own) };
+        let own = HostBags { dense: None, bins: None, ..pooled.parts.own(&self.own) };
         let columns = own.width(self.dim);
         let own_layer = self.own_layer(pooled, &weight, Addends::default());
         let own_grads = own_layer.backward_to(columns, saved, grad);
@@ -177,7 +177,7 @@ pub(super) fn addends<'b>(shared: &[Shared<'b>], matmuls: &'b [Vec<f32>]) -> Vec
     parts.map(|(part, matmuls)| Addend { matmuls, of_rows: part.of_rows }).collect()
 }
 
-/// The tables of every number in pieces: see [`StairAddend`].
+/// The tables of every position among bins: see [`StairAddend`].
 pub(super) fn stair_tables(
     stairs: &[Stairs],
     weight: &[f32],
@@ -187,8 +187,8 @@ pub(super) fn stair_tables(
     stairs.iter().map(|stairs| stairs.tables(weight, towers, outputs)).collect()
 }
 
-/// What rows add of every number in pieces.
+/// What rows add of every position among bins.
 pub(super) fn stair_addends<'b>(stairs: &'b [Stairs], tables: &'b [Vec<f32>]) -> Vec<StairAddend<'b>> {
     let pairs = stairs.iter().zip(tables);
-    pairs.map(|(stairs, tables)| StairAddend { tables, ones: &stairs.ones, values: &stairs.values }).collect()
+    pairs.map(|(stairs, tables)| StairAddend { tables, ones: &stairs.ones, shares: &stairs.shares }).collect()
 }

@@ -26,7 +26,9 @@ impl HostBackend for Flex {
     }
 }
 
-impl DeviceFacts for Flex {}
+impl DeviceFacts for Flex {
+    const READS_POSITIONS: bool = true;
+}
 
 impl HostAccess for Flex {
     fn with_values(tensor: FloatTensor<Self>, look: &mut dyn FnMut(&[f32])) {

@@ -3,7 +3,7 @@
 //! * `tensor.rs`, `ndarray.rs`, `flex.rs`: from tensors to slices and back; `ops.rs`: what surrounds the layers.
 //! * `bags.rs`, `first_layer.rs`, `layer.rs`, `layer_backward.rs`, `infer.rs`, `funnel.rs`, `rows.rs`, `weights.rs`: the
 //!   kernels.
-//! * `parts.rs`, `shared.rs`: what many rows of a batch have in common, multiplied once; `stairs.rs`: numbers in pieces.
+//! * `parts.rs`, `shared.rs`: what many rows of a batch have in common, multiplied once; `stairs.rs`: positions among bins.
 //! * `block.rs`, `moments.rs`, `dropout.rs`, `matmul.rs`: their inner loops; `work.rs`: how work and memory are cut.
 //!
 //! Work is cut into tasks by the shapes alone and partial sums are joined in a fixed order: results do not depend on
@@ -63,7 +63,15 @@ impl<B: HostBackend> Kernels<B> for Cpu {
         let count = rows.len();
         let dim = table.dim(1);
         let slots = rows.host();
-        let bags = HostBags { tables: 1, rows: count, num_sparse: 1, slots, weighted: None, dense: None };
+        let bags = HostBags {
+            tables: 1,
+            rows: count,
+            num_sparse: 1,
+            slots,
+            weighted: None,
+            dense: None,
+            bins: None,
+        };
         B::tensor(bags.pool(table.values(), dim), &[count, dim])
     }
 

@@ -41,7 +41,9 @@ impl HostBackend for NdArray {
     }
 }
 
-impl DeviceFacts for NdArray {}
+impl DeviceFacts for NdArray {
+    const READS_POSITIONS: bool = true;
+}
 
 impl HostAccess for NdArray {
     fn with_values(tensor: FloatTensor<Self>, look: &mut dyn FnMut(&[f32])) {

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::bags::HostBags;
 use super::stairs::{self, Stairs};
@@ -16,13 +17,13 @@ use crate::backend::SharedFeatures;
 pub(super) struct Parts {
     /// The bags of rows without those of narrow features; `None` where there are no such features.
     rest: Option<Rest>,
-    /// The dense values of rows without numbers in pieces, empty when all are; `None` where there are no such numbers.
-    dense: Option<Vec<f32>>,
+    /// The dense features of rows without those in `stairs`; `None` where there are none of these.
+    dense: Option<Dense>,
     /// Columns of the input that the own bags and dense values fill, in their order.
     pub(super) own_columns: Vec<Range<usize>>,
     /// Narrow features.
     pub(super) narrow: Vec<Narrow>,
-    /// Numbers in pieces.
+    /// Positions among bins.
     pub(super) stairs: Vec<Stairs>,
     /// Columns that groups fill.
     pub(super) group_columns: Vec<Range<usize>>,
@@ -39,6 +40,15 @@ pub(super) struct Narrow {
     pub(super) of_rows: Vec<u32>,
 }
 
+/// Some of the dense features of rows.
+#[derive(Debug)]
+struct Dense {
+    /// A number for each of them, row by row.
+    numbers: Vec<f32>,
+    /// See [`Bags::bins`](crate::backend::Bags::bins).
+    bins: Option<Arc<[usize]>>,
+}
+
 /// Bags without those of narrow features.
 #[derive(Debug)]
 struct Rest {
@@ -50,10 +60,8 @@ struct Rest {
 impl Parts {
     /// Cuts the input of `own` and, with groups, of the features that they share.
     pub(super) fn new(own: &HostBags<'_>, groups: Option<&SharedFeatures>, dim: usize) -> Self {
-        let all_own = || SharedFeatures {
-            sparse: vec![false; own.num_sparse],
-            dense: vec![false; own.width(dim) - own.num_sparse * dim],
-        };
+        let all_own =
+            || SharedFeatures { sparse: vec![false; own.num_sparse], dense: vec![false; own.dense_width()] };
         let features = groups.map_or_else(|| Cow::Owned(all_own()), Cow::Borrowed);
         let ranges = narrow_ranges(own, dim);
         // Where the bag of each own feature stands in the model, before narrow ones are taken out.
@@ -78,17 +86,18 @@ impl Parts {
 
     /// The bags that rows have of their own; `all` are those that were cut.
     pub(super) fn own<'a>(&'a self, all: &HostBags<'a>) -> HostBags<'a> {
-        let dense = match &self.dense {
-            None => all.dense,
-            Some(dense) => (!dense.is_empty()).then_some(&dense[..]),
+        let (dense, bins) = match &self.dense {
+            None => (all.dense, all.bins.clone()),
+            Some(Dense { numbers, bins }) => ((!numbers.is_empty()).then_some(&numbers[..]), bins.clone()),
         };
         match &self.rest {
-            None => HostBags { dense, ..*all },
+            None => HostBags { dense, bins, ..all.clone() },
             Some(rest) => HostBags {
                 num_sparse: rest.num_sparse,
                 slots: &rest.slots,
                 weighted: rest.weighted.as_ref().map(|(segments, weights)| (&segments[..], &weights[..])),
                 dense,
+                bins,
                 ..*all
             },
         }
@@ -143,41 +152,45 @@ fn narrow_ranges(bags: &HostBags<'_>, dim: usize) -> Vec<Option<Range<u32>>> {
     ranges
 }
 
-/// The numbers in pieces among the dense values of rows, and the other dense values, if there are such numbers. Marks their
+/// The positions among bins that are worth a table, and the other dense features, if there are such positions. Marks their
 /// columns in `rest` as none that rows have of their own. Where nothing else would be left, the last of them stays.
 fn take_stairs_out(
     own: &HostBags<'_>,
     rest: &mut SharedFeatures,
     is_anything_else: bool,
     dim: usize,
-) -> (Vec<Stairs>, Option<Vec<f32>>) {
-    let Some(dense) = own.dense else { return (Vec::new(), None) };
+) -> (Vec<Stairs>, Option<Dense>) {
+    let (Some(dense), Some(bins)) = (own.dense, &own.bins) else { return (Vec::new(), None) };
+    let mut is_taken: Vec<bool> = bins.iter().map(|bins| stairs::pays(*bins, own.rows)).collect();
+    if let Some(last) = is_taken.last_mut().filter(|_| !is_anything_else) {
+        *last = false;
+    }
+    if !is_taken.contains(&true) {
+        return (Vec::new(), None);
+    }
     // Where each own dense column stands among all of them.
     let is_own = rest.dense.iter().enumerate().filter(|(_, is_shared)| !**is_shared);
     let places: Vec<usize> = is_own.map(|(place, _)| place).collect();
-    let width = places.len();
-    let follows: Vec<bool> = places.windows(2).map(|pair| pair[1] == pair[0] + 1).collect();
-    let mut found = stairs::find(dense, own.rows, &follows);
-    let taken: usize = found.iter().map(Range::len).sum();
-    if taken == width && !is_anything_else {
-        found.pop();
-    }
-    if found.is_empty() {
-        return (Vec::new(), None);
-    }
     let first_dense = rest.sparse.len() * dim;
-    let mut is_kept = vec![true; width];
-    for columns in &found {
-        is_kept[columns.clone()].fill(false);
-        columns.clone().for_each(|column| rest.dense[places[column]] = true);
+    let mut taken = Vec::new();
+    let mut kept_bins = Vec::new();
+    let mut next = 0;
+    let width = bins.len();
+    for (number, (&bins, &is_taken)) in bins.iter().zip(&is_taken).enumerate() {
+        let columns = &places[next..next + bins];
+        next += bins;
+        if is_taken {
+            let start = first_dense + columns[0];
+            taken.push(Stairs::read(dense, width, number, start..start + bins));
+            columns.iter().for_each(|column| rest.dense[*column] = true);
+        } else {
+            kept_bins.push(bins);
+        }
     }
-    let read = |columns: Range<usize>| {
-        let start = first_dense + places[columns.start];
-        Stairs::read(dense, width, columns.start, start..start + columns.len())
-    };
-    let others = dense.iter().zip(is_kept.iter().cycle()).filter(|(_, is_kept)| **is_kept);
-    let others = others.map(|(value, _)| *value).collect();
-    (found.into_iter().map(read).collect(), Some(others))
+    let kept = dense.iter().zip(is_taken.iter().cycle()).filter(|(_, is_taken)| !**is_taken);
+    let numbers = kept.map(|(number, _)| *number).collect();
+    let has_bins = kept_bins.iter().any(|bins| *bins > 1);
+    (taken, Some(Dense { numbers, bins: has_bins.then(|| kept_bins.into()) }))
 }
 
 /// The bags without narrow features, if there are any, and the row that each row of the batch reads of each of them.
@@ -241,8 +254,15 @@ mod tests {
     #[test]
     fn narrow_features_are_taken_out() {
         let slots = slots();
-        let bags =
-            HostBags { tables: 1, rows: ROWS, num_sparse: 3, slots: &slots, weighted: None, dense: None };
+        let bags = HostBags {
+            tables: 1,
+            rows: ROWS,
+            num_sparse: 3,
+            slots: &slots,
+            weighted: None,
+            dense: None,
+            bins: None,
+        };
         let parts = Parts::new(&bags, None, DIM);
         assert_eq!(parts.own_columns, std::slice::from_ref(&(16..32)));
         let narrow: Vec<_> = parts.narrow.iter().map(|narrow| (&narrow.columns, &narrow.rows)).collect();
@@ -265,6 +285,7 @@ mod tests {
             slots: &slots,
             weighted: Some((&segments, &weights)),
             dense: None,
+            bins: None,
         };
         let parts = Parts::new(&with_bags, None, DIM);
         assert_eq!(parts.own_columns, std::slice::from_ref(&(0..32)));
@@ -280,11 +301,47 @@ mod tests {
         assert_eq!(Parts::new(&with_bags, None, DIM).own_columns, std::slice::from_ref(&(16..48)));
     }
 
+    /// Three numbers of 10, 1 and 16 bins beside the narrow features: those of many bins get tables, and of nothing but bins
+    /// the last stays.
+    #[test]
+    fn positions_among_bins_are_taken_out() {
+        let slots = slots();
+        let dense: Vec<f32> = (0..ROWS).flat_map(|row| [row as f32 / 10.0, 0.5, 15.25]).collect();
+        let bags = HostBags {
+            tables: 1,
+            rows: ROWS,
+            num_sparse: 3,
+            slots: &slots,
+            weighted: None,
+            dense: Some(&dense),
+            bins: Some([10, 1, 16].into()),
+        };
+        let parts = Parts::new(&bags, None, DIM);
+        assert_eq!(parts.own_columns, [16..32, 58..59]);
+        let columns: Vec<_> = parts.stairs.iter().map(|stairs| stairs.columns.clone()).collect();
+        assert_eq!(columns, [48..58, 59..75]);
+        assert_eq!((&parts.stairs[0].ones[25..27], &parts.stairs[1].ones[..2]), (&[2, 2][..], &[15, 15][..]));
+        let own = parts.own(&bags);
+        assert_eq!((own.dense, own.bins), (Some(&[0.5; ROWS][..]), None));
+        let alone = HostBags { num_sparse: 0, slots: &slots[..1], bins: Some([10, 4, 16].into()), ..bags };
+        let parts = Parts::new(&alone, None, DIM);
+        assert_eq!(parts.own_columns, [10..30]);
+        let own = parts.own(&alone);
+        assert_eq!((&own.dense.unwrap()[..2], own.bins.as_deref()), (&[0.5, 15.25][..], Some(&[4, 16][..])));
+    }
+
     #[test]
     fn something_is_left() {
         let slots = vec![3; ROWS];
-        let bags =
-            HostBags { tables: 1, rows: ROWS, num_sparse: 1, slots: &slots, weighted: None, dense: None };
+        let bags = HostBags {
+            tables: 1,
+            rows: ROWS,
+            num_sparse: 1,
+            slots: &slots,
+            weighted: None,
+            dense: None,
+            bins: None,
+        };
         assert!(Parts::new(&bags, None, DIM).narrow.is_empty());
     }
 }

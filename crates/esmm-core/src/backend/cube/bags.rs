@@ -12,7 +12,11 @@ use crate::backend::{Bags, Indices};
 pub(super) type CubeBags<R> = Bags<CubeTensor<R>, CubeTensor<R>>;
 
 /// The bags with their row numbers on the device.
+///
+/// # Panics
+/// When they have positions among bins: a batch for such a device has a column for each bin.
 pub(super) fn on_device<R: CubeRuntime, B: OnCube<R>>(bags: Bags<CubeTensor<R>, Indices<B>>) -> CubeBags<R> {
+    assert!(bags.bins.is_none(), "kernels on a device read a column for each bin, found {:?}", bags.bins);
     bags.map(|tensor| tensor, |indices| ints(&indices))
 }
 

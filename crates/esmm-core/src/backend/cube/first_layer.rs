@@ -245,7 +245,7 @@ fn sums_by_group<R: CubeRuntime, B: OnCube<R>>(
     let order = order::<R, B>(&groups.of_rows, count);
     let tables = if side_by_side { 1 } else { towers };
     let slots = ints(&groups.of_rows);
-    let plan = CubeBags { tables, rows, num_sparse: 1, slots, weighted: None, dense: None };
+    let plan = CubeBags { tables, rows, num_sparse: 1, slots, weighted: None, dense: None, bins: None };
     let sums = bag_pool_backward(grad, plan, order);
     if side_by_side { sums } else { B::float_reshape(sums, [towers, count, outputs].into()) }
 }

@@ -70,7 +70,7 @@ pub(super) fn pool<B: Backend>(table: Tensor<B, 2>, bags: Bags<FloatTensor<B>, I
     let rows = bags.rows;
     let table = table.reshape([tables, all / tables, dim]);
     let dense = bags.dense.map(|dense| {
-        let dense = float::<B, 2>(dense);
+        let dense = columns(float::<B, 2>(dense), bags.bins.as_deref());
         let width = dense.dims()[1];
         dense.unsqueeze::<3>().expand([tables, rows, width])
     });
@@ -92,6 +92,22 @@ pub(super) fn pool<B: Backend>(table: Tensor<B, 2>, bags: Bags<FloatTensor<B>, I
         None => pooled,
         Some(dense) => Tensor::cat(vec![pooled, dense], 2),
     }
+}
+
+/// The columns of dense features: see [`Bags::bins`].
+fn columns<B: Backend>(numbers: Tensor<B, 2>, bins: Option<&[usize]>) -> Tensor<B, 2> {
+    let Some(bins) = bins else { return numbers };
+    let rows = numbers.dims()[0];
+    let of_number = |(place, &bins): (usize, &usize)| {
+        let number = numbers.clone().slice([0..rows, place..place + 1]);
+        if bins == 1 {
+            return number;
+        }
+        let starts = Tensor::<B, 1, Int>::arange(0..bins as i64, &numbers.device()).float();
+        let starts = starts.cast(numbers.dtype()).unsqueeze::<2>();
+        (number - starts).clamp(0.0, 1.0)
+    };
+    Tensor::cat(bins.iter().enumerate().map(of_number).collect(), 1)
 }
 
 /// Gradient of [`pool`] with respect to the rows of the table.
@@ -171,6 +187,7 @@ fn first_places(slots: &[u32]) -> Vec<u32> {
 }
 
 fn dim_of<B: Backend>(grad: &Tensor<B, 3>, bags: &Bags<FloatTensor<B>, Indices<B>>) -> usize {
-    let num_dense = bags.dense.as_ref().map_or(0, |dense| dense.shape()[1]);
-    (grad.dims()[2] - num_dense) / bags.num_sparse
+    let numbers = bags.dense.as_ref().map_or(0, |dense| dense.shape()[1]);
+    let dense = bags.bins.as_ref().map_or(numbers, |bins| bins.iter().sum());
+    (grad.dims()[2] - dense) / bags.num_sparse
 }

@@ -1,6 +1,5 @@
 //! Small models, a batch for them, and their logits.
 
-use burn::tensor::backend::Backend;
 use esmm_core::{
     BatchInput, DropoutKey, Esmm, EsmmBackend, EsmmConfig, Feature, FeatureBatch, FeatureSchema, Side,
     SparseInput, StateDict,
@@ -28,7 +27,7 @@ pub(crate) fn user_price_item() -> Vec<Feature> {
 }
 
 /// Ids and values by a closed form, a column for each feature.
-pub(crate) fn batch<B: Backend>(schema: &FeatureSchema) -> FeatureBatch<B> {
+pub(crate) fn batch<B: EsmmBackend>(schema: &FeatureSchema) -> FeatureBatch<B> {
     let ids: Vec<Vec<u32>> = schema
         .sparse()
         .map(|feature| (0..ROWS).map(|row| (row * row % feature.num_embeddings) as u32).collect())

@@ -78,6 +78,7 @@ fn pooling() {
                 slots: ints::<Auto>(&slots),
                 weighted: has_bags.then(|| (ints::<Auto>(&segments), primitive(scales))),
                 dense: (num_dense > 0).then(|| primitive(tensor::<Auto, 2>(&dense, [rows, num_dense]))),
+                bins: None,
             };
             let leaf = Leaf::new(&x, [tables * num_touched, dim], swapped);
             // The identity: the layer returns its pooled input.
@@ -168,6 +169,7 @@ fn first_layer_with_groups() {
         slots: ints::<Auto>(slots),
         weighted: None,
         dense: None,
+        bins: None,
     };
     let groups = GroupBags {
         bags: bags(2, &SHARED),

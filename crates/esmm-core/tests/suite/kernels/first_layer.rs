@@ -6,8 +6,8 @@ use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{DType, Tensor, TensorMetadata};
 use esmm_core::backend::{
-    Bags, FirstLayer, GroupBags, InputBags, Kernels, LayerSpec, LayerWeights, Moments, Reference,
-    SharedFeatures,
+    Bags, DeviceFacts, FirstLayer, GroupBags, InputBags, Kernels, LayerSpec, LayerWeights, Moments,
+    Reference, SharedFeatures,
 };
 use esmm_core::{Activation, EsmmBackend, Indices};
 use rand::seq::SliceRandom;
@@ -61,8 +61,8 @@ struct BagsCase {
     tables: usize,
     rows: usize,
     num_sparse: usize,
-    /// Columns of each number: 1, or a number in pieces: ones, then any value, then zeros.
-    numbers: Vec<usize>,
+    /// Columns of each dense feature: 1, or one a bin.
+    bins: Vec<usize>,
     slots: Vec<usize>,
     weighted: Option<(Vec<usize>, Vec<f64>)>,
     seed: u64,
@@ -91,7 +91,7 @@ impl BagsCase {
         rng: &mut ChaCha8Rng,
         [tables, table_rows]: [usize; 2],
         [rows, num_sparse]: [usize; 2],
-        numbers: Vec<usize>,
+        bins: Vec<usize>,
         entries: Entries,
     ) -> Self {
         let repeats = matches!(entries, Entries::OneRow | Entries::OneRowInBags);
@@ -130,40 +130,54 @@ impl BagsCase {
             (slots, segments, weights) = (vec![0], vec![0], vec![0.0]);
         }
         let weighted = entries.are_weighted().then_some((segments, weights));
-        Self { tables, rows, num_sparse, numbers, slots, weighted, seed: rng.random::<u32>().into() }
+        Self { tables, rows, num_sparse, bins, slots, weighted, seed: rng.random::<u32>().into() }
     }
 
-    fn num_dense(&self) -> usize {
-        self.numbers.iter().sum()
+    fn dense_width(&self) -> usize {
+        self.bins.iter().sum()
     }
 
-    /// The dense columns, `[B, V]`.
+    /// Numbers and positions among bins, `[B, N]`; both ends of the bins are among them.
     fn dense(&self) -> Vec<f64> {
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
-        let mut values = Vec::with_capacity(self.rows * self.num_dense());
-        for _ in 0..self.rows {
-            for &columns in &self.numbers {
-                let ones = rng.random_range(0..columns);
-                values.extend(std::iter::repeat_n(1.0, ones));
-                values.push(rng.random_range(-1.0..1.0));
-                values.extend(std::iter::repeat_n(0.0, columns - ones - 1));
-            }
-        }
-        values
+        let mut number = |&bins: &usize| match (bins, rng.random_range(0..8)) {
+            (1, _) => rng.random_range(-1.0..1.0),
+            (_, 0) => 0.0,
+            (_, 1) => bins as f64,
+            (_, 2) => f64::from(rng.random_range(0..bins as u32)),
+            _ => f64::from(rng.random_range(0.0..bins as f32)),
+        };
+        (0..self.rows).flat_map(|_| self.bins.iter().map(&mut number).collect::<Vec<_>>()).collect()
     }
 
-    fn bags<B: Backend>(&self) -> Bags<FloatTensor<B>, Indices<B>> {
+    /// The same with a column for each bin, `[B, V]`.
+    fn dense_columns(&self) -> Vec<f64> {
+        let dense = self.dense();
+        let numbers = dense.iter().zip(self.bins.iter().cycle());
+        let columns = numbers.map(|(&number, &bins)| match bins {
+            1 => vec![number],
+            _ => (0..bins).map(|bin| (number - bin as f64).clamp(0.0, 1.0)).collect(),
+        });
+        columns.flatten().collect()
+    }
+
+    fn bags<B: DeviceFacts>(&self) -> Bags<FloatTensor<B>, Indices<B>> {
         let weighted = self.weighted.as_ref().map(|(segments, weights)| {
             (ints::<B>(segments), primitive(tensor::<B, 1>(weights, [weights.len()])))
         });
-        let dense = || primitive(tensor::<B, 2>(&self.dense(), [self.rows, self.num_dense()]));
+        let has_positions = B::READS_POSITIONS && self.bins.iter().any(|bins| *bins > 1);
+        let dense = || match has_positions {
+            true => primitive(tensor::<B, 2>(&self.dense(), [self.rows, self.bins.len()])),
+            false => primitive(tensor::<B, 2>(&self.dense_columns(), [self.rows, self.dense_width()])),
+        };
         Bags {
             tables: self.tables,
             rows: self.rows,
             num_sparse: self.num_sparse,
             slots: ints::<B>(&self.slots),
             weighted,
-            dense: (self.num_dense() > 0).then(dense),
+            dense: (!self.bins.is_empty()).then(dense),
+            bins: has_positions.then(|| self.bins.clone().into()),
         }
     }
 }
@@ -177,30 +191,30 @@ impl FirstLayerCase {
         let dim = rng.random_range(1..40);
         let num_sparse = rng.random_range(if with_groups { 2..6 } else { 1..6 });
         let mut sparse = vec![false; num_sparse];
-        let numbers: Vec<(usize, bool)> = (0..rng.random_range(0..4))
+        let bins: Vec<(usize, bool)> = (0..rng.random_range(0..4))
             .map(|_| {
                 let columns = if rng.random() { 1 } else { rng.random_range(2..20) };
                 (columns, with_groups && rng.random::<bool>())
             })
             .collect();
         let dense: Vec<bool> =
-            numbers.iter().flat_map(|(columns, is_shared)| vec![*is_shared; *columns]).collect();
+            bins.iter().flat_map(|(columns, is_shared)| vec![*is_shared; *columns]).collect();
         let inputs = sparse.len() * dim + dense.len();
         let shared = if with_groups { rng.random_range(1..num_sparse) } else { 0 };
         sparse[..shared].fill(true);
         sparse.shuffle(rng);
-        let numbers_of = |of_groups: bool| -> Vec<usize> {
-            let those = numbers.iter().filter(|(_, is_shared)| *is_shared == of_groups);
+        let bins_of = |of_groups: bool| -> Vec<usize> {
+            let those = bins.iter().filter(|(_, is_shared)| *is_shared == of_groups);
             those.map(|(columns, _)| *columns).collect()
         };
         let own_sizes = [rows, num_sparse - shared];
-        let own = BagsCase::new(rng, [tables, table_rows], own_sizes, numbers_of(false), entries);
+        let own = BagsCase::new(rng, [tables, table_rows], own_sizes, bins_of(false), entries);
         let groups = with_groups.then(|| {
             let count = rng.random_range(1..=rows.div_ceil(3));
             let of_rows = (0..rows).map(|_| rng.random_range(0..count)).collect();
             let other = if rng.random() { Entries::Single } else { Entries::Bags };
             let features = Arc::new(SharedFeatures { sparse, dense });
-            let bags = BagsCase::new(rng, [tables, table_rows], [count, shared], numbers_of(true), other);
+            let bags = BagsCase::new(rng, [tables, table_rows], [count, shared], bins_of(true), other);
             (bags, of_rows, features)
         });
         Self {
@@ -224,7 +238,7 @@ impl FirstLayerCase {
         random::<B, 2>(self.seed + 7, [self.tables * self.table_rows, self.dim])
     }
 
-    pub(super) fn bags<B: Backend>(&self) -> InputBags<FloatTensor<B>, Indices<B>> {
+    pub(super) fn bags<B: DeviceFacts>(&self) -> InputBags<FloatTensor<B>, Indices<B>> {
         let groups = self.groups.as_ref().map(|(bags, of_rows, features)| GroupBags {
             bags: bags.bags::<B>(),
             of_rows: ints::<B>(of_rows),
@@ -243,7 +257,7 @@ impl FirstLayerCase {
         [self.towers, self.own.rows, self.inputs]
     }
 
-    pub(super) fn operands<B: Backend>(&self) -> FirstLayer<FloatTensor<B>, Indices<B>> {
+    pub(super) fn operands<B: DeviceFacts>(&self) -> FirstLayer<FloatTensor<B>, Indices<B>> {
         let shape = [self.towers, self.inputs, self.outputs];
         let weights = weights::<B>(self.seed, shape, self.batch_norm, self.spec.activation);
         FirstLayer { table: self.table::<B>(), bags: self.bags::<B>(), weights }
@@ -360,7 +374,7 @@ fn popular_rows<B: EsmmBackend>() {
     for entries in [Entries::Single, Entries::Bags] {
         let mut case = FirstLayerCase::new(&mut rng, 5000, entries, false);
         (case.outputs, case.dim) = (4, 4);
-        case.inputs = case.own.num_sparse * 4 + case.own.num_dense();
+        case.inputs = case.own.num_sparse * 4 + case.own.dense_width();
         let last = case.table_rows - 1;
         case.own.slots.iter_mut().step_by(2).for_each(|slot| *slot = last);
         case.check::<B>(&case.operands::<B>(), &case.operands::<Expected>(), 4);

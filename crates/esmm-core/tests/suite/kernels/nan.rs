@@ -111,6 +111,7 @@ fn bags<B: Backend>() -> InputBags<FloatTensor<B>, Indices<B>> {
         slots: ints::<B>(&[0, 1, 2, 3, 4]),
         weighted: None,
         dense: None,
+        bins: None,
     })
 }
 

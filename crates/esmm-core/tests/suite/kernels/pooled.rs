@@ -93,7 +93,7 @@ fn state<B: Backend>(case: &FirstLayerCase, rule: TableRule, seed: u64) -> WithM
 
 fn bags<B: Backend>(slots: &[usize], num_sparse: usize) -> Bags<FloatTensor<B>, Indices<B>> {
     let rows = slots.len() / num_sparse;
-    Bags { tables: 1, rows, num_sparse, slots: ints::<B>(slots), weighted: None, dense: None }
+    Bags { tables: 1, rows, num_sparse, slots: ints::<B>(slots), weighted: None, dense: None, bins: None }
 }
 
 /// Gradients of rows, twice: the same bits.

@@ -1,0 +1,1 @@
+// Looked for by the check of a device; nothing is needed of it.

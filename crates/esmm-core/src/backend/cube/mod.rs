@@ -2,7 +2,7 @@
 //!
 //! * `tensor.rs`: from tensors to what a kernel is launched with; strides, vectors, grids. `upload.rs`: batches in one piece.
 //! * `bags.rs`, `bags_backward.rs`, `first_layer.rs`, `layer.rs`, `layer_backward.rs`, `logits.rs`, `fold.rs`,
-//!   `funnel.rs`, `rows.rs`, `weights.rs`, `infer.rs`: the operations.
+//!   `funnel.rs`, `rows.rs` (with `rows_by_value.rs`, `row_wise.rs`), `weights.rs`, `infer.rs`: the operations.
 //! * `matmul.rs`, `rounding.rs`: matmuls, who computes them, and what their factors are rounded to.
 //! * `tiles.rs`: matmuls in f32 at any distances of rows and columns, one or two a launch; `tile.rs`, `layer_shape.rs`: how
 //!   they are cut, `factor.rs`: where their factors lie, `tile_cube.rs`: what a cube does, `epilogue.rs`, `tile_moments.rs`:
@@ -37,7 +37,9 @@ mod matmul;
 mod moments;
 mod pooled;
 mod rounding;
+mod row_wise;
 mod rows;
+mod rows_by_value;
 mod sort;
 mod sums;
 mod tensor;

@@ -2,25 +2,22 @@
 //! sorted entries.
 
 use burn_cubecl::CubeRuntime;
-use burn_cubecl::cubecl::{self, prelude::*, std::FastDivmod};
+use burn_cubecl::cubecl::{self, prelude::*};
 use burn_cubecl::tensor::CubeTensor;
 
 use super::pooled::{PieceSums, is_first, run_sum};
-use super::tensor::{Rows, address, array, grid, grid_of, owned, vector_size};
+use super::row_wise::row_wise;
+use super::rows_by_value::by_value;
+use super::tensor::{Rows, owned};
 use crate::backend::rows::bias_correction;
 use crate::backend::{RowUpdate, TableRule, WithMoments};
-
-/// Units that sum the squares of one row.
-const LANES: u32 = 32;
-/// Rows that one cube changes.
-const ROWS_A_CUBE: u32 = 8;
 
 /// What rows change by.
 pub(super) struct Grads<R: CubeRuntime> {
     /// Rows of the table, each once, `[U]`; in runs the row of each sorted entry, `[N]`.
-    rows: CubeTensor<R>,
+    pub(super) rows: CubeTensor<R>,
     /// `[U, D]`; in runs `[T * N, D]`.
-    grads: Rows<R>,
+    pub(super) grads: Rows<R>,
     runs: Option<Runs>,
 }
 
@@ -33,7 +30,7 @@ struct Runs {
 
 /// What kernels know of [`Grads`].
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
-struct Places {
+pub(super) struct Places {
     /// From one gradient to the next, in vectors.
     stride: usize,
     /// U, or N.
@@ -54,12 +51,17 @@ impl<R: CubeRuntime> Grads<R> {
         Self { rows: sorted.rows, grads: sums, runs: Some(Runs { tables, num_rows }) }
     }
 
+    /// Whether the gradients are sums of runs.
+    pub(super) fn are_runs(&self) -> bool {
+        self.runs.is_some()
+    }
+
     /// Places that may have a row to change.
-    fn num_places(&self) -> usize {
+    pub(super) fn num_places(&self) -> usize {
         self.rows.meta.shape()[0] * self.runs.map_or(1, |runs| runs.tables)
     }
 
-    fn places(&self, vector: usize) -> PlacesLaunch<R> {
+    pub(super) fn places(&self, vector: usize) -> PlacesLaunch<R> {
         let num_rows = self.runs.map_or(0, |runs| runs.num_rows);
         PlacesLaunch::new(self.grads.stride / vector, self.rows.meta.shape()[0], num_rows)
     }
@@ -77,32 +79,47 @@ pub(super) fn update_rows<R: CubeRuntime>(
     match update.rule {
         TableRule::Sgd => {
             let [table] = exactly(&state, &update);
-            sgd(table, &grads, rate, l2);
+            let rates = Rates { rate, l2, epsilon: 0.0, take_1: 0.0, take_2: 0.0 };
+            by_value([table; 3], &grads, rates, false);
         }
         TableRule::Adagrad { epsilon } => {
             let [table, sums] = exactly(&state, &update);
-            let rates = RowWise { rate, l2, epsilon: epsilon as f32, take_1: 1.0, take_2: 1.0 };
+            let rates = Rates { rate, l2, epsilon: epsilon as f32, take_1: 1.0, take_2: 1.0 };
             row_wise([table, table, sums], &grads, rates, false);
         }
         TableRule::LazyAdam { beta_1, beta_2, epsilon } => {
-            let [table, first, second] = exactly(&state, &update);
-            let rate = (update.learning_rate * bias_correction(beta_1, beta_2, update.step)) as f32;
-            let take = [(1.0 - beta_1) as f32, (1.0 - beta_2) as f32];
-            adam([table, first, second], &grads, [rate, l2, epsilon as f32], take);
+            let rates = adam_rates(&update, [beta_1, beta_2, epsilon]);
+            by_value(exactly(&state, &update), &grads, rates, true);
         }
         TableRule::RowWiseAdam { beta_1, beta_2, epsilon } => {
-            let [table, first, second] = exactly(&state, &update);
-            let rates = RowWise {
-                rate: (update.learning_rate * bias_correction(beta_1, beta_2, update.step)) as f32,
-                l2,
-                epsilon: epsilon as f32,
-                take_1: (1.0 - beta_1) as f32,
-                take_2: (1.0 - beta_2) as f32,
-            };
-            row_wise([table, first, second], &grads, rates, true);
+            let rates = adam_rates(&update, [beta_1, beta_2, epsilon]);
+            row_wise(exactly(&state, &update), &grads, rates, true);
         }
     }
     state.map(|table| table.tensor)
+}
+
+/// Constants of a rule. What it does not need is 0.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rates {
+    /// Learning rate, with the bias correction of Adam.
+    pub(super) rate: f32,
+    pub(super) l2: f32,
+    pub(super) epsilon: f32,
+    /// Share of a gradient in the first moment.
+    pub(super) take_1: f32,
+    /// Share of a square, or of the mean square of a row, in the second moment.
+    pub(super) take_2: f32,
+}
+
+fn adam_rates(update: &RowUpdate, [beta_1, beta_2, epsilon]: [f64; 3]) -> Rates {
+    Rates {
+        rate: (update.learning_rate * bias_correction(beta_1, beta_2, update.step)) as f32,
+        l2: update.l2 as f32,
+        epsilon: epsilon as f32,
+        take_1: (1.0 - beta_1) as f32,
+        take_2: (1.0 - beta_2) as f32,
+    }
 }
 
 /// The table and its moments.
@@ -122,7 +139,7 @@ fn exactly<'a, R: CubeRuntime, const N: usize>(
 
 /// Whether the gradient at `place` belongs to a row: all of a list do, and the first one of each run.
 #[cube]
-fn has_row(rows: &Array<i32>, place: usize, at: &Places, #[comptime] runs: bool) -> bool {
+pub(super) fn has_row(rows: &Array<i32>, place: usize, at: &Places, #[comptime] runs: bool) -> bool {
     let mut has = true;
     if comptime!(runs) {
         has = is_first(rows, place % at.count);
@@ -132,7 +149,7 @@ fn has_row(rows: &Array<i32>, place: usize, at: &Places, #[comptime] runs: bool)
 
 /// The row of the table that the gradient at `place` changes.
 #[cube]
-fn row_of(rows: &Array<i32>, place: usize, at: &Places, #[comptime] runs: bool) -> usize {
+pub(super) fn row_of(rows: &Array<i32>, place: usize, at: &Places, #[comptime] runs: bool) -> usize {
     if comptime!(runs) {
         place / at.count * at.num_rows + usize::cast_from(rows[place % at.count])
     } else {
@@ -142,7 +159,7 @@ fn row_of(rows: &Array<i32>, place: usize, at: &Places, #[comptime] runs: bool) 
 
 /// A vector of the gradient at `place`.
 #[cube]
-fn grad_of<N: Size>(
+pub(super) fn grad_of<N: Size>(
     grads: &Array<Vector<f32, N>>,
     rows: &Array<i32>,
     place: usize,
@@ -155,278 +172,5 @@ fn grad_of<N: Size>(
         run_sum::<N>(grads, rows, place % at.count, first, at.stride, at.count)
     } else {
         grads[place * at.stride + column]
-    }
-}
-
-fn sgd<R: CubeRuntime>(table: &Rows<R>, grads: &Grads<R>, rate: f32, l2: f32) {
-    let vector = vector_size(&[table.width, table.stride, grads.grads.stride]);
-    let units = grads.num_places() * table.width / vector;
-    let (cubes, dim) = grid(&table.tensor.client, units);
-    // SAFETY: the rows are rows of the table, each once, so no two units write to one place; units beyond the last element
-    // do nothing.
-    unsafe {
-        sgd_kernel::launch_unchecked(
-            &table.tensor.client,
-            cubes,
-            dim,
-            address(&[&table.tensor, &grads.grads.tensor]),
-            vector,
-            table.array(),
-            array(&grads.rows),
-            grads.grads.array(),
-            grads.places(vector),
-            table.width / vector,
-            table.stride / vector,
-            rate,
-            l2,
-            units,
-            grads.runs.is_some(),
-        );
-    }
-}
-
-#[cube(launch_unchecked, address_type = "dynamic")]
-fn sgd_kernel<N: Size>(
-    table: &mut Array<Vector<f32, N>>,
-    rows: &Array<i32>,
-    grads: &Array<Vector<f32, N>>,
-    at: Places,
-    width: FastDivmod<usize>,
-    table_stride: usize,
-    rate: f32,
-    l2: f32,
-    units: usize,
-    #[comptime] runs: bool,
-) {
-    if ABSOLUTE_POS >= units {
-        terminate!();
-    }
-    let (row, column) = width.div_mod(ABSOLUTE_POS);
-    if has_row(rows, row, &at, runs) {
-        let place = row_of(rows, row, &at, runs) * table_stride + column;
-        let weight = table[place];
-        let grad = grad_of::<N>(grads, rows, row, column, &at, runs) + Vector::new(l2) * weight;
-        table[place] = weight - Vector::new(rate) * grad;
-    }
-}
-
-fn adam<R: CubeRuntime>(
-    [table, first, second]: [&Rows<R>; 3],
-    grads: &Grads<R>,
-    [rate, l2, epsilon]: [f32; 3],
-    [take_1, take_2]: [f32; 2],
-) {
-    let strides = [table.stride, first.stride, second.stride, grads.grads.stride];
-    let vector = vector_size(&[&[table.width][..], &strides].concat());
-    let units = grads.num_places() * table.width / vector;
-    let (cubes, dim) = grid(&table.tensor.client, units);
-    // SAFETY: as for `sgd_kernel`; the moments have the shape of the table.
-    unsafe {
-        adam_kernel::launch_unchecked(
-            &table.tensor.client,
-            cubes,
-            dim,
-            address(&[&table.tensor, &first.tensor, &second.tensor, &grads.grads.tensor]),
-            vector,
-            table.array(),
-            first.array(),
-            second.array(),
-            array(&grads.rows),
-            grads.grads.array(),
-            grads.places(vector),
-            table.width / vector,
-            table.stride / vector,
-            first.stride / vector,
-            second.stride / vector,
-            rate,
-            l2,
-            epsilon,
-            take_1,
-            take_2,
-            units,
-            grads.runs.is_some(),
-        );
-    }
-}
-
-#[cube(launch_unchecked, address_type = "dynamic")]
-fn adam_kernel<N: Size>(
-    table: &mut Array<Vector<f32, N>>,
-    first: &mut Array<Vector<f32, N>>,
-    second: &mut Array<Vector<f32, N>>,
-    rows: &Array<i32>,
-    grads: &Array<Vector<f32, N>>,
-    at: Places,
-    width: FastDivmod<usize>,
-    table_stride: usize,
-    first_stride: usize,
-    second_stride: usize,
-    rate: f32,
-    l2: f32,
-    epsilon: f32,
-    take_1: f32,
-    take_2: f32,
-    units: usize,
-    #[comptime] runs: bool,
-) {
-    if ABSOLUTE_POS >= units {
-        terminate!();
-    }
-    let (row, column) = width.div_mod(ABSOLUTE_POS);
-    if has_row(rows, row, &at, runs) {
-        let table_row = row_of(rows, row, &at, runs);
-        let place = table_row * table_stride + column;
-        let first_place = table_row * first_stride + column;
-        let second_place = table_row * second_stride + column;
-        let weight = table[place];
-        let grad = grad_of::<N>(grads, rows, row, column, &at, runs) + Vector::new(l2) * weight;
-        let old_mean = first[first_place];
-        let old_square = second[second_place];
-        let mean = old_mean + (grad - old_mean) * Vector::new(take_1);
-        let square = old_square + (grad * grad - old_square) * Vector::new(take_2);
-        first[first_place] = mean;
-        second[second_place] = square;
-        table[place] = weight - mean * Vector::new(rate) / (square.sqrt() + Vector::new(epsilon));
-    }
-}
-
-/// Constants of a rule with one accumulator a row.
-#[derive(Debug, Clone, Copy)]
-struct RowWise {
-    /// Learning rate, with the bias correction of Adam.
-    rate: f32,
-    l2: f32,
-    epsilon: f32,
-    /// Share of a gradient in the first moment.
-    take_1: f32,
-    /// Share of the mean square in the second moment.
-    take_2: f32,
-}
-
-/// Rules with one accumulator a row: `tables` are the table, its first moment (for Adagrad, which reads none, the table
-/// again) and the accumulators.
-fn row_wise<R: CubeRuntime>(
-    [table, first, sums]: [&Rows<R>; 3],
-    grads: &Grads<R>,
-    rates: RowWise,
-    is_adam: bool,
-) {
-    let count = grads.num_places();
-    let vector = vector_size(&[table.width, table.stride, first.stride, grads.grads.stride]);
-    // SAFETY: as for `sgd_kernel`; `sums` has one value a row, `first` the shape of the table.
-    unsafe {
-        row_wise_kernel::launch_unchecked(
-            &table.tensor.client,
-            grid_of(count.div_ceil(ROWS_A_CUBE as usize)),
-            CubeDim::new_2d(LANES, ROWS_A_CUBE),
-            address(&[&table.tensor, &first.tensor, &sums.tensor, &grads.grads.tensor]),
-            vector,
-            table.array(),
-            first.array(),
-            sums.array(),
-            array(&grads.rows),
-            grads.grads.array(),
-            grads.places(vector),
-            table.width / vector,
-            table.stride / vector,
-            first.stride / vector,
-            sums.stride,
-            rates.rate,
-            rates.l2,
-            rates.epsilon,
-            rates.take_1,
-            rates.take_2,
-            count,
-            grads.runs.is_some(),
-            is_adam,
-        );
-    }
-}
-
-/// A row of units for each row of the table: they share the sum of its squares, which is always added in one order.
-#[cube(launch_unchecked, address_type = "dynamic")]
-fn row_wise_kernel<N: Size>(
-    table: &mut Array<Vector<f32, N>>,
-    first: &mut Array<Vector<f32, N>>,
-    sums: &mut Array<f32>,
-    rows: &Array<i32>,
-    grads: &Array<Vector<f32, N>>,
-    at: Places,
-    width: usize,
-    table_stride: usize,
-    first_stride: usize,
-    sums_stride: usize,
-    rate: f32,
-    l2: f32,
-    epsilon: f32,
-    take_1: f32,
-    take_2: f32,
-    count: usize,
-    #[comptime] runs: bool,
-    #[comptime] is_adam: bool,
-) {
-    let mut squares = SharedMemory::<f32>::new((LANES * ROWS_A_CUBE) as usize);
-    let lane = UNIT_POS_X as usize;
-    let shared = (UNIT_POS_Y * LANES) as usize;
-    let row = CUBE_POS * ROWS_A_CUBE as usize + UNIT_POS_Y as usize;
-    let lanes = comptime!(LANES as usize);
-    let mut exists = row < count;
-    if exists {
-        exists = has_row(rows, row, &at, runs);
-    }
-    let mut table_row = 0usize;
-    let mut sum = Vector::<f32, N>::new(0.0f32);
-    if exists {
-        table_row = row_of(rows, row, &at, runs);
-        for column in range_stepped(lane, width, lanes) {
-            let weight = table[table_row * table_stride + column];
-            let grad = grad_of::<N>(grads, rows, row, column, &at, runs) + Vector::new(l2) * weight;
-            sum += grad * grad;
-        }
-    }
-    let mut total = 0.0f32;
-    #[unroll]
-    for part in 0..N::value() {
-        total += sum[part];
-    }
-    squares[shared + lane] = total;
-    sync_cube();
-    #[unroll]
-    for halving in 0..5u32 {
-        let half = comptime!((LANES >> (halving + 1)) as usize);
-        if lane < half {
-            let other = squares[shared + lane + half];
-            squares[shared + lane] += other;
-        }
-        sync_cube();
-    }
-    if exists {
-        // One unit reads and writes the accumulator of a row; the others take it from shared memory.
-        if lane == 0 {
-            let old = sums[table_row * sums_stride];
-            let mean_square = squares[shared] / f32::cast_from(width * N::value());
-            let total =
-                if comptime!(is_adam) { old + (mean_square - old) * take_2 } else { old + mean_square };
-            sums[table_row * sums_stride] = total;
-            squares[shared] = total;
-        }
-    }
-    sync_cube();
-    if exists {
-        let row_rate = Vector::<f32, N>::new(rate / (squares[shared].sqrt() + epsilon));
-        for column in range_stepped(lane, width, lanes) {
-            let place = table_row * table_stride + column;
-            let weight = table[place];
-            let grad = grad_of::<N>(grads, rows, row, column, &at, runs) + Vector::new(l2) * weight;
-            if comptime!(is_adam) {
-                let first_place = table_row * first_stride + column;
-                let old = first[first_place];
-                let mean = old + (grad - old) * Vector::new(take_1);
-                first[first_place] = mean;
-                table[place] = weight - row_rate * mean;
-            } else {
-                table[place] = weight - row_rate * grad;
-            }
-        }
     }
 }

@@ -1,4 +1,6 @@
-//! What table size costs: samples per second and peak memory at a fixed batch, with 10^5 to 10^7 rows of 16 values,
+//! What table size costs, and what threads bring.
+//!
+//! Table size: samples per second and peak memory at a fixed batch, with 10^5 to 10^7 rows of 16 values,
 //! for lazy Adam on touched rows and for Adam on all rows.
 //!
 //! Ids of larger tables repeat less often, so a batch touches more rows of them. The lines `touched, same rows` take
@@ -9,6 +11,9 @@
 //! ```
 //!
 //! Each line is a process of its own, because peak memory never falls. The lines alternate in rounds.
+//!
+//! With `--threads 1,2,4,8,16` training steps of `aliccp` (or of `--workload NAME`) at batches of 2048 and 8192 (or
+//! `--batch N,...`) instead: see `threads.rs`.
 
 #[path = "../workload/mod.rs"]
 #[allow(
@@ -18,6 +23,8 @@
     reason = "a bench ends where it fails, and this one uses a part"
 )]
 mod workload;
+
+mod threads;
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -53,6 +60,18 @@ struct Options {
     /// Rounds of each line
     #[arg(long, default_value_t = ROUNDS)]
     rounds: usize,
+    /// Numbers of threads, separated by commas: training steps on each instead of tables of several sizes
+    #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..))]
+    threads: Vec<u64>,
+    /// With `--threads`: notebook, aliccp or bigtable
+    #[arg(long, default_value = "aliccp")]
+    workload: String,
+    /// With `--threads`: rows of a batch, separated by commas
+    #[arg(long, value_delimiter = ',', default_value = "2048,8192", value_parser = clap::value_parser!(u64).range(1..))]
+    batch: Vec<u64>,
+    /// Measure one number of threads here and print an object
+    #[arg(long, hide = true)]
+    here: bool,
     /// Given by cargo
     #[arg(long, hide = true)]
     bench: bool,
@@ -83,6 +102,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if let Some(rows) = options.rows {
         println!("{}", measure(rows, options.case, options.seconds));
         return Ok(());
+    }
+    if !options.threads.is_empty() {
+        return threads::run(&options);
     }
     println!(
         "{} threads, batch {}, {FEATURES} features",

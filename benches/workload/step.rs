@@ -103,6 +103,13 @@ where
         self.step_on_batch(batch)
     }
 
+    /// A batch as a loader would hand it out.
+    pub(crate) fn batch_of(&mut self, raw: &RawBatch) -> EsmmBatch<B> {
+        let host = raw.with_input(|input| self.builder.build(input)).expect("the batch is valid");
+        let (features, reached) = host.into_device_with::<B>(reached(&raw.depth), 2, &self.device);
+        EsmmBatch { features, reached, labels: Arc::new(RowLabels::default()) }
+    }
+
     /// From a batch on the device to updated weights.
     pub(crate) fn step_on_batch(&mut self, batch: EsmmBatch<B>) -> Tensor<B::InnerBackend, 1> {
         let output = self.learner.step(batch);

@@ -6,3 +6,4 @@ mod gpu;
 mod launches;
 mod observers;
 mod recovery;
+mod regions;

@@ -55,7 +55,7 @@ pub use bags::{Bags, GroupBags, InputBags, SharedFeatures};
 pub use blend::{Blend, Running};
 pub use comparison::compare_kernels;
 #[cfg(feature = "cpu-kernels")]
-pub use cpu::{Cpu, CpuSaved};
+pub use cpu::{Cpu, CpuSaved, Region, record_regions};
 #[cfg(feature = "cube-kernels")]
 pub use cube::{Cube, CubeSaved, pad_rows};
 pub use differentiated::Differentiated;

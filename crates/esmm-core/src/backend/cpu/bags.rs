@@ -4,14 +4,16 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use multiversion::multiversion;
-use rayon::prelude::*;
 
-use super::work::{AHEAD, ROWS, prefetch, written};
+use super::tasks;
+use super::work::{AHEAD, TASKS, cleared, prefetch, written};
 use crate::backend::Bags;
 use crate::schema::share;
 
-/// Entries that make a task of the backward pass worth its start.
+/// Entries that make a task worth its start.
 const ENTRIES: usize = 1024;
+/// Rows of a task at most.
+const MOST_ROWS: usize = 512;
 
 /// Bags in host memory.
 pub(super) type HostBags<'a> = Bags<&'a [f32], &'a [u32]>;
@@ -36,15 +38,16 @@ impl HostBags<'_> {
     pub(super) fn pool(&self, table: &[f32], dim: usize) -> Vec<f32> {
         let tables = self.tables;
         let width = self.width(dim);
-        // Rows with many entries make smaller tasks; each bag is summed by itself, so the cut does not show.
-        let task_rows = (ENTRIES * 8 * self.rows / self.slots.len().max(1)).clamp(1, ROWS);
+        // Each bag is summed by itself, so the cut does not show.
+        let entries = (self.slots.len() / TASKS).clamp(ENTRIES, 8 * ENTRIES);
+        let task_rows = (entries * self.rows / self.slots.len().max(1)).clamp(1, MOST_ROWS);
         let fill = |out: &mut [MaybeUninit<f32>]| {
             let copies = out.chunks_mut((self.rows * width).max(1)).zip(table.chunks(table.len() / tables));
             let tasks = copies.flat_map(|(out, table)| {
                 let tasks = out.chunks_mut(task_rows * width).enumerate();
                 tasks.map(move |(task, out)| (table, task * task_rows, out))
             });
-            tasks.collect::<Vec<_>>().into_par_iter().for_each(|(table, start, out)| {
+            tasks::each("pooling", tasks.collect(), |(table, start, out)| {
                 self.pool_rows(table, dim, start..self.rows.min(start + task_rows), out);
             });
         };
@@ -80,7 +83,7 @@ impl HostBags<'_> {
             }
             Some((segments, weights)) => {
                 let entries = self.entries(segments, &rows);
-                sum_bags(self, table, dim, (segments, weights), entries, rows.start, fill_zero(out));
+                sum_bags(self, table, dim, (segments, weights), entries, rows.start, cleared(out));
             }
         }
         if let Some(dense) = self.dense {
@@ -121,8 +124,8 @@ impl HostBags<'_> {
                     rest = after;
                 }
             }
-            tasks.into_par_iter().for_each(|(grad, range, out)| {
-                sum_entries(self, grad, dim, range, &sorted, fill_zero(out));
+            tasks::each("gradient of the tables", tasks, |(grad, range, out)| {
+                sum_entries(self, grad, dim, range, &sorted, cleared(out));
             });
         };
         // SAFETY: the ranges cover all rows of each table, and each task clears its rows first.
@@ -249,10 +252,4 @@ fn add_scaled(to: &mut [f32], from: &[f32], weight: f32) {
     for (to, from) in to.iter_mut().zip(from) {
         *to += weight * from;
     }
-}
-
-fn fill_zero(out: &mut [MaybeUninit<f32>]) -> &mut [f32] {
-    out.fill(MaybeUninit::new(0.0));
-    // SAFETY: all of it was just written.
-    unsafe { out.assume_init_mut() }
 }

@@ -3,12 +3,10 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use super::bags::HostBags;
 use super::layer::{HostLayer, LayerResult};
 use super::parts::Parts;
-use super::shared::{Addend, Addends, Shared, WeightRows, pick_rows, put_rows, sum_by_rows};
+use super::shared::{self, Addend, Addends, Shared, WeightRows, pick_rows, put_rows, split, sum_by_rows};
 use super::stairs::{StairAddend, Stairs};
 use crate::backend::{FirstLayerGrads, GroupBags, LayerSaved, LayerWeights};
 
@@ -54,9 +52,9 @@ impl HostFirstLayer<'_> {
         let shared = self.shared(pooled);
         let towers = self.layer.towers;
         let outputs = self.layer.outputs;
-        let matmuls = matmuls(&shared, towers, outputs);
+        let matmuls = shared::matmuls(&shared, towers, outputs);
         let tables = stair_tables(&pooled.parts.stairs, self.layer.weights.weight, towers, outputs);
-        let shared = addends(&shared, &matmuls);
+        let shared = addends(&shared, &matmuls, towers, outputs);
         let stairs = stair_addends(&pooled.parts.stairs, &tables);
         self.own_layer(pooled, &weight, Addends { shared: &shared, stairs: &stairs }).forward()
     }
@@ -84,30 +82,31 @@ impl HostFirstLayer<'_> {
             return FirstLayerGrads { table, weights: own_grads.weights };
         }
         let sums = sum_by_rows(grad, &shared, towers, outputs);
-        let grads = shared.par_iter().zip(sums).map(|(part, sums)| part.backward(&sums, towers, outputs));
-        let grads: Vec<_> = grads.collect();
-        let mut weight = vec![0.0; self.layer.weights.weight.len()];
-        put_rows(&mut weight, &own_grads.weights.weight, towers, outputs, &pooled.parts.own_columns);
-        for (part, grads) in shared.iter().zip(&grads) {
-            put_rows(&mut weight, &grads.weight, towers, outputs, part.columns);
-        }
+        let grads = shared::backward(&shared, &sums, towers, outputs);
         let of_stairs: Vec<_> =
-            stairs.par_iter().map(|stairs| stairs.weight_grad(grad, towers, outputs)).collect();
-        for (stairs, grads) in stairs.iter().zip(&of_stairs) {
-            put_rows(&mut weight, grads, towers, outputs, std::slice::from_ref(&stairs.columns));
-        }
-        for (narrow, grads) in pooled.parts.narrow.iter().zip(&grads) {
+            stairs.iter().map(|stairs| stairs.weight_grad(grad, towers, outputs)).collect();
+        let own_weights = own_grads.weights;
+        let mut weights: Vec<(&[f32], &[Range<usize>])> =
+            vec![(own_weights.weight.as_slice(), pooled.parts.own_columns.as_slice())];
+        let lens = shared.iter().map(|part| towers * part.width() * outputs);
+        weights.extend(split(&grads.weight, lens).zip(shared.iter().map(|part| part.columns)));
+        let columns = stairs.iter().map(|stairs| std::slice::from_ref(&stairs.columns));
+        weights.extend(of_stairs.iter().map(Vec::as_slice).zip(columns));
+        let weight = put_rows(&weights, towers, outputs);
+        let lens = shared.iter().map(|part| part.values.iter().map(|values| values.len()).sum());
+        let mut of_parts = split(&grads.values, lens);
+        for (narrow, grads) in pooled.parts.narrow.iter().zip(of_parts.by_ref()) {
             let start = narrow.rows.start * self.dim;
             let len = narrow.rows.len() * self.dim;
-            let copies = table.chunks_exact_mut(num_rows * self.dim).zip(grads.values.chunks_exact(len));
+            let copies = table.chunks_exact_mut(num_rows * self.dim).zip(grads.chunks_exact(len));
             for (table, grads) in copies {
                 table[start..][..len].iter_mut().zip(grads).for_each(|(to, grad)| *to += grad);
             }
         }
-        if let (Some(groups), Some(grads)) = (&self.groups, grads.last()) {
-            groups.bags.add_backward(&grads.values, self.dim, &mut table);
+        if let (Some(groups), Some(grads)) = (&self.groups, of_parts.next()) {
+            groups.bags.add_backward(grads, self.dim, &mut table);
         }
-        FirstLayerGrads { table, weights: LayerWeights { weight, ..own_grads.weights } }
+        FirstLayerGrads { table, weights: LayerWeights { weight, ..own_weights } }
     }
 
     fn own_weight(&self, pooled: &PooledParts) -> Cow<'_, [f32]> {
@@ -166,14 +165,14 @@ pub(super) fn shared_parts<'b>(
     shared
 }
 
-/// The matmuls of every part.
-pub(super) fn matmuls(shared: &[Shared<'_>], towers: usize, outputs: usize) -> Vec<Vec<f32>> {
-    shared.par_iter().map(|part| part.matmuls(towers, outputs)).collect()
-}
-
-/// What rows add of every part.
-pub(super) fn addends<'b>(shared: &[Shared<'b>], matmuls: &'b [Vec<f32>]) -> Vec<Addend<'b>> {
-    let parts = shared.iter().zip(matmuls);
+/// What rows add of every part; `matmuls` are those of [`shared::matmuls`].
+pub(super) fn addends<'b>(
+    shared: &[Shared<'b>],
+    matmuls: &'b [f32],
+    towers: usize,
+    outputs: usize,
+) -> Vec<Addend<'b>> {
+    let parts = shared.iter().zip(split(matmuls, shared.iter().map(|part| towers * part.rows * outputs)));
     parts.map(|(part, matmuls)| Addend { matmuls, of_rows: part.of_rows }).collect()
 }
 

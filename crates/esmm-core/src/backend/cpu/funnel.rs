@@ -2,16 +2,16 @@
 
 use std::f32::consts::LN_2;
 
-use rayon::prelude::*;
+use super::tasks;
 
-/// Rows of a task; part of the order of summation.
-const ROWS: usize = 512;
+/// Rows of a task; part of the order of summation. A row takes some 50 ns.
+const ROWS: usize = 128;
 
 /// Mean cross-entropy of each stage, `[K]`.
 pub(super) fn loss(logits: &[f32], reached: &[f32], stages: usize) -> Vec<f32> {
     let rows = (logits.len() / stages) as f64;
-    let tasks = logits.par_chunks(ROWS * stages).zip(reached.par_chunks(ROWS * stages));
-    let sums: Vec<Vec<f64>> = tasks.map(|(logits, reached)| sum_losses(logits, reached, stages)).collect();
+    let tasks = logits.chunks(ROWS * stages).zip(reached.chunks(ROWS * stages)).collect();
+    let sums = tasks::map("loss", tasks, |(logits, reached)| sum_losses(logits, reached, stages));
     let total = |stage: usize| sums.iter().map(|sums| sums[stage]).sum::<f64>();
     (0..stages).map(|stage| (total(stage) / rows) as f32).collect()
 }
@@ -22,8 +22,9 @@ pub(super) fn loss_backward(logits: &[f32], reached: &[f32], grad: &[f32]) -> Ve
     let rows = (logits.len() / stages) as f32;
     let grad: Vec<f32> = grad.iter().map(|grad| grad / rows).collect();
     let mut out = vec![0.0; logits.len()];
-    let tasks = logits.par_chunks(ROWS * stages).zip(reached.par_chunks(ROWS * stages));
-    tasks.zip(out.par_chunks_mut(ROWS * stages)).for_each(|((logits, reached), out)| {
+    let tasks = logits.chunks(ROWS * stages).zip(reached.chunks(ROWS * stages));
+    let tasks = tasks.zip(out.chunks_mut(ROWS * stages)).collect();
+    tasks::each("loss backward", tasks, |((logits, reached), out)| {
         let mut logs = vec![Stage::default(); stages];
         let rows = logits.chunks_exact(stages).zip(reached.chunks_exact(stages));
         for ((logits, reached), out) in rows.zip(out.chunks_exact_mut(stages)) {
@@ -38,8 +39,9 @@ pub(super) fn loss_backward(logits: &[f32], reached: &[f32], grad: &[f32]) -> Ve
 pub(super) fn logs(logits: &[f32], stages: usize) -> [Vec<f32>; 2] {
     let mut reach = vec![0.0; logits.len()];
     let mut not_reach = vec![0.0; logits.len()];
-    let outs = reach.par_chunks_mut(ROWS * stages).zip(not_reach.par_chunks_mut(ROWS * stages));
-    logits.par_chunks(ROWS * stages).zip(outs).for_each(|(logits, (reach, not_reach))| {
+    let outs = reach.chunks_mut(ROWS * stages).zip(not_reach.chunks_mut(ROWS * stages));
+    let tasks = logits.chunks(ROWS * stages).zip(outs).collect();
+    tasks::each("logs of the funnel", tasks, |(logits, (reach, not_reach))| {
         let mut stage_logs = vec![Stage::default(); stages];
         let outs = reach.chunks_exact_mut(stages).zip(not_reach.chunks_exact_mut(stages));
         for (logits, (reach, not_reach)) in logits.chunks_exact(stages).zip(outs) {
@@ -56,8 +58,9 @@ pub(super) fn logs(logits: &[f32], stages: usize) -> [Vec<f32>; 2] {
 pub(super) fn probs(logits: &[f32], stages: usize) -> [Vec<f32>; 3] {
     let rows = logits.len() / stages;
     let [mut ctr, mut cvr, mut ctcvr] = [(); 3].map(|()| vec![0.0; rows]);
-    let outs = ctr.par_chunks_mut(ROWS).zip(cvr.par_chunks_mut(ROWS)).zip(ctcvr.par_chunks_mut(ROWS));
-    logits.par_chunks(ROWS * stages).zip(outs).for_each(|(logits, ((ctr, cvr), ctcvr))| {
+    let outs = ctr.chunks_mut(ROWS).zip(cvr.chunks_mut(ROWS)).zip(ctcvr.chunks_mut(ROWS));
+    let tasks = logits.chunks(ROWS * stages).zip(outs).collect();
+    tasks::each("probabilities", tasks, |(logits, ((ctr, cvr), ctcvr))| {
         let outs = ctr.iter_mut().zip(cvr).zip(ctcvr);
         for (logits, ((ctr, cvr), ctcvr)) in logits.chunks_exact(stages).zip(outs) {
             (*ctr, *cvr) = (sigmoid(logits[0]), sigmoid(logits[1]));

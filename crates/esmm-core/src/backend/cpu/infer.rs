@@ -9,7 +9,7 @@ use super::bags::HostBags;
 use super::block::slope_of;
 use super::matmul::{Matrix, matmul};
 use super::shared::{Addends, RowAddends, add_to_rows};
-use super::work::{ROWS, chunk_rows, written};
+use super::work::{ROWS, written};
 use crate::backend::InferenceLayer;
 
 /// A layer in host memory, and its widths.
@@ -32,7 +32,7 @@ pub(super) fn logits(
     let fill = |out: &mut [MaybeUninit<f32>]| {
         let chunks = out.par_chunks_mut(ROWS * towers).enumerate();
         chunks.for_each_init(Scratch::default, |scratch, (chunk, out)| {
-            let rows = chunk_rows(chunk, bags.rows);
+            let rows = chunk * ROWS..bags.rows.min((chunk + 1) * ROWS);
             for (index, table) in table.chunks(table.len() / bags.tables).enumerate() {
                 let input = Scratch::sized(&mut scratch.pooled, rows.len() * bags.width(dim));
                 bags.pool_rows(table, dim, rows.clone(), input);

@@ -2,13 +2,12 @@
 
 use std::mem::MaybeUninit;
 
-use rayon::prelude::*;
-
 use super::block::{self, Block};
 use super::matmul::{Matrix, matmul};
 use super::moments::{self, ChunkMoments};
 use super::shared::{Addends, add_to_rows};
-use super::work::{chunk_rows, pieces, written};
+use super::tasks;
+use super::work::{Piece, pieces, task_rows, written};
 use crate::backend::{LayerSpec, LayerWeights, Moments};
 
 /// A layer: see [`Layer`](crate::backend::Layer).
@@ -49,64 +48,64 @@ impl<'a> HostLayer<'a> {
         LayerResult { hidden, moments, output }
     }
 
-    /// `x * W + b`, and its moments by tower and chunk, taken while the chunk is in the cache.
-    fn matmuls(&self) -> (Vec<f32>, Vec<Vec<ChunkMoments>>) {
+    /// `x * W + b`, and its moments by tower and task, taken while the rows are in the cache.
+    fn matmuls(&self) -> (Vec<f32>, Vec<ChunkMoments>) {
         let fill = |out: &mut [MaybeUninit<f32>]| {
-            let tasks = pieces(out, self.towers, self.outputs).into_par_iter().enumerate();
-            let chunks = tasks.map(|(tower, chunks)| {
-                let chunks = chunks.into_par_iter().enumerate();
-                let chunks = chunks.map(|(chunk, out)| self.matmul_chunk(tower, chunk, out));
-                chunks.collect::<Vec<_>>().into_iter().flatten().collect()
-            });
-            chunks.collect()
+            let tasks = pieces(out, self.towers, self.outputs, self.task_rows());
+            let chunks = tasks::map("matmul", tasks, |piece| self.matmul_piece(piece));
+            chunks.into_iter().flatten().collect()
         };
-        // SAFETY: the pieces are all of `out`, and `matmul_chunk` writes all of each.
+        // SAFETY: the pieces are all of `out`, and `matmul_piece` writes all of each.
         unsafe { written(self.towers * self.rows * self.outputs, fill) }
     }
 
-    /// Writes every element of `out`. No moments without batch norm.
-    fn matmul_chunk(&self, tower: usize, chunk: usize, out: &mut [MaybeUninit<f32>]) -> Option<ChunkMoments> {
-        matmul(self.input_chunk(tower, chunk), self.tower_weight(tower), out);
+    /// Writes every element of the piece. No moments without batch norm.
+    fn matmul_piece(&self, piece: Piece<'_, MaybeUninit<f32>>) -> Option<ChunkMoments> {
+        let Piece { tower, rows, values: out } = piece;
+        matmul(self.tower_input(tower).rows(rows.clone()), self.tower_weight(tower), out);
         // SAFETY: `matmul` wrote every element.
         let out = unsafe { out.assume_init_mut() };
         let bias = &self.weights.bias[tower * self.outputs..][..self.outputs];
-        let rows = chunk_rows(chunk, self.rows);
         add_to_rows(out, bias, &self.addends.of(tower, self.towers, rows));
         self.weights.norm.is_some().then(|| moments::of_columns(out, self.outputs))
     }
 
-    fn join(&self, chunks: &[Vec<ChunkMoments>]) -> Moments<Vec<f32>> {
+    /// `chunks` are those of one tower after the other.
+    fn join(&self, chunks: &[ChunkMoments]) -> Moments<Vec<f32>> {
         let mut mean = vec![0.0; self.towers * self.outputs];
         let mut variance = mean.clone();
         let towers = mean.chunks_exact_mut(self.outputs).zip(variance.chunks_exact_mut(self.outputs));
-        for (chunks, (mean, variance)) in chunks.iter().zip(towers) {
-            ChunkMoments::join(chunks, mean, variance);
+        for (chunks, (mean, variance)) in chunks.chunks(chunks.len() / self.towers).zip(towers) {
+            moments::join(chunks, mean, variance);
         }
         Moments { mean, variance }
     }
 
     fn blocks_forward(&self, hidden: &[f32], moments: Option<Moments<&[f32]>>) -> Vec<f32> {
+        let blocks: Vec<_> = (0..self.towers).map(|tower| self.block(tower, moments)).collect();
         let fill = |out: &mut [MaybeUninit<f32>]| {
-            let tasks = pieces(out, self.towers, self.outputs).into_par_iter().enumerate();
-            tasks.for_each(|(tower, chunks)| {
-                let block = self.block(tower, moments);
-                chunks.into_par_iter().enumerate().for_each(|(chunk, out)| {
-                    let first = self.first(tower, chunk);
-                    block::forward(&block, &hidden[first..][..out.len()], first, out);
-                });
+            let tasks = pieces(out, self.towers, self.outputs, self.task_rows());
+            tasks::each("norm and activation", tasks, |Piece { tower, rows, values }| {
+                let first = self.first(tower, rows.start);
+                block::forward(&blocks[tower], &hidden[first..][..values.len()], first, values);
             });
         };
-        // SAFETY: the pieces are all of `out`, and `Block::forward` writes all of each.
+        // SAFETY: the pieces are all of `out`, and `block::forward` writes all of each.
         unsafe { written(hidden.len(), fill) }.0
+    }
+
+    /// Rows of a task of one tower.
+    pub(super) fn task_rows(&self) -> usize {
+        task_rows(self.towers, self.rows)
     }
 
     pub(super) fn block(&self, tower: usize, moments: Option<Moments<&[f32]>>) -> Block {
         Block::new(self.spec, tower, self.outputs, moments, &self.weights)
     }
 
-    /// Place in `[K, B, O]` of the first element of a chunk.
-    pub(super) fn first(&self, tower: usize, chunk: usize) -> usize {
-        (tower * self.rows + chunk_rows(chunk, self.rows).start) * self.outputs
+    /// Place in `[K, B, O]` of the first element of a row.
+    pub(super) fn first(&self, tower: usize, row: usize) -> usize {
+        (tower * self.rows + row) * self.outputs
     }
 
     /// All rows of a tower's input.
@@ -114,13 +113,6 @@ impl<'a> HostLayer<'a> {
         let group = if self.groups == 1 { 0 } else { tower };
         let len = self.rows * self.inputs;
         Matrix::new(&self.input[group * len..][..len], self.rows, self.inputs)
-    }
-
-    fn input_chunk(&self, tower: usize, chunk: usize) -> Matrix<'a> {
-        let group = if self.groups == 1 { 0 } else { tower };
-        let rows = chunk_rows(chunk, self.rows);
-        let start = (group * self.rows + rows.start) * self.inputs;
-        Matrix::new(&self.input[start..][..rows.len() * self.inputs], rows.len(), self.inputs)
     }
 
     pub(super) fn tower_weight(&self, tower: usize) -> Matrix<'a> {

@@ -2,17 +2,16 @@
 
 use std::mem::MaybeUninit;
 
-use rayon::prelude::*;
-
 use super::block::{self, Block, BlockSums, Correction};
 use super::layer::HostLayer;
-use super::matmul::{Matrix, add_matmul, matmul};
-use super::work::{chunk_rows, pieces, written};
+use super::matmul::{Matrix, add_matmul, matmul, tile_matmul, tiles};
+use super::tasks;
+use super::work::{Piece, TASKS, pieces, task_rows, written};
 use crate::backend::{Layer, LayerSaved, LayerWeights, Norm};
 use crate::tower::Activation;
 
-/// Rows of a weight's gradient in one task.
-const WEIGHT_ROWS: usize = 128;
+/// Rows of transposed weights in one task: a cache line of the weights.
+const TRANSPOSED_ROWS: usize = 16;
 
 /// A tower in its backward pass.
 struct Tower {
@@ -56,21 +55,23 @@ impl HostLayer<'_> {
 
     /// Takes the gradient back through dropout and activation, and sums what the batch norm needs.
     fn blocks_backward(&self, saved: &LayerSaved<&[f32]>, grad: &mut [f32]) -> Vec<Tower> {
-        let tasks = pieces(grad, self.towers, self.outputs).into_par_iter().enumerate();
-        let towers = tasks.map(|(tower, chunks)| {
-            let block = self.block(tower, saved.moments);
-            let chunks = chunks.into_par_iter().enumerate().map(|(chunk, grad)| {
-                let first = self.first(tower, chunk);
-                block::backward(&block, &saved.hidden[first..][..grad.len()], first, grad)
-            });
-            let sums = BlockSums::join(chunks.collect());
+        let blocks: Vec<_> = (0..self.towers).map(|tower| self.block(tower, saved.moments)).collect();
+        let tasks = pieces(grad, self.towers, self.outputs, self.task_rows());
+        let of_tower = tasks.len() / self.towers;
+        let sums = tasks::map("activation backward", tasks, |Piece { tower, rows, values }| {
+            let first = self.first(tower, rows.start);
+            block::backward(&blocks[tower], &saved.hidden[first..][..values.len()], first, values)
+        });
+        let mut sums = sums.into_iter();
+        let towers = blocks.into_iter().map(|block| {
+            let sums = BlockSums::join(sums.by_ref().take(of_tower).collect());
             let (correction, gamma_grad) = block.correction(&sums, self.rows);
             Tower { block, correction, gamma_grad, sums }
         });
         towers.collect()
     }
 
-    /// Finishes the gradient of the matmul, chunk by chunk, and takes it through the weights of the first `columns` columns
+    /// Finishes the gradient of the matmul, piece by piece, and takes it through the weights of the first `columns` columns
     /// of the input at once.
     fn input_grad(
         &self,
@@ -80,31 +81,37 @@ impl HostLayer<'_> {
         grad: &mut [f32],
     ) -> Vec<f32> {
         if columns == 0 {
-            let tasks = pieces(grad, self.towers, self.outputs).into_par_iter().enumerate();
-            tasks.for_each(|(tower, chunks)| {
-                chunks.into_par_iter().enumerate().for_each(|(chunk, grad)| {
-                    self.finish_chunk(saved, &towers[tower], tower, chunk, grad);
-                });
-            });
+            let tasks = pieces(grad, self.towers, self.outputs, self.task_rows());
+            tasks::each("norm backward", tasks, |mut piece| self.finish(saved, towers, &mut piece));
             return Vec::new();
         }
+        let weights = self.transposed_weights(columns);
         let fill = |out: &mut [MaybeUninit<f32>]| {
+            // Towers of one input run one after the other, for their gradients are summed.
+            let task = task_rows(self.groups, self.rows);
             let members = self.towers / self.groups;
-            let mut grads = pieces(grad, self.towers, self.outputs).into_iter();
-            let mut tasks = Vec::new();
-            for (group, chunks) in pieces(out, self.groups, columns).into_iter().enumerate() {
-                let mut chunks_of: Vec<_> = grads.by_ref().take(members).map(Vec::into_iter).collect();
-                for (chunk, out) in chunks.into_iter().enumerate() {
-                    let grads: Vec<_> = chunks_of.iter_mut().filter_map(Iterator::next).collect();
-                    tasks.push((group * members, chunk, grads, out));
+            let mut grads = pieces(grad, self.towers, self.outputs, task).into_iter();
+            let mut outs = pieces(out, self.groups, columns, task).into_iter();
+            let chunks = outs.len() / self.groups;
+            let mut tasks = Vec::with_capacity(outs.len());
+            for _ in 0..self.groups {
+                let first = tasks.len();
+                tasks.extend(outs.by_ref().take(chunks).map(|out| (out.values, Vec::with_capacity(members))));
+                for _ in 0..members {
+                    for ((_, of_task), grad) in tasks[first..].iter_mut().zip(grads.by_ref()) {
+                        of_task.push(grad);
+                    }
                 }
             }
-            tasks.into_par_iter().for_each(|(first_tower, chunk, grads, out)| {
-                for (member, grad) in grads.into_iter().enumerate() {
-                    let tower = first_tower + member;
-                    self.finish_chunk(saved, &towers[tower], tower, chunk, grad);
-                    let grad = Matrix::new(grad, chunk_rows(chunk, self.rows).len(), self.outputs);
-                    let weight = self.tower_weight(tower).rows(0..columns).transposed();
+            tasks::each("input gradient", tasks, |(out, grads)| {
+                for (member, mut piece) in grads.into_iter().enumerate() {
+                    self.finish(saved, towers, &mut piece);
+                    let grad = Matrix::new(piece.values, piece.rows.len(), self.outputs);
+                    let weight = Matrix::new(
+                        &weights[piece.tower * self.outputs * columns..][..self.outputs * columns],
+                        self.outputs,
+                        columns,
+                    );
                     if member == 0 {
                         matmul(grad, weight, out);
                     } else {
@@ -118,35 +125,44 @@ impl HostLayer<'_> {
         unsafe { written(self.groups * self.rows * columns, fill) }.0
     }
 
-    fn finish_chunk(
-        &self,
-        saved: &LayerSaved<&[f32]>,
-        tower: &Tower,
-        index: usize,
-        chunk: usize,
-        grad: &mut [f32],
-    ) {
+    fn finish(&self, saved: &LayerSaved<&[f32]>, towers: &[Tower], piece: &mut Piece<'_, f32>) {
         if self.weights.norm.is_some() {
-            let hidden = &saved.hidden[self.first(index, chunk)..][..grad.len()];
-            block::correct(&tower.block, &tower.correction, hidden, grad);
+            let tower = &towers[piece.tower];
+            let hidden = &saved.hidden[self.first(piece.tower, piece.rows.start)..][..piece.values.len()];
+            block::correct(&tower.block, &tower.correction, hidden, piece.values);
         }
     }
 
-    fn weight_grad(&self, grad: &[f32]) -> Vec<f32> {
-        let len = self.inputs * self.outputs;
+    /// The weights of the first `columns` columns of the input, `[K, O, columns]`: `gemm` need not turn them in each task.
+    fn transposed_weights(&self, columns: usize) -> Vec<f32> {
         let fill = |out: &mut [MaybeUninit<f32>]| {
-            out.par_chunks_mut(len.max(1)).enumerate().for_each(|(tower, out)| {
-                let grads = self.rows * self.outputs;
-                let grad = Matrix::new(&grad[tower * grads..][..grads], self.rows, self.outputs);
-                let parts = out.par_chunks_mut(WEIGHT_ROWS * self.outputs).enumerate();
-                parts.for_each(|(part, out)| {
-                    let start = part * WEIGHT_ROWS;
-                    let columns = start..self.inputs.min(start + WEIGHT_ROWS);
-                    matmul(self.tower_input(tower).columns(columns).transposed(), grad, out);
-                });
+            let tasks = pieces(out, self.towers, columns, TRANSPOSED_ROWS);
+            tasks::each("transposed weights", tasks, |Piece { tower, rows, values }| {
+                let weight = &self.weights.weight[tower * self.inputs * self.outputs..];
+                for (column, weight) in weight.chunks_exact(self.outputs).take(columns).enumerate() {
+                    for (out, value) in
+                        values[column..].iter_mut().step_by(columns).zip(&weight[rows.clone()])
+                    {
+                        out.write(*value);
+                    }
+                }
             });
         };
-        // SAFETY: the parts are all of `out`, and `matmul` writes all of each.
-        unsafe { written(self.towers * len, fill) }.0
+        // SAFETY: the pieces are all of `out`, and each is written column by column.
+        unsafe { written(self.towers * self.outputs * columns, fill) }.0
+    }
+
+    fn weight_grad(&self, grad: &[f32]) -> Vec<f32> {
+        let fill = |out: &mut [MaybeUninit<f32>]| {
+            let tiles = tiles(out, self.towers, self.inputs, self.outputs, TASKS);
+            tasks::each("weight gradient", tiles, |tile| {
+                let grads = self.rows * self.outputs;
+                let grad = Matrix::new(&grad[tile.matrix() * grads..][..grads], self.rows, self.outputs);
+                let input = self.tower_input(tile.matrix()).columns(tile.rows());
+                tile_matmul(input.transposed(), grad.columns(tile.columns()), tile);
+            });
+        };
+        // SAFETY: the tiles are all of `out`, and `tile_matmul` writes all of each.
+        unsafe { written(self.towers * self.inputs * self.outputs, fill) }.0
     }
 }

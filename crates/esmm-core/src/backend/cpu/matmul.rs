@@ -1,5 +1,6 @@
 //! Matmuls, on one core each, through the `gemm` crate.
 
+use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
@@ -56,6 +57,98 @@ impl<'a> Matrix<'a> {
     }
 }
 
+/// A tile of one of several row-major matrices: some of its rows, some of its columns. No two of them overlap.
+#[derive(Debug)]
+pub(super) struct Tile<'a> {
+    matrix: usize,
+    rows: Range<usize>,
+    columns: Range<usize>,
+    /// Its first element.
+    first: *mut f32,
+    /// Distance of two rows.
+    stride: usize,
+    lives: PhantomData<&'a mut [MaybeUninit<f32>]>,
+}
+
+// SAFETY: a tile is the only one that points to its elements, as a `&mut` to them would be.
+unsafe impl Send for Tile<'_> {}
+
+impl Tile<'_> {
+    /// Which of the matrices it is part of.
+    pub(super) fn matrix(&self) -> usize {
+        self.matrix
+    }
+
+    /// Its rows of the matrix.
+    pub(super) fn rows(&self) -> Range<usize> {
+        self.rows.clone()
+    }
+
+    /// Its columns of the matrix.
+    pub(super) fn columns(&self) -> Range<usize> {
+        self.columns.clone()
+    }
+}
+
+/// Columns of a tile: what `gemm`'s kernels compute at once with AVX-512, twice that of AVX2. It packs nothing then.
+const TILE_COLUMNS: usize = 48;
+/// Rows of a tile at least.
+const TILE_ROWS: usize = 24;
+
+/// Cuts `matrices` row-major matrices `[rows, columns]` into tiles: [`TILE_COLUMNS`] wide, and as high as leaves at least
+/// `count` of them, as far as rows and columns go so far.
+///
+/// # Panics
+/// When there are fewer or more values.
+pub(super) fn tiles(
+    out: &mut [MaybeUninit<f32>],
+    matrices: usize,
+    rows: usize,
+    columns: usize,
+    count: usize,
+) -> Vec<Tile<'_>> {
+    assert_eq!(out.len(), matrices * rows * columns, "values of {matrices} matrices of {rows} x {columns}");
+    let across = columns.div_ceil(TILE_COLUMNS);
+    let down = count.div_ceil((matrices * across).max(1));
+    let height = rows.div_ceil(down).next_multiple_of(8).max(TILE_ROWS);
+    let mut tiles = Vec::with_capacity(matrices * across * rows.div_ceil(height));
+    for (matrix, values) in out.chunks_exact_mut((rows * columns).max(1)).enumerate() {
+        let start = values.as_mut_ptr().cast::<f32>();
+        for row in (0..rows).step_by(height) {
+            for column in (0..columns).step_by(TILE_COLUMNS) {
+                tiles.push(Tile {
+                    matrix,
+                    rows: row..rows.min(row + height),
+                    columns: column..columns.min(column + TILE_COLUMNS),
+                    // SAFETY: the place lies in the matrix.
+                    first: unsafe { start.add(row * columns + column) },
+                    stride: columns,
+                    lives: PhantomData,
+                });
+            }
+        }
+    }
+    tiles
+}
+
+/// `tile = lhs * rhs`. Writes every element.
+///
+/// # Panics
+/// When the shapes do not fit.
+pub(super) fn tile_matmul(lhs: Matrix<'_>, rhs: Matrix<'_>, tile: Tile<'_>) {
+    let shape = (tile.rows.len(), tile.columns.len());
+    assert!(
+        lhs.columns > 0
+            && lhs.columns == rhs.rows
+            && shape == (lhs.rows, rhs.columns)
+            && lhs.fits()
+            && rhs.fits(),
+        "{lhs:?} times {rhs:?} into a tile of {shape:?}"
+    );
+    // SAFETY: the shapes fit, the tile's elements are its own, and the old values are not read.
+    unsafe { run(lhs, rhs, tile.first, tile.stride, false) }
+}
+
 /// `out = lhs * rhs`, row-major. Writes every element.
 ///
 /// # Panics
@@ -67,7 +160,7 @@ pub(super) fn matmul(lhs: Matrix<'_>, rhs: Matrix<'_>, out: &mut [MaybeUninit<f3
     }
     check(lhs, rhs, out.len());
     // SAFETY: `check` holds, and the old values are not read.
-    unsafe { run(lhs, rhs, out.as_mut_ptr().cast(), false) }
+    unsafe { run(lhs, rhs, out.as_mut_ptr().cast(), rhs.columns, false) }
 }
 
 /// `out += lhs * rhs`, row-major.
@@ -77,7 +170,7 @@ pub(super) fn matmul(lhs: Matrix<'_>, rhs: Matrix<'_>, out: &mut [MaybeUninit<f3
 pub(super) fn add_matmul(lhs: Matrix<'_>, rhs: Matrix<'_>, out: &mut [f32]) {
     check(lhs, rhs, out.len());
     // SAFETY: `check` holds, and `out` is initialized.
-    unsafe { run(lhs, rhs, out.as_mut_ptr(), true) }
+    unsafe { run(lhs, rhs, out.as_mut_ptr(), rhs.columns, true) }
 }
 
 fn check(lhs: Matrix<'_>, rhs: Matrix<'_>, out: usize) {
@@ -88,9 +181,9 @@ fn check(lhs: Matrix<'_>, rhs: Matrix<'_>, out: usize) {
 }
 
 /// # Safety
-/// The matrices fit their slices and each other, `out` points to `lhs.rows * rhs.columns` values that nobody else
-/// touches, and they are initialized if `add`.
-unsafe fn run(lhs: Matrix<'_>, rhs: Matrix<'_>, out: *mut f32, add: bool) {
+/// The matrices fit their slices and each other, `out` points to `lhs.rows` rows of `rhs.columns` values, `stride` apart, that
+/// nobody else touches, and they are initialized if `add`.
+unsafe fn run(lhs: Matrix<'_>, rhs: Matrix<'_>, out: *mut f32, stride: usize, add: bool) {
     let rows = lhs.rows;
     let columns = rhs.columns;
     let depth = lhs.columns;
@@ -102,7 +195,7 @@ unsafe fn run(lhs: Matrix<'_>, rhs: Matrix<'_>, out: *mut f32, add: bool) {
             depth,
             out,
             1,
-            columns as isize,
+            stride as isize,
             add,
             lhs.values.as_ptr(),
             lhs.column_stride as isize,
@@ -117,5 +210,48 @@ unsafe fn run(lhs: Matrix<'_>, rhs: Matrix<'_>, out: *mut f32, add: bool) {
             false,
             gemm::Parallelism::None,
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The weight gradients of `aliccp`, of its logits and of small towers: enough tasks, and each element in one tile.
+    #[test]
+    fn tiles_are_all_of_the_matrices() {
+        for (matrices, rows, columns, expected) in [
+            (2, 216, 360, 32),
+            (2, 414, 360, 32),
+            (2, 360, 200, 40),
+            (2, 200, 80, 28),
+            (2, 80, 1, 8),
+            (1, 7, 3, 1),
+            (3, 130, 49, 36),
+        ] {
+            let mut values = vec![MaybeUninit::new(0.0_f32); matrices * rows * columns];
+            let tiles = tiles(&mut values, matrices, rows, columns, 32);
+            assert_eq!(tiles.len(), expected, "{matrices} of {rows} x {columns}");
+            for tile in tiles {
+                let depth = 2;
+                let ones = vec![1.0; depth * tile.rows().len()];
+                let right: Vec<f32> = tile.columns().map(|column| (1 + column) as f32).collect();
+                let right = [right.clone(), right].concat();
+                let ones = Matrix::new(&ones, tile.rows().len(), depth);
+                tile_matmul(ones, Matrix::new(&right, depth, tile.columns().len()), tile);
+            }
+            // SAFETY: they were initialized with 0.
+            let values = unsafe { values.assume_init_ref() };
+            let expected = |place: usize| (2 * (1 + place % columns)) as f32;
+            assert!(values.iter().enumerate().all(|(place, value)| *value == expected(place)));
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "into a tile of (24, 48)")]
+    fn a_tile_of_another_shape() {
+        let mut values = vec![MaybeUninit::new(0.0_f32); 48 * 96];
+        let tile = tiles(&mut values, 1, 48, 96, 32).swap_remove(0);
+        tile_matmul(Matrix::new(&[1.0; 4], 2, 2), Matrix::new(&[1.0; 4], 2, 2), tile);
     }
 }

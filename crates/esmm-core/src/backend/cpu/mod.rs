@@ -4,7 +4,8 @@
 //! * `bags.rs`, `first_layer.rs`, `layer.rs`, `layer_backward.rs`, `infer.rs`, `funnel.rs`, `rows.rs`, `weights.rs`: the
 //!   kernels.
 //! * `parts.rs`, `shared.rs`: what many rows of a batch have in common, multiplied once; `stairs.rs`: positions among bins.
-//! * `block.rs`, `moments.rs`, `dropout.rs`, `matmul.rs`: their inner loops; `work.rs`: how work and memory are cut.
+//! * `block.rs`, `moments.rs`, `dropout.rs`, `matmul.rs`: their inner loops; `work.rs`: how work and memory are cut; `tasks.rs`:
+//!   how tasks are run and timed.
 //!
 //! Work is cut into tasks by the shapes alone and partial sums are joined in a fixed order: results do not depend on
 //! the number of threads. Matmuls go through the `gemm` crate; the loops are plain Rust that the compiler vectorizes
@@ -29,6 +30,7 @@ mod parts;
 mod rows;
 mod shared;
 mod stairs;
+mod tasks;
 mod tensor;
 mod weights;
 mod work;
@@ -36,6 +38,8 @@ mod work;
 use std::sync::Arc;
 
 use burn::tensor::ops::FloatTensor;
+
+pub use self::tasks::{Region, record_regions};
 
 use self::bags::HostBags;
 use self::first_layer::PooledParts;
@@ -203,6 +207,6 @@ impl<B: HostBackend> Kernels<B> for Cpu {
         weights: Vec<WithGrad<FloatTensor<B>>>,
         update: WeightUpdate,
     ) -> Vec<WithMoments<FloatTensor<B>>> {
-        weights.into_iter().map(|weight| ops::update_weight::<B>(weight, &update)).collect()
+        ops::update_weights::<B>(weights, &update)
     }
 }

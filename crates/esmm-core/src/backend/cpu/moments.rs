@@ -11,24 +11,26 @@ pub(super) struct ChunkMoments {
     squares: Vec<f32>,
 }
 
-impl ChunkMoments {
-    /// Mean and biased variance of the rows of all chunks together, joined in order, in f64.
-    pub(super) fn join(chunks: &[Self], mean: &mut [f32], variance: &mut [f32]) {
-        for (column, (mean_out, variance_out)) in mean.iter_mut().zip(variance).enumerate() {
-            let mut rows = 0.0;
-            let mut mean = 0.0;
-            let mut squares = 0.0;
-            for chunk in chunks {
-                let more = chunk.rows as f64;
-                let distance = f64::from(chunk.mean[column]) - mean;
-                let total = rows + more;
-                mean += distance * more / total;
-                squares += f64::from(chunk.squares[column]) + distance * distance * rows * more / total;
-                rows = total;
-            }
-            *mean_out = mean as f32;
-            *variance_out = (squares / rows) as f32;
+/// Mean and biased variance of the rows of all chunks together, joined in order, in f64.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi2+fma", "x86_64+avx2+bmi2+fma"))]
+pub(super) fn join(chunks: &[ChunkMoments], mean: &mut [f32], variance: &mut [f32]) {
+    let mut rows = 0.0;
+    let mut means = vec![0.0; mean.len()];
+    let mut squares = vec![0.0; mean.len()];
+    for chunk in chunks {
+        let more = chunk.rows as f64;
+        let total = rows + more;
+        let columns = chunk.mean.iter().zip(&chunk.squares).zip(means.iter_mut().zip(&mut squares));
+        for ((chunk_mean, chunk_squares), (mean, squares)) in columns {
+            let distance = f64::from(*chunk_mean) - *mean;
+            *mean += distance * more / total;
+            *squares += f64::from(*chunk_squares) + distance * distance * rows * more / total;
         }
+        rows = total;
+    }
+    for ((mean, variance), (sum, squares)) in mean.iter_mut().zip(variance).zip(means.iter().zip(&squares)) {
+        *mean = *sum as f32;
+        *variance = (squares / rows) as f32;
     }
 }
 

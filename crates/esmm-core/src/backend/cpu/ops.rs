@@ -4,14 +4,14 @@ use burn::tensor::ops::FloatTensor;
 
 use super::bags::HostBags;
 use super::first_layer::{
-    HostFirstLayer, HostGroups, PooledParts, addends, matmuls, shared_parts, stair_addends, stair_tables,
+    HostFirstLayer, HostGroups, PooledParts, addends, shared_parts, stair_addends, stair_tables,
 };
 use super::infer::{self, HostInferenceLayer};
 use super::layer::{HostLayer, LayerResult};
 use super::parts::Parts;
-use super::shared::{Addends, WeightRows, pick_rows};
+use super::shared::{self, Addends, WeightRows, pick_rows};
 use super::tensor::{Host, HostBackend};
-use super::weights;
+use super::weights::{self, HostWeight};
 use crate::backend::{
     Bags, FirstLayer, FirstLayerGrads, GroupBags, Indices, InferenceLayer, InputBags, Layer, LayerOutput,
     LayerSaved, LayerSpec, LayerWeights, WeightUpdate, WithGrad, WithMoments,
@@ -189,7 +189,7 @@ fn infer_parts<B: HostBackend>(
     let shared = shared_parts(&parts, (table, dim, own.tables), groups, |columns| {
         WeightRows::pick(first.layer.weight, towers, outputs, columns)
     });
-    let matmuls = matmuls(&shared, towers, outputs);
+    let matmuls = shared::matmuls(&shared, towers, outputs);
     let weight = pick_rows(first.layer.weight, towers, outputs, &parts.own_columns);
     let own_first = HostInferenceLayer {
         inputs: weight.len() / (towers * outputs),
@@ -197,21 +197,27 @@ fn infer_parts<B: HostBackend>(
         layer: InferenceLayer { weight: &weight[..], ..first.layer.clone() },
     };
     let layers: Vec<_> = std::iter::once(own_first).chain(others.iter().cloned()).collect();
-    let shared = addends(&shared, &matmuls);
+    let shared = addends(&shared, &matmuls, towers, outputs);
     let tables = stair_tables(&parts.stairs, first.layer.weight, towers, outputs);
     let stairs = stair_addends(&parts.stairs, &tables);
     let addends = Addends { shared: &shared, stairs: &stairs };
     infer::logits(table, dim, &parts.own(&own), &layers, addends, towers)
 }
 
-pub(super) fn update_weight<B: HostBackend>(
-    weight: WithGrad<FloatTensor<B>>,
+pub(super) fn update_weights<B: HostBackend>(
+    weights: Vec<WithGrad<FloatTensor<B>>>,
     update: &WeightUpdate,
-) -> WithMoments<FloatTensor<B>> {
-    let WithGrad { weight, grad } = weight.map(Host::<B>::new);
-    let WithMoments { tensor, mut moments } = weight;
-    let slices = moments.iter_mut().map(Host::values_mut).collect();
-    let next = weights::update(tensor.values(), grad.values(), slices, update);
-    let moments = moments.into_iter().map(Host::into_tensor).collect();
-    WithMoments { tensor: B::tensor(next, &tensor.shape), moments }
+) -> Vec<WithMoments<FloatTensor<B>>> {
+    let mut weights: Vec<_> = weights.into_iter().map(|weight| weight.map(Host::<B>::new)).collect();
+    let slices = weights.iter_mut().map(|WithGrad { weight, grad }| HostWeight {
+        weight: weight.tensor.values(),
+        grad: grad.values(),
+        moments: weight.moments.iter_mut().map(Host::values_mut).collect(),
+    });
+    let next = weights::update(slices.collect(), update);
+    let updated = weights.into_iter().zip(next).map(|(WithGrad { weight, .. }, next)| WithMoments {
+        tensor: B::tensor(next, &weight.tensor.shape),
+        moments: weight.moments.into_iter().map(Host::into_tensor).collect(),
+    });
+    updated.collect()
 }

@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use multiversion::multiversion;
-use rayon::prelude::*;
 
+use super::tasks;
 use super::work::{AHEAD, prefetch};
 use crate::backend::rows::bias_correction;
 use crate::backend::{RowUpdate, TableRule};
@@ -41,7 +41,7 @@ pub(super) fn update(
     let height = tables[0].len() / dim;
     let step = Step::new(update);
     let bands = bands(tables, widths, &boundaries(rows, height));
-    bands.into_par_iter().for_each(|band| update_band(band, widths, rows, grads, step));
+    tasks::each("update of touched rows", bands, |band| update_band(band, widths, rows, grads, step));
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi2+fma", "x86_64+avx2+bmi2+fma"))]

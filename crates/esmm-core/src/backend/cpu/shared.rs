@@ -5,14 +5,17 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use multiversion::multiversion;
-use rayon::prelude::*;
 
-use super::matmul::{Matrix, add_matmul, matmul};
+use super::matmul::{Matrix, add_matmul, matmul, tile_matmul, tiles};
 use super::stairs::StairAddend;
-use super::work::{chunk_rows, pieces, written};
+use super::tasks;
+use super::work::{Piece, cleared, pieces, written};
 
 /// Columns of a gradient that are summed together: their sums stay in the cache.
 pub(super) const COLUMNS: usize = 64;
+
+/// Rows of a part in one task.
+const PART_ROWS: usize = 64;
 
 /// A part of the input of which rows of the batch read the same few rows.
 pub(super) struct Shared<'a> {
@@ -59,16 +62,17 @@ pub(super) struct RowAddends<'a> {
     stairs: Vec<StairAddend<'a>>,
 }
 
-/// Gradients of a part.
+/// Gradients of parts, one after the other.
 pub(super) struct SharedGrads {
-    /// `[K, W, O]`.
+    /// `[K, W, O]` each.
     pub(super) weight: Vec<f32>,
-    /// `[T, R, W]`.
+    /// `[T, R, W]` each.
     pub(super) values: Vec<f32>,
 }
 
 impl Shared<'_> {
-    fn width(&self) -> usize {
+    /// Its columns, W.
+    pub(super) fn width(&self) -> usize {
         self.values.first().map_or(0, |values| values.len() / self.rows)
     }
 
@@ -81,55 +85,102 @@ impl Shared<'_> {
         self.weight.of(tower, self.width(), outputs)
     }
 
-    /// The matmuls of all towers, `[K, R, O]`.
-    pub(super) fn matmuls(&self, towers: usize, outputs: usize) -> Vec<f32> {
-        let fill = |out: &mut [MaybeUninit<f32>]| {
-            pieces(out, towers, outputs).into_par_iter().enumerate().for_each(|(tower, chunks)| {
-                chunks.into_par_iter().enumerate().for_each(|(chunk, out)| {
-                    let rows = self.values_of(tower).rows(chunk_rows(chunk, self.rows));
-                    matmul(rows, self.weight_of(tower, outputs), out);
-                });
-            });
-        };
-        // SAFETY: the pieces are all of `out`, and `matmul` writes all of each.
-        unsafe { written(towers * self.rows * outputs, fill) }.0
+    fn copies(&self) -> usize {
+        self.values.len()
     }
+}
 
-    /// Gradients out of `sums [K, R, O]`, the gradients of the matmuls.
-    pub(super) fn backward(&self, sums: &[f32], towers: usize, outputs: usize) -> SharedGrads {
-        let width = self.width();
-        let sums_of = |tower: usize| {
-            Matrix::new(&sums[tower * self.rows * outputs..][..self.rows * outputs], self.rows, outputs)
-        };
-        let fill = |out: &mut [MaybeUninit<f32>]| {
-            out.par_chunks_mut(width * outputs).enumerate().for_each(|(tower, out)| {
-                matmul(self.values_of(tower).transposed(), sums_of(tower), out);
-            });
-        };
-        // SAFETY: the chunks are all of `out`, and `matmul` writes all of each.
-        let weight = unsafe { written(towers * width * outputs, fill) }.0;
-        let copies = self.values.len();
-        let fill = |out: &mut [MaybeUninit<f32>]| {
-            pieces(out, copies, width).into_par_iter().enumerate().for_each(|(copy, chunks)| {
-                let members = if copies == 1 { 0..towers } else { copy..copy + 1 };
-                chunks.into_par_iter().enumerate().for_each(|(chunk, out)| {
-                    for tower in members.clone() {
-                        let grad = sums_of(tower).rows(chunk_rows(chunk, self.rows));
-                        let weight = self.weight_of(tower, outputs).transposed();
-                        if tower == members.start {
-                            matmul(grad, weight, out);
-                        } else {
-                            // SAFETY: the matmul of the first member wrote every element.
-                            add_matmul(grad, weight, unsafe { out.assume_init_mut() });
-                        }
+/// The matmuls of all parts, `[K, R, O]` of one after the other.
+pub(super) fn matmuls(parts: &[Shared<'_>], towers: usize, outputs: usize) -> Vec<f32> {
+    let lens: Vec<_> = parts.iter().map(|part| towers * part.rows * outputs).collect();
+    let fill = |out: &mut [MaybeUninit<f32>]| {
+        let outs = parts.iter().zip(split_mut(out, &lens));
+        let tasks = outs.flat_map(|(part, out)| {
+            pieces(out, towers, outputs, PART_ROWS).into_iter().map(move |piece| (part, piece))
+        });
+        tasks::each("matmul of shared rows", tasks.collect(), |(part, Piece { tower, rows, values })| {
+            matmul(part.values_of(tower).rows(rows), part.weight_of(tower, outputs), values);
+        });
+    };
+    // SAFETY: the pieces are all of `out`, and `matmul` writes all of each.
+    unsafe { written(lens.iter().sum(), fill) }.0
+}
+
+/// Gradients of all parts, out of `sums`, the gradients of their matmuls: of the weights `[K, W, O]`, and of the values
+/// `[T, R, W]`, of one part after the other.
+pub(super) fn backward(parts: &[Shared<'_>], sums: &[f32], towers: usize, outputs: usize) -> SharedGrads {
+    let sums: Vec<&[f32]> = split(sums, parts.iter().map(|part| towers * part.rows * outputs)).collect();
+    let sums_of = |part: usize, tower: usize| {
+        let rows = parts[part].rows;
+        Matrix::new(&sums[part][tower * rows * outputs..][..rows * outputs], rows, outputs)
+    };
+    let lens: Vec<_> = parts.iter().map(|part| towers * part.width() * outputs).collect();
+    let fill = |out: &mut [MaybeUninit<f32>]| {
+        let outs = parts.iter().zip(split_mut(out, &lens)).enumerate();
+        let tasks = outs.flat_map(|(index, (part, out))| {
+            let tiles = tiles(out, towers, part.width(), outputs, 1);
+            tiles.into_iter().map(move |tile| (index, part, tile))
+        });
+        tasks::each("weight gradient of shared rows", tasks.collect(), |(index, part, tile)| {
+            let values = part.values_of(tile.matrix()).columns(tile.rows());
+            let sums = sums_of(index, tile.matrix()).columns(tile.columns());
+            tile_matmul(values.transposed(), sums, tile);
+        });
+    };
+    // SAFETY: the tiles are all of `out`, and `tile_matmul` writes all of each.
+    let weight = unsafe { written(lens.iter().sum(), fill) }.0;
+    let lens: Vec<_> = parts.iter().map(|part| part.copies() * part.rows * part.width()).collect();
+    let fill = |out: &mut [MaybeUninit<f32>]| {
+        let outs = parts.iter().zip(split_mut(out, &lens)).enumerate();
+        let tasks = outs.flat_map(|(index, (part, out))| {
+            let pieces = pieces(out, part.copies(), part.width(), PART_ROWS);
+            pieces.into_iter().map(move |piece| (index, part, piece))
+        });
+        tasks::each(
+            "gradient of shared rows",
+            tasks.collect(),
+            |(index, part, Piece { tower: copy, rows, values })| {
+                let members = if part.copies() == 1 { 0..towers } else { copy..copy + 1 };
+                for tower in members.clone() {
+                    let grad = sums_of(index, tower).rows(rows.clone());
+                    let weight = part.weight_of(tower, outputs).transposed();
+                    if tower == members.start {
+                        matmul(grad, weight, values);
+                    } else {
+                        // SAFETY: the matmul of the first member wrote every element.
+                        add_matmul(grad, weight, unsafe { values.assume_init_mut() });
                     }
-                });
-            });
-        };
-        // SAFETY: the pieces are all of `out`, and the matmul of the first tower of each writes all of it.
-        let values = unsafe { written(copies * self.rows * width, fill) }.0;
-        SharedGrads { weight, values }
-    }
+                }
+            },
+        );
+    };
+    // SAFETY: the pieces are all of `out`, and the matmul of the first tower of each writes all of it.
+    let values = unsafe { written(lens.iter().sum(), fill) }.0;
+    SharedGrads { weight, values }
+}
+
+/// Values cut into pieces of these lengths.
+pub(super) fn split<'a>(
+    values: &'a [f32],
+    lens: impl Iterator<Item = usize>,
+) -> impl Iterator<Item = &'a [f32]> {
+    let mut rest = values;
+    lens.map(move |len| {
+        let (piece, after) = rest.split_at(len);
+        rest = after;
+        piece
+    })
+}
+
+/// The same, to write them.
+fn split_mut<'a, T>(values: &'a mut [T], lens: &[usize]) -> Vec<&'a mut [T]> {
+    let mut rest = values;
+    let pieces = lens.iter().map(|len| {
+        let (piece, after) = std::mem::take(&mut rest).split_at_mut(*len);
+        rest = after;
+        piece
+    });
+    pieces.collect()
 }
 
 impl<'a> Addend<'a> {
@@ -191,29 +242,36 @@ fn read<'a>((matmuls, of_rows): (&'a [f32], &[u32]), row: usize, width: usize) -
     &matmuls[of_rows[row] as usize * width..][..width]
 }
 
-/// For every part the gradients of its matmuls, `[K, R, O]`: those of the rows that read them, summed in the order of
-/// the batch. `grad [K, B, O]`.
-pub(super) fn sum_by_rows(
-    grad: &[f32],
-    parts: &[Shared<'_>],
-    towers: usize,
-    outputs: usize,
-) -> Vec<Vec<f32>> {
-    let mut sums: Vec<Vec<f32>> = parts.iter().map(|part| vec![0.0; towers * part.rows * outputs]).collect();
-    let mut tasks: Vec<Vec<(&[u32], &mut [f32])>> = (0..towers).map(|_| Vec::new()).collect();
-    for (part, sums) in parts.iter().zip(&mut sums) {
-        for (task, sums) in tasks.iter_mut().zip(sums.chunks_exact_mut(part.rows * outputs)) {
-            task.push((part.of_rows, sums));
-        }
-    }
-    // Each sum is taken in one order, so the cut may follow the machine.
-    let cuts = rayon::current_num_threads().div_ceil(towers);
+/// For every part the gradients of its matmuls, `[K, R, O]` of one after the other: those of the rows that read them, summed
+/// in the order of the batch. `grad [K, B, O]`.
+pub(super) fn sum_by_rows(grad: &[f32], parts: &[Shared<'_>], towers: usize, outputs: usize) -> Vec<f32> {
+    let lens: Vec<_> = parts.iter().map(|part| towers * part.rows * outputs).collect();
     let rows = grad.len() / towers;
-    tasks.par_iter_mut().zip(grad.par_chunks(rows)).for_each(|(parts, grad)| {
-        let size = parts.len().div_ceil(cuts).max(1);
-        parts.par_chunks_mut(size).for_each(|parts| sum_rows(grad, outputs, parts));
-    });
-    sums
+    // Each sum is taken in one order, so the cut may follow the machine: a task reads all of the gradient once.
+    let cuts = (2 * rayon::current_num_threads()).div_ceil(towers);
+    let size = parts.len().div_ceil(cuts).max(1);
+    let fill = |out: &mut [MaybeUninit<f32>]| {
+        let mut tasks: Vec<Vec<_>> = (0..towers).map(|_| Vec::new()).collect();
+        for (part, sums) in parts.iter().zip(split_mut(out, &lens)) {
+            for (task, sums) in tasks.iter_mut().zip(sums.chunks_exact_mut(part.rows * outputs)) {
+                task.push((part.of_rows, sums));
+            }
+        }
+        let mut cut = Vec::new();
+        for (parts, grad) in tasks.into_iter().zip(grad.chunks_exact(rows)) {
+            let mut parts = parts.into_iter().peekable();
+            while parts.peek().is_some() {
+                cut.push((parts.by_ref().take(size).collect::<Vec<_>>(), grad));
+            }
+        }
+        tasks::each("sums by shared row", cut, |(parts, grad)| {
+            let mut parts: Vec<_> =
+                parts.into_iter().map(|(of_rows, sums)| (of_rows, cleared(sums))).collect();
+            sum_rows(grad, outputs, &mut parts);
+        });
+    };
+    // SAFETY: the tasks have all of `out`, and clear it first.
+    unsafe { written(lens.iter().sum(), fill) }.0
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi2+fma", "x86_64+avx2+bmi2+fma"))]
@@ -259,31 +317,69 @@ pub(super) fn pick_rows<'a>(
     if matches!(columns, [all] if *all == (0..len / outputs)) {
         return Cow::Borrowed(weight);
     }
+    let segments = segments(columns);
     let width: usize = columns.iter().map(Range::len).sum();
-    let mut picked = Vec::with_capacity(towers * width * outputs);
-    for tower in weight.chunks_exact(len) {
-        for rows in columns {
-            picked.extend_from_slice(&tower[rows.start * outputs..rows.end * outputs]);
-        }
-    }
-    Cow::Owned(picked)
+    let fill = |out: &mut [MaybeUninit<f32>]| {
+        let lens: Vec<_> = segments.iter().map(|rows| rows.len() * outputs).collect();
+        let towers = weight.chunks_exact(len).zip(out.chunks_exact_mut((width * outputs).max(1)));
+        let tasks = towers.flat_map(|(tower, out)| {
+            let rows = segments.iter().map(move |rows| &tower[rows.start * outputs..rows.end * outputs]);
+            split_mut(out, &lens).into_iter().zip(rows)
+        });
+        tasks::each("own weights", tasks.collect(), |(out, rows)| {
+            out.write_copy_of_slice(rows);
+        });
+    };
+    // SAFETY: the segments are all of `out`, and all of each is written.
+    Cow::Owned(unsafe { written(towers * width * outputs, fill) }.0)
 }
 
-/// The inverse of [`pick_rows`]: writes the rows of `part [K, W, O]` to their places in `all [K, I, O]`.
-pub(super) fn put_rows(
-    all: &mut [f32],
-    part: &[f32],
-    towers: usize,
-    outputs: usize,
-    columns: &[Range<usize>],
-) {
-    let len = all.len() / towers;
-    let part_len = part.len() / towers;
-    for (all, mut part) in all.chunks_exact_mut(len).zip(part.chunks_exact(part_len)) {
-        for rows in columns {
-            let (rows_of, rest) = part.split_at(rows.len() * outputs);
-            all[rows.start * outputs..rows.end * outputs].copy_from_slice(rows_of);
-            part = rest;
+/// Rows of weights that are copied in one task.
+const COPIED_ROWS: usize = 32;
+
+/// The ranges, cut into ranges of at most [`COPIED_ROWS`].
+fn segments(columns: &[Range<usize>]) -> Vec<Range<usize>> {
+    let cut = |rows: &Range<usize>| {
+        let end = rows.end;
+        rows.clone().step_by(COPIED_ROWS).map(move |start| start..end.min(start + COPIED_ROWS))
+    };
+    columns.iter().flat_map(cut).collect()
+}
+
+/// All rows of the weights, `[K, I, O]`, out of parts `[K, W, O]` with the rows that each has: the inverse of [`pick_rows`].
+///
+/// # Panics
+/// When the parts are not all of the rows, each once.
+pub(super) fn put_rows(parts: &[(&[f32], &[Range<usize>])], towers: usize, outputs: usize) -> Vec<f32> {
+    // Row of the weights, and where the rows that begin there come from: the part, its row there.
+    let mut segments_of: Vec<(Range<usize>, &[f32], usize)> = Vec::new();
+    for (part, columns) in parts {
+        let mut row = 0;
+        for rows in segments(columns) {
+            let len = rows.len();
+            segments_of.push((rows, *part, row));
+            row += len;
         }
     }
+    segments_of.sort_unstable_by_key(|(rows, ..)| rows.start);
+    let mut end = 0;
+    for (rows, ..) in &segments_of {
+        assert_eq!(rows.start, end, "rows of the weights in no part, or in two");
+        end = rows.end;
+    }
+    let lens: Vec<_> = segments_of.iter().map(|(rows, ..)| rows.len() * outputs).collect();
+    let fill = |out: &mut [MaybeUninit<f32>]| {
+        let outs = out.chunks_exact_mut((end * outputs).max(1)).enumerate();
+        let tasks = outs.flat_map(|(tower, out)| {
+            let rows = segments_of
+                .iter()
+                .map(move |(_, part, row)| &part[tower * (part.len() / towers) + row * outputs..]);
+            split_mut(out, &lens).into_iter().zip(rows)
+        });
+        tasks::each("weight gradients joined", tasks.collect(), |(out, rows)| {
+            out.write_copy_of_slice(&rows[..out.len()]);
+        });
+    };
+    // SAFETY: the segments are all of `out`, and all of each is written.
+    unsafe { written(towers * end * outputs, fill) }.0
 }

@@ -6,9 +6,9 @@
 use std::ops::Range;
 
 use multiversion::multiversion;
-use rayon::prelude::*;
 
 use super::shared::COLUMNS;
+use super::tasks;
 use crate::schema::share;
 
 /// Bins that pay: two additions cost about as much as six columns of a matmul.
@@ -85,25 +85,24 @@ impl Stairs {
         let width = self.columns.len();
         let tower = grad.len() / towers;
         let mut grads = vec![0.0; towers * width * outputs];
-        grads.par_chunks_exact_mut(width * outputs).zip(grad.par_chunks_exact(tower)).for_each(
-            |(out, grad)| {
-                let mut sums = vec![0.0; width * 2 * outputs];
-                sum_rows(grad, outputs, (&self.ones, &self.shares), &mut sums);
-                // A bin is 1 in rows with more ones, a share in rows with as many, and 0 in the others.
-                let mut above = vec![0.0; outputs];
-                for (out, sums) in out.chunks_exact_mut(outputs).zip(sums.chunks_exact(2 * outputs)).rev() {
-                    let (whole, scaled) = sums.split_at(outputs);
-                    out.copy_from_slice(scaled);
-                    add_scaled(out, &above, 1.0);
-                    add_scaled(&mut above, whole, 1.0);
-                }
-                let mut zeros = vec![0.0; outputs];
-                for (out, sums) in out.chunks_exact_mut(outputs).zip(sums.chunks_exact(2 * outputs)) {
-                    add_scaled(out, &zeros, 1.0);
-                    add_scaled(&mut zeros, &sums[..outputs], 0.0);
-                }
-            },
-        );
+        let tasks = grads.chunks_exact_mut(width * outputs).zip(grad.chunks_exact(tower)).collect();
+        tasks::each("weight gradient of positions", tasks, |(out, grad): (&mut [f32], &[f32])| {
+            let mut sums = vec![0.0; width * 2 * outputs];
+            sum_rows(grad, outputs, (&self.ones, &self.shares), &mut sums);
+            // A bin is 1 in rows with more ones, a share in rows with as many, and 0 in the others.
+            let mut above = vec![0.0; outputs];
+            for (out, sums) in out.chunks_exact_mut(outputs).zip(sums.chunks_exact(2 * outputs)).rev() {
+                let (whole, scaled) = sums.split_at(outputs);
+                out.copy_from_slice(scaled);
+                add_scaled(out, &above, 1.0);
+                add_scaled(&mut above, whole, 1.0);
+            }
+            let mut zeros = vec![0.0; outputs];
+            for (out, sums) in out.chunks_exact_mut(outputs).zip(sums.chunks_exact(2 * outputs)) {
+                add_scaled(out, &zeros, 1.0);
+                add_scaled(&mut zeros, &sums[..outputs], 0.0);
+            }
+        });
         grads
     }
 }

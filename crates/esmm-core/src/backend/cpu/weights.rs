@@ -3,46 +3,48 @@
 use std::mem::MaybeUninit;
 
 use multiversion::multiversion;
-use rayon::prelude::*;
 
-use super::work::written;
+use super::tasks;
 use crate::backend::{WeightRule, WeightUpdate};
 
 /// Values of a task.
-const VALUES: usize = 1 << 14;
+const VALUES: usize = 1 << 13;
 
-/// The next weights; `moments` change in place.
+/// A weight, its gradient, and what the optimizer remembers of it, which changes in place.
+pub(super) struct HostWeight<'a> {
+    pub(super) weight: &'a [f32],
+    pub(super) grad: &'a [f32],
+    pub(super) moments: Vec<&'a mut [f32]>,
+}
+
+/// The next values of all weights.
 ///
 /// # Panics
 /// When the rule keeps another number of moments.
-pub(super) fn update(
-    weight: &[f32],
-    grad: &[f32],
-    moments: Vec<&mut [f32]>,
-    update: &WeightUpdate,
-) -> Vec<f32> {
+pub(super) fn update(weights: Vec<HostWeight<'_>>, update: &WeightUpdate) -> Vec<Vec<f32>> {
     let step = Step::new(update);
-    assert_eq!(weight.len(), grad.len(), "values of a weight and of its gradient");
-    let found = moments.len();
     let kept = update.rule.num_moments();
-    assert_eq!(found, kept, "{:?} found {found} moments instead of {kept}", update.rule);
-    let fill = |out: &mut [MaybeUninit<f32>]| {
-        let values = out.par_chunks_mut(VALUES).zip(weight.par_chunks(VALUES)).zip(grad.par_chunks(VALUES));
-        let mut moments = moments.into_iter().map(|moment| moment.par_chunks_mut(VALUES));
-        match (moments.next(), moments.next()) {
-            (None, _) => values.for_each(|((out, w), g)| step.sgd(w, g, out)),
-            (Some(velocity), None) => {
-                values
-                    .zip(velocity)
-                    .for_each(|(((out, w), g), velocity)| momentum(step, w, g, velocity, out));
-            }
-            (Some(first), Some(second)) => values
-                .zip(first.zip(second))
-                .for_each(|(((out, w), g), (first, second))| adam(step, w, g, first, second, out)),
+    let outs = weights.iter().map(|weight| Box::new_uninit_slice(weight.weight.len()));
+    let mut outs: Vec<Box<[MaybeUninit<f32>]>> = outs.collect();
+    let mut tasks = Vec::new();
+    for (HostWeight { weight, grad, moments }, out) in weights.into_iter().zip(&mut outs) {
+        assert_eq!(weight.len(), grad.len(), "values of a weight and of its gradient");
+        let found = moments.len();
+        assert_eq!(found, kept, "{:?} found {found} moments instead of {kept}", update.rule);
+        let mut moments: Vec<_> = moments.into_iter().map(|moment| moment.chunks_mut(VALUES)).collect();
+        let values = out.chunks_mut(VALUES).zip(weight.chunks(VALUES)).zip(grad.chunks(VALUES));
+        for ((out, weight), grad) in values {
+            let moments: Vec<&mut [f32]> = moments.iter_mut().filter_map(Iterator::next).collect();
+            tasks.push((out, weight, grad, moments));
         }
-    };
-    // SAFETY: the chunks are all of `out`, and each kind of step writes all of its chunk.
-    unsafe { written(weight.len(), fill) }.0
+    }
+    tasks::each("update of weights", tasks, |(out, weight, grad, mut moments)| match &mut moments[..] {
+        [] => step.sgd(weight, grad, out),
+        [velocity] => momentum(step, weight, grad, velocity, out),
+        [first, second, ..] => adam(step, weight, grad, first, second, out),
+    });
+    // SAFETY: the chunks are all of each weight, and each kind of step writes all of its chunk.
+    outs.into_iter().map(|out| unsafe { out.assume_init() }.into_vec()).collect()
 }
 
 /// An update with its constants in f32.

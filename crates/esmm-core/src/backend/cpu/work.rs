@@ -1,10 +1,35 @@
 //! How work is cut into tasks and where results are written.
 
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
-/// Rows of a batch in one task: their activations stay in a core's cache, and packing the weights anew for each task
-/// costs little beside its matmul. Part of the order of summation, so it does not follow the machine.
+/// Rows of a batch in one task at most: their activations stay in a core's cache, and packing the weights anew for each
+/// task costs little beside its matmul.
 pub(super) const ROWS: usize = 512;
+/// Rows at least: with fewer, packing the weights takes longer than it takes to wait for a core.
+const FEWEST_ROWS: usize = 128;
+/// Tasks that a region is cut into where its rows allow it: two for each of 16 cores, for they are not all as long.
+pub(super) const TASKS: usize = 32;
+
+/// Rows of a task, where `side_by_side` tasks of the same rows can run at the same time: towers, or inputs of towers. Part
+/// of the order of summation, so it follows the shapes and not the machine.
+pub(super) fn task_rows(side_by_side: usize, rows: usize) -> usize {
+    (side_by_side * rows).div_ceil(TASKS).next_power_of_two().clamp(FEWEST_ROWS, ROWS)
+}
+
+/// Memory with 0 everywhere.
+pub(super) fn cleared(out: &mut [MaybeUninit<f32>]) -> &mut [f32] {
+    out.fill(MaybeUninit::new(0.0));
+    // SAFETY: all of it was just written.
+    unsafe { out.assume_init_mut() }
+}
+
+/// Some rows of one tower.
+pub(super) struct Piece<'a, T> {
+    pub(super) tower: usize,
+    pub(super) rows: Range<usize>,
+    pub(super) values: &'a mut [T],
+}
 
 /// A vector of `len` values, all written by `fill`; its memory is not cleared first.
 ///
@@ -20,15 +45,18 @@ pub(super) unsafe fn written<R>(
     (unsafe { values.assume_init() }.into_vec(), result)
 }
 
-/// Cuts `[towers, rows, width]` into one piece a tower and [`ROWS`] rows: `pieces[tower][chunk]`.
-pub(super) fn pieces<T>(values: &mut [T], towers: usize, width: usize) -> Vec<Vec<&mut [T]>> {
+/// Cuts `[towers, rows, width]` into pieces of `task` rows of a tower, one tower after the other.
+pub(super) fn pieces<T>(values: &mut [T], towers: usize, width: usize, task: usize) -> Vec<Piece<'_, T>> {
     let tower = values.len() / towers;
-    values.chunks_mut(tower.max(1)).map(|tower| tower.chunks_mut(ROWS * width).collect()).collect()
-}
-
-/// The rows of a chunk in a batch of `rows`.
-pub(super) fn chunk_rows(chunk: usize, rows: usize) -> std::ops::Range<usize> {
-    chunk * ROWS..rows.min((chunk + 1) * ROWS)
+    let towers = values.chunks_mut(tower.max(1)).enumerate();
+    let pieces = towers.flat_map(|(tower, values)| {
+        let chunks = values.chunks_mut((task * width).max(1)).enumerate();
+        chunks.map(move |(chunk, values)| {
+            let start = chunk * task;
+            Piece { tower, rows: start..start + values.len() / width.max(1), values }
+        })
+    });
+    pieces.collect()
 }
 
 /// Values that a table has before rows of it are asked for ahead: smaller ones stay in the cache anyway.
@@ -52,4 +80,34 @@ pub(super) fn prefetch(table: &[f32], start: usize, len: usize) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = (table, start, len);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Batches of the benches: enough tasks for 16 cores, and no smaller than they must be.
+    #[test]
+    fn small_batches_are_cut_finer() {
+        for (rows, of_inputs, of_towers) in
+            [(300, 128, 128), (2048, 128, 128), (4096, 128, 256), (8192, 256, 512), (65_536, 512, 512)]
+        {
+            assert_eq!((task_rows(1, rows), task_rows(2, rows)), (of_inputs, of_towers), "{rows} rows");
+        }
+        for rows in [2048_usize, 2500, 4096, 8192, 100_000] {
+            assert!(rows.div_ceil(task_rows(1, rows)) >= 16, "{rows} rows");
+        }
+    }
+
+    #[test]
+    fn pieces_are_all_of_the_values() {
+        let mut values: Vec<usize> = (0..2 * 5 * 3).collect();
+        let pieces = pieces(&mut values, 2, 3, 2);
+        let found: Vec<_> =
+            pieces.iter().map(|piece| (piece.tower, piece.rows.clone(), piece.values[0])).collect();
+        let expected =
+            [(0, 0..2, 0), (0, 2..4, 6), (0, 4..5, 12), (1, 0..2, 15), (1, 2..4, 21), (1, 4..5, 27)];
+        assert_eq!(found, expected);
+        assert!(super::pieces::<f32>(&mut [], 2, 0, 64).is_empty());
+    }
 }

@@ -255,3 +255,14 @@ fn build_batch(bencher: Bencher<'_, '_>, name: &str) {
         raw.with_input(|input| builder.build(input)).unwrap_or_else(|error| panic!("{error}"))
     });
 }
+
+/// What the host does of a batch of 16,384 rows for a device that finds its distinct rows, before the upload.
+#[divan::bench(args = WORKLOADS)]
+fn build_batch_for_a_device(bencher: Bencher<'_, '_>, name: &str) {
+    let workload = Workload { batch: 16_384, ..workload_of(name) };
+    let raw = raw_batches(&workload, 1, 7).remove(0);
+    let mut builder = BatchBuilder::new(&workload.schema());
+    bencher.bench_local(|| {
+        raw.with_input(|input| builder.build_for_inference(input)).unwrap_or_else(|error| panic!("{error}"))
+    });
+}

@@ -6,6 +6,7 @@ use crate::backend::{DeviceFacts, HostIndices, SharedFeatures};
 use crate::batch::{HostBatch, HostGroups, HostPart};
 use crate::batch_input::{BatchInput, SparseInput, expect_len};
 use crate::error::EsmmError;
+use crate::placed_ids::{self, IdColumn};
 use crate::row_numbers::RowNumbers;
 use crate::schema::{DenseFeature, FeatureSchema, Pooling, RowRange, Side};
 
@@ -215,6 +216,14 @@ impl BatchBuilder {
         columns: &[Column<'_, SparseInput<'_>>],
         touched: &mut Option<Vec<u32>>,
     ) -> Result<Entries, EsmmError> {
+        if touched.is_none() && columns.iter().all(|column| column.entry_of.is_none()) {
+            let table = |column: &Column<'_, _>| self.ranges[column.feature];
+            let ids =
+                columns.iter().map(|column| IdColumn { ids: column.values.ids(), table: table(column) });
+            let placed = placed_ids::place(&ids.collect::<Vec<_>>(), rows);
+            let slots = placed.map_err(|beyond| self.out_of_range(&columns[beyond]))?;
+            return Ok(Entries { slots, weighted: None });
+        }
         let mut slots = vec![0; rows * columns.len()];
         for (place, column) in columns.iter().enumerate() {
             self.find_slots(column, touched)?;

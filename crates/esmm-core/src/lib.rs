@@ -43,6 +43,7 @@ mod funnel;
 mod init;
 mod interop;
 mod notebook;
+mod placed_ids;
 mod precision;
 mod row_numbers;
 mod schema;

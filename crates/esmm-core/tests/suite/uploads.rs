@@ -100,3 +100,17 @@ fn a_batch_is_one_upload() {
     let places: Vec<u64> = all.iter().map(|tensor| tensor.handle.offset_start.unwrap()).collect();
     assert_eq!(places, [0, 256, 512, 768, 1024]);
 }
+
+/// The host neither numbers nor sorts the rows of such a batch: it names the arena row of each entry.
+#[cfg(feature = "wgpu")]
+#[test]
+fn the_host_looks_for_no_distinct_rows() {
+    let features = vec![Feature::sparse("user", Side::User, 7), Feature::sparse("item", Side::Item, 9)];
+    let schema = FeatureSchema::new(features).unwrap();
+    let sparse = [SparseInput::Single(&[6, 0, 6]), SparseInput::Single(&[8, 8, 1])];
+    let input = BatchInput { rows: 3, sparse: &sparse, dense: &[], groups: None };
+    let batch = BatchBuilder::for_backend::<burn_wgpu::Wgpu>(&schema).build(input).unwrap();
+    assert_eq!(batch.num_touched(), None);
+    let batch = batch.into_device::<burn_wgpu::Wgpu>(&Default::default());
+    assert_eq!(batch.bags.own.slots.host(), [6, 15, 0, 15, 6, 8]);
+}

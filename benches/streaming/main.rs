@@ -2,6 +2,7 @@
 //!
 //! ```sh
 //! cargo bench --bench streaming                  # rows a second, in memory and from Parquet and CSV, in turn
+//! cargo bench --bench streaming -- --feed        # how fast a loader can feed a device, without any training
 //! cargo bench --bench streaming -- --checkpoint  # 10^7 rows of 18 values with Adam's moments: 2.2 GB
 //! ```
 //!
@@ -19,12 +20,16 @@ use std::time::Instant;
 use arrow::array::{ArrayRef, UInt32Array};
 use arrow::record_batch::RecordBatch;
 use burn::backend::Autodiff;
+use burn::data::dataloader::DataLoader;
 use burn::tensor::Tensor;
 use burn_ndarray::{NdArray, NdArrayDevice};
 use clap::Parser;
 use esmm_core::{EsmmConfig, Feature, FeatureSchema, Side};
 use esmm_train::checkpoint::{Checkpoints, TrainingState};
 use esmm_train::config::{RunFile, TrainConfig};
+use esmm_train::data::loader::{BatchLoader, BatchLoaderConfig, Purpose, num_builders};
+use esmm_train::data::stream::FileRows;
+use esmm_train::data::{DataError, Dataset, SplitRows};
 use esmm_train::experiment::Experiment;
 use esmm_train::observe::{Observers, StepRecord, TrainingObserver};
 use esmm_train::optimizer::{SharedOptimizer, TableOptimizerConfig, TableRule, TowerOptimizerConfig};
@@ -59,6 +64,9 @@ struct Options {
     /// Save and load a large checkpoint instead
     #[arg(long)]
     checkpoint: bool,
+    /// How many rows a second the loader's threads make, one by one, and what 16 processors could be fed with
+    #[arg(long)]
+    feed: bool,
     /// Where files are written, a temporary folder unless said
     #[arg(long)]
     folder: Option<PathBuf>,
@@ -71,6 +79,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = Options::parse();
     let temporary = tempfile::tempdir()?;
     let folder = options.folder.clone().unwrap_or(temporary.path().to_owned());
+    if options.feed {
+        return feeding(&options, &folder);
+    }
     match options.checkpoint {
         true => checkpoint(&folder),
         // On a thread of the kernels' pool, as the command runs its work.
@@ -114,6 +125,63 @@ fn rates(options: &Options, folder: &Path) -> Result<(), Box<dyn std::error::Err
         }
     }
     Ok(())
+}
+
+/// Rows a second of a thread that reads and encodes Parquet, of one that builds batches of rows in memory for a device that
+/// finds their distinct rows, and of the thread that hands them over; and what 16 processors make of that.
+fn feeding(options: &Options, folder: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    const DEVICE_BATCH: usize = 16_384;
+    write_data(folder, options.rows)?;
+    let experiment = load(folder, "parquet", true, MODELS[0].1)?;
+    let (_, rows) = experiment.splits().next().ok_or("no training rows")?;
+    let SplitRows::Files(files) = rows.clone() else { return Err("rows in memory".into()) };
+    let mut dataset = None;
+    let best = |found: Vec<f64>| found.into_iter().fold(0.0, f64::max);
+    let read = (0..options.rounds).map(|_| {
+        let start = Instant::now();
+        let mut rows = 0;
+        let mut take = |window: Dataset| {
+            rows += window.rows;
+            dataset = Some(window);
+            true
+        };
+        files.windows(None, files.shuffle_windows(DEVICE_BATCH), 0, &mut take)?;
+        Ok(rows as f64 / start.elapsed().as_secs_f64())
+    });
+    let readers = FileRows::num_readers(available());
+    let reader = best(read.collect::<Result<_, DataError>>()?) / readers as f64;
+    let dataset = Arc::new(dataset.ok_or("no rows were read")?);
+    let schema = experiment.model.schema.clone();
+    let builders = num_builders(&schema, available());
+    let config = BatchLoaderConfig {
+        schema: schema.clone(),
+        stages: 2,
+        batch_size: DEVICE_BATCH,
+        purpose: Purpose::Scoring,
+        unknown: Default::default(),
+    };
+    let loader: BatchLoader<NdArray> = config.init(dataset, &NdArrayDevice::default());
+    let built = (0..options.rounds * 4).map(|_| {
+        let start = Instant::now();
+        let rows: usize = loader.iter().map(|batch| batch.features.rows).sum();
+        rows as f64 / start.elapsed().as_secs_f64()
+    });
+    let builder = best(built.collect()) / builders as f64;
+    println!("{} rows of {} features, batches of {DEVICE_BATCH}", options.rows, TABLES.len());
+    println!("a thread that reads Parquet   {reader:>12.0} rows/s ({readers} here)");
+    println!("a thread that builds batches  {builder:>12.0} rows/s ({builders} here)");
+    let readers = FileRows::num_readers(16);
+    let builders = num_builders(&schema, 16);
+    let fed = (readers as f64 * reader).min(builders as f64 * builder);
+    println!(
+        "16 processors: {readers} readers and {builders} builders make {fed:.0} rows/s at most, rows in memory {:.0}",
+        builders as f64 * builder
+    );
+    Ok(())
+}
+
+fn available() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 fn write_data(folder: &Path, rows: usize) -> Result<(), Box<dyn std::error::Error>> {

@@ -24,6 +24,7 @@ pub mod loader;
 mod outcome;
 pub mod panics;
 mod place;
+mod processors;
 mod read;
 mod split;
 pub mod stream;

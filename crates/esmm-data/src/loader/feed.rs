@@ -4,19 +4,19 @@
 //! Builder `i` of `n` makes the batches `i`, `i + n`, `i + 2n` of a pass, and the training asks the builders in turn: the
 //! order of the batches, and what is in them, does not depend on the number of builders.
 
-use std::num::NonZero;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvError, SyncSender, sync_channel};
 use std::thread;
 
-use esmm_core::{BatchBuilder, HostBatch};
+use esmm_core::{BatchBuilder, FeatureSchema, HostBatch};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use super::{BatchLoaderConfig, Purpose, RowLabels};
 use crate::load::rows::SplitRows;
+use crate::processors::processors;
 use crate::stream::{FileRows, WindowSizes};
 use crate::{DataError, Dataset};
 
@@ -65,7 +65,7 @@ pub(super) fn start(
     pass: u64,
     skip: usize,
 ) -> Feed {
-    start_with(rows, config, &builder, pass, skip, num_builders(config))
+    start_with(rows, config, &builder, pass, skip, num_builders(&config.schema, processors()))
 }
 
 /// The same with so many copies of the builder.
@@ -91,10 +91,10 @@ pub(super) fn start_with(
     Feed { receivers, next: 0 }
 }
 
-/// Three quarters of the processors, fewer where the tables are so large that stamps would fill the memory.
-fn num_builders(config: &BatchLoaderConfig) -> usize {
-    let processors = thread::available_parallelism().map_or(1, NonZero::get);
-    let room = STAMPS / (STAMP * config.schema.num_rows()).max(1);
+/// How many threads build batches of a schema on a machine with so many processors: three quarters as many, up to 12, fewer
+/// where the tables are so large that their stamps would fill the memory.
+pub fn num_builders(schema: &FeatureSchema, processors: usize) -> usize {
+    let room = STAMPS / (STAMP * schema.num_rows()).max(1);
     (processors * 3 / 4).min(MOST_BUILDERS).min(room).max(1)
 }
 

@@ -21,6 +21,7 @@ use self::feed::{Feed, Sent};
 use crate::load::rows::SplitRows;
 use crate::{RowCounts, SparseColumn, Truth, UserGroups};
 
+pub use feed::num_builders;
 pub use handle::LoaderHandle;
 pub use unknown::UnknownShares;
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
 
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -18,12 +20,21 @@ use crate::outcome::counting::CountSpec;
 use crate::outcome::label::LabelSpec;
 use crate::outcome::outcomes::Outcomes;
 use crate::outcome::truth::TruthSpec;
+use crate::processors::processors;
 use crate::read::pieces::Piece;
 use crate::read::source::SourceSpec;
 use crate::split::spec::{Divider, Part};
 
 /// The first window of a pass has this share of the rows of the largest.
 const FIRST_WINDOW: usize = 16;
+
+/// Readers at most.
+const MOST_READERS: usize = 8;
+/// Chunks of each reader that may wait for their turn.
+const CHUNKS_AHEAD: usize = 16;
+
+/// Rows of a chunk that belong to a split.
+type ReadChunk = (EncodedChunk, Outcome);
 
 /// The rows of one split, in files. Cheap to clone.
 #[derive(Clone)]
@@ -72,6 +83,12 @@ impl FileRows {
         Self { counter: Some(counter), ..self }
     }
 
+    /// How many threads read the blocks of a pass on a machine with so many processors: half as many, up to 8, for the others
+    /// build batches and train.
+    pub fn num_readers(processors: usize) -> usize {
+        (processors / 2).clamp(1, MOST_READERS)
+    }
+
     /// Number of rows; 0 where nobody has counted.
     pub fn rows(&self) -> u64 {
         self.blocks.iter().flat_map(|blocks| blocks.iter()).map(|(_, rows)| rows).sum()
@@ -116,6 +133,18 @@ impl FileRows {
         first: u32,
         take: &mut dyn FnMut(Dataset) -> bool,
     ) -> Result<(), DataError> {
+        self.windows_by(Self::num_readers(processors()), shuffle, sizes, first, take)
+    }
+
+    /// The same by so many threads that read blocks, where blocks were counted.
+    pub(crate) fn windows_by(
+        &self,
+        readers: usize,
+        shuffle: Option<(u64, u64)>,
+        sizes: WindowSizes,
+        first: u32,
+        take: &mut dyn FnMut(Dataset) -> bool,
+    ) -> Result<(), DataError> {
         let reading = &self.reading;
         let mut windows = Windows::new(reading.empty(self.by_group), sizes, first, take);
         let mut rows = 0;
@@ -136,13 +165,15 @@ impl FileRows {
                     rng.set_stream(pass);
                     order.shuffle(&mut rng);
                 }
-                for (block, expected) in order {
-                    rows += expected as usize;
-                    if windows.skip >= expected {
-                        windows.skip -= expected;
-                    } else if !self.read_block(block, expected, &mut windows)? {
-                        return Ok(());
-                    }
+                rows += order.iter().map(|(_, rows)| *rows as usize).sum::<usize>();
+                let skipped = order.iter().take_while(|(_, rows)| {
+                    let all = windows.skip >= *rows;
+                    windows.skip -= if all { *rows } else { 0 };
+                    all
+                });
+                let skipped = skipped.count();
+                if !self.read_blocks(&order[skipped..], readers, &mut windows)? {
+                    return Ok(());
                 }
             }
         }
@@ -175,22 +206,88 @@ impl FileRows {
         Ok(true)
     }
 
-    /// Hands over the rows of a block; `false` when there are enough.
-    fn read_block(&self, number: usize, expected: u64, windows: &mut Windows<'_>) -> Result<bool, DataError> {
+    /// Hands over the rows of blocks, in their order, whatever the number of threads that read them; `false` when there are
+    /// enough. Reader `i` of `n` reads the blocks `i`, `i + n`, `i + 2n`.
+    fn read_blocks(
+        &self,
+        order: &[(usize, u64)],
+        readers: usize,
+        windows: &mut Windows<'_>,
+    ) -> Result<bool, DataError> {
+        let readers = readers.min(order.len());
+        if readers < 2 {
+            for (block, expected) in order {
+                let mut more = true;
+                self.read_block(*block, *expected, &mut |encoded, outcome| {
+                    more = windows.push(&encoded, &outcome);
+                    more
+                })?;
+                if !more {
+                    return Ok(false);
+                }
+            }
+            return Ok(true);
+        }
+        thread::scope(|scope| {
+            let receivers: Vec<_> = (0..readers)
+                .map(|reader| {
+                    let (sender, receiver) = sync_channel(CHUNKS_AHEAD);
+                    scope.spawn(move || self.read_every(order, reader, readers, &sender));
+                    receiver
+                })
+                .collect();
+            for place in 0..order.len() {
+                // What a reader sends comes in its order: the chunks of a block, then its end.
+                while let Some((encoded, outcome)) = received(&receivers[place % readers])? {
+                    if !windows.push(&encoded, &outcome) {
+                        return Ok(false);
+                    }
+                }
+            }
+            Ok(true)
+        })
+    }
+
+    /// Sends the chunks of the blocks of one reader, after each block `None`; ends after an error, and where nobody listens.
+    fn read_every(
+        &self,
+        order: &[(usize, u64)],
+        reader: usize,
+        readers: usize,
+        sender: &SyncSender<Result<Option<ReadChunk>, DataError>>,
+    ) {
+        for (block, expected) in order.iter().skip(reader).step_by(readers) {
+            let read = self.read_block(*block, *expected, &mut |encoded, outcome| {
+                sender.send(Ok(Some((encoded, outcome)))).is_ok()
+            });
+            let failed = read.is_err();
+            if sender.send(read.map(|()| None)).is_err() || failed {
+                return;
+            }
+        }
+    }
+
+    /// Hands over the rows of a block until `take` says that it has enough.
+    fn read_block(
+        &self,
+        number: usize,
+        expected: u64,
+        take: &mut dyn FnMut(EncodedChunk, Outcome) -> bool,
+    ) -> Result<(), DataError> {
         let (source, block) = &self.reading.blocks[number];
         let source = &self.reading.sources[*source];
         let (mut rows, mut more) = (0, true);
         let mut pass = |kept: Option<(EncodedChunk, Outcome)>| {
             if let Some((encoded, outcome)) = kept {
                 rows += encoded.rows as u64;
-                more = windows.push(&encoded, &outcome);
+                more = take(encoded, outcome);
             }
             more
         };
         let each = |piece: Piece| Ok(pass(self.kept(source, piece)?));
         source.source.block_pieces(block, &source.columns, self.by_group, each)?;
         match !more || rows == expected {
-            true => Ok(more),
+            true => Ok(()),
             false => Err(block.changed()),
         }
     }
@@ -209,6 +306,15 @@ impl FileRows {
         })?;
         Ok(found)
     }
+}
+
+/// The next chunk of a block; `None` at its end.
+fn received(
+    receiver: &Receiver<Result<Option<ReadChunk>, DataError>>,
+) -> Result<Option<ReadChunk>, DataError> {
+    receiver
+        .recv()
+        .unwrap_or_else(|_| Err(DataError::setting("data", "a thread that reads files has stopped")))
 }
 
 impl fmt::Debug for FileRows {

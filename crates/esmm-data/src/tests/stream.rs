@@ -197,6 +197,53 @@ fn a_shuffled_pass_has_every_row_once_and_can_start_at_any_window() {
     assert_ne!(pass(0), pass(1), "row groups come in another order in every pass");
 }
 
+/// The windows, wherever they end, are the same at any number of threads, and so is what is wrong: that of the first block of
+/// the pass that has something.
+#[test]
+fn any_number_of_readers_reads_the_same_windows() {
+    let folder = Folder::new();
+    for source in [csv(&folder), parquet(&folder), grouped(&folder)] {
+        let train = stream(&SplitSpec::Random { source, valid: 0.3, test: 0.0, seed: 1 }, 100).unwrap().train;
+        assert!(train.blocks.as_ref().is_some_and(|blocks| blocks.len() > 1));
+        let sizes = train.shuffle_windows(3);
+        let read = |readers: usize, first: u32, most: usize| {
+            let mut windows = Vec::new();
+            let take = &mut |window| {
+                windows.push(window);
+                windows.len() < most
+            };
+            train.windows_by(readers, Some((9, 1)), sizes, first, take).unwrap();
+            windows
+        };
+        let all = read(1, 0, usize::MAX);
+        for readers in [2, 3, 8, 100] {
+            assert_eq!(read(readers, 0, usize::MAX), all, "{readers} readers");
+            assert_eq!(read(readers, 2, usize::MAX), all[2..], "{readers} readers, from the third window");
+            assert_eq!(read(readers, 0, 2), all[..2], "{readers} readers, two windows wanted");
+        }
+    }
+}
+
+#[test]
+fn every_number_of_readers_tells_of_the_first_block_that_changed() {
+    let folder = Folder::new();
+    let source = parquet(&folder);
+    let files: Vec<_> = source.files().unwrap().iter().map(|file| file.path().to_owned()).collect();
+    let train = stream(&SplitSpec::Files { train: source, valid: None, test: None }, 100).unwrap().train;
+    let blocks = train.blocks.as_ref().unwrap().len();
+    assert!(blocks > 2, "{blocks} blocks");
+    std::fs::write(&files[0], "no Parquet file").unwrap();
+    let told = |readers: usize| {
+        let mut take = |_| true;
+        let read = train.windows_by(readers, None, WindowSizes::equal(ROWS), 0, &mut take);
+        read.unwrap_err().to_string()
+    };
+    let one = told(1);
+    for readers in [2, 3, 8] {
+        assert_eq!(told(readers), one);
+    }
+}
+
 /// Row numbers of the batches of a pass, and the numbers of rows in them.
 pub(super) fn batches(rows: &SplitRows, purpose: Purpose, pass: u64, skip: usize) -> Vec<Vec<u64>> {
     let SplitRows::Files(files) = rows else { panic!("rows in memory") };

@@ -32,6 +32,7 @@ pub mod learner;
 pub mod optimizer;
 pub mod screen;
 mod side_by_side;
+mod sizes;
 pub mod trainer;
 pub mod tune;
 
@@ -44,7 +45,7 @@ pub use esmm_run::{
 };
 pub use esmm_tensorboard as tensorboard;
 
-pub use device::{BackendDevices, Device, DeviceInfo, DeviceName, OnDevice, before_abort};
+pub use device::{BackendDevices, Device, DeviceInfo, DeviceMemory, DeviceName, OnDevice, before_abort};
 pub use error::TrainError;
 pub use experiment::guard;
 pub use learner::{

@@ -113,13 +113,13 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
         log::warn!("{warning}");
     }
     log::info!("{}", ModelSummary::new(&experiment.model));
-    device.check_model(&experiment.model)?;
+    device.check_training(&experiment.model, &experiment.config, experiment.training_rows())?;
     plan::check_disk(claim.run().path(), &experiment.model, &experiment.config)?;
     if let Some(warning) = plan::check_memory(&experiment.model, &experiment.config, device.is_cpu())? {
         log::warn!("{warning}");
     }
     let at_once = plan::at_once(&experiment.model, &experiment.config, device.is_cpu());
-    if let Some(cost) = plan::cost_of_models(&experiment.model, &experiment.config, at_once) {
+    if let Some(cost) = plan::cost_of_models(&experiment.model, &experiment.config, device.info(), at_once) {
         log::info!("{cost}");
     }
     if args.resume {

@@ -44,7 +44,8 @@ pub(super) fn adapters() -> Vec<Adapter> {
             let name = DeviceName::Wgpu(Some(adapters.len()));
             let description = describe(info);
             let precisions = precisions.clone();
-            let info = DeviceInfo { name, description, largest_tensor, precisions, pads_rows: false };
+            let info =
+                DeviceInfo { name, description, largest_tensor, precisions, pads_rows: false, memory: None };
             adapters.push(Adapter { device, info, is_software: kind == DeviceType::Cpu });
         }
     }

@@ -5,6 +5,7 @@ use esmm_core::Precision;
 use super::opened::Device;
 use super::{DeviceName, how};
 use crate::error::TrainError;
+use crate::sizes::dense_rows;
 
 /// A device of this machine.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,17 +20,33 @@ pub struct DeviceInfo {
     pub precisions: Vec<Precision>,
     /// Whether rows of tensors begin at multiples of a power of two, as CUDA's do.
     pub pads_rows: bool,
+    /// Its memory when it was opened; `None` where the driver does not tell, and of a processor.
+    pub memory: Option<DeviceMemory>,
 }
 
 impl DeviceInfo {
     /// Bytes from one row of `width` values of f32 to the next.
     pub fn row_bytes(&self, width: usize) -> u64 {
-        let bytes = width as u64 * size_of::<f32>() as u64;
-        if !self.pads_rows || width == 1 {
-            return bytes;
-        }
-        bytes.next_multiple_of(bytes.next_power_of_two().clamp(SHORTEST_ROW, LONGEST_PADDING))
+        if self.pads_rows { padded_row_bytes(width) } else { dense_rows(width) }
     }
+}
+
+/// Memory of a device, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceMemory {
+    /// What it has.
+    pub total: u64,
+    /// What nobody has taken.
+    pub free: u64,
+}
+
+/// Bytes from one row of `width` values of f32 to the next where rows are padded.
+pub(crate) fn padded_row_bytes(width: usize) -> u64 {
+    let bytes = dense_rows(width);
+    if width == 1 {
+        return bytes;
+    }
+    bytes.next_multiple_of(bytes.next_power_of_two().clamp(SHORTEST_ROW, LONGEST_PADDING))
 }
 
 /// Bytes to which CubeCL 0.10 pads rows of CUDA's tensors: the next power of two, between these.
@@ -145,7 +162,14 @@ impl DeviceName {
 #[cfg(any(feature = "ndarray", feature = "flex"))]
 fn processor(name: DeviceName) -> DeviceInfo {
     let description = format!("this processor, {} threads", rayon::current_num_threads());
-    DeviceInfo { name, description, largest_tensor: None, precisions: vec![Precision::F32], pads_rows: false }
+    DeviceInfo {
+        name,
+        description,
+        largest_tensor: None,
+        precisions: vec![Precision::F32],
+        pads_rows: false,
+        memory: None,
+    }
 }
 
 #[cfg(feature = "wgpu")]
@@ -190,6 +214,7 @@ mod tests {
             largest_tensor: None,
             precisions: vec![Precision::F32],
             pads_rows: true,
+            memory: None,
         };
         let found = [1, 2, 4, 16, 18, 20, 40, 128, 360].map(|width| info.row_bytes(width) / 4);
         assert_eq!(found, [1, 4, 4, 16, 32, 32, 64, 128, 384]);

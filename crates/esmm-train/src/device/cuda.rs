@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use burn::tensor::Tensor;
 use burn_cubecl::cubecl::Runtime;
 use burn_cubecl::cubecl::cuda::{CudaDevice, CudaRuntime};
+use cudarc::driver::CudaContext;
 use esmm_core::backend::DeviceFacts;
 
-use super::{DeviceInfo, DeviceName, failure, kernel_cache, toolkit};
+use super::{DeviceInfo, DeviceMemory, DeviceName, failure, kernel_cache, toolkit};
 use crate::error::TrainError;
 
 /// How many devices there are.
@@ -41,8 +42,15 @@ pub(super) fn info(index: usize) -> Result<DeviceInfo, TrainError> {
         let description = format!("NVIDIA GPU with {processors} multiprocessors (CUDA)");
         let largest_tensor = Some(properties.memory.max_page_size);
         let precisions = <burn_cuda::Cuda>::precisions(&device);
-        Ok(DeviceInfo { name, description, largest_tensor, precisions, pads_rows: true })
+        let memory = memory(index);
+        Ok(DeviceInfo { name, description, largest_tensor, precisions, pads_rows: true, memory })
     })
+}
+
+/// What the driver says of its memory now; `None` where it does not say.
+fn memory(index: usize) -> Option<DeviceMemory> {
+    let (free, total) = CudaContext::new(index).and_then(|context| context.mem_get_info()).ok()?;
+    Some(DeviceMemory { total: total as u64, free: free as u64 })
 }
 
 /// Has the device add two numbers.

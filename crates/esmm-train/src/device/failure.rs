@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::sync::{Mutex, Once, PoisonError};
 
 use esmm_data::panics;
+use esmm_run::wording::memory;
 
 use crate::error::TrainError;
 
@@ -40,7 +41,7 @@ pub(super) fn caught<T>(what: &str, work: impl FnOnce() -> Result<T, TrainError>
     let before = seen(|seen| seen.replace(under_way));
     let result = catch_unwind(AssertUnwindSafe(work));
     let first = seen(|seen| std::mem::replace(seen, before)).and_then(|seen| seen.panics.into_iter().next());
-    let failed = |reason: &str| Err(TrainError::Device(format!("{what}: {}", one_line(reason))));
+    let failed = |reason: &str| Err(TrainError::Device(format!("{what}: {}", said(reason))));
     match (result, first) {
         (Ok(Err(error @ TrainError::Device(_))), _) => Err(error),
         (Ok(Ok(_) | Err(_)) | Err(_), Some(first)) => failed(&first),
@@ -51,7 +52,7 @@ pub(super) fn caught<T>(what: &str, work: impl FnOnce() -> Result<T, TrainError>
 
 /// The first panic since the work under way began, in one line.
 pub(super) fn first() -> Option<String> {
-    seen(|seen| seen.as_ref().and_then(|seen| seen.panics.first().map(|reason| one_line(reason))))
+    seen(|seen| seen.as_ref().and_then(|seen| seen.panics.first().map(|reason| said(reason))))
 }
 
 /// Has `tell` told what [`caught`] would have returned, where the runtime aborts the process instead.
@@ -64,7 +65,7 @@ fn tell_before_abort() {
     let error = seen(|seen| {
         let seen = seen.as_ref()?;
         let first = seen.panics.first()?;
-        Some(TrainError::Device(format!("{}: {}", seen.what, one_line(first))))
+        Some(TrainError::Device(format!("{}: {}", seen.what, said(first))))
     });
     let tell = BEFORE_ABORT.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let (Some(error), Some(tell)) = (error, tell) {
@@ -89,6 +90,29 @@ fn note(panic: &PanicHookInfo<'_>) -> bool {
 
 fn seen<T>(work: impl FnOnce(&mut Option<UnderWay>) -> T) -> T {
     work(&mut SEEN.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// What drivers, wgpu and CubeCL say of memory that a device does not have.
+const OUT_OF_MEMORY: [&str; 4] = ["out of memory", "out-of-memory", "out_of_memory", "not enough memory"];
+/// What CubeCL says of it, before the number of bytes.
+const UNALLOCATED: &str = "can't allocate buffer of size: ";
+
+/// What is said of a panic: its text in one line, or of memory that the device does not have what to do.
+fn said(reason: &str) -> String {
+    let lower = reason.to_lowercase();
+    let bytes = lower.split_once(UNALLOCATED).and_then(|(_, rest)| {
+        let digits = rest.split(|letter: char| !letter.is_ascii_digit()).next()?;
+        digits.parse().ok()
+    });
+    let what = match bytes {
+        Some(bytes) => format!("its memory has no room for a buffer of {}", memory(bytes)),
+        None if OUT_OF_MEMORY.iter().any(|words| lower.contains(words)) => "it is out of memory".to_owned(),
+        None => return one_line(reason),
+    };
+    format!(
+        "{what}: lower train.batch_size, use smaller tables (min_count, buckets, model.embedding_dim), or end the other \
+         programs that take its memory"
+    )
 }
 
 /// The words of a text with single spaces between them, cut where it gets too long.
@@ -152,6 +176,20 @@ mod tests {
         };
         assert_eq!(fails(aborts), "device `wgpu` failed: the device is lost");
         assert_eq!(*TOLD.lock().unwrap(), ["device `wgpu` failed: the device is lost"]);
+        // What CubeCL, wgpu and CUDA's driver say of memory that is not there.
+        for (panicked, told) in [
+            (
+                "can't allocate buffer of size: 1572864\n<backtrace>",
+                "its memory has no room for a buffer of 1.5 MiB: ",
+            ),
+            ("wgpu error: Out of Memory\n\nCaused by:\n  In Device::create_buffer", "it is out of memory: "),
+            ("An out-of-memory error happened during launch", "it is out of memory: "),
+            ("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")", "it is out of memory: "),
+        ] {
+            let error = fails(|| panic!("{panicked}"));
+            let expected = format!("device `wgpu` failed: {told}lower train.batch_size, use smaller tables ");
+            assert!(error.starts_with(&expected), "{error}");
+        }
         let error = fails(|| panic!("{}", "word ".repeat(1000)));
         assert!(error.len() < 350 && error.ends_with(" ..."), "{error}");
         assert!(!TrainError::Device(error).is_usage());

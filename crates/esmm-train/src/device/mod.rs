@@ -7,6 +7,7 @@ mod available;
 mod cuda;
 #[cfg(any(feature = "wgpu", feature = "cuda", test))]
 mod failure;
+mod fit;
 #[cfg(any(feature = "cuda", test))]
 mod kernel_cache;
 #[cfg(feature = "wgpu")]
@@ -18,7 +19,8 @@ mod toolkit;
 use std::fmt;
 use std::str::FromStr;
 
-pub use available::{BackendDevices, DeviceInfo};
+pub(crate) use available::padded_row_bytes;
+pub use available::{BackendDevices, DeviceInfo, DeviceMemory};
 pub use opened::Device;
 
 use esmm_core::TrainBackend;

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use esmm_core::{EsmmConfig, Precision};
+use esmm_run::config::TrainConfig;
 
 use super::available::{DeviceInfo, Found, Handle};
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
@@ -92,6 +93,21 @@ impl Device {
             ))),
             _ => Ok(()),
         }
+    }
+
+    /// Checks that steps of a training fit this device; `rows` is the number of training rows.
+    ///
+    /// # Errors
+    /// Tables, or tensors of a batch, that are larger than it allows; weights, optimizers and activations that do not fit
+    /// into the memory that is free there, with the batch that would.
+    pub fn check_training(
+        &self,
+        model: &EsmmConfig,
+        config: &TrainConfig,
+        rows: u64,
+    ) -> Result<(), TrainError> {
+        self.check_model(model)?;
+        self.info().check_training(model, config, rows)
     }
 
     /// Checks that a training can have its matmuls in this precision here.

@@ -8,10 +8,9 @@ use esmm_run::config::{TrainConfig, TrainingConfig};
 use esmm_run::wording;
 
 use super::memory;
+use crate::device::DeviceInfo;
 use crate::error::TrainError;
-
-/// Bytes of a weight.
-const WIDTH: u64 = size_of::<f32>() as u64;
+use crate::sizes;
 
 /// Checks that every file of the configuration is there and has the columns that are asked for. Reads their headers only.
 ///
@@ -62,7 +61,7 @@ pub fn files(config: &TrainConfig) -> Result<Vec<PathBuf>, TrainError> {
 /// A disk with too little room: how much is needed, how much there is.
 pub fn check_disk(run: &Path, model: &EsmmConfig, config: &TrainConfig) -> Result<(), TrainError> {
     let Some(free) = free_bytes(run) else { return Ok(()) };
-    let needed = config.train.seeds * (WIDTH * weights(model) + 2 * state_bytes(model, config));
+    let needed = config.train.seeds * (sizes::VALUE * weights(model) + 2 * state_bytes(model, config));
     if needed <= free {
         return Ok(());
     }
@@ -110,13 +109,20 @@ pub fn at_once(model: &EsmmConfig, config: &TrainConfig, is_cpu: bool) -> usize 
 }
 
 /// What several models cost, in a line; `None` of one.
-pub fn cost_of_models(model: &EsmmConfig, config: &TrainConfig, at_once: usize) -> Option<String> {
+pub fn cost_of_models(
+    model: &EsmmConfig,
+    config: &TrainConfig,
+    device: &DeviceInfo,
+    at_once: usize,
+) -> Option<String> {
     let TrainingConfig { seeds, seed, .. } = config.train;
     if seeds == 1 {
         return None;
     }
     let last = seed.wrapping_add(seeds - 1);
-    let each = wording::memory(state_bytes(model, config));
+    let row_bytes = &|width| device.row_bytes(width);
+    let weights = sizes::tables(model, row_bytes) + sizes::tower_values(model) * sizes::VALUE;
+    let each = wording::memory(weights + sizes::table_state(model, config, row_bytes));
     let rounds = seeds.div_ceil(at_once as u64);
     let side_by_side = match at_once {
         1 => "one after the other: about".to_owned(),
@@ -130,10 +136,7 @@ pub fn cost_of_models(model: &EsmmConfig, config: &TrainConfig, at_once: usize) 
 
 /// Bytes of the weights and of what the optimizers remember of them.
 fn state_bytes(model: &EsmmConfig, config: &TrainConfig) -> u64 {
-    let rows = (model.copies() * model.schema.num_rows()) as u64;
-    // What is remembered of each row of the tables, in values.
-    let remembered: usize = config.train.tables.rule.widths(model.embedding_dim).iter().sum();
-    WIDTH * (weights(model) + rows * remembered as u64)
+    sizes::VALUE * weights(model) + sizes::table_state(model, config, &sizes::dense_rows)
 }
 
 /// Number of weights and running statistics.

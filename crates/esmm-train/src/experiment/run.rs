@@ -26,7 +26,7 @@ impl Experiment {
     /// backends.
     ///
     /// # Errors
-    /// Tables that the device does not hold, a device that fails; a resumed training whose data has changed; and those of
+    /// A training that does not fit the device, a device that fails; a resumed training whose data has changed; and those of
     /// [`train`](Self::train) and [`evaluate`](Self::evaluate).
     pub fn run(
         &self,
@@ -34,7 +34,7 @@ impl Experiment {
         device: &Device,
         control: &TrainingControl,
     ) -> Result<Trained, TrainError> {
-        device.check_model(&self.model)?;
+        device.check_training(&self.model, &self.config, self.training_rows())?;
         let members = run.members(self.config.train.seeds);
         if control.resume {
             run.check_uncalibrated()?;
@@ -53,6 +53,11 @@ impl Experiment {
             1 => device.run(TrainAndMeasure { experiment: self, run, control }),
             _ => self.run_members(run, device, control),
         }
+    }
+
+    /// Rows of the training split.
+    pub fn training_rows(&self) -> u64 {
+        self.report.train.rows
     }
 
     /// Trains several models, and measures their mean.

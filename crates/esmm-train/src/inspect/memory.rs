@@ -6,12 +6,11 @@ use esmm_core::EsmmConfig;
 use esmm_run::config::TrainConfig;
 use serde::Serialize;
 
+use crate::device::padded_row_bytes;
 use crate::experiment::plan;
-use crate::optimizer::TowerOptimizerConfig;
+use crate::sizes::{self, RowBytes, VALUE};
 use crate::trainer::EVALUATION_BATCH;
 
-/// Bytes of a value.
-const VALUE: u64 = 4;
 /// The program, its threads, the reader and what the allocator keeps: what trainings of 2,000, 40,000 and 300,000
 /// synthetic rows took beyond the other parts was 52, 92 and 109 MiB.
 const PROGRAM: u64 = 90 << 20;
@@ -27,6 +26,17 @@ pub struct TrainingMemory {
     pub total: u64,
     /// Whether every part is known.
     pub complete: bool,
+    /// What of it is in the memory of a GPU.
+    pub gpu: GpuMemory,
+}
+
+/// What a training takes of the memory of a GPU: weights, optimizer state and activations. `None` before the data was read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct GpuMemory {
+    /// Where rows of tensors follow each other without a gap, as in wgpu's.
+    pub dense: Option<u64>,
+    /// Where rows are padded, as CUDA's are: 18 values take the room of 32.
+    pub padded: Option<u64>,
 }
 
 /// One part.
@@ -53,31 +63,32 @@ pub(super) struct Sizes<'a> {
 impl TrainingMemory {
     pub(super) fn of(sizes: &Sizes<'_>) -> Self {
         let known = |bytes: u64| sizes.tables_known.then_some(bytes);
-        let towers = sizes.tower_values();
         let beside = sizes.models_beside();
+        let [tables, table_state, towers, touched, activations] = sizes.on_device(&sizes::dense_rows);
         let mut parts = vec![
-            part("embedding tables", known(sizes.table_values() * VALUE)),
-            part("optimizer state of the tables", known(sizes.row_state_values() * VALUE)),
-            part("towers, their gradients and optimizer state", Some(towers * sizes.tower_copies() * VALUE)),
-            part("touched rows of a batch and their gradients", Some(2 * sizes.touched_values() * VALUE)),
-            part("activations of a batch and their gradients", Some(sizes.activations() * VALUE)),
+            part("embedding tables", known(tables)),
+            part("optimizer state of the tables", known(table_state)),
+            part("towers, their gradients and optimizer state", Some(towers)),
+            part("touched rows of a batch and their gradients", Some(touched)),
+            part("activations of a batch and their gradients", Some(activations)),
             part("batches in host memory, and row numbers", known(sizes.host_batches())),
             part("encoded rows", sizes.encoded_rows()),
             part("scores of the largest split, when it is measured", sizes.scores()),
             part(
                 "a copy of the weights, while they are saved",
-                known((sizes.table_values() + towers) * VALUE),
+                known(tables + sizes::tower_values(sizes.model) * VALUE),
             ),
             part("the program, its reader and allocator, about", Some(PROGRAM)),
         ];
         if beside > 0 {
-            let each = sizes.table_values() + sizes.row_state_values() + towers * sizes.tower_copies();
-            let each = each + 2 * sizes.touched_values() + sizes.activations();
-            parts.push(part("the models that are trained beside the first", known(beside * each * VALUE)));
+            let each = tables + table_state + towers + touched + activations;
+            parts.push(part("the models that are trained beside the first", known(beside * each)));
         }
         let total = parts.iter().filter_map(|part| part.bytes).sum();
         let complete = parts.iter().all(|part| part.bytes.is_some());
-        Self { parts, total, complete }
+        let on_gpu = |row_bytes| sizes.tables_known.then(|| sizes.on_device(row_bytes).iter().sum());
+        let gpu = GpuMemory { dense: on_gpu(&sizes::dense_rows), padded: on_gpu(&padded_row_bytes) };
+        Self { parts, total, complete, gpu }
     }
 }
 
@@ -91,31 +102,16 @@ impl Sizes<'_> {
         plan::at_once(self.model, self.config, true) as u64 - 1
     }
 
-    fn table_rows(&self) -> u64 {
-        (self.model.copies() * self.model.schema.num_rows()) as u64
-    }
-
-    fn table_values(&self) -> u64 {
-        self.table_rows() * self.model.embedding_dim as u64
-    }
-
-    fn row_state_values(&self) -> u64 {
-        let widths = self.config.train.tables.rule.widths(self.model.embedding_dim);
-        self.table_rows() * widths.iter().sum::<usize>() as u64
-    }
-
-    fn tower_values(&self) -> u64 {
-        let summary = esmm_core::ModelSummary::new(self.model);
-        let layers = summary.layers.iter().filter(|layer| !layer.kind.ends_with("mbedding"));
-        layers.map(|layer| layer.parameters + layer.buffers).sum()
-    }
-
-    /// Weights, gradients, and what the optimizer keeps for each.
-    fn tower_copies(&self) -> u64 {
-        match self.config.train.towers {
-            TowerOptimizerConfig::Adam { .. } | TowerOptimizerConfig::AdamW { .. } => 4,
-            TowerOptimizerConfig::Sgd { momentum, .. } => 2 + u64::from(momentum > 0.0),
-        }
+    /// What a GPU would hold: tables, their optimizer state, towers, touched rows and activations.
+    fn on_device(&self, row_bytes: RowBytes<'_>) -> [u64; 5] {
+        let Self { model, config, .. } = *self;
+        [
+            sizes::tables(model, row_bytes),
+            sizes::table_state(model, config, row_bytes),
+            sizes::towers(model, config),
+            2 * self.touched_rows() * row_bytes(model.embedding_dim),
+            config.train.batch_size as u64 * sizes::activations_of_row(model, row_bytes),
+        ]
     }
 
     fn batch(&self) -> f64 {
@@ -130,7 +126,7 @@ impl Sizes<'_> {
     }
 
     /// Every id of a batch another row of its table, as far as the table has so many.
-    fn touched_values(&self) -> u64 {
+    fn touched_rows(&self) -> u64 {
         let mut ids = BTreeMap::<&str, f64>::new();
         for feature in self.model.schema.sparse() {
             let table = feature.shares.as_ref().unwrap_or(&feature.name);
@@ -142,24 +138,7 @@ impl Sizes<'_> {
             let ids = ids.get(table.name.as_str()).copied().unwrap_or(0.0);
             if self.tables_known { ids.min(table.num_embeddings as f64) } else { ids }
         });
-        rows.sum::<f64>() as u64 * (self.model.copies() * self.model.embedding_dim) as u64
-    }
-
-    /// What the forward pass keeps (input, and of each hidden layer matmul and output), and the largest gradients that
-    /// the backward pass holds at once.
-    fn activations(&self) -> u64 {
-        let model = self.model;
-        let batch = self.config.train.batch_size as u64;
-        let input = (model.copies() * model.schema.input_width(model.embedding_dim)) as u64;
-        let linear = model.towers.activation == esmm_core::Activation::None
-            && !model.towers.batch_norm
-            && model.towers.dropout.iter().all(|dropout| *dropout == 0.0);
-        let widths: Vec<u64> =
-            model.towers.hidden.iter().map(|width| (model.stages * width) as u64).collect();
-        let kept = input + widths.iter().map(|width| width * (2 - u64::from(linear))).sum::<u64>();
-        let inputs = std::iter::once(input).chain(widths.iter().copied());
-        let gradients = inputs.zip(&widths).map(|(input, output)| input + output).max().unwrap_or(input);
-        batch * (kept + gradients)
+        rows.sum::<f64>() as u64 * self.model.copies() as u64
     }
 
     /// Ids, places and labels of the batches, and the builder's number for each row of the tables.

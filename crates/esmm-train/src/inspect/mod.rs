@@ -11,5 +11,5 @@ mod target;
 
 pub use facts::{RunFacts, SavedWeights, SplitFacts};
 pub use layers::{LayerCost, StepCost};
-pub use memory::{MemoryPart, TrainingMemory};
+pub use memory::{GpuMemory, MemoryPart, TrainingMemory};
 pub use target::{Inspection, inspect};

@@ -8,6 +8,7 @@ use esmm_run::wording::{grouped, memory};
 
 use super::facts::{RunFacts, SavedWeights};
 use super::layers::LayerCost;
+use super::memory::GpuMemory;
 use super::target::Inspection;
 
 /// What stands where nothing is known.
@@ -96,7 +97,16 @@ impl Inspection {
         }
         let at_least = if self.memory.complete { "" } else { ">= " };
         writeln!(f, "  {:<52}  {:>10}", "total", format!("{at_least}{}", bytes(self.memory.total)))?;
-        writeln!(f, "on a GPU, the first five of these are in its memory")
+        let GpuMemory { dense, padded } = &self.memory.gpu;
+        match dense.zip(*padded) {
+            Some((dense, padded)) if padded > dense => writeln!(
+                f,
+                "on a GPU, the first five of these are in its memory: {}; on CUDA, which pads rows of tensors, {}",
+                bytes(dense),
+                bytes(padded)
+            ),
+            _ => writeln!(f, "on a GPU, the first five of these are in its memory"),
+        }
     }
 }
 

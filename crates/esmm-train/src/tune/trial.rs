@@ -28,7 +28,7 @@ pub(super) fn trained(
 ) -> Result<Option<Evaluation>, TrainError> {
     experiment.config.train.seed = seed;
     experiment.model.seed = seed;
-    device.check_model(&experiment.model)?;
+    device.check_training(&experiment.model, &experiment.config, experiment.training_rows())?;
     let folder = Removed(work.join(NEXT.fetch_add(1, Ordering::Relaxed).to_string()));
     let run = RunDir::create(&folder.0, Existing::Refuse)?;
     let control = TrainingControl { interrupter: interrupter.clone(), ..TrainingControl::default() };

@@ -120,6 +120,27 @@ mod wgpu {
         assert!(left.is_empty(), "left behind: {left:?}");
     }
 
+    /// Two towers so wide that 128 rows are one too many for what the adapter binds.
+    #[test]
+    fn a_batch_beyond_the_largest_binding() {
+        let workspace = Workspace::new();
+        let said = workspace.esmm(&["devices"]);
+        let line = said.stdout.lines().find(|line| line.starts_with("wgpu:0")).unwrap();
+        let (_, limit) = line.rsplit_once("tables of up to ").unwrap();
+        let mebibytes: u64 = limit.trim_end_matches(" MiB").parse().unwrap();
+        let width = ((mebibytes + 1) << 20) / (2 * 4 * 128) + 1;
+        let run_file = RUN_FILE
+            .replace("hidden = [8]", &format!("hidden = [{width}]"))
+            .replace("batch_size = 64", "batch_size = 128");
+        workspace.write("run.toml", &run_file);
+        let said = train(&workspace, "wgpu");
+        let error = said.error(1);
+        assert!(error.starts_with("a batch of 128 is too large: its widest tensor takes "), "{error}");
+        assert!(error.ends_with("; train.batch_size = 64 would fit"), "{error}");
+        let left = files(&workspace.path("run"));
+        assert!(left.is_empty(), "left behind: {left:?}");
+    }
+
     #[test]
     fn a_training_from_data_to_scores() {
         let workspace = Workspace::new();

@@ -52,9 +52,15 @@ fn run_file_is_counted(funnel: Funnel) {
     // 20 users and 6 tags, in each table a row for missing and one for unknown ones, of 4 values: the tables, and two moments of lazy Adam.
     let part = |place: usize| after["memory"]["parts"][place]["bytes"].as_u64().unwrap();
     assert_eq!((part(0), part(1)), (4 * 4 * 30, 2 * 4 * 4 * 30));
+    // On a GPU the first five; where rows are padded those of 9 values take the room of 16, those of 4 and 8 no more.
+    let on_gpu: u64 = (0..5).map(part).sum();
+    assert_eq!(after["memory"]["gpu"]["dense"], on_gpu);
+    assert!(after["memory"]["gpu"]["padded"].as_u64().unwrap() > on_gpu);
+    assert_eq!(before["memory"]["gpu"]["padded"], Value::Null);
     let sum: u64 = (0..after["memory"]["parts"].as_array().unwrap().len()).map(part).sum();
     assert_eq!(after["memory"]["total"], sum);
-    assert!(!workspace.esmm(&["inspect", "run.toml", "--data"]).stdout.contains('?'));
+    let said = workspace.esmm(&["inspect", "run.toml", "--data"]).stdout;
+    assert!(!said.contains('?') && said.contains("; on CUDA, which pads rows of tensors, "), "{said}");
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! The run directory: everything that one training leaves, each file written whole or not at all.
 
 mod claim;
+mod split_bins;
 mod whole_file;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use esmm_core::EsmmConfig;
+use esmm_data::FittedEncoders;
 
 use crate::config::{self, TrainConfig};
 use crate::error::RunError;
@@ -67,7 +69,7 @@ impl RunDir {
         serde_json::from_value(json).map(TrainConfig::found).map_err(damaged)
     }
 
-    /// Reads `schema.json`.
+    /// Reads `schema.json`. One of before numbers had bins there is read as if it had them: the encoders tell.
     ///
     /// # Errors
     /// A file that cannot be read or is damaged.
@@ -75,6 +77,13 @@ impl RunDir {
         let path = self.schema();
         let model: EsmmConfig = read_json(&path)?;
         model.validate().map_err(|error| RunError::caused(&path, "is damaged", error))?;
+        if split_bins::may_be_split(&model.schema) {
+            let encoders = FittedEncoders::load(&self.encoders())?;
+            if split_bins::is_split(&model.schema, encoders.schema()) {
+                let schema = encoders.schema().clone();
+                return Ok(EsmmConfig { schema, ..model });
+            }
+        }
         Ok(model)
     }
 

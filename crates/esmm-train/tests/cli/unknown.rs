@@ -137,33 +137,24 @@ fn rows_that_were_never_trained_are_said() {
     assert_eq!(json(&known.stdout)["features"]["user"]["untrained_rate"], 0.0);
 }
 
-/// The run directory and its scores are of commit c946c98: tests/old-run/README.md.
-#[test]
-fn a_run_directory_of_before_scores_as_before() {
-    let workspace = Workspace::new();
-    let old = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/old-run");
-    std::fs::create_dir_all(workspace.path("old/encoders")).unwrap();
-    for name in [
-        "config.json",
-        "schema.json",
-        "metrics.json",
-        "model.safetensors",
-        "encoders/features.json",
-        "encoders/vocabularies.parquet",
-    ] {
-        std::fs::copy(old.join("run").join(name), workspace.path("old").join(name)).unwrap();
+/// Copies a run directory of before, `tests/FOLDER/run`, to `old`, scores its rows and compares these with what the program
+/// of that time found. What `predict --json` printed.
+fn score_as_before(workspace: &Workspace, folder: &str) -> Value {
+    let old = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(folder);
+    for part in ["", "encoders"] {
+        std::fs::create_dir_all(workspace.path("old").join(part)).unwrap();
+        for entry in std::fs::read_dir(old.join("run").join(part)).unwrap() {
+            let from = entry.unwrap().path();
+            if from.is_file() {
+                let to = workspace.path("old").join(part).join(from.file_name().unwrap());
+                std::fs::copy(from, to).unwrap();
+            }
+        }
     }
     std::fs::copy(old.join("rows.csv"), workspace.path("rows.csv")).unwrap();
     let said =
         workspace.esmm(&["predict", "old", "rows.csv", "-o", "scores.csv", "--json", "--device", "ndarray"]);
     assert_eq!(said.code, 0, "{}", said.stderr);
-    // Exact keys: the user with a blank before it is another one.
-    let features = &json(&said.stdout)["features"];
-    assert_eq!(
-        (&features["user"]["missing_rate"], &features["user"]["unknown_rate"]),
-        (&0.2.into(), &0.5.into())
-    );
-    assert_eq!(features["user"]["untrained_rate"], Value::Null, "nobody noted it then");
     let cells = |text: &str| -> Vec<f32> {
         let cells =
             text.lines().skip(1).flat_map(|line| line.split(',').map(str::to_owned).collect::<Vec<_>>());
@@ -175,8 +166,28 @@ fn a_run_directory_of_before_scores_as_before() {
     for (found, expected) in found.iter().zip(&expected) {
         assert!((found - expected).abs() < 1e-6, "{found} is not {expected}");
     }
-    run(&workspace, &["evaluate", "old", "data.csv"]);
-    run(&workspace, &["inspect", "old"]);
+    run(workspace, &["evaluate", "old", "data.csv"]);
+    run(workspace, &["inspect", "old"]);
+    json(&said.stdout)
+}
+
+/// The run directory and its scores are of commit c946c98: tests/old-run/README.md.
+#[test]
+fn a_run_directory_of_before_scores_as_before() {
+    let workspace = Workspace::new();
+    let said = score_as_before(&workspace, "old-run");
+    // Exact keys: the user with a blank before it is another one.
+    let user = &said["features"]["user"];
+    assert_eq!((&user["missing_rate"], &user["unknown_rate"]), (&0.2.into(), &0.5.into()));
+    assert_eq!(user["untrained_rate"], Value::Null, "nobody noted it then");
+}
+
+/// Of commit c105dd2, whose schema has a feature for each bin of a number: tests/old-run-bins/README.md.
+#[test]
+fn a_run_directory_with_bins_apart_scores_as_before() {
+    let workspace = Workspace::new();
+    score_as_before(&workspace, "old-run-bins");
+    run(&workspace, &["export", "old", "-o", "model.onnx"]);
 }
 
 /// A negative price under log1p in a file to score, and in the test split of a training.

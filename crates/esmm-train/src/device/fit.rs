@@ -164,7 +164,7 @@ mod tests {
              train.batch_size = 2048 would fit"
         );
         assert!(fits(&info, 1 << 30, 3000), "no batch has more rows than there are");
-        let said = refused(&card(Some(1023), None), 1);
+        let said = refused(&card(Some(1023), None), 2);
         assert!(said.ends_with("; no batch would fit: use smaller towers or another device"), "{said}");
     }
 

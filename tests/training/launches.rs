@@ -7,22 +7,13 @@
 #![cfg(any(feature = "wgpu", feature = "cuda"))]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-#[path = "../../benches/workload/mod.rs"]
-#[allow(
-    clippy::expect_used,
-    dead_code,
-    unused_imports,
-    reason = "what the benches share; this one uses a part"
-)]
-mod workload;
-
 use std::process::Command;
 use std::time::Duration;
 
+use crate::workload::{Training, Workload, raw_batches};
 use esmm_core::backend::pad_rows;
 use esmm_core::{Precision, TrainBackend};
 use esmm_train::{DeviceName, OnDevice, TrainError};
-use workload::{Training, Workload, raw_batches};
 
 /// Launches of a step at most, for each workload: those counted, and those of them that a device makes which binds as many
 /// tensors as CUDA.

@@ -3,21 +3,12 @@
 #![cfg(feature = "ndarray")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-#[path = "../../benches/workload/mod.rs"]
-#[allow(
-    clippy::expect_used,
-    dead_code,
-    unused_imports,
-    reason = "what the benches share; this one uses a part"
-)]
-mod workload;
-
 use std::collections::BTreeMap;
 
+use crate::workload::{Training, Workload, raw_batches};
 use burn::backend::Autodiff;
 use burn_ndarray::NdArray;
 use esmm_core::backend::record_regions;
-use workload::{Training, Workload, raw_batches};
 
 const THREADS: usize = 16;
 

@@ -160,10 +160,7 @@ pub(super) fn backward(parts: &[Shared<'_>], sums: &[f32], towers: usize, output
 }
 
 /// Values cut into pieces of these lengths.
-pub(super) fn split<'a>(
-    values: &'a [f32],
-    lens: impl Iterator<Item = usize>,
-) -> impl Iterator<Item = &'a [f32]> {
+pub(super) fn split(values: &[f32], lens: impl Iterator<Item = usize>) -> impl Iterator<Item = &[f32]> {
     let mut rest = values;
     lens.map(move |len| {
         let (piece, after) = rest.split_at(len);

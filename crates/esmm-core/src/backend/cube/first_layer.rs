@@ -31,12 +31,15 @@ pub struct CubeSaved<R: CubeRuntime> {
     shared: Option<CubeTensor<R>>,
 }
 
+/// What the first layer leaves in training: its output, what its backward reads, and running statistics where they moved.
+type Trained<R> = (LayerOutput<CubeTensor<R>>, CubeSaved<R>, Option<Moments<CubeTensor<R>>>);
+
 /// See [`Kernels::first_layer`](crate::backend::Kernels::first_layer).
 pub(super) fn first_layer<R: CubeRuntime, B: OnCube<R>>(
     operands: FirstLayer<CubeTensor<R>, Indices<B>>,
     running: Option<Running<CubeTensor<R>>>,
     spec: LayerSpec,
-) -> (LayerOutput<CubeTensor<R>>, CubeSaved<R>, Option<Moments<CubeTensor<R>>>) {
+) -> Trained<R> {
     let FirstLayer { table, bags: InputBags { own, groups }, weights } = operands;
     let Some(groups) = groups else {
         let own = bag_pool(table, on_device::<R, B>(own));

@@ -13,6 +13,7 @@ const TENSORS: usize = 3;
 const FACTS: usize = 9;
 
 /// A sum that is still in pieces, or whole.
+#[expect(clippy::large_enum_variant, reason = "there are as many as layers, and none is kept")]
 pub(super) enum Sum<R: CubeRuntime> {
     Whole(CubeTensor<R>),
     Pieces(Pieces<R>),
@@ -123,6 +124,7 @@ fn launch<R: CubeRuntime>(client: &ComputeClient<R>, sums: &[(Pieces<R>, CubeTen
 }
 
 /// Cubes are dealt to the sums in their order.
+#[allow(clippy::needless_range_loop, reason = "CubeCL unrolls loops over ranges alone")]
 #[cube(launch_unchecked, address_type = "dynamic")]
 fn join_kernel<N: Size>(
     arrays: &mut Sequence<Array<Vector<f32, N>>>,

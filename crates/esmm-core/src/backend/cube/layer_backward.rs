@@ -42,6 +42,7 @@ impl<R: CubeRuntime> Saved<R> {
 }
 
 /// Gradients of the weights of a layer, those of the matmul still in pieces.
+#[expect(clippy::large_enum_variant, reason = "there are as many as layers, and none is kept")]
 pub(super) enum WeightSums<R: CubeRuntime> {
     Hidden(Sum<R>, Columns<R>),
     Logits(LogitsSums<R>),
@@ -50,6 +51,7 @@ pub(super) enum WeightSums<R: CubeRuntime> {
 /// The gradients of some layers, their pieces joined in one launch.
 pub(super) fn join_weights<R: CubeRuntime>(layers: Vec<WeightSums<R>>) -> Vec<LayerWeights<CubeTensor<R>>> {
     /// What is put around the joined sum.
+    #[expect(clippy::large_enum_variant, reason = "there are as many as layers, and none is kept")]
     enum Rest<R: CubeRuntime> {
         Columns(Columns<R>),
         Logits(LogitsShape),

@@ -133,32 +133,46 @@ impl RowCounting {
         DataError::UnknownColumn { path, column, hint: hint + way_out }.into()
     }
 
-    /// A warning where the share of clicks is as if the data were sampled in another way than it is taken for: a full log that
-    /// counts as sampled, or a sample that counts as a full log. `before` is the share in the training data, `now` that in
-    /// this data, both as counted.
+    /// A warning where the share of clicks is as if the data were sampled in another way than it is taken for: as a full log,
+    /// or as the training data was. `before` is the share in the training data, `now` that in this data, both as counted.
     ///
     /// Taking data of the share s for data of the share r multiplies the odds of a click by `r / s`. The warning comes where
     /// this explains more than half of the logarithm of the odds ratio, for factors of 2 and more.
     pub fn doubt(&self, trained: &Self, before: f64, now: f64) -> Option<String> {
         let taken_for = self.one_share()?;
-        let perhaps = if taken_for < 1.0 { 1.0 } else { trained.one_share()? };
-        let mistake = (taken_for / perhaps).ln();
-        let odds = |share: f64| share / (1.0 - share);
-        let ratio = odds(now) / odds(before);
-        let explained = (ratio.ln() - mistake).abs() < ratio.ln().abs();
-        if mistake.abs() < std::f64::consts::LN_2 || !ratio.is_finite() || !explained {
+        let ratio = odds_ratio(before, now)?;
+        let left_open = |share: &f64| (ratio.ln() - (taken_for / share).ln()).abs();
+        let shares = [Some(1.0), trained.one_share()].into_iter().flatten();
+        let others = shares.filter(|share| (taken_for / share).ln().abs() >= std::f64::consts::LN_2);
+        let perhaps = others.min_by(|one, other| left_open(one).total_cmp(&left_open(other)))?;
+        if left_open(&perhaps) >= ratio.ln().abs() {
             return None;
         }
         let found = format!("the odds of a click are {ratio:.2} times those of the training data");
-        Some(match taken_for < 1.0 {
+        let counts_as = match taken_for < 1.0 {
+            true => format!("one with negative_rate = {taken_for}"),
+            false => "a full one".to_owned(),
+        };
+        Some(match perhaps < 1.0 {
             true => format!(
-                "{found}, as of a full log that counts as one with negative_rate = {taken_for}: if this data holds all impressions, \
-                 say --negative-rate 1"
-            ),
-            false => format!(
-                "{found}, as of a log with negative_rate = {perhaps} that counts as a full one: if this data is sampled as the \
+                "{found}, as of a log with negative_rate = {perhaps} that counts as {counts_as}: if this data is sampled as the \
                  training data was, leave --negative-rate out"
             ),
+            false => format!(
+                "{found}, as of a full log that counts as {counts_as}: if this data holds all impressions, say --negative-rate 1"
+            ),
+        })
+    }
+
+    /// A warning where the odds of a click are twice those of the training data or more, or half of them or less, though no
+    /// rate that is known would explain it. `before` and `now` as in [`doubt`](Self::doubt).
+    pub fn oddity(&self, before: f64, now: f64) -> Option<String> {
+        let ratio = odds_ratio(before, now)?;
+        (ratio.ln().abs() >= std::f64::consts::LN_2).then(|| {
+            format!(
+                "the odds of a click are {ratio:.2} times those of the training data: if impressions without a click were left \
+                 out of one of them and not alike of the other, --negative-rate says how many this data still holds"
+            )
         })
     }
 
@@ -174,6 +188,13 @@ impl RowCounting {
             None => Some(self.share.map_or(1.0, NegativeRate::get)),
         }
     }
+}
+
+/// By what the odds of a click were multiplied; `None` where there are no clicks, or nothing else.
+fn odds_ratio(before: f64, now: f64) -> Option<f64> {
+    let odds = |share: f64| share / (1.0 - share);
+    let ratio = odds(now) / odds(before);
+    (ratio.is_finite() && ratio > 0.0).then_some(ratio)
 }
 
 impl From<RowCounting> for Stated {
@@ -246,7 +267,7 @@ mod tests {
         let expected = "this run has no labels.conversion_window";
         assert!(message(LabelledAs { conversions_complete: true, ..none() }).ends_with(expected));
         assert!(message(LabelledAs { conversions_until: Some("9".into()), ..none() }).ends_with(expected));
-        for share in ["0", "-0.5", "1.5", "NaN", "inf"] {
+        for share in ["0", "1e-10", "-0.5", "1.5", "NaN", "inf"] {
             assert!(message(rate(share)).contains("above 0 and at most 1"), "{share}");
         }
     }
@@ -308,5 +329,26 @@ mod tests {
         assert_eq!(full.doubt(&sampled, 0.1, 1.0), None);
         let own = trained().changed(&rate("kept")).unwrap();
         assert_eq!(own.doubt(&sampled, 0.1, 1.0 / 46.0), None);
+        // A rate of .02 for data that was sampled as the training data was: odds of a tenth.
+        let wrong = trained().changed(&rate("0.02")).unwrap();
+        let mistaken = wrong.doubt(&sampled, 0.1, 1.0 / 91.0).unwrap();
+        assert!(
+            mistaken.contains("negative_rate = 0.2 that counts as one with negative_rate = 0.02"),
+            "{mistaken}"
+        );
+        assert!(mistaken.ends_with("leave --negative-rate out"), "{mistaken}");
+    }
+
+    #[test]
+    fn odds_that_no_known_rate_explains_are_told() {
+        let found = full().oddity(0.1, 0.2).unwrap();
+        assert!(
+            found.starts_with("the odds of a click are 2.25 times those of the training data: "),
+            "{found}"
+        );
+        assert!(full().oddity(0.2, 0.1).is_some());
+        for (before, now) in [(0.1, 0.15), (0.1, 0.1), (0.1, 0.0), (0.1, 1.0), (0.0, 0.1)] {
+            assert_eq!(full().oddity(before, now), None, "{before} to {now}");
+        }
     }
 }

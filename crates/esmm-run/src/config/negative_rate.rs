@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::RunError;
 
+/// The smallest rate.
+const LEAST: f64 = 1e-9;
+
 /// The share of impressions without a click that were kept, above 0 and below 1.
 ///
 /// Sampling them at the rate r divides the odds of a click by r and leaves the conversions among clicks as they are. So the
@@ -17,13 +20,14 @@ impl NegativeRate {
     /// Checks a rate; 1 is `None`, as nothing was left out.
     ///
     /// # Errors
-    /// A rate that is not above 0 and at most 1.
+    /// A rate that is not above 0 and at most 1, or below 1e-9, where a row would weigh more than sums of f32 bear.
     pub fn new(rate: f64) -> Result<Option<Self>, RunError> {
         match rate {
             1.0 => Ok(None),
-            rate if rate > 0.0 && rate < 1.0 => Ok(Some(Self(rate))),
+            rate if (LEAST..1.0).contains(&rate) => Ok(Some(Self(rate))),
             rate => Err(RunError::Config(format!(
-                "negative_rate = {rate}: it must be above 0 and at most 1, the share of impressions without a click that is kept"
+                "negative_rate = {rate}: it must be above 0 and at most 1, and {LEAST} at least: the share of impressions without a \
+                 click that is kept"
             ))),
         }
     }

@@ -33,6 +33,14 @@ use crate::run_dir::RunDir;
 pub use columns::prediction_columns;
 pub use source::Predictions;
 
+/// Why labelled data is perhaps sampled in another way than it is taken for, in words.
+enum SamplingDoubt {
+    /// A rate that is known would explain the clicks.
+    Mistake(String),
+    /// None does.
+    Odd(String),
+}
+
 /// See the [module](self).
 pub struct Scorer<B: EsmmBackend> {
     /// How it was trained.
@@ -41,6 +49,8 @@ pub struct Scorer<B: EsmmBackend> {
     pub model: EsmmConfig,
     /// How the rows of labelled data count.
     counting: RowCounting,
+    /// Somebody said which share of the impressions without a click that data still holds.
+    rate_is_said: bool,
     /// How its probabilities are corrected, where `esmm calibrate` did so.
     calibration: Option<CalibrationRecord>,
     /// Where what the training rows are like is read from.
@@ -112,6 +122,7 @@ impl<B: EsmmBackend> Scorer<B> {
             config,
             model,
             counting,
+            rate_is_said: false,
             calibration,
             run: run.clone(),
             encoders,
@@ -162,6 +173,7 @@ impl<B: EsmmBackend> Scorer<B> {
     /// As [`RowCounting::changed`].
     pub fn measure_as(&mut self, said: &LabelledAs) -> Result<(), RunError> {
         self.counting = RowCounting::of_training(&self.config).changed(said)?;
+        self.rate_is_said = said.negative_rate.is_some();
         Ok(())
     }
 
@@ -175,13 +187,13 @@ impl<B: EsmmBackend> Scorer<B> {
         self.counting.described(&RowCounting::of_training(&self.config))
     }
 
-    /// Warns where the data looks as if it were sampled in another way than it is taken for.
-    fn check_sampling(&self, trained: &Period, now: Option<f64>) {
-        let before = trained.rates.first().and_then(TaskRate::observed);
-        let Some((before, now)) = before.zip(now) else { return };
-        if let Some(doubt) = self.counting.doubt(&RowCounting::of_training(&self.config), before, now) {
-            log::warn!("{doubt}");
-        }
+    /// What is to be warned of where the data looks as if it were sampled in another way than it is taken for: a mistake that
+    /// a known rate would explain, or what none does.
+    fn sampling_doubt(&self, trained: &Period, now: Option<f64>) -> Option<SamplingDoubt> {
+        let before = trained.rates.first().and_then(TaskRate::observed)?;
+        let doubt = self.counting.doubt(&RowCounting::of_training(&self.config), before, now?);
+        let oddity = || self.counting.oddity(before, now?).map(SamplingDoubt::Odd);
+        doubt.map(SamplingDoubt::Mistake).or_else(oddity)
     }
 
     /// Measures labelled data, which is read, scored and forgotten batch by batch: per row the evaluator alone remembers. Where
@@ -213,7 +225,10 @@ impl<B: EsmmBackend> Scorer<B> {
         let period = watched.period.into_inner();
         let drift = trained.zip(period).map(|(before, after)| {
             let after = after.finish();
-            self.check_sampling(before, after.rates.first().and_then(TaskRate::observed));
+            let doubt = self.sampling_doubt(before, after.rates.first().and_then(TaskRate::observed));
+            if let Some(SamplingDoubt::Mistake(words) | SamplingDoubt::Odd(words)) = doubt {
+                log::warn!("{words}");
+            }
             Drift::between(before, &after)
         });
         Ok(Evaluation { drift, ..found })
@@ -223,7 +238,8 @@ impl<B: EsmmBackend> Scorer<B> {
     /// count. Nothing is written: [`CalibrationRecord::write`] does that.
     ///
     /// # Errors
-    /// Whatever is wrong with the data, with file and line; data with too few conversions, or none.
+    /// Whatever is wrong with the data, with file and line; data with too few conversions, or none; data that looks as if it
+    /// were sampled in another way than the training data, unless [`measure_as`](Self::measure_as) said how.
     pub fn calibrate(&self, run: &RunDir, source: &SourceSpec) -> Result<CalibrationRecord, RunError> {
         self.fitted(run, source).map_err(|error| self.counting.with_way_out(error))
     }
@@ -237,8 +253,17 @@ impl<B: EsmmBackend> Scorer<B> {
             labelled.push(scores, scores.weights(rate).as_deref());
             ControlFlow::Continue(())
         })?;
-        if let Some(trained) = self.trained_on() {
-            self.check_sampling(&trained, labelled.click_rate());
+        let doubt =
+            self.trained_on().and_then(|trained| self.sampling_doubt(&trained, labelled.click_rate()));
+        match doubt {
+            // A correction of such a mistake would be in every score from now on.
+            Some(SamplingDoubt::Mistake(words)) if !self.rate_is_said => {
+                return Err(RunError::Scoring(format!(
+                    "{words}; if it is neither, name the rate that holds with --negative-rate"
+                )));
+            }
+            Some(SamplingDoubt::Mistake(words) | SamplingDoubt::Odd(words)) => log::warn!("{words}"),
+            None => {}
         }
         let (fits, tasks) = fit(&labelled, stages)?;
         let record =

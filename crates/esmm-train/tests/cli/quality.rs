@@ -232,7 +232,7 @@ fn sampled_run() -> Workspace {
 }
 
 /// A full log that is taken for a sample is told by its rate of clicks, and so is a sample that is taken for a full log: in
-/// `evaluate` and in `calibrate`. Each says how the rows counted.
+/// `evaluate`, and in `calibrate`, which refuses unless somebody says how it was sampled. Each says how the rows counted.
 #[test]
 fn a_log_that_is_taken_for_another_is_warned_of() {
     let workspace = sampled_run();
@@ -252,7 +252,9 @@ fn a_log_that_is_taken_for_another_is_warned_of() {
                 args.extend(["--negative-rate", rate]);
             }
             let said = workspace.esmm(&args);
-            assert_eq!(said.code, 0, "{args:?}: {}", said.stderr);
+            let refused = command == "calibrate" && rate.is_none() && doubt.is_some();
+            assert_eq!(said.code, i32::from(refused), "{args:?}: {}", said.stderr);
+            assert_eq!(said.stderr.contains("name the rate that holds with --negative-rate"), refused);
             for (other, words) in [(Some(full), full), (Some(sampled), sampled)] {
                 assert_eq!(said.stderr.contains(words), other == doubt, "{args:?}: {}", said.stderr);
             }
@@ -262,6 +264,10 @@ fn a_log_that_is_taken_for_another_is_warned_of() {
             };
             let output = if command == "evaluate" { &said.stdout } else { &said.stderr };
             assert!(output.contains(counted), "{args:?}: {output}");
+        }
+        if rate.is_none() && doubt.is_some() {
+            assert!(!workspace.path("run/calibration.json").exists(), "refused, and written all the same");
+            continue;
         }
         let record = json(&workspace, "run/calibration.json");
         assert_eq!(record["counting"]["negative_rate"], if rate.is_some() { 1.0 } else { 0.2 });

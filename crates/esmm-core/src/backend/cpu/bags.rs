@@ -39,7 +39,7 @@ impl HostBags<'_> {
         let tables = self.tables;
         let width = self.width(dim);
         // Each bag is summed by itself, so the cut does not show.
-        let entries = (self.slots.len() / TASKS).clamp(ENTRIES, 8 * ENTRIES);
+        let entries = (self.slots.len() / (2 * TASKS)).clamp(ENTRIES, 8 * ENTRIES);
         let task_rows = (entries * self.rows / self.slots.len().max(1)).clamp(1, MOST_ROWS);
         let fill = |out: &mut [MaybeUninit<f32>]| {
             let copies = out.chunks_mut((self.rows * width).max(1)).zip(table.chunks(table.len() / tables));

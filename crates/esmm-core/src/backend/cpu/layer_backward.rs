@@ -6,10 +6,13 @@ use super::block::{self, Block, BlockSums, Correction};
 use super::layer::HostLayer;
 use super::matmul::{Matrix, add_matmul, matmul, tile_matmul, tiles};
 use super::tasks;
-use super::work::{Piece, TASKS, pieces, task_rows, written};
+use super::work::{Piece, pieces, task_rows, written};
 use crate::backend::{Layer, LayerSaved, LayerWeights, Norm};
 use crate::tower::Activation;
 
+/// Tiles that the weight gradients of a layer are cut into where they are large enough: two for each of 16 cores, for those
+/// at the edges are smaller.
+const TILES: usize = 32;
 /// Rows of transposed weights in one task: a cache line of the weights.
 const TRANSPOSED_ROWS: usize = 16;
 
@@ -154,7 +157,7 @@ impl HostLayer<'_> {
 
     fn weight_grad(&self, grad: &[f32]) -> Vec<f32> {
         let fill = |out: &mut [MaybeUninit<f32>]| {
-            let tiles = tiles(out, self.towers, self.inputs, self.outputs, TASKS);
+            let tiles = tiles(out, self.towers, self.inputs, self.outputs, TILES);
             tasks::each("weight gradient", tiles, |tile| {
                 let grads = self.rows * self.outputs;
                 let grad = Matrix::new(&grad[tile.matrix() * grads..][..grads], self.rows, self.outputs);

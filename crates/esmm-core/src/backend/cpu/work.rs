@@ -8,13 +8,15 @@ use std::ops::Range;
 pub(super) const ROWS: usize = 512;
 /// Rows at least: with fewer, packing the weights takes longer than it takes to wait for a core.
 const FEWEST_ROWS: usize = 128;
-/// Tasks that a region is cut into where its rows allow it: two for each of 16 cores, for they are not all as long.
-pub(super) const TASKS: usize = 32;
+/// Tasks that rows are cut into at least where there are enough of them: one for each of 16 cores. Rows of a task are a power
+/// of two, so there are up to twice as many.
+pub(super) const TASKS: usize = 16;
 
 /// Rows of a task, where `side_by_side` tasks of the same rows can run at the same time: towers, or inputs of towers. Part
 /// of the order of summation, so it follows the shapes and not the machine.
 pub(super) fn task_rows(side_by_side: usize, rows: usize) -> usize {
-    (side_by_side * rows).div_ceil(TASKS).next_power_of_two().clamp(FEWEST_ROWS, ROWS)
+    let most = (side_by_side * rows / TASKS).max(1);
+    (1 << most.ilog2()).clamp(FEWEST_ROWS, ROWS)
 }
 
 /// Memory with 0 everywhere.
@@ -90,7 +92,7 @@ mod tests {
     #[test]
     fn small_batches_are_cut_finer() {
         for (rows, of_inputs, of_towers) in
-            [(300, 128, 128), (2048, 128, 128), (4096, 128, 256), (8192, 256, 512), (65_536, 512, 512)]
+            [(300, 128, 128), (2048, 128, 256), (4096, 256, 512), (8192, 512, 512), (65_536, 512, 512)]
         {
             assert_eq!((task_rows(1, rows), task_rows(2, rows)), (of_inputs, of_towers), "{rows} rows");
         }

@@ -15,6 +15,9 @@ use crate::backend::{Bags, Indices};
 
 /// Sorted places from the beginning of one piece to that of the next.
 const PIECE: usize = 64;
+/// How many members of a run are read at once. Rows are sorted, so where the last of several places has the row, all of them
+/// have it, and no load waits for another. The order of the sum is that of the members all the same.
+const AT_ONCE: [usize; 3] = [16, 4, 1];
 
 /// Sums of pieces of runs.
 pub(super) struct PieceSums<R: CubeRuntime> {
@@ -105,21 +108,33 @@ fn piece_sums_kernel<N: Size>(
         let end = min((place / PIECE + 1) * PIECE, count);
         let mut sum = Vector::<f32, N>::new(0.0f32);
         let mut next = place;
-        let mut more = true;
-        while more {
-            let entry = usize::cast_from(entries[next]);
-            if comptime!(bagged) {
-                let (batch_row, feature) = num_sparse.div_mod(usize::cast_from(segments[entry]));
-                let source = (copy * batch_rows + batch_row) * grad_stride + feature * feature_width + part;
-                sum += Vector::new(weights[entry]) * grad[source];
-            } else {
-                let (batch_row, feature) = num_sparse.div_mod(entry);
-                sum += grad[(copy * batch_rows + batch_row) * grad_stride + feature * feature_width + part];
-            }
-            next += 1;
-            more = next < end;
-            if more {
-                more = rows[next] == row;
+        #[unroll]
+        for level in 0..comptime!(AT_ONCE.len()) {
+            let at_once = comptime!(AT_ONCE[level]);
+            let mut more = is_row(rows, next + comptime!(at_once - 1), row, end);
+            while more {
+                let mut parts = Array::<Vector<f32, N>>::new(at_once);
+                #[unroll]
+                for index in 0..at_once {
+                    let entry = usize::cast_from(entries[next + index]);
+                    if comptime!(bagged) {
+                        let (batch_row, feature) = num_sparse.div_mod(usize::cast_from(segments[entry]));
+                        let source =
+                            (copy * batch_rows + batch_row) * grad_stride + feature * feature_width + part;
+                        parts[index] = Vector::new(weights[entry]) * grad[source];
+                    } else {
+                        let (batch_row, feature) = num_sparse.div_mod(entry);
+                        let source =
+                            (copy * batch_rows + batch_row) * grad_stride + feature * feature_width + part;
+                        parts[index] = grad[source];
+                    }
+                }
+                #[unroll]
+                for index in 0..at_once {
+                    sum += parts[index];
+                }
+                next += at_once;
+                more = is_row(rows, next + comptime!(at_once - 1), row, end);
             }
         }
         sums[ABSOLUTE_POS] = sum;
@@ -150,19 +165,38 @@ pub(super) fn run_sum<N: Size>(
     let row = rows[place];
     let mut sum = sums[first + place * stride];
     let mut next = (place / PIECE + 1) * PIECE;
-    let mut more = next < count;
-    if more {
-        more = rows[next] == row;
-    }
-    while more {
-        sum += sums[first + next * stride];
-        next += PIECE;
-        more = next < count;
-        if more {
-            more = rows[next] == row;
+    // Most rows have one piece. Of those with hundreds as many are read at once as there are.
+    if is_row(rows, next, row, count) {
+        #[unroll]
+        for level in 0..comptime!(AT_ONCE.len()) {
+            let at_once = comptime!(AT_ONCE[level]);
+            let mut more = is_row(rows, next + comptime!((at_once - 1) * PIECE), row, count);
+            while more {
+                let mut parts = Array::<Vector<f32, N>>::new(at_once);
+                #[unroll]
+                for index in 0..at_once {
+                    parts[index] = sums[first + (next + index * PIECE) * stride];
+                }
+                #[unroll]
+                for index in 0..at_once {
+                    sum += parts[index];
+                }
+                next += comptime!(at_once * PIECE);
+                more = is_row(rows, next + comptime!((at_once - 1) * PIECE), row, count);
+            }
         }
     }
     sum
+}
+
+/// Whether a place is one of a row, and there is one.
+#[cube]
+fn is_row(rows: &Array<i32>, place: usize, row: i32, count: usize) -> bool {
+    let mut is_row = false;
+    if place < count {
+        is_row = rows[place] == row;
+    }
+    is_row
 }
 
 /// See [`Kernels::row_grads`](crate::backend::Kernels::row_grads).

@@ -2,8 +2,11 @@
 //!
 //! Each pass sorts by one digit of the row numbers, the lowest first. Tiles of entries count their lowest digits, in the
 //! launch that pools them; then each tile finds from the counts of all where its entries of each digit go, puts them there in
-//! their order, and counts the next digit of each where it went: a launch a pass. Counts are integers and places follow from them, so a batch
-//! has the same order every time.
+//! their order, and counts the next digit of each where it went: a launch a pass. Counts are integers and places follow from
+//! them, so a batch has the same order every time.
+//!
+//! A tile places 256 entries a round. Groups of 32 units find by comparing which of their entries share a digit and how many
+//! of these come before; then the groups take places in turn.
 
 use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeRuntime;
@@ -13,15 +16,17 @@ use burn_cubecl::tensor::CubeTensor;
 use super::tensor::{OnCube, address, array, ints};
 use crate::backend::Indices;
 
-/// Units of a cube, and entries that it places at once.
+/// Units of a cube, and entries of a round: those that it places at once.
 pub(super) const UNITS: u32 = 256;
+/// Units that rank their entries among each other: a plane of most GPUs.
+const GROUP: usize = 32;
 /// Entries of a tile at least.
-const TILE: usize = 4096;
+const TILE: usize = 2048;
 /// Tiles at most: each reads the counts of all.
 const TILES: usize = 96;
 /// Bits of a digit at least: a counter for each unit.
 const FEWEST_BITS: u32 = 8;
-/// Bits of a digit at most: 4096 counters, 16 KiB of shared memory.
+/// Bits of a digit at most: 4096 counters, 17 KiB of shared memory.
 const MOST_BITS: u32 = 12;
 
 /// Entries in the order of their rows.
@@ -244,25 +249,121 @@ fn scatter_kernel(
 ) {
     let digits = comptime!(1usize << bits);
     let units = comptime!(UNITS as usize);
-    let each = comptime!((1usize << bits) / UNITS as usize);
-    let offsets = SharedMemory::<Atomic<i32>>::new(digits);
-    let mut sums = SharedMemory::<i32>::new(units);
+    let mut offsets = SharedMemory::<i32>::new(comptime!(word_of(1usize << bits)));
     let mut round_digits = SharedMemory::<u32>::new(units);
+    let mut bases = SharedMemory::<i32>::new(units);
     let unit = UNIT_POS as usize;
     let tile = CUBE_POS_X as usize;
+    begin_of_digits(counts, &mut offsets, tile, tiles, first_count, bits);
 
-    // A unit has neighbouring digits: where they begin among its own, and after the tiles before this one.
-    let mut own = 0i32;
-    for index in 0..each {
-        let digit = unit * each + index;
-        let mut before = 0i32;
-        let mut total = 0i32;
-        for other in 0..tiles {
-            let count = counts[first_count + other * digits + digit];
-            total += count;
-            before += select(other < tile, count, 0i32);
+    let group = unit / GROUP;
+    let first_of_group = group * GROUP;
+    let start = tile * length;
+    let end = min(start + length, entries);
+    let mut row = 0i32;
+    if start + unit < end {
+        row = rows[start + unit];
+    }
+    for round in 0..length / units {
+        let entry = start + round * units + unit;
+        let exists = entry < end;
+        let digit = digit_of(row, shift, bits);
+        // No digit, where there is no entry.
+        let shown = select(exists, u32::cast_from(digit), 0xffff_ffffu32);
+        round_digits[unit] = shown;
+        // The next round's row is on its way while this one's are ranked.
+        let mut next_row = 0i32;
+        if entry + units < end {
+            next_row = rows[entry + units];
         }
-        offsets[digit].store(own + before);
+        let mut source = i32::cast_from(entry);
+        if comptime!(!is_first) {
+            if exists {
+                source = from[entry];
+            }
+        }
+        sync_cube();
+        // Entries keep their order: those of the same digit before this one in the group go first.
+        let mut rank = 0i32;
+        let mut last = unit;
+        #[unroll]
+        for index in 0..GROUP {
+            let other = first_of_group + index;
+            let same = round_digits[other] == shown;
+            rank += select(same && other < unit, 1i32, 0i32);
+            last = select(same, other, last);
+        }
+        // The groups take places one after the other; the last of a digit takes them for its group.
+        #[unroll]
+        for turn in 0..comptime!(UNITS as usize / GROUP) {
+            if group == turn && exists && last == unit {
+                let word = word_of(digit);
+                let base = offsets[word];
+                bases[unit] = base;
+                offsets[word] = base + rank + 1i32;
+            }
+            sync_cube();
+        }
+        if exists {
+            let place = usize::cast_from(bases[last] + rank);
+            out_rows[place] = row;
+            out_entries[place] = source;
+            if comptime!(counts_next) {
+                let next_digit = digit_of(row, shift + bits, bits);
+                later[next_count + place / length * digits + next_digit].fetch_add(1i32);
+            }
+        }
+        row = next_row;
+    }
+}
+
+/// Where the entries of each digit of this tile go: after those of lower digits, and those of tiles before it.
+#[cube]
+fn begin_of_digits(
+    counts: &Array<i32>,
+    offsets: &mut SharedMemory<i32>,
+    tile: usize,
+    tiles: usize,
+    first_count: usize,
+    #[comptime] bits: u32,
+) {
+    let digits = comptime!(1usize << bits);
+    let units = comptime!(UNITS as usize);
+    let each = comptime!((1usize << bits) / UNITS as usize);
+    let unit = UNIT_POS as usize;
+    let mut sums = SharedMemory::<i32>::new(units);
+
+    // Neighbouring units read neighbouring counts: a unit has every 256th digit.
+    let mut totals = Array::<i32>::new(each);
+    let mut befores = Array::<i32>::new(each);
+    #[unroll]
+    for index in 0..each {
+        totals[index] = 0i32;
+        befores[index] = 0i32;
+    }
+    for other in 0..tiles {
+        let is_before = other < tile;
+        let first = first_count + other * digits + unit;
+        #[unroll]
+        for index in 0..each {
+            let count = counts[first + index * units];
+            totals[index] += count;
+            befores[index] += select(is_before, count, 0i32);
+        }
+    }
+    #[unroll]
+    for index in 0..each {
+        offsets[word_of(unit + index * units)] = totals[index];
+    }
+    sync_cube();
+
+    // Digits are added up in their order: here a unit has neighbouring ones.
+    let mut own = 0i32;
+    #[unroll]
+    for index in 0..each {
+        let word = word_of(unit * each + index);
+        let total = offsets[word];
+        offsets[word] = own;
         own += total;
     }
     sums[unit] = own;
@@ -279,51 +380,23 @@ fn scatter_kernel(
         sync_cube();
     }
     let base = sums[unit] - own;
+    #[unroll]
     for index in 0..each {
-        offsets[unit * each + index].fetch_add(base);
+        offsets[word_of(unit * each + index)] += base;
     }
     sync_cube();
-
-    let start = tile * length;
-    let end = min(start + length, entries);
-    for round in 0..length / units {
-        let entry = start + round * units + unit;
-        let exists = entry < end;
-        let mut row = 0i32;
-        let mut digit = 0usize;
-        // No digit, where there is no entry.
-        let mut shown = 0xffff_ffffu32;
-        if exists {
-            row = rows[entry];
-            digit = digit_of(row, shift, bits);
-            shown = u32::cast_from(digit);
-        }
-        round_digits[unit] = shown;
-        sync_cube();
-        // Entries keep their order: those of the same digit before this one in the round go first.
-        let mut rank = 0i32;
-        for other in 0..unit {
-            rank += select(round_digits[other] == shown, 1i32, 0i32);
-        }
-        let mut place = 0usize;
-        if exists {
-            place = usize::cast_from(offsets[digit].load() + rank);
-        }
-        sync_cube();
-        if exists {
-            offsets[digit].fetch_add(1i32);
-            out_rows[place] = row;
-            if comptime!(is_first) {
-                out_entries[place] = i32::cast_from(entry);
-            } else {
-                out_entries[place] = from[entry];
-            }
-            if comptime!(counts_next) {
-                let next_digit = digit_of(row, shift + bits, bits);
-                later[next_count + place / length * digits + next_digit].fetch_add(1i32);
-            }
-        }
+    #[unroll]
+    for index in 0..each {
+        offsets[word_of(unit + index * units)] += befores[index];
     }
+    sync_cube();
+}
+
+/// The word of shared memory that a digit has: a gap after 16 digits, so that units that read every 16th word do not wait for
+/// each other.
+#[cube]
+fn word_of(digit: usize) -> usize {
+    digit + digit / 16
 }
 
 #[cfg(test)]

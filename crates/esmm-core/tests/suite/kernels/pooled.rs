@@ -110,7 +110,7 @@ fn grads_of_rows<B: EsmmBackend>(slots: &[usize], num_sparse: usize, dim: usize,
     assert_eq!(flat::<B>(&found), flat::<B>(&grads()), "other bits the second time");
 }
 
-/// More entries than a tile of the sort has (4096), and rows that thousands of entries read: many pieces.
+/// More entries than a tile of the sort has (2048), and rows that thousands of entries read: many pieces.
 fn many_entries<B: EsmmBackend>() {
     let mut rng = ChaCha8Rng::seed_from_u64(8);
     for (entries, dim) in [(4096, 1), (9001, 6), (12_300, 4)] {

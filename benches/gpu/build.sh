@@ -14,13 +14,13 @@ for line in sys.stdin:
     if line.get("executable") and line["target"]["name"] == sys.argv[1]: print(line["executable"])' "$name")
     cp "$binary" "$out/$name"
 done
-binary=$(cargo test --release --no-run --workspace --features flex,cuda --test cube --message-format json \
+binary=$(cargo test --release --no-run --workspace --features flex,cuda --test suite --message-format json \
     | python3 -c 'import json, sys
 for line in sys.stdin:
     line = json.loads(line)
-    if line.get("executable") and line["target"]["name"] == "cube": print(line["executable"])')
-cp "$binary" "$out/cube"
-for name in esmm backends anatomy cube; do
+    if line.get("executable") and line["target"]["name"] == "suite": print(line["executable"])')
+cp "$binary" "$out/kernels"
+for name in esmm backends anatomy kernels; do
     strip "$out/$name"
     xz --force --threads=0 -6 "$out/$name"
 done

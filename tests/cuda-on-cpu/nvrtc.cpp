@@ -40,6 +40,8 @@ int nvrtcCompileProgram(Program* program, int, const char**) {
     program->path = base + ".so";
     if (access(program->path.c_str(), R_OK) == 0) return 0;
     std::ofstream(base + ".cu") << source;
+    const char* kernels_are = getenv("FAKE_CUDA_KERNELS");
+    if (kernels_are && !strcmp(kernels_are, "skip")) return 0;
     std::string attempt = base + "-" + std::to_string(getpid());
     std::ofstream code(attempt + ".cpp");
     code << source << "\nextern \"C\" void fake_entry(void** arguments) { fake_call(" << name << ", arguments); }\n"

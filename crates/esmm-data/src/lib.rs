@@ -34,6 +34,7 @@ mod tests;
 
 pub use column::key::KEY_HASH_SEED;
 pub use column::lists::Lists;
+pub use column::moment::moment_of;
 pub use column::plain::usual_type;
 pub use column::printed::printed_list;
 pub use column::spelling::Spelling;

@@ -158,6 +158,13 @@ fn numbers(column: &Column, rows: Rows, unsure: Option<String>) -> Choice {
 fn choose_text(column: &Column, rows: Rows) -> Choice {
     let stats = &column.stats;
     if column.kind == Kind::Time || stats.dates == stats.present {
+        if let Some(odd) = &stats.no_moment {
+            let why = format!(
+                "holds dates that are not read, as {}: write them as 2024-01-31 10:00 to divide the rows by them",
+                quoted(odd)
+            );
+            return leave_out(column, "dates", why, true);
+        }
         let why = "is a date: make a number of it to use it".to_owned();
         return leave_out(column, "dates", why, false);
     }

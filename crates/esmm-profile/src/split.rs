@@ -1,5 +1,7 @@
 //! How the rows are divided: by time where there is one.
 
+use esmm_data::moment_of;
+
 use crate::column::{Column, Kind};
 use crate::label::listed;
 use crate::words::{is_one_of, words};
@@ -76,7 +78,7 @@ impl SplitGuess {
 fn weight(column: &Column) -> Option<u32> {
     let stats = &column.stats;
     let readable = stats.missing() == 0 && stats.distinct > 2;
-    let is_dates = stats.dates == stats.rows;
+    let is_dates = stats.moments == stats.rows || (column.kind == Kind::Time && stats.dates == stats.rows);
     if !readable || !(is_dates || stats.all_numbers()) || column.lengths.is_some() {
         return None;
     }
@@ -109,6 +111,11 @@ fn counts(column: &Column) -> Vec<usize> {
         let mut numbers: Vec<f64> = column.cells().flatten().filter_map(|cell| cell.parse().ok()).collect();
         numbers.sort_by(f64::total_cmp);
         return runs(&mut |place| numbers[place] == numbers[place - 1], numbers.len());
+    }
+    let moments: Option<Vec<i128>> = column.cells().flatten().map(moment_of).collect();
+    if let Some(mut moments) = moments {
+        moments.sort_unstable();
+        return runs(&mut |place| moments[place] == moments[place - 1], moments.len());
     }
     let mut texts: Vec<&str> = column.cells().flatten().collect();
     texts.sort_unstable();

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use esmm_data::moment_of;
+
 use crate::numbers::Numbers;
 
 /// Counts of the values of a column, or of the items of a column of lists.
@@ -21,8 +23,12 @@ pub(crate) struct Stats {
     pub(crate) numbers: Numbers,
     /// The first value that is no finite number.
     pub(crate) no_number: Option<String>,
-    /// Values that are ISO dates.
+    /// Values that look like dates, with or without a time.
     pub(crate) dates: usize,
+    /// Of these those that a split by time reads.
+    pub(crate) moments: usize,
+    /// The first that it does not.
+    pub(crate) no_moment: Option<String>,
     /// Bytes of all values.
     pub(crate) bytes: usize,
 }
@@ -42,7 +48,13 @@ impl Stats {
             match value.parse::<f64>() {
                 Ok(number) if number.is_finite() => numbers.push(number),
                 _ => {
-                    stats.dates += usize::from(is_date(value));
+                    if looks_like_date(value) {
+                        stats.dates += 1;
+                        match moment_of(value) {
+                            Some(_) => stats.moments += 1,
+                            None => drop(stats.no_moment.get_or_insert_with(|| value.to_owned())),
+                        }
+                    }
                     stats.no_number.get_or_insert_with(|| value.to_owned());
                 }
             }
@@ -83,14 +95,20 @@ impl Stats {
     }
 }
 
-/// `2024-01-31`, with anything after it.
-pub(crate) fn is_date(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    bytes.len() >= 10
-        && bytes[..10].iter().enumerate().all(|(place, byte)| match place {
-            4 | 7 => *byte == b'-',
-            _ => byte.is_ascii_digit(),
-        })
+/// Whether a text begins with a date in one of the ways in which people write them: `2024-01-31`, `31.01.2024`, `1/31/2024`.
+pub(crate) fn looks_like_date(text: &str) -> bool {
+    let end =
+        text.find(|letter: char| !letter.is_ascii_digit() && !"-./".contains(letter)).unwrap_or(text.len());
+    let (date, rest) = text.split_at(end);
+    let Some(separator) = date.chars().find(|letter| !letter.is_ascii_digit()) else { return false };
+    let parts: Vec<usize> = date.split(separator).map(str::len).collect();
+    let short = |length: usize| (1..=2).contains(&length);
+    let fits = match parts.as_slice() {
+        [4, month, day] => short(*month) && short(*day),
+        [one, other, 4] => short(*one) && short(*other),
+        _ => false,
+    };
+    fits && !date.ends_with(separator) && (rest.is_empty() || rest.starts_with([' ', 'T', 't', ',']))
 }
 
 #[cfg(test)]
@@ -103,6 +121,21 @@ mod tests {
         assert_eq!((stats.rows, stats.present, stats.missing()), (5, 4, 1));
         assert_eq!((stats.distinct, stats.singles, stats.dates), (3, 2, 1));
         assert_eq!((stats.top, stats.no_number), (Some(("a".into(), 2)), Some("a".into())));
+    }
+
+    #[test]
+    fn dates_are_told_from_what_has_their_signs() {
+        for text in ["2024-01-31", "31.01.2024 10:00", "1/31/2024", "2024/01/31T10:00", "31.1.2024, 10:00:00"]
+        {
+            assert!(looks_like_date(text), "{text}");
+        }
+        for text in
+            ["1.2.3", "10.0.2024.1", "555-1234", "2024-01", "2024-01-31-7", "a", "", "1.2024", "12-34-5678x"]
+        {
+            assert!(!looks_like_date(text), "{text}");
+        }
+        let stats = Stats::of(["31.01.2024", "1/31/2024", "2024-01-31 oops"].into_iter().map(Some));
+        assert_eq!((stats.dates, stats.moments, stats.no_moment.as_deref()), (3, 1, Some("1/31/2024")));
     }
 
     /// sqrt(100 / 4) * 2 + (3 - 2)

@@ -55,7 +55,9 @@ impl RowCounting {
     pub fn changed(&self, said: &LabelledAs) -> Result<Self, RunError> {
         let Self { mut share, mut columns } = self.clone();
         if let Some(rate) = &said.negative_rate {
-            share = rate.share()?;
+            share = rate.share().map_err(|_| {
+                RunError::Config(format!("--negative-rate {rate}: {}", NegativeRate::allowed()))
+            })?;
             columns.negative_rate = rate.column().map(str::to_owned);
         }
         let missing = |flag: &str, key: &str| Err(RunError::Config(format!("{flag}: this run has no {key}")));
@@ -268,7 +270,8 @@ mod tests {
         assert!(message(LabelledAs { conversions_complete: true, ..none() }).ends_with(expected));
         assert!(message(LabelledAs { conversions_until: Some("9".into()), ..none() }).ends_with(expected));
         for share in ["0", "1e-10", "-0.5", "1.5", "NaN", "inf"] {
-            assert!(message(rate(share)).contains("above 0 and at most 1"), "{share}");
+            let said = message(rate(share));
+            assert!(said.starts_with("--negative-rate ") && said.contains("above 0 and at most 1"), "{said}");
         }
     }
 

@@ -17,7 +17,7 @@ pub(crate) struct Stamp {
 }
 
 impl Stamp {
-    /// The moment that a text stands for: `2024-01-31`, with a time after `T` or a blank, to the minute, the second or a
+    /// The moment that a text stands for: `2024-01-31`, `2024/01/31` or `31.01.2024`, with a time after `T` or a blank, to the minute, the second or a
     /// fraction of it, and then nothing, `Z`, an offset, or a zone's name. Times without a zone are in `zone`, or UTC; of
     /// two that a clock shows twice in autumn the earlier is meant.
     pub(crate) fn parse(text: &str, zone: Option<Tz>) -> Option<Self> {
@@ -127,11 +127,18 @@ fn nanos(moment: NaiveDateTime) -> i128 {
     i128::from(utc.timestamp()) * SECOND + i128::from(utc.timestamp_subsec_nanos())
 }
 
-/// `2024-01-31` at the start of a text, and what follows.
+/// Nanoseconds since 1970 of a text that is a moment, as times of a split are read; without a zone those of UTC.
+pub fn moment_of(text: &str) -> Option<i128> {
+    Stamp::parse(text, None).map(|stamp| stamp.nanos)
+}
+
+/// `2024-01-31`, `2024/01/31` or `31.01.2024` at the start of a text, and what follows. Where the year comes last and slashes
+/// stand between, some mean the day by the first number and some the month: such a text is no date.
 fn date(text: &str) -> Option<(NaiveDate, &str)> {
     let bytes = text.as_bytes();
-    if bytes.len() < 10 || bytes[4] != b'-' || bytes[7] != b'-' {
-        return None;
+    let year_comes_first = bytes.len() >= 10 && matches!((bytes[4], bytes[7]), (b'-', b'-') | (b'/', b'/'));
+    if !year_comes_first {
+        return dotted_date(text);
     }
     let date = NaiveDate::from_ymd_opt(
         number(&bytes[..4])?.try_into().ok()?,
@@ -139,6 +146,23 @@ fn date(text: &str) -> Option<(NaiveDate, &str)> {
         number(&bytes[8..10])?,
     )?;
     Some((date, text.get(10..)?))
+}
+
+/// `31.01.2024` or `1.2.2024` at the start of a text, and what follows.
+fn dotted_date(text: &str) -> Option<(NaiveDate, &str)> {
+    let end = text.find(|letter: char| letter != '.' && !letter.is_ascii_digit()).unwrap_or(text.len());
+    let (date, rest) = text.split_at(end);
+    let parts: Vec<&str> = date.split('.').collect();
+    let [day, month, year] = parts.as_slice() else { return None };
+    if year.len() != 4 || ![day, month].iter().all(|part| (1..=2).contains(&part.len())) {
+        return None;
+    }
+    let date = NaiveDate::from_ymd_opt(
+        number(year.as_bytes())?.try_into().ok()?,
+        number(month.as_bytes())?,
+        number(day.as_bytes())?,
+    )?;
+    Some((date, rest))
 }
 
 /// `12:30`, `12:30:15`, `12:30:15.25` at the start of a text, and what follows.
@@ -241,6 +265,9 @@ mod tests {
             "2024-03-31 00:30:00 UTC",
             "2024-03-31T01:30:00+01:00[Europe/Berlin]",
             "2024-03-31 01:30:00 Europe/Berlin",
+            "2024/03/31 00:30",
+            "31.03.2024 00:30",
+            "31.3.2024 01:30:00+01:00",
         ] {
             assert_eq!(seconds(text), Some(1_711_845_000), "{text}");
         }
@@ -266,8 +293,14 @@ mod tests {
             "2024-05-01 12:00:00 CST",
             "2024-05-01 12:00:00+1:0",
             "2024-05-01 12:00:00 Mars/Base",
-            "2024/05/01",
+            "01/05/2024",
+            "2024/05-01",
             "2024-5-1",
+            "32.01.2024",
+            "01.13.2024",
+            "1.2.24",
+            "1.2.3.2024",
+            "1.2",
             "20240501",
             "",
         ] {

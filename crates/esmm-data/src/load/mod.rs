@@ -3,6 +3,7 @@
 pub(crate) mod files;
 pub(crate) mod memory;
 pub(crate) mod report;
+mod roles;
 pub(crate) mod rows;
 pub(crate) mod spec;
 mod users;

@@ -15,6 +15,7 @@ use crate::error::DataError;
 use crate::outcome::counting::CountSpec;
 use crate::outcome::label::LabelSpec;
 use crate::outcome::truth::TruthSpec;
+use crate::read::source::SourceSpec;
 use crate::split::spec::SplitSpec;
 
 /// What is read for a training: where the impressions are, how they are split, and which columns mean what.
@@ -119,6 +120,21 @@ impl LoadOptions {
 }
 
 impl DataSpec {
+    /// Checks all that can be known before a file is opened.
+    ///
+    /// # Errors
+    /// A setting of the sources, the split, the labels, the features or the counting of rows that cannot be; a label that is
+    /// read for something else as well.
+    pub fn validate(&self) -> Result<(), DataError> {
+        self.split.sources().into_iter().try_for_each(SourceSpec::validate)?;
+        self.split.validate()?;
+        self.labels.validate()?;
+        self.truth.as_ref().map_or(Ok(()), TruthSpec::validate)?;
+        self.counting.validate()?;
+        self.check_labels_apart()?;
+        self.fitter().map(|_| ())
+    }
+
     /// What fits its encoders.
     pub(super) fn fitter(&self) -> Result<EncoderFitter, DataError> {
         let unknown_row = if self.unknown_share > 0.0 { UnknownRow::Own } else { UnknownRow::OfMissing };
@@ -132,6 +148,11 @@ impl DataSpec {
     /// Everything in [`DataError`], and a split that got no row. Values in columns that need no fit are looked at when
     /// they are read: now, or in each pass over the files.
     pub fn load(&self, options: &LoadOptions) -> Result<LoadedData, DataError> {
+        self.validate()?;
+        self.loaded(options).map_err(|error| self.with_key(error))
+    }
+
+    fn loaded(&self, options: &LoadOptions) -> Result<LoadedData, DataError> {
         let streaming = match options.streaming {
             Some(streaming) => streaming,
             None => self.is_larger_than_allowed(options)?,

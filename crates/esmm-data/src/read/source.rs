@@ -160,7 +160,11 @@ impl SourceSpec {
         }
     }
 
-    fn validate(&self) -> Result<(), DataError> {
+    /// Checks how its files are said to be written.
+    ///
+    /// # Errors
+    /// Delimiters, quotes and separators that cannot be, or are the same; a time zone that nobody knows.
+    pub fn validate(&self) -> Result<(), DataError> {
         let delimiter = self.csv.delimiter.unwrap_or(',');
         let ListFormat { separator, weight_separator } = self.lists;
         let reason = if !usable(delimiter) {

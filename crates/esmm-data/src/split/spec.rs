@@ -1,5 +1,9 @@
 //! Which rows train, validate and test.
 
+use std::collections::HashMap;
+use std::fs;
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash64;
 
@@ -27,7 +31,7 @@ pub enum SplitSpec {
         test: Option<SourceSpec>,
     },
     /// The earliest rows train, later ones validate, the latest test. Rows of the same time stay on one side, the
-    /// earlier one. Times are numbers, timestamps or ISO dates; a missing one is an error.
+    /// earlier one. Times are numbers, timestamps or dates; a missing one is an error.
     Time {
         /// All rows.
         source: SourceSpec,
@@ -88,7 +92,7 @@ pub enum SplitSpec {
 }
 
 /// A split.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Part {
     Train,
     Valid,
@@ -190,6 +194,39 @@ impl SplitSpec {
                 (of, _) => of.sources(),
             },
         }
+    }
+
+    /// Checks that no file is read for two splits.
+    ///
+    /// # Errors
+    /// A file that is, by whatever name or link; and those of [`SourceSpec::files`].
+    pub fn check_apart(&self) -> Result<(), DataError> {
+        let (train, valid, test) = match self {
+            Self::Files { train, valid, test } => (train, valid, test),
+            Self::Window { of, .. } => return of.check_apart(),
+            Self::Time { .. } | Self::Date { .. } | Self::Hash { .. } | Self::Random { .. } => return Ok(()),
+        };
+        let parts = [(Part::Train, Some(train)), (Part::Valid, valid.as_ref()), (Part::Test, test.as_ref())];
+        let mut seen: HashMap<PathBuf, Part> = HashMap::new();
+        for (part, source) in parts {
+            let Some(source) = source else { continue };
+            for file in source.files()? {
+                let path = file.path();
+                let same = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+                let before = *seen.entry(same).or_insert(part);
+                if before == part {
+                    continue;
+                }
+                let reason = format!(
+                    "is in data.{} and in data.{}: rows that are in both tell nothing of new ones. Name each file once, or \
+                     let `data.path` with `data.split` divide it",
+                    before.name(),
+                    part.name()
+                );
+                return Err(DataError::setting(path.display().to_string(), reason));
+            }
+        }
+        Ok(())
     }
 
     /// The column that divides, if one does.

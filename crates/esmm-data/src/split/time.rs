@@ -15,7 +15,8 @@ use crate::column::spelling::CellReader;
 use crate::error::{DataError, quoted};
 use crate::read::chunk::Chunk;
 
-pub(crate) const DATE: &str = "an ISO date, as 2024-01-31, 2024-01-31 23:59:59 or 2024-01-31T23:59:59+01:00";
+pub(crate) const DATE: &str =
+    "a date, as 2024-01-31, 31.01.2024, 2024-01-31 23:59:59 or 2024-01-31T23:59:59+01:00";
 const TIME_TYPES: &str = "numbers, dates, timestamps and text";
 
 /// A length of time.

@@ -91,8 +91,8 @@ fn bad_times_say_where() {
     assert_eq!(fails(["1", ""]), "a.csv:3: column `key`: found nothing, allowed is a time");
     assert_eq!(
         fails(["1", "31/01/2024"]),
-        "a.csv:3: column `key`: found `31/01/2024`, allowed is a number or an ISO date, as 2024-01-31, \
-         2024-01-31 23:59:59 or 2024-01-31T23:59:59+01:00"
+        "a.csv:3: column `key`: found `31/01/2024`, allowed is a number or a date, as 2024-01-31, \
+         31.01.2024, 2024-01-31 23:59:59 or 2024-01-31T23:59:59+01:00"
     );
     let message = fails(["1", "2024-01-31"]);
     assert_eq!(
@@ -156,7 +156,8 @@ fn a_date_can_be_split_at() {
             .contains("valid_from must be before test_from")
     );
     assert!(
-        fails(at(days, None, Some("soon"))).starts_with("split: test_from = `soon`, it must be an ISO date")
+        fails(at(days, None, Some("soon")))
+            .starts_with("split: test_from = `soon`, it must be a date, as 2024-01-31")
     );
     let message = fails(at(days, None, Some("20")));
     assert!(
@@ -333,15 +334,49 @@ fn columns_are_checked_before_anything_is_read() {
         let features = [dense("row", DenseTransform::None, None)];
         folder.message(&load_splits(&spec, &features, &labels(), group, truth, false).unwrap_err())
     };
-    assert_eq!(message(Some("keys"), None), "a.csv: there is no column `keys`, did you mean `key`?");
-    let truth = TruthSpec { ctr: Some("conversio".into()), cvr: Some("click".into()), ctcvr: None };
+    assert_eq!(
+        message(Some("keys"), None),
+        "a.csv: there is no column `keys`, did you mean `key`? (metrics.group: the group of GAUC)"
+    );
+    let truth = TruthSpec { ctr: Some("conversio".into()), cvr: Some("row".into()), ctcvr: None };
     assert_eq!(
         message(None, Some(&truth)),
-        "a.csv: there is no column `conversio`, did you mean `conversion`?"
+        "a.csv: there is no column `conversio`, did you mean `conversion`? (metrics.true_ctr: a true rate)"
     );
     let without =
         load_splits(&spec, &[sparse("rows", vocabulary())], &labels(), None, None, false).unwrap_err();
     assert_eq!(folder.message(&without), "a.csv: there is no column `rows`, did you mean `row`?");
+}
+
+/// A file in two splits, by another name and by a link.
+#[test]
+fn no_file_is_in_two_splits() {
+    let folder = Folder::new();
+    let source = source(&folder, ["1", "2"]);
+    let path = source.paths[0].clone();
+    let copy = folder.path("b.csv");
+    std::fs::copy(&path, &copy).unwrap();
+    let named = |paths: &[&str]| SourceSpec {
+        paths: paths.iter().map(|path| (*path).to_owned()).collect(),
+        ..source.clone()
+    };
+    let apart = |train: &[&str], valid: Option<&[&str]>, test: Option<&[&str]>| {
+        SplitSpec::Files { train: named(train), valid: valid.map(named), test: test.map(named) }.check_apart()
+    };
+    let (path, copy) = (path.as_str(), copy.as_str());
+    apart(&[path], Some(&[copy]), None).unwrap();
+    apart(&[path, path], None, Some(&[copy])).unwrap();
+    let twisted = path.replace("a.csv", "./a.csv");
+    let all = path.replace("a.csv", "*.csv");
+    for (valid, test, expected) in [
+        (Some(&[path][..]), None, "in data.train and in data.valid"),
+        (Some(&[twisted.as_str()]), None, "in data.train and in data.valid"),
+        (None, Some(&[all.as_str()][..]), "in data.train and in data.test"),
+        (Some(&[copy]), Some(&[copy]), "in data.valid and in data.test"),
+    ] {
+        let error = apart(&[path], valid, test).unwrap_err();
+        assert!(error.is_setting() && error.to_string().contains(expected), "{error}");
+    }
 }
 
 fn window(of: &SplitSpec, number: Option<u32>, count: u32) -> SplitSpec {

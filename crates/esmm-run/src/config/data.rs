@@ -56,7 +56,7 @@ pub struct DataSection {
     /// The least share of the values of each vocabulary that training takes as unknown, so that new users and items are
     /// scored with a row that was trained; every pass takes others, by `train.seed`. With 0 none are taken, and unknown
     /// values share the row of missing ones.
-    #[schemars(range(min = 0.0, max = 1.0))]
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1))]
     pub unknown_share: f64,
 }
 
@@ -98,7 +98,7 @@ impl Default for DataSection {
 
 /// One path or several.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "it must be a path as text, or a list of paths")]
 pub enum Paths {
     /// `path = "a.csv"`
     One(String),

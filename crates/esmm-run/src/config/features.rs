@@ -5,6 +5,7 @@ use esmm_data::{DenseTransform, FeatureKind, FeatureSpec, Outside, SparseEncodin
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::refuse::refuse;
 use crate::error::RunError;
 
 /// A feature: a column and how its values become ids or real values.
@@ -23,11 +24,14 @@ pub struct FeatureSection {
     pub encode: Encode,
     /// `vocabulary`: values that the training rows hold less often are unknown. Unless said: 1.
     pub min_count: Option<u64>,
-    /// `hash`, `quantile`: the number of buckets, which they need.
+    /// `hash`, `quantile`: the number of buckets, which they need; of `quantile` at least 2.
+    #[schemars(range(min = 1))]
     pub buckets: Option<usize>,
     /// `ple`: the number of bins. Unless said: 16.
+    #[schemars(range(min = 1, max = 1024))]
     pub bins: Option<usize>,
     /// `raw`: the number of ids, which it needs. Ids are whole numbers below it.
+    #[schemars(range(min = 1))]
     pub num_embeddings: Option<usize>,
     /// Makes a sparse feature a list of any number of ids a row, and says how their embeddings become one.
     pub pooling: Option<Pooling>,
@@ -39,7 +43,7 @@ pub struct FeatureSection {
     /// Sparse: the feature whose table this one uses. The table is fitted on the values of both.
     pub shares: Option<String>,
     /// Dense: what stands for a missing value, before the transform. Unless said: a missing value is an error.
-    pub missing: Option<f32>,
+    pub missing: Option<f64>,
     /// What happens to a value that the encoding does not take, such as a negative one under `log1p` or an id beyond
     /// `num_embeddings`, in rows that nothing is learned from. It is counted and said. In training rows it is an error.
     #[serde(default)]
@@ -113,6 +117,9 @@ pub enum OutsidePolicy {
 /// Bins of a piecewise-linear encoding unless said.
 const PLE_BINS: usize = 16;
 
+/// The largest number that a column of the model's input holds.
+const MOST: f32 = f32::MAX;
+
 /// A feature.
 pub(super) fn resolve(section: &FeatureSection) -> Result<FeatureSpec, RunError> {
     let name = &section.name;
@@ -147,7 +154,12 @@ pub(super) fn resolve(section: &FeatureSection) -> Result<FeatureSpec, RunError>
         weighted: section.weighted,
         weights_column: section.weights_column.clone(),
     };
-    let real = |transform| FeatureKind::Dense { transform, missing: section.missing };
+    let missing = section.missing.map(|value| value as f32);
+    if let (Some(value), Some(false)) = (section.missing, missing.map(f32::is_finite)) {
+        let key = format!("feature `{name}`: missing");
+        return refuse(&key, format!("{value:e}"), &format!("it must be between -{MOST:.1e} and {MOST:.1e}"));
+    }
+    let real = |transform| FeatureKind::Dense { transform, missing };
     let kind = match encode {
         Encode::Vocabulary => {
             sparse(SparseEncoding::Vocabulary { min_count: section.min_count.unwrap_or(1) })

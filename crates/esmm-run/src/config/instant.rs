@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// A moment as a person writes it: `"2024-05-01"`, `"2024-05-01 12:00+02:00"`, `1714521600`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "it must be a text, such as a date, or a number")]
 pub enum Instant {
     /// A date, with or without a time.
     Text(String),

@@ -58,7 +58,7 @@ impl Default for LabelSection {
 
 /// A share for all rows, or a column with one for each.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "it must be a number above 0 and at most 1, or the name of a column")]
 pub enum NegativeRateSetting {
     /// `negative_rate = 0.1`
     Share(f64),
@@ -83,6 +83,16 @@ impl NegativeRateSetting {
         match self {
             Self::Share(_) => None,
             Self::Column(column) => Some(column),
+        }
+    }
+}
+
+/// As a person writes it.
+impl std::fmt::Display for NegativeRateSetting {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Share(share) => share.fmt(formatter),
+            Self::Column(column) => formatter.write_str(column),
         }
     }
 }

@@ -51,7 +51,10 @@ impl Default for ModelSection {
 
 /// One probability for all hidden layers, or one each.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "it must be a number from 0 on and below 1, or a list of one for each hidden layer"
+)]
 pub enum DropoutSection {
     /// For all.
     All(f64),

@@ -25,11 +25,15 @@ impl NegativeRate {
         match rate {
             1.0 => Ok(None),
             rate if (LEAST..1.0).contains(&rate) => Ok(Some(Self(rate))),
-            rate => Err(RunError::Config(format!(
-                "negative_rate = {rate}: it must be above 0 and at most 1, and {LEAST} at least: the share of impressions without a \
-                 click that is kept"
-            ))),
+            rate => Err(RunError::Config(format!("labels.negative_rate = {rate}: {}", Self::allowed()))),
         }
+    }
+
+    /// What a rate may be, in words.
+    pub(crate) fn allowed() -> String {
+        format!(
+            "it must be above 0 and at most 1, and {LEAST} at least: the share of impressions without a click that is kept"
+        )
     }
 
     /// The share.

@@ -45,13 +45,32 @@ impl RunFile {
         if overrides.is_empty() {
             return Ok(file);
         }
-        let mut table: toml::Table =
-            toml::from_str(text).map_err(|error| explain(&error, name, Some(text)))?;
-        for text in overrides {
-            set(&mut table, text)?;
-        }
-        table.try_into().map_err(|error: toml::de::Error| explain(&error, "--set", None))
+        let table: toml::Table = toml::from_str(text).map_err(|error| explain(&error, name, Some(text)))?;
+        let all: Vec<&String> = overrides.iter().collect();
+        overridden(&table, &all)?.try_into().map_err(|error| refused_override(&error, &table, &all))
     }
+}
+
+/// A table with overrides.
+fn overridden(table: &toml::Table, overrides: &[&String]) -> Result<toml::Table, RunError> {
+    let mut table = table.clone();
+    overrides.iter().try_for_each(|text| set(&mut table, text))?;
+    Ok(table)
+}
+
+/// An error that comes of overrides, with the one without which the others are taken.
+fn refused_override(error: &toml::de::Error, table: &toml::Table, overrides: &[&String]) -> RunError {
+    let is_taken_without = |place: usize| {
+        let others = [&overrides[..place], &overrides[place + 1..]].concat();
+        overridden(table, &others).is_ok_and(|table| table.try_into::<RunFile>().is_ok())
+    };
+    let guilty = (0..overrides.len()).find(|place| is_taken_without(*place));
+    let key = key_of(error).unwrap_or_default();
+    let Some(text) = guilty.map(|place| overrides[place]) else {
+        return RunError::Config(format!("--set: {}", in_words(error.message(), &key, true)));
+    };
+    let names_it = text.split('=').next().is_some_and(|path| path.trim() == key);
+    RunError::Config(format!("--set {text}: {}", in_words(error.message(), &key, !names_it)))
 }
 
 /// `a.b.c=value` into a table; what is no TOML value is taken as text.
@@ -83,8 +102,44 @@ fn explain(error: &toml::de::Error, name: &str, text: Option<&str>) -> RunError 
         }
         _ => name.to_owned(),
     };
-    let message = error.message().lines().collect::<Vec<_>>().join(" ");
-    RunError::Config(format!("{place}: {message}{}", suggestion(&message)))
+    // The parser of a text knows the line of what it does not take, that of a table knows the key.
+    let of_table = text.and_then(|text| text.parse::<toml::Table>().ok()?.try_into::<RunFile>().err());
+    let key = of_table.filter(|other| other.message() == error.message()).and_then(|other| key_of(&other));
+    RunError::Config(format!("{place}: {}", in_words(error.message(), &key.unwrap_or_default(), true)))
+}
+
+/// The path of the key whose value a table's parser does not take.
+fn key_of(error: &toml::de::Error) -> Option<String> {
+    let text = error.to_string();
+    let (_, key) = text.rsplit_once("in `")?;
+    Some(key.trim_end().trim_end_matches('`').to_owned())
+}
+
+/// What a parser says of the value of a key, on one line, in the words of the reference; the key comes first where it is to be
+/// named.
+fn in_words(message: &str, key: &str, is_named: bool) -> String {
+    let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    if message.starts_with("unknown field") {
+        return format!("{message}{}", suggestion(&message));
+    }
+    let named = if is_named && !key.is_empty() { format!("{key}: ") } else { String::new() };
+    let found = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "));
+    match found.and_then(|found| found.rsplit_once(", expected ")).zip(RunFile::allowed(key)) {
+        Some(((found, _), allowed)) => format!("{named}found {}, allowed is {allowed}", value(found)),
+        None => format!("{named}{message}{}", suggestion(&message)),
+    }
+}
+
+/// A value as a person wrote it, of the parser's `integer \`5\`` or `string "five"`.
+fn value(found: &str) -> String {
+    match found {
+        "map" => "a section".to_owned(),
+        "sequence" => "a list".to_owned(),
+        _ => {
+            let kinds = ["integer ", "floating point ", "boolean ", "string ", "datetime "];
+            kinds.iter().find_map(|kind| found.strip_prefix(kind)).unwrap_or(found).to_owned()
+        }
+    }
 }
 
 /// `unknown field `a`, expected one of `b`, `c`` with the nearest of them.
@@ -146,8 +201,62 @@ mod tests {
         assert!(message.ends_with("(did you mean `embedding_dim`?)"), "{message}");
         assert!(!message.contains('\n'));
         let message = error(&format!("{MINIMAL}[train]\nepochs = \"many\"\n"), &[]);
-        assert!(message.starts_with("run.toml:5: invalid type: string \"many\", expected u64"), "{message}");
+        assert_eq!(
+            message,
+            "run.toml:5: train.epochs: found \"many\", allowed is a whole number, at least 1"
+        );
         assert!(error(MINIMAL, &["train.epoch=5"]).ends_with("(did you mean `epochs`?)"));
         assert_eq!(error(MINIMAL, &["train"]), "--set train: expected key.path=value");
+    }
+
+    #[test]
+    fn an_override_that_is_not_taken_is_named_with_what_is() {
+        for (overrides, expected) in [
+            (
+                &["train.batch_size=-5"][..],
+                "--set train.batch_size=-5: found `-5`, allowed is a whole number, at least 1",
+            ),
+            (&["model.batch_norm=1"], "--set model.batch_norm=1: found `1`, allowed is `true` or `false`"),
+            (
+                &["train.epochs=3", "labels.negative_rate=true", "train.seed=1"],
+                "--set labels.negative_rate=true: it must be a number above 0 and at most 1, or the name of a column",
+            ),
+            (
+                &["train={ epochs = 1.5 }"],
+                "--set train={ epochs = 1.5 }: train.epochs: found `1.5`, allowed is a whole number, at least 1",
+            ),
+        ] {
+            assert_eq!(error(MINIMAL, overrides), expected);
+        }
+    }
+
+    /// Whatever is written in the place of whatever: no type of the program's own is in the answer.
+    #[test]
+    fn no_value_is_answered_in_the_words_of_the_program() {
+        let schema = RunFile::json_schema();
+        let sections = schema["properties"].as_object().unwrap().keys();
+        let mut refused = 0;
+        for section in sections.filter(|section| *section != "features") {
+            let reference = schema["properties"][section]["$ref"].as_str().unwrap();
+            let name = reference.rsplit('/').next().unwrap();
+            for key in schema["$defs"][name]["properties"].as_object().unwrap().keys() {
+                for value in ["true", "-1", "1.5", "\"word\"", "[true]", "{ x = 1 }", "1979-05-27"] {
+                    let text = format!("{section}.{key}={value}");
+                    let Err(said) = RunFile::parse(MINIMAL, "run.toml", std::slice::from_ref(&text)) else {
+                        continue;
+                    };
+                    refused += 1;
+                    let said = said.to_string();
+                    let rest = said.strip_prefix(&format!("--set {text}: "));
+                    let rest = rest.unwrap_or_else(|| panic!("{text}: {said}"));
+                    for word in
+                        ["untagged", "variant of", "usize", "u64", "u32", "f64", "f32", "i64", "struct"]
+                    {
+                        assert!(!rest.contains(word), "{said}");
+                    }
+                }
+            }
+        }
+        assert!(refused > 150, "only {refused} values were refused");
     }
 }

@@ -26,6 +26,29 @@ impl RunFile {
         schema
     }
 
+    /// What the value of a key may be, in words, as `a whole number, at least 1`; `None` of what is no key with a value.
+    pub(super) fn allowed(path: &str) -> Option<String> {
+        let schema = Self::json_schema();
+        let page = Page { schema: &schema, text: String::new() };
+        let mut value = &schema;
+        // Places in a list are no keys.
+        for key in path.split('.').filter(|key| key.parse::<usize>().is_err()) {
+            value = page.object(value)?["properties"].get(key)?;
+        }
+        let target = page.resolved(value);
+        if page.object(value).is_some() {
+            return None;
+        }
+        if let Some(named) = target["oneOf"].as_array() {
+            let names: Vec<String> = named.iter().map(|name| format!("`{}`", name["const"])).collect();
+            return Some(format!("one of {}", names.join(", ")));
+        }
+        let kind = page.kind(value);
+        let least = if kind == "whole number" && value["minimum"] == 0 { ", at least 0" } else { "" };
+        let has_article = ["one ", "text", "`"].iter().any(|begin| kind.starts_with(begin));
+        Some(format!("{}{kind}{least}", if has_article { "" } else { "a " }))
+    }
+
     /// The page `docs/src/run-file.md`: the same as tables.
     pub fn reference() -> String {
         let schema = Self::json_schema();
@@ -115,10 +138,14 @@ impl<'a> Page<'a> {
             "array" => return format!("list of {}s", self.kind(&target["items"])),
             other => other,
         };
-        let lowest = |key: &str| value[key].as_f64();
-        match (lowest("minimum"), lowest("exclusiveMinimum")) {
-            (_, Some(limit)) => format!("{name} above {limit}"),
-            (Some(limit), _) if limit > 0.0 || kind == "number" => format!("{name}, at least {limit}"),
+        let limit = |key: &str| value[key].as_f64();
+        if let (Some(least), Some(most)) = (limit("minimum"), limit("maximum")) {
+            return format!("{name}, {least} to {most}");
+        }
+        let below = limit("exclusiveMaximum").map_or_else(String::new, |limit| format!(" and below {limit}"));
+        match (limit("minimum"), limit("exclusiveMinimum")) {
+            (_, Some(limit)) => format!("{name} above {limit}{below}"),
+            (Some(limit), _) if limit > 0.0 || kind == "number" => format!("{name}, at least {limit}{below}"),
             _ => name.to_owned(),
         }
     }
@@ -219,17 +246,40 @@ mod tests {
     fn values_beyond_a_limit_are_refused() {
         let mut limits = 0;
         for (path, schema) in keys() {
-            let value = match (schema["minimum"].as_f64(), schema["exclusiveMinimum"].as_f64()) {
-                (_, Some(limit)) => limit,
-                (Some(limit), _) if limit > 0.0 || schema["type"] == "number" => limit - 1.0,
-                _ => continue,
+            let limit = |key: &str| schema[key].as_f64();
+            let is_number = schema["type"] == "number";
+            let below = match (limit("minimum"), limit("exclusiveMinimum")) {
+                (_, Some(limit)) => Some(limit),
+                (Some(limit), _) if limit > 0.0 || is_number => Some(limit - 1.0),
+                _ => None,
             };
-            limits += 1;
-            let file = RunFile::parse(MINIMAL, "run.toml", &[format!("{path}={value}")]);
-            let resolved = file.and_then(|file| TrainConfig::resolve(&file));
-            assert!(resolved.is_err(), "{path} = {value} is taken");
+            let above = limit("exclusiveMaximum").or(limit("maximum").map(|limit| limit + 1.0));
+            for value in [below, above].into_iter().flatten() {
+                limits += 1;
+                assert!(!is_taken(&path, value), "{path} = {value} is taken");
+            }
         }
-        assert!(limits >= 10, "only {limits} limits were found");
+        assert!(limits >= 16, "only {limits} limits were found");
+        for (key, least, most) in [("bins", 1.0, 1024.0), ("buckets", 1.0, 1e6), ("num_embeddings", 1.0, 1e6)]
+        {
+            for value in [least, most] {
+                assert!(is_taken(&format!("features[].{key}"), value), "{key} = {value} is not taken");
+            }
+        }
+    }
+
+    /// Whether a run file with this value resolves; that of a feature's key in a feature that has it.
+    fn is_taken(path: &str, value: f64) -> bool {
+        let file = match path.strip_prefix("features[].") {
+            Some(key) => {
+                let encodes = [("bins", "ple"), ("buckets", "hash"), ("num_embeddings", "raw")];
+                let (_, encode) = encodes.iter().find(|(name, _)| *name == key).unwrap();
+                let feature = format!("{{ encode = \"{encode}\", {key} = {value}, name");
+                RunFile::parse(&MINIMAL.replace("{ name", &feature), "run.toml", &[])
+            }
+            None => RunFile::parse(MINIMAL, "run.toml", &[format!("{path}={value}")]),
+        };
+        file.and_then(|file| TrainConfig::resolve(&file)).is_ok()
     }
 
     /// `ESMM_WRITE_DOCS=1 cargo test --lib reference` writes the two files anew.

@@ -40,6 +40,7 @@ impl TrainConfig {
             train: train::resolve(&file.train, &labels.columns)?,
             labels,
         };
+        config.data_spec().validate()?;
         config.model.towers.validate()?;
         config.check_select()?;
         config.check_batch_norm()?;

@@ -14,7 +14,7 @@ use crate::error::RunError;
 pub struct SplitSection {
     /// What divides them.
     pub by: SplitBy,
-    /// The column of a split by time (numbers, timestamps or ISO dates) or by hash.
+    /// The column of a split by time (numbers, timestamps or dates) or by hash.
     pub column: Option<String>,
     /// Share of the validation split, of all rows; by hash, of the values of `column`.
     #[serde(default)]

@@ -34,8 +34,11 @@ impl<B: EsmmBackend> Scorer<B> {
     /// users, what a group shares is read, encoded and computed once.
     ///
     /// # Errors
-    /// A file that is missing, damaged or lacks a column; a column to keep that is named like a score.
+    /// A file that is missing, damaged or lacks a column; a column to keep that is named twice, or like a score.
     pub fn predict(&mut self, source: &SourceSpec, keep: &[String]) -> Result<Predictions<'_, B>, RunError> {
+        if let Some(place) = (1..keep.len()).find(|place| keep[..*place].contains(&keep[*place])) {
+            return Err(RunError::Config(format!("--keep {}: the column is named twice", keep[place])));
+        }
         let mut columns = self.encoders.required_columns();
         for name in keep {
             if !columns.contains(name) {

@@ -222,7 +222,7 @@ fn feature(
     )?;
     write("bins", number(before.bins), number(after.bins))?;
     write("buckets", number(before.buckets), number(after.buckets))?;
-    let missing = |missing: Option<f32>| missing.map(|missing| format!("{missing:?}"));
+    let missing = |missing: Option<f64>| missing.map(|missing| format!("{missing:?}"));
     write("missing", missing(before.missing), missing(after.missing))
 }
 

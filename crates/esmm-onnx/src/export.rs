@@ -34,6 +34,8 @@ pub struct ExportOptions {
     pub most_inside: u64,
     /// Whether weights that the training did not write are exported.
     pub trust: Trust,
+    /// Whether the export of another model, or of another version of this one, is replaced.
+    pub overwrite: bool,
 }
 
 /// What an export wrote.
@@ -53,7 +55,7 @@ pub struct Exported {
 
 impl Default for ExportOptions {
     fn default() -> Self {
-        Self { most_inside: MOST_INSIDE, trust: Trust::Nothing }
+        Self { most_inside: MOST_INSIDE, trust: Trust::Nothing, overwrite: false }
     }
 }
 
@@ -82,14 +84,15 @@ impl Exported {
 ///
 /// # Errors
 /// A run directory that cannot be read, or whose files are not those that the training wrote; an output among its files, or
-/// beside the `preprocessing.json` of another model; a disk that refuses. All files are written before the first one gets its
+/// in the place of other files than an export of the same model; a disk that refuses. All files are written before the first one gets its
 /// name, the model last.
 pub fn export(run_dir: &Path, path: &Path, options: &ExportOptions) -> Result<Exported, OnnxError> {
     let run = RunDir::open(run_dir)?;
     let mut exported = Exported::beside(path);
-    check_output(&run, &exported)?;
     let ModelParts { config, weights, format, stages, correction, .. } =
         ModelParts::read_trusting(run.path(), options.trust)?;
+    let version = version(run.path())?;
+    check_output(&run, &exported, Some(version.as_str()).filter(|_| !options.overwrite))?;
     let golden = golden(&config, weights.clone(), &stages, correction.as_ref())?;
     let folded = weights.into_iter().map(|weights| FoldedModel::new(&config, weights));
     let folded = FoldedModel::join(folded.collect::<Result<_, _>>()?);
@@ -97,7 +100,6 @@ pub fn export(run_dir: &Path, path: &Path, options: &ExportOptions) -> Result<Ex
     let mut graph = graph(&config, folded, &stages, correction.as_ref());
     let inputs: Vec<Value> =
         Who::ALL.into_iter().flat_map(|who| Inputs::of(&config, who).describe(who)).collect();
-    let version = version(run.path())?;
     let preprocessing = preprocessing(&run, &format, &exported, &version, &inputs, &graph)?;
     let vocabularies = run.encoders().join("vocabularies.parquet");
     let keys = fs::read(&vocabularies).map_err(|error| OnnxError::file(&vocabularies, error))?;
@@ -156,8 +158,9 @@ fn entry(key: &str, value: String) -> Entry {
 /// Of a file that would be written over.
 const NO_EXPORT: &str = "is no file of an export, and would be lost: write the model into another folder";
 
-/// Nothing of the run directory is written over, and no other model loses what its rows are encoded with.
-fn check_output(run: &RunDir, exported: &Exported) -> Result<(), OnnxError> {
+/// Nothing of the run directory is written over, and no other model loses what its rows are encoded with. `version` is that of
+/// the export that may be replaced; `None`: of any.
+fn check_output(run: &RunDir, exported: &Exported, version: Option<&str>) -> Result<(), OnnxError> {
     let protected = Protected::new().folder(run.path(), "a file of the run directory");
     protected.check("-o", &exported.model, &["onnx"])?;
     for path in exported.files() {
@@ -173,13 +176,21 @@ fn check_output(run: &RunDir, exported: &Exported) -> Result<(), OnnxError> {
         };
     }
     let there: Value = read_json(path).unwrap_or_default();
-    match there["model"].as_str() {
-        Some(name) if name == name_of(&exported.model) => Ok(()),
-        Some(name) => Err(OnnxError::file(
-            path,
-            format!("belongs to {name}: write each model into a folder of its own"),
-        )),
-        None => Err(OnnxError::file(path, NO_EXPORT)),
+    let Some(name) = there["model"].as_str() else { return Err(OnnxError::file(path, NO_EXPORT)) };
+    if name != name_of(&exported.model) {
+        let reason = format!("belongs to {name}: write each model into a folder of its own");
+        return Err(OnnxError::file(path, reason));
+    }
+    match version.filter(|version| there["version"] != **version) {
+        None => Ok(()),
+        Some(version) => {
+            let before = there["version"].as_str().unwrap_or("that is not told");
+            let reason = format!(
+                "is that of another model, or of this one before it was trained or calibrated anew (version {before}, this is \
+                 {version}): --overwrite replaces it, -o names another file"
+            );
+            Err(OnnxError::file(&exported.model, reason))
+        }
     }
 }
 

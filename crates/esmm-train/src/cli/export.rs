@@ -14,13 +14,17 @@ pub(super) struct ExportArgs {
     /// The ONNX model to write; preprocessing.json, vocabularies.parquet and golden.json go beside it.
     #[arg(short, long, value_name = "MODEL.onnx")]
     output: PathBuf,
+    /// Replaces the export of another model, or of another version of this one.
+    #[arg(long)]
+    overwrite: bool,
     #[command(flatten)]
     trust: TrustArg,
 }
 
 pub(super) fn run(args: &ExportArgs) -> anyhow::Result<()> {
     logging::init();
-    let options = ExportOptions { trust: args.trust.trust(), ..ExportOptions::default() };
+    let options =
+        ExportOptions { trust: args.trust.trust(), overwrite: args.overwrite, ..ExportOptions::default() };
     let exported = export(&args.run_dir, &args.output, &options).map_err(|error| match error {
         // Decides about the exit code.
         OnnxError::Run(error) => anyhow::Error::from(error),

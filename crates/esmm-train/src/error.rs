@@ -17,6 +17,9 @@ pub enum TrainError {
     /// A device that does not exist, is too small, or failed.
     #[error("{0}")]
     Device(String),
+    /// A device that refused memory in the middle of its work: it has too little of it, or others have taken it.
+    #[error("{0}")]
+    DeviceOutOfMemory(String),
     /// The training itself.
     #[error("{0}")]
     Training(String),
@@ -42,7 +45,16 @@ impl TrainError {
     pub fn is_usage(&self) -> bool {
         match self {
             Self::Run(error) => error.is_usage(),
-            Self::Device(_) | Self::Training(_) => false,
+            Self::Device(_) | Self::DeviceOutOfMemory(_) | Self::Training(_) => false,
+        }
+    }
+
+    /// The same; one of memory that a device refused is told with what the work takes and what there is to do.
+    #[must_use]
+    pub fn with_needs(self, needs: &str) -> Self {
+        match self {
+            Self::DeviceOutOfMemory(reason) => Self::DeviceOutOfMemory(format!("{reason}; {needs}")),
+            Self::Run(_) | Self::Device(_) | Self::Training(_) => self,
         }
     }
 }

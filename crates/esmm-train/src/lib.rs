@@ -45,7 +45,9 @@ pub use esmm_run::{
 };
 pub use esmm_tensorboard as tensorboard;
 
-pub use device::{BackendDevices, Device, DeviceInfo, DeviceMemory, DeviceName, OnDevice, before_abort};
+pub use device::{
+    BackendDevices, Device, DeviceInfo, DeviceMemory, DeviceName, OnDevice, before_abort, still_works,
+};
 pub use error::TrainError;
 pub use experiment::guard;
 pub use learner::{

@@ -16,6 +16,11 @@ pub(crate) fn dense_rows(width: usize) -> u64 {
     width as u64 * VALUE
 }
 
+/// Rows of the largest batch of a training on so many rows; `None`: on more than a batch has.
+pub(crate) fn batch(config: &TrainConfig, rows: Option<u64>) -> u64 {
+    (config.train.batch_size as u64).min(rows.unwrap_or(u64::MAX).max(1))
+}
+
 /// The embedding tables.
 pub(crate) fn tables(model: &EsmmConfig, row_bytes: RowBytes<'_>) -> u64 {
     table_rows(model) * row_bytes(model.embedding_dim)

@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use self::folder::Folder;
 use self::manifest::{Contents, Manifest};
+use crate::device::still_works;
 use crate::error::TrainError;
 use crate::learner::EsmmLearner;
 use crate::optimizer::SharedOptimizer;
@@ -173,6 +174,8 @@ where
     let bytes = Recorder::<B>::record(&Bytes::default(), optimizer.to_record(), ())
         .map_err(|error| TrainError::caused(&path, "cannot be written", error))?;
     let optimizer_sum = summed::write(&path, &bytes).map_err(refused(path))?;
+    // What was read from a device that has failed is no state of the training.
+    still_works()?;
     let parameters = tensors::entries::<B, _>(learner).into_iter().map(|entry| (entry.name, entry.id));
     Manifest::new(Contents {
         state: state.clone(),

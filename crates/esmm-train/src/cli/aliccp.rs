@@ -12,6 +12,7 @@ use esmm_aliccp::{
 use esmm_train::TrainError;
 
 use super::aliccp_report::printed;
+use super::numbers::{MAX, share, threads, whole};
 use super::signals::{self, Answer, Signal};
 use super::stdout::{out, outln};
 use super::{Done, logging, shown, table};
@@ -38,16 +39,22 @@ struct PrepareArgs {
     /// Where to leave the Parquet files, the run files and the report.
     out_dir: PathBuf,
     /// Memory for everything but the index of groups (60 bytes a group), such as 4GiB or 500MiB.
-    #[arg(long, value_name = "SIZE", default_value = "4GiB", value_parser = bytes)]
+    #[arg(long, value_name = "SIZE", default_value = "4GiB", value_parser = bytes, allow_negative_numbers = true)]
     memory: u64,
     /// Malformed rows that are skipped and counted instead of ending the preparation.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 0,
+        value_parser = whole::<u64, 0, MAX>,
+        allow_negative_numbers = true
+    )]
     max_bad_rows: u64,
     /// Replaces what an earlier preparation left in OUT_DIR.
     #[arg(long)]
     overwrite: bool,
     /// Threads; by default as many as there are cores. The output does not depend on it.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", value_parser = threads, allow_negative_numbers = true)]
     threads: Option<u16>,
     /// No progress.
     #[arg(long)]
@@ -59,26 +66,38 @@ struct GenerateArgs {
     /// Where to write the four files.
     out_dir: PathBuf,
     /// Impressions of the training files; the test files get 1.017 times as many.
-    #[arg(long, default_value_t = 1_000_000)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1_000_000,
+        value_parser = whole::<u64, 1, MAX>,
+        allow_negative_numbers = true
+    )]
     rows: u64,
     /// Seed of everything random.
-    #[arg(long, default_value_t = 1)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        value_parser = whole::<u64, 0, MAX>,
+        allow_negative_numbers = true
+    )]
     seed: u64,
     /// Clicks for each impression.
-    #[arg(long, value_name = "RATE", default_value_t = 0.03887)]
+    #[arg(long, value_name = "RATE", default_value_t = 0.03887, value_parser = share, allow_negative_numbers = true)]
     click_rate: f64,
     /// Conversions for each impression.
-    #[arg(long, value_name = "RATE", default_value_t = 0.000214)]
+    #[arg(long, value_name = "RATE", default_value_t = 0.000214, value_parser = share, allow_negative_numbers = true)]
     conversion_rate: f64,
     /// Share of groups with something unusual: no features, a common row twice, impressions that come back after those
     /// of another group, two categories.
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share, allow_negative_numbers = true)]
     anomalies: f64,
     /// Pack the files.
     #[arg(long)]
     gzip: bool,
     /// Threads; by default as many as there are cores. The files do not depend on it.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", value_parser = threads, allow_negative_numbers = true)]
     threads: Option<u16>,
 }
 

@@ -13,7 +13,7 @@ use esmm_train::{OnDevice, TrainError};
 
 use super::counting::CountingArgs;
 use super::stdout::outln;
-use super::{DeviceArg, ThreadsArg, TrustArg, logging, shown, table};
+use super::{DeviceArg, ThreadsArg, TrustArg, logging, scored, shown, table, warn_of_learned_rows};
 
 /// Conversions below which a correction is more chance than anything else.
 const FEW: u64 = 100;
@@ -52,9 +52,10 @@ pub(super) fn run(args: &CalibrateArgs) -> anyhow::Result<()> {
         return undo(&args.run_dir, &claim);
     }
     let device = args.device.open()?;
-    device.check_model(&claim.run().read_model()?)?;
+    let so = "a correction for them is none for new ones; calibrate on rows that it was not trained on";
+    warn_of_learned_rows(claim.run(), &args.data, so)?;
     let had = claim.run().calibration().exists();
-    let record = device.run(Calibrate { run: claim.run(), args })?;
+    let record = scored(&device, &claim.run().read_model()?, Calibrate { run: claim.run(), args })?;
     record.write(claim.run())?;
     if had {
         log::info!("the correction that was there before is replaced");

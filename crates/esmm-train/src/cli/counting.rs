@@ -8,14 +8,14 @@ use esmm_train::counting::LabelledAs;
 pub(super) struct CountingArgs {
     /// The share of the impressions without a click that DATA still holds, in (0, 1], or the column that has it for each row;
     /// by default as in the training data. 1 is for a full log.
-    #[arg(long, value_name = "RATE|COLUMN")]
+    #[arg(long, value_name = "RATE|COLUMN", allow_negative_numbers = true)]
     negative_rate: Option<NegativeRateSetting>,
     /// Where the run has `labels.weight`: each row counts once, and DATA needs no column of weights.
     #[arg(long)]
     no_weights: bool,
     /// Where the run has `labels.conversion_window`: when the log of DATA ends, as its column of times has it; by default at the
     /// newest time in DATA.
-    #[arg(long, value_name = "MOMENT")]
+    #[arg(long, value_name = "MOMENT", allow_negative_numbers = true)]
     conversions_until: Option<String>,
     /// Where the run has `labels.conversion_window`: all conversions are in DATA already, so no row is too young, and DATA needs
     /// no column of times.

@@ -5,12 +5,17 @@ use esmm_train::{Device, DeviceInfo, DeviceName, TrainError};
 
 use super::stdout::outln;
 
-/// Lists on stdout what `--device` takes here, one a line; why a backend has no device, on its line.
+/// Lists on stdout what `--device` takes here, one a line, after each has computed something; why a backend has no device, or a
+/// device does not compute, on its line.
 pub(super) fn run() -> anyhow::Result<()> {
     for backend in DeviceName::available() {
         match backend.devices {
             Ok(devices) => {
-                devices.iter().try_for_each(|info| line(&info.name.to_string(), &described(info)))?;
+                for info in &devices {
+                    let computes = info.name.open().and_then(|device| device.check_computes());
+                    let failed = computes.err().map_or_else(String::new, |error| format!("; {error}"));
+                    line(&info.name.to_string(), &format!("{}{failed}", described(info)))?;
+                }
             }
             Err(reason) => line(backend.backend, &format!("none: {reason}"))?,
         }

@@ -10,6 +10,7 @@ mod export;
 mod init;
 mod inspect;
 mod logging;
+mod numbers;
 mod predict;
 mod report;
 mod signals;
@@ -25,12 +26,15 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
-use esmm_core::one_line;
+use esmm_core::{EsmmConfig, one_line};
 use esmm_run::RunError;
 use esmm_train::config::RunFile;
+use esmm_train::data::{SourceSpec, SplitSpec};
+use esmm_train::experiment::plan;
 use esmm_train::files::remove_unfinished;
 use esmm_train::manifest::Trust;
-use esmm_train::{Device, DeviceName, TrainError, before_abort, status_line};
+use esmm_train::run_dir::RunDir;
+use esmm_train::{Device, DeviceName, OnDevice, TrainError, before_abort, status_line};
 
 use self::signals::Signal;
 
@@ -85,8 +89,8 @@ enum Command {
 /// The device flag of the commands that compute.
 #[derive(Debug, Default, clap::Args)]
 struct DeviceArg {
-    /// ndarray, flex, wgpu, wgpu:N, cuda or cuda:N (`esmm devices` lists them); by default the fastest kind that is
-    /// there.
+    /// ndarray, flex, wgpu, wgpu:N, cuda or cuda:N (`esmm devices` lists them), or cpu for ndarray; by default the fastest
+    /// kind that is there.
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
 }
@@ -105,7 +109,7 @@ impl DeviceArg {
 #[derive(Debug, Default, clap::Args)]
 struct ThreadsArg {
     /// Threads that compute; by default as many as there are cores. One more may read.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", value_parser = numbers::threads, allow_negative_numbers = true)]
     threads: Option<u16>,
 }
 
@@ -160,6 +164,31 @@ pub(crate) fn run() -> ExitCode {
             ExitCode::from(if is_usage(&error) { 2 } else { 1 })
         }
     }
+}
+
+/// Runs work that scores with a model on a device: memory that it refuses is told with what the model takes.
+fn scored<W: OnDevice>(device: &Device, model: &EsmmConfig, work: W) -> Result<W::Output, TrainError> {
+    device.check_model(model)?;
+    let needs = device.scoring_needs(model);
+    let told = needs.clone();
+    end_instead_of_abort(move |error| error.with_needs(&told));
+    let done = device.run(work).map_err(|error| error.with_needs(&needs));
+    end_instead_of_abort(|error| error);
+    done
+}
+
+/// Warns where data holds rows that a model has learned from, by whatever name or link; `so` says what comes of that.
+fn warn_of_learned_rows(run: &RunDir, data: &[String], so: &str) -> Result<(), TrainError> {
+    let config = run.read_config()?;
+    let source = SourceSpec { paths: data.to_vec(), ..config.data.train_source().clone() };
+    for file in plan::learned_from(&config, &source) {
+        let some = if matches!(config.data, SplitSpec::Files { .. }) { "its rows" } else { "rows of it" };
+        log::warn!(
+            "{}: the model has learned from {some}, and knows them better than new ones: {so}",
+            shown(&file)
+        );
+    }
+    Ok(())
 }
 
 /// Where the process would be aborted because its device is lost, it ends with the line and the exit code that such an error
@@ -280,6 +309,39 @@ mod tests {
                 false => found.push((words, inner.clone())),
             }
         }
+    }
+
+    /// Values that are texts. Where another kind stands, `-1` is a value and no flag, and is answered with the range.
+    const TEXTS: [&str; 10] = [
+        "COLUMN",
+        "COL,...",
+        "DEVICE",
+        "DIR",
+        "FILE",
+        "FORMAT",
+        "KEY.PATH=VALUE",
+        "MODEL.onnx",
+        "OUT.html",
+        "PREFIX",
+    ];
+
+    #[test]
+    fn a_negative_number_is_a_value() {
+        let mut commands = Vec::new();
+        leaves(&Cli::command(), "esmm", &mut commands);
+        let mut numbers = 0;
+        for (words, command) in commands {
+            for flag in command.get_opts().filter(|flag| flag.get_action().takes_values()) {
+                let name = flag.get_value_names().and_then(|names| names.first()).map(ToString::to_string);
+                let name = name.unwrap_or_default();
+                if TEXTS.contains(&name.as_str()) || name == "RUN.toml" {
+                    continue;
+                }
+                numbers += 1;
+                assert!(flag.is_allow_negative_numbers_set(), "{words} {flag} takes {name}");
+            }
+        }
+        assert!(numbers >= 20, "only {numbers} flags take numbers");
     }
 
     #[test]

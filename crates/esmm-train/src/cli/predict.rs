@@ -10,12 +10,12 @@ use esmm_train::files::Protected;
 use esmm_train::predictions::{OutputFormat, PredictionWriter};
 use esmm_train::run_dir::RunDir;
 use esmm_train::scorer::Scorer;
-use esmm_train::{OnDevice, TrainError};
+use esmm_train::{OnDevice, TrainError, still_works};
 use serde::Serialize;
 
 use super::stdout::outln;
 use super::values::ByFeature;
-use super::{DeviceArg, ThreadsArg, TrustArg, logging, table};
+use super::{DeviceArg, ThreadsArg, TrustArg, logging, scored, table};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct PredictArgs {
@@ -65,8 +65,7 @@ pub(super) fn run(args: &PredictArgs) -> anyhow::Result<()> {
     let run = RunDir::open(&args.run_dir)?;
     args.check_output(&run)?;
     let device = args.device.open()?;
-    device.check_model(&run.read_model()?)?;
-    let (rows, counts) = device.run(Predict { run: &run, args })?;
+    let (rows, counts) = scored(&device, &run.read_model()?, Predict { run: &run, args })?;
     for warning in counts.warnings() {
         log::warn!("{warning}");
     }
@@ -93,8 +92,8 @@ impl PredictArgs {
         }
         let config = run.read_config()?;
         let source = SourceSpec { paths: self.data.clone(), ..config.data.train_source().clone() };
-        // Files of the training may be gone; inputs that are not there are an error of the reader's, with its words.
-        let trained_on = plan::files(&config).unwrap_or_default();
+        // Inputs that are not there are an error of the reader's, with its words.
+        let trained_on = plan::files_there(&config);
         let protected = Protected::new()
             .files(source.files().unwrap_or_default(), "an input")
             .folder(run.path(), "a file of the run directory")
@@ -127,7 +126,10 @@ impl OnDevice for Predict<'_> {
         let predictions = scorer.predict(&source, &ColumnNames::joined(&self.args.keep))?;
         let mut writer = PredictionWriter::create(&self.args.output)?;
         for batch in predictions {
-            writer.write(&batch?)?;
+            let batch = batch?;
+            // Scores of a device that has failed are whatever lay in its memory.
+            still_works()?;
+            writer.write(&batch)?;
         }
         Ok((writer.finish()?, scorer.value_counts()))
     }

@@ -7,6 +7,7 @@ use esmm_train::TrainError;
 use esmm_train::data::synthetic::{SyntheticConfig, write_csv, write_parquet};
 use esmm_train::run_dir::write_atomic;
 
+use super::numbers::{MAX, real, whole};
 use super::stdout::outln;
 use super::{in_run_file, logging, shown, table, train};
 
@@ -15,14 +16,32 @@ pub(super) struct SynthesizeArgs {
     /// Where to write the data and a run file for it.
     out_dir: PathBuf,
     /// Impressions.
-    #[arg(long, default_value_t = SyntheticConfig::default().rows)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = SyntheticConfig::default().rows,
+        value_parser = whole::<usize, 1, MAX>,
+        allow_negative_numbers = true
+    )]
     rows: usize,
     /// Seed of everything random.
-    #[arg(long, default_value_t = SyntheticConfig::default().seed)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = SyntheticConfig::default().seed,
+        value_parser = whole::<u64, 0, MAX>,
+        allow_negative_numbers = true
+    )]
     seed: u64,
     /// Strength of a hidden variable that drives clicks and conversions, 0 to 4: above 0 the conversion rate of clicked
     /// rows is higher than that of all.
-    #[arg(long, default_value_t = SyntheticConfig::default().confounding)]
+    #[arg(
+        long,
+        value_name = "X",
+        default_value_t = SyntheticConfig::default().confounding,
+        value_parser = real,
+        allow_negative_numbers = true
+    )]
     confounding: f64,
     /// Replaces the files that are there.
     #[arg(long)]

@@ -145,22 +145,24 @@ pub(super) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
     let control = TrainingControl { interrupter, display, resume: args.resume, observers, members };
     set_stage(Stage::Training);
     let trained_runs = run.members(seeds);
-    end_instead_of_abort(move |error| with_the_way_on(error, &trained_runs));
+    let needs = device.training_needs(&experiment.model, &experiment.config, experiment.training_rows());
+    let with_way_on = move |error: TrainError| with_the_way_on(error.with_needs(&needs), &trained_runs);
+    end_instead_of_abort(with_way_on.clone());
     let end = experiment.run(&run, &device, &control);
     end_instead_of_abort(|error| error);
     set_stage(Stage::Other);
     logging::quiet(false);
     let stages = &experiment.config.labels.columns;
-    let trained = end.map_err(|error| with_the_way_on(error, &run.members(seeds)))?;
+    let trained = end.map_err(with_way_on)?;
     if args.quiet {
         splits.iter().try_for_each(|line| outln!("{line}"))?;
     }
     report(&run, stages, seeds, trained, args.quiet)
 }
 
-/// A device that failed leaves the newest checkpoint as it was: says which one.
+/// A device that failed, or refused memory, leaves the newest checkpoint as it was: says which one.
 fn with_the_way_on(error: TrainError, members: &[RunDir]) -> TrainError {
-    let TrainError::Device(reason) = error else { return error };
+    let (TrainError::Device(reason) | TrainError::DeviceOutOfMemory(reason)) = error else { return error };
     let states = members.iter().map(|run| Some((run, Checkpoints::new(run.checkpoint()).newest()?)));
     TrainError::Device(match states.flatten().max_by_key(|(_, state)| state.step) {
         Some((run, state)) => format!(

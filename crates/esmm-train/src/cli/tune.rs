@@ -10,10 +10,11 @@ use esmm_train::config::{RunFile, TrainConfig};
 use esmm_train::experiment::plan;
 use esmm_train::files::{FolderLock, Protected, make_folders};
 use esmm_train::run_dir::write_atomic;
-use esmm_train::tune::{TuningConfig, TuningEnd};
+use esmm_train::tune::{RESULT_FILES, TRIALS_FILE, TuningConfig, TuningEnd};
 use esmm_train::tuning::{TuningReport, WindowComparison};
 use esmm_train::{TrainError, status_line};
 
+use super::numbers::{MAX, positive, whole};
 use super::stdout::outln;
 use super::{DeviceArg, Done, ThreadsArg, logging, shown, signals, table};
 
@@ -21,8 +22,6 @@ use super::{DeviceArg, Done, ThreadsArg, logging, shown, signals, table};
 const TRIALS: u64 = 24;
 /// What ends a tuning that has minutes for a budget, should they be many.
 const TRIALS_OF_MINUTES: u64 = 200;
-/// What a tuning writes into its folder.
-const FILES: [&str; 4] = ["trials.jsonl", "tuning.json", "found.toml", "report.html"];
 
 #[derive(Debug, clap::Args)]
 pub(super) struct TuneArgs {
@@ -32,20 +31,32 @@ pub(super) struct TuneArgs {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Settings to try, beside the run file as it is; 24 unless said.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = whole::<u64, 1, MAX>, allow_negative_numbers = true)]
     trials: Option<u64>,
     /// Minutes that it may take, about.
-    #[arg(long, value_name = "MINUTES", value_parser = minutes)]
+    #[arg(long, value_name = "MINUTES", value_parser = positive, allow_negative_numbers = true)]
     minutes: Option<f64>,
     /// Windows of the training rows that settings are chosen on.
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=20))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 3,
+        value_parser = whole::<u32, 1, 20>,
+        allow_negative_numbers = true
+    )]
     windows: u32,
     /// The column with the time of each row, where the run file names files for train and test: windows then follow each other,
     /// as test rows follow the training rows. Without it they are folds.
     #[arg(long, value_name = "COLUMN")]
     time: Option<String>,
     /// Seeds with which the best setting and the run file as it is are compared at the end.
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 3,
+        value_parser = whole::<u64, 1, 100>,
+        allow_negative_numbers = true
+    )]
     seeds: u64,
     /// Goes on with the tuning in --out.
     #[arg(long, conflicts_with = "overwrite")]
@@ -60,13 +71,6 @@ pub(super) struct TuneArgs {
     device: DeviceArg,
     #[command(flatten)]
     threads: ThreadsArg,
-}
-
-fn minutes(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(minutes) if minutes > 0.0 && minutes.is_finite() => Ok(minutes),
-        _ => Err("it must be a number above 0".to_owned()),
-    }
 }
 
 pub(super) fn run(args: &TuneArgs) -> anyhow::Result<Done> {
@@ -94,11 +98,6 @@ pub(super) fn run(args: &TuneArgs) -> anyhow::Result<Done> {
     // Where nothing comes to be in it, the folder goes again.
     let _made = make_folders(&folder).map_err(|error| failed(&error))?;
     let _lock = FolderLock::take(&folder, "esmm tune").map_err(|error| failed(&error))?;
-    if args.overwrite {
-        for path in FILES.map(|file| folder.join(file)).into_iter().filter(|path| path.exists()) {
-            std::fs::remove_file(&path).map_err(|error| TrainError::file(&path, error.to_string()))?;
-        }
-    }
     let interrupter = Interrupter::new();
     let ends_for = stop_on_signals(&interrupter);
     // Many trainings would say the same many times.
@@ -134,15 +133,16 @@ impl TuneArgs {
 
     /// What an earlier tuning left is neither lost nor mixed up; what is read is not written over.
     fn check_folder(&self, folder: &Path, config: &TrainConfig) -> Result<(), TrainError> {
-        let found = FILES.iter().find(|file| folder.join(file).exists());
-        if let (Some(_), false, false) = (found, self.resume, self.overwrite) {
+        let files = || [TRIALS_FILE].into_iter().chain(RESULT_FILES);
+        let is_there = files().any(|file| folder.join(file).exists());
+        if is_there && !self.resume && !self.overwrite {
             let reason = "holds a tuning: choose another --out, or say --resume or --overwrite";
             return Err(TrainError::config(format!("{}: {reason}", shown(folder))));
         }
         let inputs = plan::files(config).unwrap_or_default();
         let protected =
             Protected::new().files(inputs, "an input").files(vec![self.run_file.clone()], "the run file");
-        for file in FILES.into_iter().filter(|file| folder.join(file).exists()) {
+        for file in files().filter(|file| folder.join(file).exists()) {
             let extension = file.rsplit('.').next().unwrap_or_default();
             protected.check("--out", &folder.join(file), &[extension])?;
         }

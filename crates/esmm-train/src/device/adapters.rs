@@ -1,8 +1,9 @@
 //! The adapters of wgpu, in the order of their numbers.
 
+use burn_cubecl::cubecl::Runtime;
 use burn_cubecl::cubecl::future::block_on;
-use burn_wgpu::WgpuDevice;
 use burn_wgpu::graphics::{AutoGraphicsApi, GraphicsApi};
+use burn_wgpu::{WgpuDevice, WgpuRuntime};
 use esmm_core::Precision;
 use wgpu::{AdapterInfo, DeviceType, Features, Instance, InstanceDescriptor};
 
@@ -50,6 +51,12 @@ pub(super) fn adapters() -> Vec<Adapter> {
         }
     }
     adapters
+}
+
+/// Starts a device, as the first tensor on it would, but without what libraries of the system say on standard error.
+pub(super) fn start(device: &WgpuDevice) {
+    let _muted = Muted::begin();
+    drop(WgpuRuntime::client(device));
 }
 
 /// What [`DeviceFacts::precisions`](esmm_core::backend::DeviceFacts::precisions) will say of a device on this adapter.

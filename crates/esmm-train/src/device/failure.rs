@@ -31,7 +31,8 @@ struct UnderWay {
     panics: Vec<String>,
 }
 
-/// Runs work; a panic in it, or of a thread that it waits for, becomes an error of one line that begins with `what`. So does
+/// Runs work; a panic in it, or of a thread that it waits for, becomes an error of one line that begins with `what`, a
+/// [`TrainError::DeviceOutOfMemory`] where memory was refused. So does
 /// a panic that the work did not notice: CubeCL catches those of its device's thread, the kernel never runs, and what is
 /// read afterwards is whatever lay there. With `RUST_BACKTRACE` set panics are shown as well.
 pub(super) fn caught<T>(what: &str, work: impl FnOnce() -> Result<T, TrainError>) -> Result<T, TrainError> {
@@ -41,18 +42,17 @@ pub(super) fn caught<T>(what: &str, work: impl FnOnce() -> Result<T, TrainError>
     let before = seen(|seen| seen.replace(under_way));
     let result = catch_unwind(AssertUnwindSafe(work));
     let first = seen(|seen| std::mem::replace(seen, before)).and_then(|seen| seen.panics.into_iter().next());
-    let failed = |reason: &str| Err(TrainError::Device(format!("{what}: {}", said(reason))));
     match (result, first) {
-        (Ok(Err(error @ TrainError::Device(_))), _) => Err(error),
-        (Ok(Ok(_) | Err(_)) | Err(_), Some(first)) => failed(&first),
+        (Ok(Err(error @ (TrainError::Device(_) | TrainError::DeviceOutOfMemory(_)))), _) => Err(error),
+        (Ok(Ok(_) | Err(_)) | Err(_), Some(first)) => Err(failed(what, &first)),
         (Ok(result), None) => result,
-        (Err(payload), None) => failed(panics::words(payload.as_ref())),
+        (Err(payload), None) => Err(failed(what, panics::words(payload.as_ref()))),
     }
 }
 
-/// The first panic since the work under way began, in one line.
-pub(super) fn first() -> Option<String> {
-    seen(|seen| seen.as_ref().and_then(|seen| seen.panics.first().map(|reason| said(reason))))
+/// The first panic since the work under way began, as an error that begins with `what`.
+pub(super) fn first(what: &str) -> Option<TrainError> {
+    seen(|seen| seen.as_ref().and_then(|seen| seen.panics.first().map(|reason| failed(what, reason))))
 }
 
 /// Has `tell` told what [`caught`] would have returned, where the runtime aborts the process instead.
@@ -65,7 +65,7 @@ fn tell_before_abort() {
     let error = seen(|seen| {
         let seen = seen.as_ref()?;
         let first = seen.panics.first()?;
-        Some(TrainError::Device(format!("{}: {}", seen.what, said(first))))
+        Some(failed(&seen.what, first))
     });
     let tell = BEFORE_ABORT.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let (Some(error), Some(tell)) = (error, tell) {
@@ -93,26 +93,28 @@ fn seen<T>(work: impl FnOnce(&mut Option<UnderWay>) -> T) -> T {
 }
 
 /// What drivers, wgpu and CubeCL say of memory that a device does not have.
-const OUT_OF_MEMORY: [&str; 4] = ["out of memory", "out-of-memory", "out_of_memory", "not enough memory"];
+const OUT_OF_MEMORY: [&str; 5] =
+    ["out of memory", "out-of-memory", "out_of_memory", "outofmemory", "not enough memory"];
 /// What CubeCL says of it, before the number of bytes.
 const UNALLOCATED: &str = "can't allocate buffer of size: ";
 
-/// What is said of a panic: its text in one line, or of memory that the device does not have what to do.
-fn said(reason: &str) -> String {
+/// The error of a panic: its text in one line, or that memory was refused, and how much where that is known.
+fn failed(what: &str, reason: &str) -> TrainError {
     let lower = reason.to_lowercase();
     let bytes = lower.split_once(UNALLOCATED).and_then(|(_, rest)| {
         let digits = rest.split(|letter: char| !letter.is_ascii_digit()).next()?;
         digits.parse().ok()
     });
-    let what = match bytes {
-        Some(bytes) => format!("its memory has no room for a buffer of {}", memory(bytes)),
-        None if OUT_OF_MEMORY.iter().any(|words| lower.contains(words)) => "it is out of memory".to_owned(),
-        None => return one_line(reason),
-    };
-    format!(
-        "{what}: lower train.batch_size, use smaller tables (min_count, buckets, model.embedding_dim), or end the other \
-         programs that take its memory"
-    )
+    if let Some(bytes) = bytes {
+        return TrainError::DeviceOutOfMemory(format!(
+            "{what}: its memory has no room for a buffer of {}",
+            memory(bytes)
+        ));
+    }
+    if OUT_OF_MEMORY.iter().any(|words| lower.contains(words)) {
+        return TrainError::DeviceOutOfMemory(format!("{what}: it is out of memory"));
+    }
+    TrainError::Device(format!("{what}: {}", one_line(reason)))
 }
 
 /// The words of a text with single spaces between them, cut where it gets too long.
@@ -156,7 +158,7 @@ mod tests {
         assert_eq!(fails(unnoticed), "device `wgpu` failed: no kernel");
         let looked = || {
             drop(std::thread::spawn(|| panic!("no\nkernel")).join());
-            assert_eq!(first().as_deref(), Some("no kernel"));
+            assert_eq!(first("wgpu").unwrap().to_string(), "wgpu: no kernel");
             assert_eq!(
                 caught("inside", || Ok(1)).unwrap(),
                 1,
@@ -164,7 +166,7 @@ mod tests {
             );
         };
         assert_eq!(fails(looked), "device `wgpu` failed: no kernel");
-        assert_eq!(first(), None);
+        assert!(first("wgpu").is_none());
         // Where the runtime is about to abort the process, somebody is told, once.
         static TOLD: Mutex<Vec<String>> = Mutex::new(Vec::new());
         before_abort(Box::new(|error| TOLD.lock().unwrap().push(error.to_string())));
@@ -180,15 +182,16 @@ mod tests {
         for (panicked, told) in [
             (
                 "can't allocate buffer of size: 1572864\n<backtrace>",
-                "its memory has no room for a buffer of 1.5 MiB: ",
+                "its memory has no room for a buffer of 1.5 MiB",
             ),
-            ("wgpu error: Out of Memory\n\nCaused by:\n  In Device::create_buffer", "it is out of memory: "),
-            ("An out-of-memory error happened during launch", "it is out of memory: "),
-            ("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")", "it is out of memory: "),
+            ("wgpu error: Out of Memory\n\nCaused by:\n  In Device::create_buffer", "it is out of memory"),
+            ("RequestDeviceError { inner: Core(Device(OutOfMemory)) }", "it is out of memory"),
+            ("An out-of-memory error happened during launch", "it is out of memory"),
+            ("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")", "it is out of memory"),
         ] {
-            let error = fails(|| panic!("{panicked}"));
-            let expected = format!("device `wgpu` failed: {told}lower train.batch_size, use smaller tables ");
-            assert!(error.starts_with(&expected), "{error}");
+            let error = caught::<()>("device `wgpu` failed", || panic!("{panicked}")).unwrap_err();
+            assert!(matches!(error, TrainError::DeviceOutOfMemory(_)), "{error:?}");
+            assert_eq!(error.to_string(), format!("device `wgpu` failed: {told}"));
         }
         let error = fails(|| panic!("{}", "word ".repeat(1000)));
         assert!(error.len() < 350 && error.ends_with(" ..."), "{error}");

@@ -33,10 +33,33 @@ impl DeviceInfo {
         config: &TrainConfig,
         rows: u64,
     ) -> Result<(), TrainError> {
-        let batch = (config.train.batch_size as u64).min(rows.max(1));
+        let batch = sizes::batch(config, Some(rows));
         let needs = Needs::of(self, model, config);
         self.check_widest(&needs, batch)?;
         self.check_free(&needs, batch)
+    }
+
+    /// What steps of a training take of this device, and what there is to do where it refuses that; `rows` is the number of
+    /// training rows.
+    pub(super) fn training_needs(&self, model: &EsmmConfig, config: &TrainConfig, rows: u64) -> String {
+        let batch = sizes::batch(config, Some(rows));
+        let needs = Needs::of(self, model, config);
+        format!(
+            "weights, optimizers and a batch of {batch} take {} of it at least: lower train.batch_size or \
+             model.embedding_dim, raise min_count, or end the other programs that take its memory",
+            bytes(needs.weights + needs.row * batch)
+        )
+    }
+
+    /// What scoring takes of this device, and what there is to do where it refuses that.
+    pub(super) fn scoring_needs(&self, model: &EsmmConfig) -> String {
+        let row_bytes = &|width| self.row_bytes(width);
+        let weights = sizes::tables(model, row_bytes) + sizes::tower_values(model) * sizes::VALUE;
+        format!(
+            "the weights take {} of it, and the rows that are scored their share: end the other programs that take its \
+             memory, or say another --device",
+            bytes(weights)
+        )
     }
 
     fn check_widest(&self, needs: &Needs, batch: u64) -> Result<(), TrainError> {
@@ -166,6 +189,21 @@ mod tests {
         assert!(fits(&info, 1 << 30, 3000), "no batch has more rows than there are");
         let said = refused(&card(Some(1023), None), 2);
         assert!(said.ends_with("; no batch would fit: use smaller towers or another device"), "{said}");
+    }
+
+    /// 8 MiB of tables and 16 MiB of moments, padded, and of 2 rows less than that.
+    #[test]
+    fn memory_that_is_refused_meanwhile() {
+        let (model, config) = training(1024);
+        let info = card(None, None);
+        let said = info.training_needs(&model, &config, 2);
+        assert!(said.starts_with("weights, optimizers and a batch of 2 take 24."), "{said}");
+        assert!(said.contains(" MiB of it at least: lower train.batch_size or "), "{said}");
+        let said = info.scoring_needs(&model);
+        assert!(
+            said.starts_with("the weights take 8.") && said.ends_with(", or say another --device"),
+            "{said}"
+        );
     }
 
     #[test]

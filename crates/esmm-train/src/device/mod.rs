@@ -27,7 +27,7 @@ use esmm_core::TrainBackend;
 
 use crate::error::TrainError;
 
-/// A device as a person names it: `ndarray`, `flex`, `wgpu`, `cuda` or `cuda:1`.
+/// A device as a person names it: `ndarray` (or `cpu`), `flex`, `wgpu`, `cuda` or `cuda:1`.
 ///
 /// # Examples
 /// ```
@@ -95,18 +95,23 @@ impl DeviceName {
     }
 }
 
-/// Says whether the device under the work of [`DeviceName::run`] still works: where it is a thread of CubeCL that panics,
-/// the work goes on, with whatever lies in memory for results.
+/// Says whether the device under the work of [`DeviceName::run`] still works. Where it is a thread of CubeCL that panics, the
+/// work goes on, with whatever lies in memory for results: ask before they are written.
 ///
 /// # Errors
 /// The first panic since the work began.
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
-pub(crate) fn still_works() -> Result<(), TrainError> {
-    failure::first().map_or(Ok(()), |reason| Err(TrainError::Device(format!("the device failed: {reason}"))))
+pub fn still_works() -> Result<(), TrainError> {
+    failure::first("the device failed").map_or(Ok(()), Err)
 }
 
+/// Says whether the device under the work of [`DeviceName::run`] still works. No device that is compiled in fails without a
+/// word.
+///
+/// # Errors
+/// None.
 #[cfg(not(any(feature = "wgpu", feature = "cuda")))]
-pub(crate) fn still_works() -> Result<(), TrainError> {
+pub fn still_works() -> Result<(), TrainError> {
     Ok(())
 }
 
@@ -147,7 +152,7 @@ impl FromStr for DeviceName {
             ("cuda", None) => Ok(Self::Cuda(0)),
             ("cuda", Some(Some(index))) => Ok(Self::Cuda(index)),
             _ => {
-                let allowed = "ndarray, flex, wgpu, wgpu:N, cuda, cuda:N";
+                let allowed = "ndarray (or cpu), flex, wgpu, wgpu:N, cuda, cuda:N";
                 Err(TrainError::config(format!("unknown device `{text}`, allowed are {allowed}")))
             }
         }
@@ -172,6 +177,7 @@ mod tests {
         for name in ["ndarray", "flex", "wgpu", "wgpu:1", "cuda:0", "cuda:2"] {
             assert_eq!(name.parse::<DeviceName>().unwrap().to_string(), name);
         }
+        assert_eq!("cpu".parse::<DeviceName>().unwrap(), DeviceName::NdArray);
         for name in ["gpu", "cuda:x", "ndarray:1", ""] {
             let error = name.parse::<DeviceName>().unwrap_err().to_string();
             assert!(error.starts_with(&format!("unknown device `{name}`, allowed are ndarray")), "{error}");

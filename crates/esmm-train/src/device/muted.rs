@@ -1,4 +1,4 @@
-//! Standard error while libraries of the system look for adapters.
+//! Standard error while libraries of the system look for adapters and start devices.
 //!
 //! Mesa's Vulkan layers write lines such as `error: XDG_RUNTIME_DIR is invalid or not set in the environment.` there, on every
 //! machine without a desktop, whether an adapter is found or not. Among a command's own lines they would be taken for a

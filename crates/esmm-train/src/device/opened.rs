@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use esmm_core::{EsmmConfig, Precision};
+use burn::tensor::Tensor;
+use esmm_core::{EsmmConfig, Precision, TrainBackend};
 use esmm_run::config::TrainConfig;
 
 use super::available::{DeviceInfo, Found, Handle};
@@ -110,6 +111,17 @@ impl Device {
         self.info().check_training(model, config, rows)
     }
 
+    /// What a training takes of its memory, in words, and what there is to do where that is refused; `rows` is the number
+    /// of training rows. For [`TrainError::with_needs`].
+    pub fn training_needs(&self, model: &EsmmConfig, config: &TrainConfig, rows: u64) -> String {
+        self.info().training_needs(model, config, rows)
+    }
+
+    /// The same of scoring with a model.
+    pub fn scoring_needs(&self, model: &EsmmConfig) -> String {
+        self.info().scoring_needs(model)
+    }
+
     /// Checks that a training can have its matmuls in this precision here.
     ///
     /// # Errors
@@ -125,6 +137,14 @@ impl Device {
             info.description,
             Precision::list(&info.precisions)
         )))
+    }
+
+    /// Has it add numbers, and reads them back: that a device is listed does not say that it computes.
+    ///
+    /// # Errors
+    /// A device that fails, or computes something else.
+    pub fn check_computes(&self) -> Result<(), TrainError> {
+        self.run(Addition)
     }
 
     /// Runs work on this device.
@@ -143,6 +163,7 @@ impl Device {
             }
             #[cfg(feature = "wgpu")]
             Handle::Wgpu(device) => failure::caught(&format!("device `{}` failed", self.name), || {
+                super::adapters::start(device);
                 work.run::<burn::backend::Autodiff<burn_wgpu::Wgpu>>(device.clone())
             }),
             #[cfg(feature = "cuda")]
@@ -150,6 +171,25 @@ impl Device {
                 work.run::<burn::backend::Autodiff<burn_cuda::Cuda>>(device.clone())
             }),
         }
+    }
+}
+
+/// Adds two numbers.
+struct Addition;
+
+impl OnDevice for Addition {
+    type Output = ();
+
+    fn run<B>(self, device: B::Device) -> Result<(), TrainError>
+    where
+        B: TrainBackend,
+    {
+        let numbers = Tensor::<B::InnerBackend, 1>::from_floats([1.0, 2.0], &device);
+        let found: Vec<f32> = (numbers + 0.5).into_data().iter::<f32>().collect();
+        if found == [1.5, 2.5] {
+            return Ok(());
+        }
+        Err(TrainError::Device(format!("a kernel that adds 0.5 to 1 and 2 computed {found:?}")))
     }
 }
 

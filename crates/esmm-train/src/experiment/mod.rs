@@ -20,6 +20,7 @@ use esmm_run::observe::{EvaluationRecord, Moment, Observers, TableNorms};
 use esmm_run::run_dir::{RunDir, write_json};
 
 use self::guard::Names;
+use crate::device::still_works;
 use crate::error::TrainError;
 use crate::trainer::{
     BestWeights, TrainerConfig, TrainingControl, TrainingData, TrainingEnd, prior_logits, train,
@@ -197,6 +198,7 @@ impl Experiment {
             };
             let rate = self.config.negative_rate;
             let measured = evaluate(&model, &self.model, stages, rows, rate, device, see)?;
+            still_works()?;
             analysis.add(analyzer, &measured.scores);
             observers.evaluation(&EvaluationRecord {
                 split,

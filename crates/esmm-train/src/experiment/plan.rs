@@ -12,18 +12,19 @@ use crate::device::DeviceInfo;
 use crate::error::TrainError;
 use crate::sizes;
 
-/// Checks that every file of the configuration is there and has the columns that are asked for. Reads their headers only.
+/// Checks that every file of the configuration is there, for one split only, and has the columns that are asked for. Reads
+/// their headers only.
 ///
 /// # Errors
-/// A file that is missing, damaged or without a column; the error names the nearest one.
+/// A file that is missing, damaged, in two splits, or without a column; the error names the nearest one.
 pub fn check_files(config: &TrainConfig) -> Result<(), TrainError> {
-    config.data.validate()?;
-    config.labels.validate()?;
+    let spec = config.data_spec();
+    spec.validate()?;
     let columns = columns(config);
     for source in config.data.sources() {
-        source.open(&columns)?;
+        source.open(&columns).map_err(|error| spec.with_key(error))?;
     }
-    Ok(())
+    Ok(config.data.check_apart()?)
 }
 
 /// All columns that a training reads.
@@ -52,6 +53,27 @@ pub fn files(config: &TrainConfig) -> Result<Vec<PathBuf>, TrainError> {
         files.extend(SourceSpec::files(source)?.into_iter().map(|file| file.path().to_owned()));
     }
     Ok(files)
+}
+
+/// The files that a configuration was trained on, as far as they are there. Standard input is none: that of this process is
+/// another one.
+pub fn files_there(config: &TrainConfig) -> Vec<PathBuf> {
+    files_of(config.data.sources())
+}
+
+/// Files among `data` whose rows a model of this configuration has learned from, all or some of them.
+pub fn learned_from(config: &TrainConfig, data: &SourceSpec) -> Vec<PathBuf> {
+    let same = |path: &PathBuf| std::fs::canonicalize(path).ok();
+    let learned: Vec<PathBuf> = files_of(vec![config.data.train_source()]).iter().filter_map(same).collect();
+    let asked = files_of(vec![data]);
+    asked.into_iter().filter(|path| same(path).is_some_and(|path| learned.contains(&path))).collect()
+}
+
+/// The files of some sources that are there.
+fn files_of(sources: Vec<&SourceSpec>) -> Vec<PathBuf> {
+    let paths = sources.into_iter().flat_map(|source| &source.paths).filter(|path| *path != "-");
+    let found = paths.filter_map(|path| SourceSpec::new([path]).files().ok());
+    found.flatten().map(|file| file.path().to_owned()).collect()
 }
 
 /// Checks that a disk has room for what a training of a model must write: the weights, and two states of the training at a

@@ -110,12 +110,13 @@ impl Sizes<'_> {
             sizes::table_state(model, config, row_bytes),
             sizes::towers(model, config),
             2 * self.touched_rows() * row_bytes(model.embedding_dim),
-            config.train.batch_size as u64 * sizes::activations_of_row(model, row_bytes),
+            self.batch() * sizes::activations_of_row(model, row_bytes),
         ]
     }
 
-    fn batch(&self) -> f64 {
-        self.config.train.batch_size as f64
+    /// Rows of a batch: no more than there are.
+    fn batch(&self) -> u64 {
+        sizes::batch(self.config, self.rows.as_ref().and_then(|rows| rows.first()).copied())
     }
 
     /// Ids of a row, of all features together.
@@ -132,7 +133,7 @@ impl Sizes<'_> {
             let table = feature.shares.as_ref().unwrap_or(&feature.name);
             let bag = feature.bag.is_some();
             let length = if bag { self.lengths.get(&feature.name).copied().unwrap_or(1.0) } else { 1.0 };
-            *ids.entry(table).or_default() += self.batch() * length;
+            *ids.entry(table).or_default() += self.batch() as f64 * length;
         }
         let rows = self.model.schema.tables().map(|table| {
             let ids = ids.get(table.name.as_str()).copied().unwrap_or(0.0);
@@ -145,8 +146,10 @@ impl Sizes<'_> {
     fn host_batches(&self) -> u64 {
         let dense = self.model.schema.dense().count() as f64;
         let row = 3.0 * 4.0 * self.ids() + 4.0 * dense + 4.0 * self.model.stages as f64;
-        let scored = EVALUATION_BATCH as f64 * row;
-        HOST_BATCHES * (self.batch() * row).max(scored) as u64 + 8 * self.model.schema.num_rows() as u64
+        let largest_split = self.rows.as_ref().and_then(|rows| rows.iter().max()).copied();
+        let scored = largest_split.map_or(EVALUATION_BATCH as u64, |rows| rows.min(EVALUATION_BATCH as u64));
+        HOST_BATCHES * (self.batch().max(scored) as f64 * row) as u64
+            + 8 * self.model.schema.num_rows() as u64
     }
 
     /// Of a training that streams no more than what it may keep.

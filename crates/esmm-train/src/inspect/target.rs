@@ -14,6 +14,7 @@ use super::layers::{LayerCost, StepCost, layers};
 use super::memory::{Sizes, TrainingMemory};
 use crate::error::TrainError;
 use crate::experiment::Experiment;
+use crate::sizes;
 
 /// Rows from which the lengths of lists are told.
 const ROWS: usize = 50_000;
@@ -117,7 +118,8 @@ fn list_lengths(config: &TrainConfig, encoders: &FittedEncoders) -> Result<BTree
 
 impl Known {
     fn inspection(self) -> Inspection {
-        let batch_size = self.config.train.batch_size as u64;
+        let training_rows = self.rows.as_ref().and_then(|rows| rows.first()).copied();
+        let batch_size = sizes::batch(&self.config, training_rows);
         let layers = layers(&self.model, &self.unknown, &self.lengths, batch_size);
         let memory = TrainingMemory::of(&Sizes {
             config: &self.config,

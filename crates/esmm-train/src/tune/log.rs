@@ -11,14 +11,12 @@ use esmm_run::run_dir::write_atomic;
 use esmm_run::tuning::{Setting, WindowComparison};
 use serde::{Deserialize, Serialize};
 
-use super::TuningConfig;
+use super::{TRIALS_FILE, TuningConfig};
 use crate::error::TrainError;
 use crate::experiment::plan;
 
 /// Version of the file's layout.
 const FORMAT_VERSION: u32 = 1;
-/// The file.
-const FILE: &str = "trials.jsonl";
 
 /// A line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -71,32 +69,46 @@ impl Trial {
     }
 }
 
-/// The file, with what it holds.
+/// The file, with what it holds. Of a tuning that does not go on from an earlier one there is none before
+/// [`begin`](Self::begin): one that is refused leaves what was there.
 #[derive(Debug)]
 pub(super) struct TrialLog {
     path: PathBuf,
-    file: File,
+    /// `None` until it begins.
+    file: Option<File>,
     lines: Vec<Line>,
     start: Instant,
     before: f64,
 }
 
 impl TrialLog {
-    /// Begins a file, or goes on with one.
+    /// Of a new tuning, or of one that goes on.
     pub(super) fn open(tuning: &TuningConfig, base: &TrainConfig) -> Result<Self, TrainError> {
-        let path = tuning.folder.join(FILE);
+        let path = tuning.folder.join(TRIALS_FILE);
         let start = Line::Start(Start::of(tuning, base)?);
         let lines = if tuning.resume { read(&path, &start)? } else { vec![start] };
+        let before = lines.iter().map(elapsed).fold(0.0, f64::max);
+        let mut log = Self { path, file: None, lines, start: Instant::now(), before };
+        if tuning.resume {
+            log.begin()?;
+        }
+        Ok(log)
+    }
+
+    /// Writes the file, unless it was, and from now on each line at once.
+    pub(super) fn begin(&mut self) -> Result<(), TrainError> {
+        if self.file.is_some() {
+            return Ok(());
+        }
         let mut text = String::new();
-        for line in &lines {
+        for line in &self.lines {
             text.push_str(&written(line)?);
         }
         // A line that was cut goes.
-        write_atomic(&path, text.as_bytes())?;
-        let refused = |error| TrainError::file(&path, format!("cannot be written: {error}"));
-        let file = File::options().append(true).open(&path).map_err(refused)?;
-        let before = lines.iter().map(elapsed).fold(0.0, f64::max);
-        Ok(Self { path, file, lines, start: Instant::now(), before })
+        write_atomic(&self.path, text.as_bytes())?;
+        let refused = |error| TrainError::file(&self.path, format!("cannot be written: {error}"));
+        self.file = Some(File::options().append(true).open(&self.path).map_err(refused)?);
+        Ok(())
     }
 
     /// What is known of a setting on a window.
@@ -164,9 +176,11 @@ impl TrialLog {
     }
 
     fn add(&mut self, line: Line) -> Result<(), TrainError> {
-        let text = written(&line)?;
-        let write = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_data());
-        write.map_err(|error| TrainError::file(&self.path, format!("cannot be written: {error}")))?;
+        if let Some(file) = &mut self.file {
+            let text = written(&line)?;
+            let write = file.write_all(text.as_bytes()).and_then(|()| file.sync_data());
+            write.map_err(|error| TrainError::file(&self.path, format!("cannot be written: {error}")))?;
+        }
         self.lines.push(line);
         Ok(())
     }

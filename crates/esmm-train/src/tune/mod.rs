@@ -36,6 +36,11 @@ const COMMAND: &str = "esmm tune";
 /// Share of the rows that validate where the run file does not say one.
 const VALID: f64 = 0.1;
 
+/// A line for each training.
+pub const TRIALS_FILE: &str = "trials.jsonl";
+/// What a tuning leaves in its folder when it is done.
+pub const RESULT_FILES: [&str; 3] = ["tuning.json", "found.toml", "report.html"];
+
 /// What is tuned, and how long.
 #[derive(Debug, Clone)]
 pub struct TuningConfig {
@@ -54,7 +59,8 @@ pub struct TuningConfig {
     pub minutes: Option<f64>,
     /// Seeds with which the best setting and the run file as it is are compared on the rows that nothing was chosen on.
     pub seeds: u64,
-    /// The folder for `trials.jsonl`, and for trainings while they run.
+    /// The folder for `trials.jsonl`, and for trainings while they run. What an earlier tuning left there is replaced, unless
+    /// this one goes on from it, once all windows are known to be measurable.
     pub folder: PathBuf,
     /// Whether an earlier tuning in that folder goes on.
     pub resume: bool,
@@ -139,7 +145,7 @@ impl TuningConfig {
         };
         match tuning.search() {
             Ok(report) => Ok(TuningEnd::Finished(Box::new(report))),
-            Err(Stop::Interrupted) => Ok(TuningEnd::Interrupted),
+            Err(Stop::Interrupted) => tuning.begin().map(|()| TuningEnd::Interrupted),
             Err(Stop::Failed(error)) => Err(error),
         }
     }
@@ -239,6 +245,7 @@ impl Tuning<'_> {
         }
         let own = Setting::default();
         self.measure_own(&own)?;
+        self.begin()?;
         let mut best = own;
         best = self.epochs(best)?;
         let (kept, changes) = self.single_changes(best)?;
@@ -261,6 +268,21 @@ impl Tuning<'_> {
             seconds,
             out_of_time: self.out_of_time,
         })
+    }
+
+    /// From now on what is trained is kept, and what an earlier tuning left is gone.
+    fn begin(&self) -> Result<(), TrainError> {
+        if !self.config.resume {
+            for path in RESULT_FILES.map(|name| self.config.folder.join(name)) {
+                match std::fs::remove_file(&path) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                        return Err(TrainError::file(&path, format!("cannot be removed: {error}")));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        self.log().begin()
     }
 
     /// The configuration of a setting on a window.

@@ -236,7 +236,11 @@ impl Tuning<'_> {
         let value = match self.measured(setting, *window) {
             Err(Stop::Interrupted) => return Err(Stop::Interrupted),
             // Data and disk are the same for all settings; what a setting does to a training is its own.
-            Err(Stop::Failed(error @ (TrainError::Run(RunError::File { .. }) | TrainError::Device(_)))) => {
+            Err(Stop::Failed(
+                error @ (TrainError::Run(RunError::File { .. })
+                | TrainError::Device(_)
+                | TrainError::DeviceOutOfMemory(_)),
+            )) => {
                 return Err(Stop::Failed(error));
             }
             Err(Stop::Failed(error)) => Err(error.to_string()),

@@ -32,7 +32,9 @@ pub(super) fn trained(
     let folder = Removed(work.join(NEXT.fetch_add(1, Ordering::Relaxed).to_string()));
     let run = RunDir::create(&folder.0, Existing::Refuse)?;
     let control = TrainingControl { interrupter: interrupter.clone(), ..TrainingControl::default() };
-    device.run(Trial { experiment, run: &run, control: &control })
+    let needs = device.training_needs(&experiment.model, &experiment.config, experiment.training_rows());
+    let trained = device.run(Trial { experiment, run: &run, control: &control });
+    trained.map_err(|error| error.with_needs(&needs))
 }
 
 /// A folder that goes.

@@ -258,6 +258,26 @@ fn an_export_replaces_exports_only() {
     for _ in 0..2 {
         assert_eq!(workspace.esmm(&export).code, 0);
     }
+    // Another model of the same name, and the same one trained anew.
+    let train = ["train", "run.toml", "--run-dir", "other", "--set", "train.seed=7", "--quiet"];
+    assert_eq!(workspace.esmm(&train).code, 0);
+    let names = ["model.onnx", "preprocessing.json", "golden.json", "vocabularies.parquet"];
+    let kept = || names.map(|name| fs::read(workspace.path(name)).unwrap());
+    let of_run = kept();
+    let error = refused(&workspace, &["export", "other", "-o", "model.onnx"], 1);
+    assert!(error.starts_with("model.onnx: is that of another model, or of this one before "), "{error}");
+    assert!(error.ends_with(": --overwrite replaces it, -o names another file"), "{error}");
+    let anew = ["train", "run.toml", "--run-dir", "run", "--overwrite", "--set", "train.epochs=1", "--quiet"];
+    assert_eq!(workspace.esmm(&anew).code, 0);
+    let error = refused(&workspace, &export, 1);
+    assert!(error.starts_with("model.onnx: is that of another model, or of this one before "), "{error}");
+    assert!(kept() == of_run, "what was refused left its traces");
+    assert_eq!(workspace.esmm(&["export", "other", "-o", "model.onnx", "--overwrite"]).code, 0);
+    assert!(kept()[0] != of_run[0]);
+    // Not even that replaces what no export wrote.
+    workspace.write("preprocessing.json", "{\"mine\": 1}");
+    let error = refused(&workspace, &["export", "other", "-o", "model.onnx", "--overwrite"], 1);
+    assert!(error.starts_with("preprocessing.json: is no file of an export"), "{error}");
 }
 
 /// A file without an end is no run file.

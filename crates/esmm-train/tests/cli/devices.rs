@@ -54,6 +54,20 @@ mod wgpu {
         assert!(!workspace.path("run").exists(), "a run directory was made for nothing");
     }
 
+    /// Mesa complains on standard error where a variable of desktops is not set: not among the lines of a command.
+    #[test]
+    fn drivers_are_quiet() {
+        let workspace = Workspace::new();
+        let train = ["train", "run.toml", "--run-dir", "run", "--device", "wgpu", "--quiet"];
+        for args in [&["devices"][..], &train, &["evaluate", "run", "data.csv", "--device", "wgpu"]] {
+            let mut command = workspace.command(args);
+            command.env_remove("XDG_RUNTIME_DIR");
+            let said = Said::from(command.output().unwrap());
+            assert_eq!(said.code, 0, "{}", said.stderr);
+            assert!(!said.stderr.contains("XDG_RUNTIME_DIR"), "{args:?}: {}", said.stderr);
+        }
+    }
+
     /// Vulkan's loader finds no driver where these variables point at nothing.
     #[test]
     fn no_adapter() {

@@ -173,6 +173,45 @@ fn named_files(funnel: Funnel) {
     assert_eq!(said.code, 0, "{}", said.stderr);
 }
 
+/// Times as people write them divide the rows where they say which number is the day, and by when they are, not by how they
+/// are spelled; others are left out with the reason.
+#[test]
+fn times_are_taken_as_people_write_them() {
+    let workspace = Workspace::new();
+    let plain = csv(1000);
+    let with_times = |time: &dyn Fn(usize) -> String| {
+        let lines = plain.lines().enumerate().map(|(row, line)| match row {
+            0 => format!("{line},seen_at\n"),
+            row => format!("{line},{}\n", time(row)),
+        });
+        workspace.write("data.csv", &lines.collect::<String>());
+        let said = workspace.esmm(&["init", "data.csv", "-o", "guess.toml", "--overwrite"]);
+        assert_eq!(said.code, 0, "{}", said.stderr);
+        said
+    };
+    let day = |row: usize| (1 + row * 7 % 28, 1 + row * 7 / 28 % 12, 2000 + row * 7 / 28 / 12);
+    let forms: [&dyn Fn(usize) -> String; 4] = [
+        &|row| format!("{2:04}-{1:02}-{0:02} 10:00", day(row).0, day(row).1, day(row).2),
+        &|row| format!("{0:02}.{1:02}.{2} 10:00", day(row).0, day(row).1, day(row).2),
+        &|row| format!("{0}.{1}.{2} 10:00:00", day(row).0, day(row).1, day(row).2),
+        &|row| format!("{2}/{1:02}/{0:02} 10:00", day(row).0, day(row).1, day(row).2),
+    ];
+    let mut rows = Vec::new();
+    for form in forms {
+        let said = with_times(form);
+        assert!(said.stderr.contains("split: by time, `seen_at`"), "{} of {}", said.stderr, form(1));
+        let said = workspace.esmm(&["train", "guess.toml", "--run-dir", "run", "--overwrite", "--quiet"]);
+        assert_eq!(said.code, 0, "{}", said.stderr);
+        let metrics: Value = serde_json::from_str(&workspace.read("run/metrics.json")).unwrap();
+        rows.push(["train", "valid", "test"].map(|split| metrics[split].clone()));
+    }
+    assert!(rows.iter().all(|splits| *splits == rows[0]), "the same rows in the same splits");
+    let said = with_times(&|row| format!("{1:02}/{0:02}/{2} 10:00", day(row).0, day(row).1, day(row).2));
+    assert!(said.stderr.contains("split: at random"), "{}", said.stderr);
+    let expected = "`seen_at` is left out: it holds dates that are not read, as `01/08/2000 10:00`: write them as 2024-01-31 10:00";
+    assert!(said.stderr.contains(expected), "{}", said.stderr);
+}
+
 #[test]
 fn nothing_is_replaced_unasked() {
     Funnel::ALL.into_iter().for_each(replaces_nothing);

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use crate::common::{Funnel, Workspace};
+use crate::common::{Funnel, RUN_FILE, Workspace};
 use serde_json::Value;
 
 fn json(workspace: &Workspace, args: &[&str]) -> Value {
@@ -109,6 +109,57 @@ fn training_under_way(funnel: Funnel) {
     let said = workspace.esmm(&["inspect", "run"]);
     assert_eq!(said.code, 0, "{}", said.stderr);
     assert!(said.stdout.contains("no weights were saved yet"), "{}", said.stdout);
+}
+
+/// Once the rows are known, no batch has more than there are.
+#[test]
+fn a_batch_is_not_larger_than_the_data() {
+    let workspace = Workspace::trained();
+    let of_batch = |args: &[&str], size: usize| {
+        let text = RUN_FILE.replace("batch_size = 64", &format!("batch_size = {size}"));
+        workspace.write("run.toml", &text);
+        json(&workspace, args)
+    };
+    let training_rows = json(&workspace, &["run"])["run"]["splits"][0]["metrics"]["rows"].as_u64().unwrap();
+    assert!(training_rows < 400);
+    let whole = of_batch(&["run.toml", "--data"], training_rows as usize);
+    let large = of_batch(&["run.toml", "--data"], 1_000_000);
+    assert_eq!(whole, large);
+    assert_eq!(large["step"]["batch_size"], training_rows);
+    assert_eq!(of_batch(&["run.toml"], 1_000_000)["step"]["batch_size"], 1_000_000, "nobody has counted");
+}
+
+/// What a training refuses before it opens a file, `inspect` refuses in the same words.
+#[test]
+fn what_no_training_takes_is_not_inspected() {
+    let workspace = Workspace::new();
+    let price = "encode = \"standardize\"";
+    for (before, after) in [
+        (price, "encode = \"ple\", bins = 100000"),
+        (price, "encode = \"ple\", bins = 0"),
+        (price, "encode = \"dense\", missing = 1e39"),
+        (price, "encode = \"hash\", buckets = 0"),
+        (price, "encode = \"raw\", num_embeddings = 10_000_000_000"),
+        (price, "encode = \"standardize\", column = \"click\""),
+        ("name = \"price\"", "name = \"user\""),
+        ("valid = 0.2", "valid = 0.9"),
+        ("seed = 3", "column = \"user\""),
+        ("path = \"data.csv\"", "path = \"data.csv\"\ndelimiter = \"|\"\nquote = \"|\""),
+        ("path = \"data.csv\"", "path = \"data.csv\"\ntime_zone = \"Mars/Base\""),
+        ("[train]", "[labels]\nweight = \"click\"\n[train]"),
+        ("[train]", "[labels]\nstages = [\"click\"]\n[train]"),
+        ("[train]", "[labels]\nconversion_window = \"soon\"\ntime = \"price\"\n[train]"),
+        ("[train]", "[metrics]\ntrue_ctr = \"price\"\n[train]"),
+        ("batch_size = 64", "batch_size = 1"),
+        ("batch_size = 64", "select = \"ctr.accuracy\""),
+    ] {
+        assert!(RUN_FILE.contains(before), "{before}");
+        workspace.write("run.toml", &RUN_FILE.replace(before, after));
+        let inspected = workspace.esmm(&["inspect", "run.toml"]).error(2).to_owned();
+        let trained = workspace.esmm(&["train", "run.toml", "--run-dir", "run"]).error(2).to_owned();
+        assert_eq!(inspected, trained, "{after}");
+        assert!(!workspace.path("run").exists());
+    }
 }
 
 #[test]

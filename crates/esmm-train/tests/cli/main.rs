@@ -11,10 +11,13 @@ mod counting;
 mod devices;
 mod drift;
 mod endings;
+#[cfg(all(target_os = "linux", feature = "wgpu"))]
+mod failing_device;
+#[cfg(all(target_os = "linux", feature = "wgpu"))]
+mod failing_vulkan;
 mod fuzz;
 mod init;
 mod inspect;
-mod lost_device;
 mod names;
 mod odd_names;
 mod quality;

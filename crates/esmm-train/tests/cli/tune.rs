@@ -277,6 +277,15 @@ fn tells_small_windows(funnel: Funnel) {
     let error = said.error(1);
     assert!(error.starts_with("window 1 of 2: its 20 validation rows have "), "{error}");
     assert!(error.ends_with("ask for fewer --windows, or tune on more rows"), "{error}");
+    assert!(!workspace.path("out").exists(), "{:?}", files(&workspace.path("out")));
+    // An earlier tuning is replaced by one that can be measured, and by no other.
+    fs::create_dir(workspace.path("out")).unwrap();
+    let earlier = ["found.toml", "report.html", "trials.jsonl", "tuning.json"];
+    earlier.iter().for_each(|name| workspace.write(&format!("out/{name}"), "earlier"));
+    let said = tune(&workspace, "out", &["--overwrite"]);
+    assert!(said.error(1).starts_with("window 1 of 2: "), "{}", said.stderr);
+    assert_eq!(files(&workspace.path("out")), earlier);
+    assert!(earlier.iter().all(|name| workspace.read(&format!("out/{name}")) == "earlier"));
     let said = workspace.esmm(&["tune", "run.toml", "--minutes", "0"]);
     assert_eq!(said.code, 2);
     let said = workspace.esmm(&["tune", "gone.toml"]);

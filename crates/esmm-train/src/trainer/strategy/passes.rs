@@ -16,6 +16,7 @@ use super::pace::Pace;
 use super::validation::Validation;
 use super::{Components, EsmmStrategy};
 use crate::checkpoint::TrainingState;
+use crate::device::still_works;
 use crate::error::TrainError;
 use crate::learner::MeasureSwitch;
 use crate::learner::TrainStepOutput;
@@ -120,7 +121,7 @@ where
             self.measured.set(self.is_recorded(self.state.step + 1));
             let step = self.learner.train_step(batch);
             self.learner.optimizer_step(step.grads);
-            crate::device::still_works()?;
+            still_works()?;
             self.state.step += 1;
             self.state.batches_done += 1;
             self.record(&step.item, epoch);

@@ -11,6 +11,7 @@ use esmm_run::observe::{EvaluationRecord, Moment, TableNorms};
 use super::passes::Passes;
 use super::{Components, StrategyParts};
 use crate::checkpoint::BestState;
+use crate::device::still_works;
 use crate::error::TrainError;
 use crate::learner::InferenceOutput;
 use crate::trainer::control::go_on;
@@ -101,6 +102,8 @@ where
             go_on(interrupter)
         };
         let evaluation = strategy.plan.evaluate(&learner, loader.as_ref(), &strategy.parts.valid, each)?;
+        // Metrics of a device that has failed would choose the weights that are kept.
+        still_works()?;
         self.events.process_valid(LearnerEvent::EndEpoch(self.state.validations as usize + 1));
         let StrategyParts { config, observers, .. } = &strategy.parts;
         let norms = || TableNorms::of(&learner.model.embeddings, &config.model, &config.stages);
@@ -121,6 +124,7 @@ where
     fn save_weights(&self) -> Result<(), TrainError> {
         let run = &self.strategy.run;
         let dict = self.learner.model().model.state_dict();
+        still_works()?;
         if let Some(name) = dict.first_not_finite() {
             let step = self.state.step;
             let advice =

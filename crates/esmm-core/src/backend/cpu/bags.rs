@@ -113,7 +113,7 @@ impl HostBags<'_> {
             return vec![0.0; tables * num_rows * dim];
         }
         let sorted = SortedEntries::new(self.slots, num_rows);
-        let ranges = sorted.ranges((self.slots.len() / (4 * rayon::current_num_threads())).max(ENTRIES));
+        let ranges = sorted.ranges((self.slots.len() / (2 * TASKS)).max(ENTRIES));
         let fill = |out: &mut [MaybeUninit<f32>]| {
             let mut tasks = Vec::with_capacity(tables * ranges.len());
             let grads = grad.chunks(self.rows * self.width(dim));

@@ -6,8 +6,9 @@ use std::ops::Range;
 use super::bags::HostBags;
 use super::layer::{HostLayer, LayerResult};
 use super::parts::Parts;
-use super::shared::{self, Addend, Addends, Shared, WeightRows, pick_rows, put_rows, split, sum_by_rows};
+use super::shared::{self, Addend, Addends, Shared, WeightRows, pick_rows, put_rows, split};
 use super::stairs::{StairAddend, Stairs};
+use super::sums;
 use crate::backend::{FirstLayerGrads, GroupBags, LayerSaved, LayerWeights};
 
 /// Groups in host memory.
@@ -81,7 +82,7 @@ impl HostFirstLayer<'_> {
         if shared.is_empty() && stairs.is_empty() {
             return FirstLayerGrads { table, weights: own_grads.weights };
         }
-        let sums = sum_by_rows(grad, &shared, towers, outputs);
+        let sums = sums::by_rows(grad, &shared, towers, outputs);
         let grads = shared::backward(&shared, &sums, towers, outputs);
         let of_stairs: Vec<_> =
             stairs.iter().map(|stairs| stairs.weight_grad(grad, towers, outputs)).collect();

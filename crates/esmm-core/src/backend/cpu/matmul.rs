@@ -88,6 +88,19 @@ impl Tile<'_> {
     pub(super) fn columns(&self) -> Range<usize> {
         self.columns.clone()
     }
+
+    /// One of its rows, to be written; the first is 0.
+    ///
+    /// # Panics
+    /// When it has no such row.
+    #[inline(always)]
+    pub(super) fn row(&mut self, row: usize) -> &mut [MaybeUninit<f32>] {
+        assert!(row < self.rows.len(), "row {row} of a tile of {}", self.rows.len());
+        // SAFETY: the row lies in the tile, whose elements are its own, and `&mut self` lends them to one at a time.
+        unsafe {
+            std::slice::from_raw_parts_mut(self.first.add(row * self.stride).cast(), self.columns.len())
+        }
+    }
 }
 
 /// Columns of a tile: `gemm`'s kernels compute 48 at once with AVX-512, twice that of AVX2, and pack nothing then. Its
@@ -111,12 +124,36 @@ pub(super) fn tiles(
     columns: usize,
     count: usize,
 ) -> Vec<Tile<'_>> {
-    assert_eq!(out.len(), matrices * rows * columns, "values of {matrices} matrices of {rows} x {columns}");
     let width = tile_columns(columns);
     let across = columns.div_ceil(width);
     let down = count.div_ceil((matrices * across).max(1));
     let height = rows.div_ceil(down).next_multiple_of(8).max(TILE_ROWS);
-    let mut tiles = Vec::with_capacity(matrices * across * rows.div_ceil(height));
+    cut(out, matrices, (rows, columns), (height, width))
+}
+
+/// Cuts `matrices` row-major matrices `[rows, columns]` into tiles of all rows and `width` columns.
+///
+/// # Panics
+/// When there are fewer or more values.
+pub(super) fn strips(
+    out: &mut [MaybeUninit<f32>],
+    matrices: usize,
+    rows: usize,
+    columns: usize,
+    width: usize,
+) -> Vec<Tile<'_>> {
+    cut(out, matrices, (rows, columns), (rows.max(1), width))
+}
+
+/// Tiles of `height` x `width`; at the edges smaller ones.
+fn cut(
+    out: &mut [MaybeUninit<f32>],
+    matrices: usize,
+    (rows, columns): (usize, usize),
+    (height, width): (usize, usize),
+) -> Vec<Tile<'_>> {
+    assert_eq!(out.len(), matrices * rows * columns, "values of {matrices} matrices of {rows} x {columns}");
+    let mut tiles = Vec::with_capacity(matrices * columns.div_ceil(width) * rows.div_ceil(height));
     for (matrix, values) in out.chunks_exact_mut((rows * columns).max(1)).enumerate() {
         let start = values.as_mut_ptr().cast::<f32>();
         for row in (0..rows).step_by(height) {
@@ -251,6 +288,33 @@ mod tests {
             let expected = |place: usize| (2 * (1 + place % columns)) as f32;
             assert!(values.iter().enumerate().all(|(place, value)| *value == expected(place)));
         }
+    }
+
+    #[test]
+    fn strips_have_all_rows() {
+        let mut values = vec![MaybeUninit::new(0.0_f32); 2 * 5 * 7];
+        for (index, mut strip) in strips(&mut values, 2, 5, 7, 3).into_iter().enumerate() {
+            assert_eq!(
+                (strip.matrix(), strip.rows(), strip.columns().start),
+                (index / 3, 0..5, index % 3 * 3)
+            );
+            for row in 0..5 {
+                let first = (strip.matrix() * 5 + row) * 7 + strip.columns().start;
+                for (place, value) in (first..).zip(strip.row(row)) {
+                    value.write(place as f32);
+                }
+            }
+        }
+        // SAFETY: they were initialized with 0.
+        let values = unsafe { values.assume_init_ref() };
+        assert!(values.iter().enumerate().all(|(place, value)| *value == place as f32));
+    }
+
+    #[test]
+    #[should_panic(expected = "row 5 of a tile of 5")]
+    fn a_row_beyond_a_tile() {
+        let mut values = vec![MaybeUninit::new(0.0_f32); 2 * 5 * 7];
+        strips(&mut values, 2, 5, 7, 3).swap_remove(0).row(5);
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! * `tensor.rs`, `ndarray.rs`, `flex.rs`: from tensors to slices and back; `ops.rs`: what surrounds the layers.
 //! * `bags.rs`, `first_layer.rs`, `layer.rs`, `layer_backward.rs`, `infer.rs`, `funnel.rs`, `rows.rs`, `weights.rs`: the
 //!   kernels.
-//! * `parts.rs`, `shared.rs`: what many rows of a batch have in common, multiplied once; `stairs.rs`: positions among bins.
+//! * `parts.rs`, `shared.rs`, `sums.rs`: what many rows of a batch have in common, multiplied once; `stairs.rs`: positions
+//!   among bins.
 //! * `block.rs`, `moments.rs`, `dropout.rs`, `matmul.rs`: their inner loops; `work.rs`: how work and memory are cut; `tasks.rs`:
 //!   how tasks are run and timed.
 //!
@@ -30,6 +31,7 @@ mod parts;
 mod rows;
 mod shared;
 mod stairs;
+mod sums;
 mod tasks;
 mod tensor;
 mod weights;

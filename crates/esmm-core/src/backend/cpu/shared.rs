@@ -9,10 +9,7 @@ use multiversion::multiversion;
 use super::matmul::{Matrix, add_matmul, matmul, tile_matmul, tiles};
 use super::stairs::StairAddend;
 use super::tasks;
-use super::work::{Piece, cleared, pieces, written};
-
-/// Columns of a gradient that are summed together: their sums stay in the cache.
-pub(super) const COLUMNS: usize = 64;
+use super::work::{Piece, pieces, written};
 
 /// Rows of a part in one task.
 const PART_ROWS: usize = 64;
@@ -170,7 +167,7 @@ pub(super) fn split(values: &[f32], lens: impl Iterator<Item = usize>) -> impl I
 }
 
 /// The same, to write them.
-fn split_mut<'a, T>(values: &'a mut [T], lens: &[usize]) -> Vec<&'a mut [T]> {
+pub(super) fn split_mut<'a, T>(values: &'a mut [T], lens: &[usize]) -> Vec<&'a mut [T]> {
     let mut rest = values;
     let pieces = lens.iter().map(|len| {
         let (piece, after) = std::mem::take(&mut rest).split_at_mut(*len);
@@ -237,54 +234,6 @@ pub(super) fn add_to_rows(rows: &mut [f32], bias: &[f32], addends: &RowAddends<'
 #[inline(always)]
 fn read<'a>((matmuls, of_rows): (&'a [f32], &[u32]), row: usize, width: usize) -> &'a [f32] {
     &matmuls[of_rows[row] as usize * width..][..width]
-}
-
-/// For every part the gradients of its matmuls, `[K, R, O]` of one after the other: those of the rows that read them, summed
-/// in the order of the batch. `grad [K, B, O]`.
-pub(super) fn sum_by_rows(grad: &[f32], parts: &[Shared<'_>], towers: usize, outputs: usize) -> Vec<f32> {
-    let lens: Vec<_> = parts.iter().map(|part| towers * part.rows * outputs).collect();
-    let rows = grad.len() / towers;
-    // Each sum is taken in one order, so the cut may follow the machine: a task reads all of the gradient once.
-    let cuts = (2 * rayon::current_num_threads()).div_ceil(towers);
-    let size = parts.len().div_ceil(cuts).max(1);
-    let fill = |out: &mut [MaybeUninit<f32>]| {
-        let mut tasks: Vec<Vec<_>> = (0..towers).map(|_| Vec::new()).collect();
-        for (part, sums) in parts.iter().zip(split_mut(out, &lens)) {
-            for (task, sums) in tasks.iter_mut().zip(sums.chunks_exact_mut(part.rows * outputs)) {
-                task.push((part.of_rows, sums));
-            }
-        }
-        let mut cut = Vec::new();
-        for (parts, grad) in tasks.into_iter().zip(grad.chunks_exact(rows)) {
-            let mut parts = parts.into_iter().peekable();
-            while parts.peek().is_some() {
-                cut.push((parts.by_ref().take(size).collect::<Vec<_>>(), grad));
-            }
-        }
-        tasks::each("sums by shared row", cut, |(parts, grad)| {
-            let mut parts: Vec<_> =
-                parts.into_iter().map(|(of_rows, sums)| (of_rows, cleared(sums))).collect();
-            sum_rows(grad, outputs, &mut parts);
-        });
-    };
-    // SAFETY: the tasks have all of `out`, and clear it first.
-    unsafe { written(lens.iter().sum(), fill) }.0
-}
-
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+bmi2+fma", "x86_64+avx2+bmi2+fma"))]
-fn sum_rows(grad: &[f32], outputs: usize, parts: &mut [(&[u32], &mut [f32])]) {
-    for start in (0..outputs).step_by(COLUMNS) {
-        let width = COLUMNS.min(outputs - start);
-        for (row, grad) in grad.chunks_exact(outputs).enumerate() {
-            let grad = &grad[start..][..width];
-            for (of_rows, sums) in parts.iter_mut() {
-                let sums = &mut sums[of_rows[row] as usize * outputs + start..][..width];
-                for (sum, grad) in sums.iter_mut().zip(grad) {
-                    *sum += grad;
-                }
-            }
-        }
-    }
 }
 
 impl<'a> WeightRows<'a> {

@@ -7,7 +7,6 @@ use std::ops::Range;
 
 use multiversion::multiversion;
 
-use super::shared::COLUMNS;
 use super::tasks;
 use crate::schema::share;
 
@@ -15,6 +14,8 @@ use crate::schema::share;
 const FEWEST: usize = 8;
 /// Rows of the batch for each bin that pay: a table has a row for each bin.
 const ROWS_EACH: usize = 4;
+/// Columns of a gradient that are summed together: their sums stay in the cache.
+const COLUMNS: usize = 64;
 
 /// A number in the rows of a batch, as its position among bins.
 #[derive(Debug, Clone, PartialEq)]

@@ -100,6 +100,12 @@ impl BatchBuilder {
         }
     }
 
+    /// The same, leaving it to the device to find the distinct rows of batches without groups:
+    /// [`DeviceFacts::FINDS_ROWS`].
+    pub fn leaving_rows(self) -> Self {
+        Self { leaves_rows: true, ..self }
+    }
+
     /// Checks the columns and numbers the distinct table rows, unless the device is to find them.
     ///
     /// # Shapes

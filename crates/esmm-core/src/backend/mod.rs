@@ -43,6 +43,8 @@ mod indices;
 mod kernels;
 mod layer;
 mod operands;
+#[cfg(any(feature = "cpu-kernels", feature = "cube-kernels"))]
+mod packed_lines;
 pub mod random;
 mod reference;
 mod rows;
@@ -68,6 +70,8 @@ pub use layer::{
     Moments, Norm,
 };
 pub use operands::Operands;
+#[cfg(any(feature = "cpu-kernels", feature = "cube-kernels"))]
+pub use packed_lines::PackedLines;
 pub use reference::Reference;
 pub use rows::{RowUpdate, TableRule, WithMoments};
 pub use towers::{TowersGrads, TowersInput, TowersOperands, TowersOutput};

@@ -20,16 +20,15 @@ use std::time::Instant;
 use arrow::array::{ArrayRef, UInt32Array};
 use arrow::record_batch::RecordBatch;
 use burn::backend::Autodiff;
-use burn::data::dataloader::DataLoader;
 use burn::tensor::Tensor;
 use burn_ndarray::{NdArray, NdArrayDevice};
 use clap::Parser;
-use esmm_core::{EsmmConfig, Feature, FeatureSchema, Side};
+use esmm_core::{BatchBuilder, EsmmConfig, Feature, FeatureSchema, Side};
 use esmm_train::checkpoint::{Checkpoints, TrainingState};
 use esmm_train::config::{RunFile, TrainConfig};
-use esmm_train::data::loader::{BatchLoader, BatchLoaderConfig, Purpose, num_builders};
-use esmm_train::data::stream::FileRows;
-use esmm_train::data::{DataError, Dataset, SplitRows};
+use esmm_train::data::loader::{BatchLoader, BatchLoaderConfig, LoaderThreads, Purpose};
+use esmm_train::data::stream::WindowSizes;
+use esmm_train::data::{Dataset, SplitRows};
 use esmm_train::experiment::Experiment;
 use esmm_train::observe::{Observers, StepRecord, TrainingObserver};
 use esmm_train::optimizer::{SharedOptimizer, TableOptimizerConfig, TableRule, TowerOptimizerConfig};
@@ -43,6 +42,9 @@ use rand_chacha::ChaCha8Rng;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 type Auto = Autodiff<NdArray>;
+
+/// Rows of a batch for a device.
+const DEVICE_BATCH: usize = 16_384;
 
 const TABLES: [u32; 23] = [
     240_000, 100, 15, 3, 8, 4, 3, 3, 6, 460_000, 7_000, 260_000, 90_000, 50, 110_000, 60_000, 35_000, 12_000,
@@ -64,9 +66,12 @@ struct Options {
     /// Save and load a large checkpoint instead
     #[arg(long)]
     checkpoint: bool,
-    /// How many rows a second the loader's threads make, one by one, and what 16 processors could be fed with
+    /// How many rows a second the loader makes alone, by numbers of threads
     #[arg(long)]
     feed: bool,
+    /// With `--feed`: the numbers of threads that read, and that build, separated by commas: all pairs are measured
+    #[arg(long, value_delimiter = ',', default_value = "1,2")]
+    feed_threads: Vec<usize>,
     /// Where files are written, a temporary folder unless said
     #[arg(long)]
     folder: Option<PathBuf>,
@@ -127,61 +132,65 @@ fn rates(options: &Options, folder: &Path) -> Result<(), Box<dyn std::error::Err
     Ok(())
 }
 
-/// Rows a second of a thread that reads and encodes Parquet, of one that builds batches of rows in memory for a device that
-/// finds their distinct rows, and of the thread that hands them over; and what 16 processors make of that.
+/// Rows a second that a loader makes alone, without any training, from Parquet and of rows in memory, by how many threads read
+/// and build: batches as a device gets them that finds their distinct rows itself.
 fn feeding(options: &Options, folder: &Path) -> Result<(), Box<dyn std::error::Error>> {
-    const DEVICE_BATCH: usize = 16_384;
     write_data(folder, options.rows)?;
     let experiment = load(folder, "parquet", true, MODELS[0].1)?;
+    let schema = experiment.model.schema.clone();
     let (_, rows) = experiment.splits().next().ok_or("no training rows")?;
     let SplitRows::Files(files) = rows.clone() else { return Err("rows in memory".into()) };
+    let whole = WindowSizes::equal(options.rows);
     let mut dataset = None;
-    let best = |found: Vec<f64>| found.into_iter().fold(0.0, f64::max);
-    let read = (0..options.rounds).map(|_| {
-        let start = Instant::now();
-        let mut rows = 0;
-        let mut take = |window: Dataset| {
-            rows += window.rows;
-            dataset = Some(window);
-            true
-        };
-        files.windows(None, files.shuffle_windows(DEVICE_BATCH), 0, &mut take)?;
-        Ok(rows as f64 / start.elapsed().as_secs_f64())
-    });
-    let readers = FileRows::num_readers(available());
-    let reader = best(read.collect::<Result<_, DataError>>()?) / readers as f64;
+    let mut take = |window: Dataset| {
+        dataset.get_or_insert(window);
+        true
+    };
+    files.windows(None, whole, 0, &mut take)?;
     let dataset = Arc::new(dataset.ok_or("no rows were read")?);
-    let schema = experiment.model.schema.clone();
-    let builders = num_builders(&schema, available());
+    println!("{} rows of {} features, batches of {DEVICE_BATCH}", options.rows, TABLES.len());
+    println!("readers  builders   rows/s from Parquet (range)         rows/s of rows in memory (range)");
+    let pairs = options
+        .feed_threads
+        .iter()
+        .flat_map(|readers| options.feed_threads.iter().map(|builders| (*readers, *builders)));
+    for (readers, builders) in pairs {
+        let threads = LoaderThreads { readers, builders };
+        let measure = |rows: SplitRows| -> Result<Vec<f64>, String> {
+            let mut found = (0..options.rounds)
+                .map(|_| feed_rate(&schema, rows.clone(), threads))
+                .collect::<Result<Vec<_>, _>>()?;
+            found.sort_unstable_by(f64::total_cmp);
+            Ok(found)
+        };
+        let told = |found: &[f64]| {
+            let most = found[found.len() - 1];
+            format!("{:>12.0} ({:.0} - {most:.0})", found[found.len() / 2], found[0])
+        };
+        let streamed = measure(SplitRows::Files(files.clone()))?;
+        let in_memory = measure(SplitRows::Memory(dataset.clone()))?;
+        println!("{readers:>7} {builders:>9}   {:<33} {}", told(&streamed), told(&in_memory));
+    }
+    Ok(())
+}
+
+/// Rows a second of one pass of a loader, until its last batch is ready.
+fn feed_rate(schema: &FeatureSchema, rows: SplitRows, threads: LoaderThreads) -> Result<f64, String> {
     let config = BatchLoaderConfig {
         schema: schema.clone(),
         stages: 2,
         batch_size: DEVICE_BATCH,
-        purpose: Purpose::Scoring,
+        purpose: Purpose::Training { seed: 1 },
         unknown: Default::default(),
     };
-    let loader: BatchLoader<NdArray> = config.init(dataset, &NdArrayDevice::default());
-    let built = (0..options.rounds * 4).map(|_| {
-        let start = Instant::now();
-        let rows: usize = loader.iter().map(|batch| batch.features.rows).sum();
-        rows as f64 / start.elapsed().as_secs_f64()
-    });
-    let builder = best(built.collect()) / builders as f64;
-    println!("{} rows of {} features, batches of {DEVICE_BATCH}", options.rows, TABLES.len());
-    println!("a thread that reads Parquet   {reader:>12.0} rows/s ({readers} here)");
-    println!("a thread that builds batches  {builder:>12.0} rows/s ({builders} here)");
-    let readers = FileRows::num_readers(16);
-    let builders = num_builders(&schema, 16);
-    let fed = (readers as f64 * reader).min(builders as f64 * builder);
-    println!(
-        "16 processors: {readers} readers and {builders} builders make {fed:.0} rows/s at most, rows in memory {:.0}",
-        builders as f64 * builder
-    );
-    Ok(())
-}
-
-fn available() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+    let loader: BatchLoader<NdArray> = config.init(rows, &NdArrayDevice::default()).with_threads(threads);
+    let builder = BatchBuilder::new(schema).leaving_rows();
+    let handle = loader.handle();
+    let start = Instant::now();
+    let rows: usize = loader.host_batches(&builder).map(|batch| batch.features.rows()).sum();
+    let seconds = start.elapsed().as_secs_f64();
+    handle.check().map_err(|error| error.to_string())?;
+    Ok(rows as f64 / seconds)
 }
 
 fn write_data(folder: &Path, rows: usize) -> Result<(), Box<dyn std::error::Error>> {

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvError, SyncSender, sync_channel};
 use std::thread;
 
-use esmm_core::{BatchBuilder, FeatureSchema, HostBatch};
+use esmm_core::{BatchBuilder, FeatureSchema};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use super::{BatchLoaderConfig, Purpose, RowLabels};
+use super::{BatchLoaderConfig, LoadedBatch, Purpose};
 use crate::load::rows::SplitRows;
 use crate::processors::processors;
 use crate::stream::{FileRows, WindowSizes};
@@ -30,8 +30,8 @@ const STAMP: usize = 4;
 
 /// What a thread sends.
 pub(super) enum Sent {
-    /// A batch, its labels, and 1 where a row reached a stage.
-    Batch(HostBatch, Box<RowLabels>, Vec<f32>),
+    /// The next batch.
+    Batch(LoadedBatch),
     /// The pass is cut short.
     Failed(DataError),
     /// All batches of the pass were sent.
@@ -61,23 +61,14 @@ impl Feed {
 pub(super) fn start(
     rows: &SplitRows,
     config: &BatchLoaderConfig,
-    builder: BatchBuilder,
-    pass: u64,
-    skip: usize,
-) -> Feed {
-    start_with(rows, config, &builder, pass, skip, num_builders(&config.schema, processors()))
-}
-
-/// The same with so many copies of the builder.
-pub(super) fn start_with(
-    rows: &SplitRows,
-    config: &BatchLoaderConfig,
     builder: &BatchBuilder,
     pass: u64,
     skip: usize,
-    num_builders: usize,
+    threads: LoaderThreads,
 ) -> Feed {
-    let (senders, receivers): (Vec<_>, Vec<_>) = (0..num_builders).map(|_| sync_channel(READ_AHEAD)).unzip();
+    let LoaderThreads { readers, builders } = threads;
+    let (senders, receivers): (Vec<_>, Vec<_>) =
+        (0..builders.max(1)).map(|_| sync_channel(READ_AHEAD)).unzip();
     let builders = senders.into_iter().map(|sender| Builder { builder: builder.clone(), sender }).collect();
     let work = Work { config: config.clone(), builders, pass, skipped: skip, sent: 0 };
     match rows.clone() {
@@ -85,10 +76,32 @@ pub(super) fn start_with(
             thread::spawn(move || work.all_of(&dataset, pass, skip));
         }
         SplitRows::Files(files) => {
-            thread::spawn(move || work.windows_of(files, pass, skip));
+            thread::spawn(move || work.windows_of(files, pass, skip, readers));
         }
     }
     Feed { receivers, next: 0 }
+}
+
+/// How many threads make the batches of a pass. Neither the batches nor their order depend on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoaderThreads {
+    /// Threads that read the blocks of files and encode their rows; 0 counts as 1.
+    pub readers: usize,
+    /// Threads that build batches; 0 counts as 1.
+    pub builders: usize,
+}
+
+impl LoaderThreads {
+    /// What a machine with so many processors has room for beside a training: see [`FileRows::num_readers`] and
+    /// [`num_builders`].
+    pub fn of(schema: &FeatureSchema, processors: usize) -> Self {
+        Self { readers: FileRows::num_readers(processors), builders: num_builders(schema, processors) }
+    }
+
+    /// The same of the processors that this process may use.
+    pub fn here(schema: &FeatureSchema) -> Self {
+        Self::of(schema, processors())
+    }
 }
 
 /// How many threads build batches of a schema on a machine with so many processors: three quarters as many, up to 12, fewer
@@ -126,7 +139,7 @@ impl Work {
         }
     }
 
-    fn windows_of(mut self, files: Arc<FileRows>, pass: u64, skip: usize) {
+    fn windows_of(mut self, files: Arc<FileRows>, pass: u64, skip: usize, readers: usize) {
         let batch_size = self.config.batch_size;
         let (sizes, shuffle) = match self.config.purpose {
             Purpose::Training { seed } => (files.shuffle_windows(batch_size), Some((seed, pass))),
@@ -138,7 +151,7 @@ impl Work {
         let (window_sender, windows) = sync_channel::<Result<Dataset, DataError>>(0);
         let reader = thread::spawn(move || {
             let mut send = |window| window_sender.send(Ok(window)).is_ok();
-            if let Err(error) = files.windows(shuffle, sizes, first, &mut send) {
+            if let Err(error) = files.windows_by(readers, shuffle, sizes, first, &mut send) {
                 let _ = window_sender.send(Err(error));
             }
         });
@@ -229,7 +242,8 @@ impl Builder {
         let alarm = Alarm(&self.sender);
         let (batch, labels) = dataset.host_batch(rows, number, config, &mut self.builder);
         let reached = labels.reached_cells(config.stages);
-        alarm.0.send(Sent::Batch(batch, Box::new(labels), reached)).is_ok()
+        let loaded = LoadedBatch { features: batch, reached, labels: Box::new(labels) };
+        alarm.0.send(Sent::Batch(loaded)).is_ok()
     }
 }
 

@@ -15,13 +15,13 @@ use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use esmm_core::backend::{DeviceFacts, HostAccess};
-use esmm_core::{BatchBuilder, FeatureBatch, FeatureSchema};
+use esmm_core::{BatchBuilder, FeatureBatch, FeatureSchema, HostBatch};
 
 use self::feed::{Feed, Sent};
 use crate::load::rows::SplitRows;
 use crate::{RowCounts, SparseColumn, Truth, UserGroups};
 
-pub use feed::num_builders;
+pub use feed::{LoaderThreads, num_builders};
 pub use handle::LoaderHandle;
 pub use unknown::UnknownShares;
 
@@ -114,12 +114,20 @@ pub struct BatchLoader<B: Backend> {
     config: BatchLoaderConfig,
     handle: Arc<LoaderHandle>,
     device: B::Device,
+    threads: LoaderThreads,
 }
 
 impl BatchLoaderConfig {
     /// A loader at its first pass.
     pub fn init<B: DeviceFacts>(self, rows: impl Into<SplitRows>, device: &B::Device) -> BatchLoader<B> {
-        BatchLoader { rows: rows.into(), config: self, handle: Arc::default(), device: device.clone() }
+        let threads = LoaderThreads::here(&self.schema);
+        BatchLoader {
+            rows: rows.into(),
+            config: self,
+            handle: Arc::default(),
+            device: device.clone(),
+            threads,
+        }
     }
 }
 
@@ -129,15 +137,25 @@ impl<B: Backend> BatchLoader<B> {
         self.handle.clone()
     }
 
+    /// The same with so many threads, whatever the machine has room for.
+    pub fn with_threads(self, threads: LoaderThreads) -> Self {
+        Self { threads, ..self }
+    }
+
+    /// The batches of the next pass as copies of `builder` make them, in host memory: all that the loader's threads do.
+    pub fn host_batches(&self, builder: &BatchBuilder) -> HostBatches {
+        let (pass, skip) = self.handle.next_pass();
+        self.begin(builder, pass, skip)
+    }
+
+    fn begin(&self, builder: &BatchBuilder, pass: u64, skip: usize) -> HostBatches {
+        let feed = feed::start(&self.rows, &self.config, builder, pass, skip, self.threads);
+        HostBatches { feed, handle: self.handle.clone() }
+    }
+
     /// Batches of a whole pass.
     pub fn num_batches(&self) -> usize {
         self.rows.rows().div_ceil(self.config.batch_size)
-    }
-}
-
-impl<B: DeviceFacts> BatchLoader<B> {
-    fn builder(&self) -> BatchBuilder {
-        BatchBuilder::for_backend::<B>(&self.config.schema)
     }
 }
 
@@ -145,8 +163,7 @@ impl<B: DeviceFacts + HostAccess> DataLoader<B, EsmmBatch<B>> for BatchLoader<B>
     fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<EsmmBatch<B>> + 'a> {
         let (pass, skip) = self.handle.next_pass();
         Box::new(Batches {
-            feed: feed::start(&self.rows, &self.config, self.builder(), pass, skip),
-            handle: self.handle.clone(),
+            host: self.begin(&BatchBuilder::for_backend::<B>(&self.config.schema), pass, skip),
             stages: self.config.stages,
             device: self.device.clone(),
             done: (skip * self.config.batch_size).min(self.rows.rows()),
@@ -173,9 +190,53 @@ impl<B: DeviceFacts + HostAccess> DataLoader<B, EsmmBatch<B>> for BatchLoader<B>
     }
 }
 
-struct Batches<B: Backend> {
+/// A batch with its labels in host memory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoadedBatch {
+    /// What the model reads.
+    pub features: HostBatch,
+    /// 1 where the impression reached the stage, `[B, K]` row by row.
+    pub reached: Vec<f32>,
+    /// The labels.
+    pub labels: Box<RowLabels>,
+}
+
+/// The batches of a pass in host memory. Ends with the pass, and after a failure, which the [`LoaderHandle`] tells.
+pub struct HostBatches {
     feed: Feed,
     handle: Arc<LoaderHandle>,
+}
+
+impl Iterator for HostBatches {
+    type Item = LoadedBatch;
+
+    fn next(&mut self) -> Option<LoadedBatch> {
+        let start = Instant::now();
+        let sent = self.feed.recv();
+        self.handle.add_waiting(start.elapsed());
+        match sent {
+            Ok(Sent::Batch(batch)) => Some(batch),
+            Ok(Sent::End) => None,
+            Ok(Sent::Failed(error)) => {
+                self.handle.fail(error);
+                None
+            }
+            Err(_) => {
+                self.handle.fail(feed::stopped());
+                None
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for HostBatches {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("HostBatches").finish_non_exhaustive()
+    }
+}
+
+struct Batches<B: Backend> {
+    host: HostBatches,
     stages: usize,
     device: B::Device,
     done: usize,
@@ -187,23 +248,9 @@ impl<B: DeviceFacts + HostAccess> Iterator for Batches<B> {
 
     /// `None` at the end of the pass, and after a failure, which the [`LoaderHandle`] tells.
     fn next(&mut self) -> Option<EsmmBatch<B>> {
-        let start = Instant::now();
-        let sent = self.feed.recv();
-        self.handle.add_waiting(start.elapsed());
-        let (host, labels, reached) = match sent {
-            Ok(Sent::Batch(host, labels, reached)) => (host, labels, reached),
-            Ok(Sent::End) => return None,
-            Ok(Sent::Failed(error)) => {
-                self.handle.fail(error);
-                return None;
-            }
-            Err(_) => {
-                self.handle.fail(feed::stopped());
-                return None;
-            }
-        };
-        self.done += host.rows();
-        let (features, reached) = host.into_device_with(reached, self.stages, &self.device);
+        let LoadedBatch { features, reached, labels } = self.host.next()?;
+        self.done += features.rows();
+        let (features, reached) = features.into_device_with(reached, self.stages, &self.device);
         Some(EsmmBatch { features, reached, labels: Arc::from(labels) })
     }
 }
@@ -221,10 +268,22 @@ impl RowLabels {
     }
 
     /// The same in host memory, row by row.
-    fn reached_cells(&self, stages: usize) -> Vec<f32> {
-        let of_row =
-            |&depth: &u8| (0..stages).map(move |stage| f32::from(u8::from(usize::from(depth) > stage)));
-        self.depth.iter().flat_map(of_row).collect()
+    ///
+    /// # Examples
+    /// ```
+    /// use esmm_data::loader::RowLabels;
+    ///
+    /// let labels = RowLabels { depth: vec![0, 1, 2], ..RowLabels::default() };
+    /// assert_eq!(labels.reached_cells(2), [0.0, 0.0, 1.0, 0.0, 1.0, 1.0]);
+    /// ```
+    pub fn reached_cells(&self, stages: usize) -> Vec<f32> {
+        let mut cells = vec![0.0; self.depth.len() * stages];
+        for (cells, &depth) in cells.chunks_exact_mut(stages.max(1)).zip(&self.depth) {
+            for (stage, cell) in cells.iter_mut().enumerate() {
+                *cell = f32::from(u8::from(usize::from(depth) > stage));
+            }
+        }
+        cells
     }
 }
 

@@ -1,11 +1,11 @@
 use esmm_core::BatchBuilder;
 use std::sync::Arc;
 
-use esmm_core::{Feature, FeatureSchema, HostBatch, Side};
+use esmm_core::{Feature, FeatureSchema, Side};
 
 use super::super::unknown::UnknownShares;
-use super::super::{BatchLoaderConfig, Purpose, RowLabels};
-use super::{Sent, num_builders, start_with};
+use super::super::{BatchLoaderConfig, LoadedBatch, Purpose};
+use super::{LoaderThreads, Sent, num_builders, start};
 use crate::load::rows::SplitRows;
 use crate::{Dataset, RowCounts, SparseColumn};
 
@@ -35,12 +35,13 @@ fn rows(count: u32, largest_item: u32) -> SplitRows {
 }
 
 /// The batches until the word that is none, and whether that was the end.
-fn pass(rows: &SplitRows, skip: usize, builders: usize) -> (Vec<(HostBatch, RowLabels)>, bool) {
-    let mut feed = start_with(rows, &config(50), &BatchBuilder::new(&config(50).schema), 1, skip, builders);
+fn pass(rows: &SplitRows, skip: usize, builders: usize) -> (Vec<LoadedBatch>, bool) {
+    let threads = LoaderThreads { readers: 1, builders };
+    let mut feed = start(rows, &config(50), &BatchBuilder::new(&config(50).schema), 1, skip, threads);
     let mut batches = Vec::new();
     loop {
         match feed.recv() {
-            Ok(Sent::Batch(batch, labels, _)) => batches.push((batch, *labels)),
+            Ok(Sent::Batch(loaded)) => batches.push(loaded),
             Ok(Sent::End) => return (batches, true),
             Ok(Sent::Failed(_)) | Err(_) => return (batches, false),
         }
@@ -77,8 +78,9 @@ fn a_builder_that_panics_ends_the_pass() {
 #[test]
 fn a_pass_that_nobody_wants_any_more_ends() {
     for builders in [1, 3] {
+        let threads = LoaderThreads { readers: 1, builders };
         let mut feed =
-            start_with(&rows(1000, 6), &config(50), &BatchBuilder::new(&config(50).schema), 0, 0, builders);
+            start(&rows(1000, 6), &config(50), &BatchBuilder::new(&config(50).schema), 0, 0, threads);
         assert!(matches!(feed.recv(), Ok(Sent::Batch(..))));
     }
 }

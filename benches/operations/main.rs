@@ -18,10 +18,11 @@ use burn::tensor::{Distribution, Tensor, TensorData};
 use burn_ndarray::NdArray;
 use divan::Bencher;
 use esmm_core::backend::{
-    FirstLayer, InputBags, Kernels, Layer, LayerSpec, LayerWeights, Norm, Reference, RowUpdate, TableRule,
-    WeightRule, WeightUpdate, WithGrad, WithMoments,
+    FirstLayer, HostLine, InputBags, Kernels, Layer, LayerSpec, LayerWeights, Norm, PackedLines, Reference,
+    RowUpdate, TableRule, WeightRule, WeightUpdate, WithGrad, WithMoments,
 };
 use esmm_core::{BatchBuilder, DropoutKey, EsmmBackend, Indices};
+use esmm_train::data::loader::RowLabels;
 use workload::{Workload, raw_batches};
 
 #[global_allocator]
@@ -256,13 +257,77 @@ fn build_batch(bencher: Bencher<'_, '_>, name: &str) {
     });
 }
 
-/// What the host does of a batch of 16,384 rows for a device that finds its distinct rows, before the upload.
-#[divan::bench(args = WORKLOADS)]
-fn build_batch_for_a_device(bencher: Bencher<'_, '_>, name: &str) {
-    let workload = Workload { batch: 16_384, ..workload_of(name) };
-    let raw = raw_batches(&workload, 1, 7).remove(0);
-    let mut builder = BatchBuilder::new(&workload.schema());
-    bencher.bench_local(|| {
-        raw.with_input(|input| builder.build_for_inference(input)).unwrap_or_else(|error| panic!("{error}"))
-    });
+/// What the host does of a batch of 16,384 rows for a device that finds its distinct rows, until it is uploaded: ids are
+/// checked and laid out row by row, labels become cells, and all of it is copied into one piece. The first two happen in
+/// threads of the loader, the third on the thread that trains.
+#[divan::bench_group]
+mod batch_for_a_device {
+    use std::sync::Arc;
+
+    use super::{
+        BatchBuilder, Bencher, HostLine, PackedLines, RowLabels, WORKLOADS, Workload, raw_batches,
+        workload_of,
+    };
+
+    const ROWS: usize = 16_384;
+    const STAGES: usize = 2;
+    /// Bytes: as CUDA asks for.
+    const ALIGNMENT: usize = 256;
+
+    fn large(name: &str) -> (Workload, super::workload::RawBatch) {
+        let workload = Workload { batch: ROWS, ..workload_of(name) };
+        let raw = raw_batches(&workload, 1, 7).remove(0);
+        (workload, raw)
+    }
+
+    fn labels(depth: &[u8]) -> RowLabels {
+        RowLabels { depth: depth.to_vec(), ..RowLabels::default() }
+    }
+
+    /// What is uploaded of a batch beside its labels.
+    fn lines(workload: &Workload) -> Vec<HostLine> {
+        let ids = vec![7; ROWS * workload.tables.len()];
+        let dense = HostLine::Floats(vec![0.5; ROWS * workload.dense]);
+        let ids = HostLine::Ints(Arc::new(ids));
+        if workload.dense > 0 { vec![ids, dense] } else { vec![ids] }
+    }
+
+    fn pack(cells: Vec<f32>, mut lines: Vec<HostLine>) -> PackedLines {
+        lines.push(HostLine::Matrix { values: cells, columns: STAGES });
+        PackedLines::new(&lines, ALIGNMENT)
+    }
+
+    #[divan::bench(args = WORKLOADS)]
+    fn check_and_lay_out(bencher: Bencher<'_, '_>, name: &str) {
+        let (workload, raw) = large(name);
+        let mut builder = BatchBuilder::new(&workload.schema()).leaving_rows();
+        bencher.bench_local(|| raw.with_input(|input| builder.build(input)));
+    }
+
+    #[divan::bench(args = WORKLOADS)]
+    fn cells_of_labels(bencher: Bencher<'_, '_>, name: &str) {
+        let labels = labels(&large(name).1.depth);
+        bencher.bench_local(|| labels.reached_cells(STAGES));
+    }
+
+    #[divan::bench(args = WORKLOADS)]
+    fn copy_into_one_piece(bencher: Bencher<'_, '_>, name: &str) {
+        let (workload, raw) = large(name);
+        let cells = labels(&raw.depth).reached_cells(STAGES);
+        let lines = lines(&workload);
+        let inputs = bencher.with_inputs(|| (cells.clone(), lines.clone()));
+        inputs.bench_local_values(|(cells, lines)| pack(cells, lines));
+    }
+
+    #[divan::bench(args = WORKLOADS)]
+    fn all_of_it(bencher: Bencher<'_, '_>, name: &str) {
+        let (workload, raw) = large(name);
+        let mut builder = BatchBuilder::new(&workload.schema()).leaving_rows();
+        let labels = labels(&raw.depth);
+        let lines = lines(&workload);
+        bencher.with_inputs(|| lines.clone()).bench_local_values(|lines| {
+            let batch = raw.with_input(|input| builder.build(input));
+            (batch, pack(labels.reached_cells(STAGES), lines))
+        });
+    }
 }

@@ -6,6 +6,9 @@ The worker builds the model, warms up and prints one line, `{"ready": true, ...}
 number of seconds, and the answer is one JSON line with the speed of about that many seconds of steps. It ends with its
 input. A step takes raw arrays in host memory: to updated weights (train), or to three probabilities per row in host
 memory (infer). With `--device cuda` the model lies on the GPU, and a training waits for it once in `QUEUED_STEPS` steps.
+
+With `--built` the steps of a training with hand-written row updates start from batches whose distinct rows were found
+before, as threads of a loader would: `cargo bench --bench scaling -- --threads ... --pytorch PYTHON` compares such steps.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 try:
     import numpy as np
@@ -196,10 +200,30 @@ def library_step(workload: Workload, variant: Variant, towers: nn.Module, loss: 
     return step
 
 
+class BuiltBatch(NamedTuple):
+    """A batch on the device of the model, its distinct rows found."""
+
+    unique: Tensor
+    """Distinct rows of all tables, `[U]`."""
+    inverse: Tensor
+    """Place in `unique` of each id, `[B, features]`."""
+    dense: Tensor
+    click: Tensor
+    conversion: Tensor
+
+
+def build_batch(batch: Batch, offsets: Tensor) -> BuiltBatch:
+    """Uploads a batch and finds its distinct rows."""
+    ids, dense, click, conversion = upload(*batch)
+    unique, inverse = torch.unique(ids + offsets, return_inverse=True)
+    return BuiltBatch(unique, inverse, dense, click, conversion)
+
+
 def row_step(workload: Workload, variant: Variant, towers: nn.Module, loss: Loss) -> Step:
     """A step that gathers the distinct rows of a batch as a leaf and updates them as SparseAdam would.
 
-    No autograd node and no optimizer sees the whole table, and the gradient needs no coalescing.
+    No autograd node and no optimizer sees the whole table, and the gradient needs no coalescing. Takes batches that are
+    built already as well.
     """
     table = torch.randn(sum(workload.rows), workload.dim)
     exp_avg, exp_avg_sq = torch.zeros_like(table), torch.zeros_like(table)
@@ -208,16 +232,16 @@ def row_step(workload: Workload, variant: Variant, towers: nn.Module, loss: Loss
     update = torch.compile(adam_update, dynamic=True) if variant.compiled else adam_update
     steps = itertools.count(1)
 
-    def step(batch: Batch) -> None:
-        ids, dense, click, conversion = upload(*batch)
-        unique, inverse = torch.unique(ids + offsets, return_inverse=True)
+    def step(batch: Batch | BuiltBatch) -> None:
+        built = batch if isinstance(batch, BuiltBatch) else build_batch(batch, offsets)
+        unique = built.unique
         rows = table[unique].requires_grad_()
-        x = F.embedding(inverse, rows).flatten(1)
+        x = F.embedding(built.inverse, rows).flatten(1)
         if workload.dense:
-            x = torch.cat([x, dense], dim=1)
+            x = torch.cat([x, built.dense], dim=1)
         optimizer.zero_grad()
         with torch.autocast(torch.get_default_device().type, torch.bfloat16, enabled=variant.bf16):
-            value = loss(x, click, conversion)
+            value = loss(x, built.click, built.conversion)
         value.backward()
         optimizer.step()
         state = (rows.detach(), exp_avg[unique], exp_avg_sq[unique])
@@ -338,9 +362,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N; default: %(default)s")
     parser.add_argument("--batch", type=int, help="rows of a batch; default: the workload's")
+    parser.add_argument("--built", action="store_true", help="start from batches whose distinct rows are found")
     args = parser.parse_args()
     if args.variant not in VARIANTS[args.mode]:
         parser.error(f"--mode {args.mode} has the variants {', '.join(VARIANTS[args.mode])}, not {args.variant}")
+    if args.built and (args.mode != "train" or VARIANTS["train"][args.variant].embedding != "rows"):
+        parser.error("--built is for trainings with hand-written row updates: row-adam and those named after it")
     return args
 
 
@@ -352,6 +379,8 @@ def main() -> None:
     workload = WORKLOADS[args.workload]
     workload = replace(workload, batch=args.batch or workload.batch)
     batches = make_batches(workload)
+    if args.built:
+        batches = [build_batch(batch, row_offsets(workload)) for batch in batches]
     build = train_step if args.mode == "train" else infer_step
     step = build(workload, VARIANTS[args.mode][args.variant])
     warm_up(step, batches)

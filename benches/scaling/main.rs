@@ -13,7 +13,7 @@
 //! Each line is a process of its own, because peak memory never falls. The lines alternate in rounds.
 //!
 //! With `--threads 1,2,4,8,16` training steps of `aliccp` (or of `--workload NAME`) at batches of 2048 and 8192 (or
-//! `--batch N,...`) instead: see `threads.rs`.
+//! `--batch N,...`) instead, with `--pytorch PYTHON` in turn with PyTorch on as many threads: see `threads.rs`.
 
 #[path = "../workload/mod.rs"]
 #[allow(
@@ -24,8 +24,10 @@
 )]
 mod workload;
 
+mod peer;
 mod threads;
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -69,6 +71,15 @@ struct Options {
     /// With `--threads`: rows of a batch, separated by commas
     #[arg(long, value_delimiter = ',', default_value = "2048,8192", value_parser = clap::value_parser!(u64).range(1..))]
     batch: Vec<u64>,
+    /// With `--threads`: a Python with torch and numpy, which trains the same model in turn
+    #[arg(long, requires = "threads", value_name = "PYTHON")]
+    pytorch: Option<String>,
+    /// Variants of PyTorch's model, the fastest counts: those with hand-written row updates, see benches/peers/README.md
+    #[arg(long, value_delimiter = ',', default_value = "row-adam,row-adam-wide,row-adam-compiled")]
+    variants: Vec<String>,
+    /// PyTorch's side
+    #[arg(long, default_value = "benches/peers/pytorch_esmm.py")]
+    peer: PathBuf,
     /// Measure one number of threads here and print an object
     #[arg(long, hide = true)]
     here: bool,

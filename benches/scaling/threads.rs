@@ -5,7 +5,9 @@
 //! threads as are asked for (`Region::time_on`). What is left of the step is serial. The bound knows nothing of memory that
 //! cores share, of clocks that fall, or of the time in which threads wake: a machine stays below it.
 //!
-//! Batches are built before: in a training threads of the loader do that.
+//! Batches are built before: in a training threads of the loader do that. With `--pytorch PYTHON` workers of
+//! `benches/peers` do the same steps in turn with ours, from batches whose distinct rows were found before as well, on as
+//! many threads; the variant with the best median counts.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -18,11 +20,19 @@ use esmm_core::backend::{Region, record_regions};
 use serde_json::{Value, json};
 
 use crate::Options;
+use crate::peer::Peer;
 use crate::workload::{Training, Workload, raw_batches};
 
 const BATCHES: usize = 16;
 /// Threads of the bounds.
 const BOUNDS: [usize; 5] = [1, 2, 4, 8, 16];
+
+/// What was measured at a number of threads: samples a second by round.
+struct Contest {
+    threads: u64,
+    ours: Vec<f64>,
+    peers: Vec<(Peer, Vec<f64>)>,
+}
 
 /// What a region takes of a step.
 #[derive(Debug, Clone, Default)]
@@ -51,23 +61,90 @@ pub(crate) fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     }
     for workload in batches {
         println!("{}, batch {}: training steps on ndarray", workload.name, workload.batch);
-        println!("threads   samples/s   of one thread");
-        let mut found = vec![Vec::new(); options.threads.len()];
-        for _ in 0..options.rounds.max(1) {
-            for (found, threads) in found.iter_mut().zip(&options.threads) {
-                found.push(in_a_process(options, *threads, workload.batch)?);
+        let mut contests = contests(options, workload.batch)?;
+        for round in 0..options.rounds.max(1) {
+            for contest in &mut contests {
+                contest.round(options, workload.batch, round % 2 == 1)?;
             }
         }
-        let first = median(&mut found[0].clone());
-        for (found, threads) in found.iter_mut().zip(&options.threads) {
-            let rate = median(found);
-            println!("{threads:>7} {rate:>11.0} {:>15.2}", rate / first);
-        }
+        print_contests(&contests);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
         pool.install(|| bounds(&workload, options.seconds));
         println!();
     }
     Ok(())
+}
+
+/// One for each number of threads, with PyTorch's workers where they are asked for. A worker that does not start is left out
+/// and said so.
+///
+/// # Errors
+/// When none of those that were asked for starts.
+fn contests(options: &Options, batch: usize) -> Result<Vec<Contest>, Box<dyn Error>> {
+    let contest = |threads: &u64| {
+        let mut peers = Vec::new();
+        for (python, variant) in
+            options.pytorch.iter().flat_map(|python| options.variants.iter().map(move |v| (python, v)))
+        {
+            match Peer::start(python, options, variant, *threads, batch) {
+                Ok(peer) => peers.push((peer, Vec::new())),
+                Err(error) => eprintln!("{variant} on {threads} threads is left out: {error}"),
+            }
+        }
+        if peers.is_empty() && options.pytorch.is_some() {
+            return Err(format!("no variant of PyTorch started on {threads} threads").into());
+        }
+        Ok(Contest { threads: *threads, ours: Vec::new(), peers })
+    };
+    options.threads.iter().map(contest).collect()
+}
+
+impl Contest {
+    /// One after the other; who begins changes from round to round.
+    fn round(&mut self, options: &Options, batch: usize, peers_first: bool) -> Result<(), Box<dyn Error>> {
+        for peers_turn in [peers_first, !peers_first] {
+            if peers_turn {
+                for (peer, found) in &mut self.peers {
+                    found.push(peer.rate(options.seconds)?);
+                }
+            } else {
+                self.ours.push(in_a_process(options, self.threads, batch)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// The fastest variant of PyTorch, and its rates.
+    fn best_peer(&self) -> Option<(&str, &[f64])> {
+        let by_median = |left: &&(Peer, Vec<f64>), right: &&(Peer, Vec<f64>)| {
+            median(&left.1).total_cmp(&median(&right.1))
+        };
+        let (peer, found) = self.peers.iter().max_by(by_median)?;
+        Some((&peer.variant, found))
+    }
+}
+
+fn print_contests(contests: &[Contest]) {
+    let Some(first) = contests.first() else { return };
+    print!("threads   samples/s   of one thread");
+    let first_peer = first.best_peer().map(|(_, found)| median(found));
+    let with_peers =
+        if first_peer.is_some() { "     PyTorch   of one thread   ours / PyTorch   its variant" } else { "" };
+    println!("{with_peers}");
+    for contest in contests {
+        let rate = median(&contest.ours);
+        print!("{:>7} {rate:>11.0} {:>15.2}", contest.threads, rate / median(&first.ours));
+        if let (Some((variant, found)), Some(first)) = (contest.best_peer(), first_peer) {
+            let peer = median(found);
+            let mut ratios: Vec<f64> =
+                contest.ours.iter().zip(found).map(|(ours, peer)| ours / peer).collect();
+            ratios.sort_unstable_by(f64::total_cmp);
+            let range =
+                format!("{:.2} ({:.2} - {:.2})", median(&ratios), ratios[0], ratios[ratios.len() - 1]);
+            print!(" {peer:>11.0} {:>15.2} {range:>20}   {variant}", peer / first);
+        }
+        println!();
+    }
 }
 
 fn in_a_process(options: &Options, threads: u64, batch: usize) -> Result<f64, Box<dyn Error>> {
@@ -82,7 +159,8 @@ fn in_a_process(options: &Options, threads: u64, batch: usize) -> Result<f64, Bo
     object["samples_per_s"].as_f64().ok_or_else(|| "no rate was measured".into())
 }
 
-fn median(values: &mut [f64]) -> f64 {
+fn median(values: &[f64]) -> f64 {
+    let mut values = values.to_vec();
     values.sort_unstable_by(f64::total_cmp);
     values[values.len() / 2]
 }

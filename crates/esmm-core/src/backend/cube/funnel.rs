@@ -4,8 +4,8 @@ use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::{self, prelude::*};
 use burn_cubecl::tensor::CubeTensor;
 
+use super::chunks::{Chunks, LANES, LINES};
 use super::log_space::{log_not_reach, log_sigmoids, missed_by};
-use super::moments::{Chunks, LANES, LINES};
 use super::sums::{Partial, join};
 use super::tensor::{Rows, address, array, empty_plain, grid, plain};
 

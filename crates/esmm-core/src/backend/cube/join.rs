@@ -4,7 +4,7 @@ use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::{self, prelude::*};
 use burn_cubecl::tensor::CubeTensor;
 
-use super::moments::{LANES, LINES, add_lines};
+use super::chunks::{LANES, LINES, Layout, add_lines};
 use super::tensor::{address, array, empty_plain, grid_of, vector_size};
 
 /// Tensors of a sum: its pieces, what they left over, the sum.
@@ -181,7 +181,7 @@ fn join_cube<N: Size>(
     }
     lines[UNIT_POS as usize] = total;
     sync_cube();
-    add_lines::<N>(lines);
+    add_lines::<N>(lines, Layout::JOINING);
     if exists && UNIT_POS_Y == 0 {
         let mut whole = lines[UNIT_POS as usize];
         if comptime!(has_tail) {

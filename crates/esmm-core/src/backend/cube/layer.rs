@@ -5,11 +5,12 @@ use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::{self, prelude::*, std::FastDivmod};
 use burn_cubecl::tensor::CubeTensor;
 
-use super::block::{Steps, activate, column_norm, drop_some, leak, normalize, slope_of};
+use super::block::{ColumnNorm, Steps, activate, column_norm, drop_some, leak, normalize, slope_of};
+use super::chunks::{Chunks, Layout, whole_steps};
 use super::dropout::{DropoutBits, bits};
 use super::logits::{is_logits, logits};
 use super::matmul::{Matmul, layer_matmul};
-use super::moments::{ChunkMoments, Chunks, LANES, LINES, chunk_moments, join_moments};
+use super::moments::{ChunkMoments, chunk_moments, join_moments};
 use super::tensor::{Rows, address, array, empty_plain, grid, owned, plain, vector_size};
 use crate::backend::{Layer, LayerOutput, LayerSaved, LayerSpec, LayerWeights, Moments, Norm, Running};
 
@@ -169,7 +170,8 @@ impl<R: CubeRuntime> Finish<'_, R> {
         });
         let vector = vector_size(&[matmul.width, matmul.stride, out.stride]);
         let columns = matmul.width / vector;
-        let (cubes, dim) = chunks.grid(columns, towers);
+        let layout = chunks.layout(matmul.width);
+        let (cubes, dim) = chunks.grid(layout, columns, towers);
         // SAFETY: units beyond the columns or rows read and write nothing; bias, scale, shift and moments are `[K, O]`, the
         // slope is `[K]`.
         unsafe {
@@ -206,6 +208,7 @@ impl<R: CubeRuntime> Finish<'_, R> {
                 take_variance,
                 running.is_some(),
                 self.bias.is_some(),
+                layout,
                 Steps::new(&self.spec, self.norm.is_some()),
             );
         }
@@ -244,9 +247,10 @@ fn finish_kernel<N: Size>(
     take_variance: f32,
     #[comptime] moves: bool,
     #[comptime] with_bias: bool,
+    #[comptime] layout: Layout,
     #[comptime] steps: Steps,
 ) {
-    let column = (CUBE_POS_X * LANES + UNIT_POS_X) as usize;
+    let column = (CUBE_POS_X * comptime!(layout.lanes) + UNIT_POS_X) as usize;
     let chunk = CUBE_POS_Y as usize;
     let tower = CUBE_POS_Z as usize;
     let tower_column = tower * columns + column;
@@ -257,7 +261,7 @@ fn finish_kernel<N: Size>(
     let mut shift = Vector::<f32, N>::new(0.0f32);
     if comptime!(steps.batch_norm) {
         let (found_mean, found_variance) =
-            join_moments::<N>(partial, tower_column, all_columns, exists, rows, joined_rows, joined);
+            join_moments::<N>(partial, tower_column, all_columns, exists, rows, joined_rows, joined, layout);
         mean = found_mean;
         variance = found_variance;
         if exists {
@@ -280,21 +284,77 @@ fn finish_kernel<N: Size>(
         }
     }
     if exists {
+        let mut added = Vector::<f32, N>::new(0.0f32);
+        if comptime!(with_bias) {
+            added = bias[tower_column];
+        }
         let norm = column_norm::<N>(mean, variance, scale, shift, epsilon);
         let slope = slope_of(slopes, tower, leak, steps.curve);
+        let at = FinishAt::<N> { bias: added, norm, slope, column, columns, stride, out_stride };
         let start = chunk * chunk_rows;
         let end = min(start + chunk_rows, rows);
-        for batch_row in range_stepped(start + UNIT_POS_Y as usize, end, comptime!(LINES as usize)) {
-            let row = tower * rows + batch_row;
-            let mut hidden = matmul[row * stride + column];
-            if comptime!(with_bias) {
-                hidden += bias[tower_column];
-                matmul[row * stride + column] = hidden;
-            }
-            let (_, x) = normalize::<N>(hidden, &norm, steps.batch_norm);
-            let active = activate::<N>(x, slope, steps.curve);
-            let first = (row * columns + column) * N::value();
-            out[row * out_stride + column] = drop_some::<N>(active, &dropout, first, steps.dropout);
+        let whole = whole_steps(start, end, layout);
+        let line = UNIT_POS_Y as usize;
+        for row in range_stepped(start + line, whole, comptime!(layout.rows())) {
+            let row = tower * rows + row;
+            let count = comptime!(layout.at_once);
+            finish_rows::<N>(matmul, out, &at, &dropout, row, layout, count, with_bias, steps);
         }
+        for row in range_stepped(whole + line, end, comptime!(layout.lines as usize)) {
+            let row = tower * rows + row;
+            finish_rows::<N>(matmul, out, &at, &dropout, row, layout, 1usize, with_bias, steps);
+        }
+    }
+}
+
+/// What the rows of a column have in common.
+#[derive(CubeType, Clone, Copy)]
+struct FinishAt<N: Size> {
+    bias: Vector<f32, N>,
+    norm: ColumnNorm<N>,
+    slope: f32,
+    column: usize,
+    columns: usize,
+    stride: usize,
+    out_stride: usize,
+}
+
+/// `count` rows of a unit from `first` on: all are read, then computed, then written, so that it waits for memory once.
+#[cube]
+fn finish_rows<N: Size>(
+    matmul: &mut Array<Vector<f32, N>>,
+    out: &mut Array<Vector<f32, N>>,
+    at: &FinishAt<N>,
+    dropout: &DropoutBits,
+    first: usize,
+    #[comptime] layout: Layout,
+    #[comptime] count: usize,
+    #[comptime] with_bias: bool,
+    #[comptime] steps: Steps,
+) {
+    let lines = comptime!(layout.lines as usize);
+    let mut values = Array::<Vector<f32, N>>::new(count);
+    #[unroll]
+    for index in 0..count {
+        let row = first + comptime!(index * lines);
+        values[index] = matmul[row * at.stride + at.column];
+    }
+    #[unroll]
+    for index in 0..count {
+        let row = first + comptime!(index * lines);
+        let mut hidden = values[index];
+        if comptime!(with_bias) {
+            hidden += at.bias;
+            matmul[row * at.stride + at.column] = hidden;
+        }
+        let (_, x) = normalize::<N>(hidden, &at.norm, steps.batch_norm);
+        let active = activate::<N>(x, at.slope, steps.curve);
+        let element = (row * at.columns + at.column) * N::value();
+        values[index] = drop_some::<N>(active, dropout, element, steps.dropout);
+    }
+    #[unroll]
+    for index in 0..count {
+        let row = first + comptime!(index * lines);
+        out[row * at.out_stride + at.column] = values[index];
     }
 }

@@ -6,13 +6,13 @@ use burn_cubecl::cubecl::{self, prelude::*};
 use burn_cubecl::tensor::CubeTensor;
 
 use super::block::{Steps, activate_backward, drop_some, leak, normalize, read_norm, slope_of};
+use super::chunks::{Layout, whole_steps};
 use super::dropout::{DropoutBits, bits};
 use super::join::{Sum, join};
 use super::layer::Columns;
 use super::logits::{LogitsShape, LogitsSums, is_logits, logits_backward};
 use super::matmul::layer_matmul_backward;
-use super::moments::{LANES, LINES};
-use super::sums::{self, Partial, chunk_sums, join_sums, slope_grad};
+use super::sums::{self, BackwardAt, Partial, chunk_sums, join_sums, slope_grad};
 use super::tensor::{OnCube, Rows, address, array, empty_plain, plain, vector_size};
 use crate::backend::{Layer, LayerSaved, LayerSpec, LayerWeights, Moments, Norm};
 
@@ -153,7 +153,8 @@ fn hidden_grad<R: CubeRuntime>(
     let (gamma, beta) = norm.as_ref().map_or((&bias, &bias), |norm| (&norm.gamma, &norm.beta));
     let vector = saved.vector(out.stride);
     let columns = outputs / vector;
-    let (cubes, dim) = partial.chunks.grid(columns, towers);
+    let layout = partial.chunks.layout(outputs);
+    let (cubes, dim) = partial.chunks.grid(layout, columns, towers);
     let tower_stride = if side_by_side { outputs } else { rows * out.stride };
     // SAFETY: units beyond the columns or rows read and write nothing; what belongs to columns is `[K, O]`.
     unsafe {
@@ -188,6 +189,7 @@ fn hidden_grad<R: CubeRuntime>(
             (rows as f32).recip(),
             leak(saved.spec.activation),
             saved.spec.epsilon as f32,
+            layout,
             saved.steps,
         );
     }
@@ -222,18 +224,19 @@ fn hidden_grad_kernel<N: Size>(
     share: f32,
     leak: f32,
     epsilon: f32,
+    #[comptime] layout: Layout,
     #[comptime] steps: Steps,
 ) {
-    let column = (CUBE_POS_X * LANES + UNIT_POS_X) as usize;
+    let column = (CUBE_POS_X * comptime!(layout.lanes) + UNIT_POS_X) as usize;
     let chunk = CUBE_POS_Y as usize;
     let tower = CUBE_POS_Z as usize;
     let tower_column = tower * columns + column;
     let exists = column < columns;
     let writes = exists && chunk == 0 && UNIT_POS_Y == 0;
-    let sum = join_sums::<N>(partial, 0usize, tower_column, all_columns, exists, chunks);
+    let sum = join_sums::<N>(partial, 0usize, tower_column, all_columns, exists, chunks, layout);
     let mut scaled = Vector::<f32, N>::new(0.0f32);
     if comptime!(steps.batch_norm) {
-        scaled = join_sums::<N>(partial, 1usize, tower_column, all_columns, exists, chunks);
+        scaled = join_sums::<N>(partial, 1usize, tower_column, all_columns, exists, chunks, layout);
     }
     if writes {
         if comptime!(steps.batch_norm) {
@@ -246,25 +249,83 @@ fn hidden_grad_kernel<N: Size>(
         }
     }
     if exists {
-        let norm = read_norm::<N>(means, variances, gamma, beta, tower_column, epsilon, steps.batch_norm);
         let slope = slope_of(slopes, tower, leak, steps.curve);
+        let norm = read_norm::<N>(means, variances, gamma, beta, tower_column, epsilon, steps.batch_norm);
+        let at = BackwardAt::<N> { norm, slope, column, columns, grad_stride, hidden_stride };
         let part = Vector::<f32, N>::new(share);
+        let centre = Centre::<N> { sum: sum * part, scaled: scaled * part };
         let start = chunk * chunk_rows;
         let end = min(start + chunk_rows, rows);
-        for batch_row in range_stepped(start + UNIT_POS_Y as usize, end, comptime!(LINES as usize)) {
-            let row = tower * rows + batch_row;
-            let value = hidden[row * hidden_stride + column];
-            let (standard, x) = normalize::<N>(value, &norm, steps.batch_norm);
-            let first = (row * columns + column) * N::value();
-            let kept = drop_some::<N>(grads[row * grad_stride + column], &dropout, first, steps.dropout);
-            let grad = activate_backward::<N>(x, kept, slope, steps.curve);
-            let place = tower * tower_stride + batch_row * out_stride + column;
-            if comptime!(steps.batch_norm) {
-                let centred = grad - sum * part - standard * (scaled * part);
-                out[place] = centred * norm.inverse * norm.scale;
-            } else {
-                out[place] = grad;
-            }
+        let whole = whole_steps(start, end, layout);
+        let line = UNIT_POS_Y as usize;
+        for row in range_stepped(start + line, whole, comptime!(layout.rows())) {
+            let place = tower * tower_stride + row * out_stride + column;
+            let row = tower * rows + row;
+            let count = comptime!(layout.at_once);
+            hidden_grad_rows::<N>(
+                grads, hidden, out, &at, &centre, &dropout, row, place, out_stride, layout, count, steps,
+            );
         }
+        for row in range_stepped(whole + line, end, comptime!(layout.lines as usize)) {
+            let place = tower * tower_stride + row * out_stride + column;
+            let row = tower * rows + row;
+            hidden_grad_rows::<N>(
+                grads, hidden, out, &at, &centre, &dropout, row, place, out_stride, layout, 1usize, steps,
+            );
+        }
+    }
+}
+
+/// What batch norm takes away from the gradient of a column: means over the batch of the gradient, and of the same times
+/// the standardized matmul.
+#[derive(CubeType, Clone, Copy)]
+struct Centre<N: Size> {
+    sum: Vector<f32, N>,
+    scaled: Vector<f32, N>,
+}
+
+/// `count` rows of a unit from `first` on, written from `place` on: all are read, then computed, then written, so that it
+/// waits for memory once.
+#[cube]
+fn hidden_grad_rows<N: Size>(
+    grads: &Array<Vector<f32, N>>,
+    hidden: &Array<Vector<f32, N>>,
+    out: &mut Array<Vector<f32, N>>,
+    at: &BackwardAt<N>,
+    centre: &Centre<N>,
+    dropout: &DropoutBits,
+    first: usize,
+    place: usize,
+    out_stride: usize,
+    #[comptime] layout: Layout,
+    #[comptime] count: usize,
+    #[comptime] steps: Steps,
+) {
+    let lines = comptime!(layout.lines as usize);
+    let mut values = Array::<Vector<f32, N>>::new(count);
+    let mut results = Array::<Vector<f32, N>>::new(count);
+    #[unroll]
+    for index in 0..count {
+        let row = first + comptime!(index * lines);
+        values[index] = hidden[row * at.hidden_stride + at.column];
+        results[index] = grads[row * at.grad_stride + at.column];
+    }
+    #[unroll]
+    for index in 0..count {
+        let row = first + comptime!(index * lines);
+        let (standard, x) = normalize::<N>(values[index], &at.norm, steps.batch_norm);
+        let element = (row * at.columns + at.column) * N::value();
+        let kept = drop_some::<N>(results[index], dropout, element, steps.dropout);
+        let grad = activate_backward::<N>(x, kept, at.slope, steps.curve);
+        if comptime!(steps.batch_norm) {
+            let centred = grad - centre.sum - standard * centre.scaled;
+            results[index] = centred * at.norm.inverse * at.norm.scale;
+        } else {
+            results[index] = grad;
+        }
+    }
+    #[unroll]
+    for index in 0..count {
+        out[place + comptime!(index * lines) * out_stride] = results[index];
     }
 }

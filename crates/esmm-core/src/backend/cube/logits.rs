@@ -6,8 +6,8 @@ use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::{self, prelude::*};
 use burn_cubecl::tensor::CubeTensor;
 
+use super::chunks::{Chunks, Layout, UNITS, add_lines, whole_steps};
 use super::join::{At, Pieces, Sum};
-use super::moments::{Chunks, LANES, LINES, add_lines};
 use super::tensor::{Rows, address, array, empty_plain, plain, vector_size};
 use crate::backend::{Layer, LayerOutput, LayerSaved, LayerSpec, LayerWeights};
 use crate::precision::Precision;
@@ -30,7 +30,8 @@ fn backward_chunks(towers: usize, rows: usize) -> Chunks {
 /// Cubes of backward, where its rows are read in the widest vectors.
 #[cfg(test)]
 pub(super) fn cubes_of_backward(towers: usize, rows: usize, width: usize) -> usize {
-    let (cubes, _) = backward_chunks(towers, rows).grid(width / 4, towers);
+    let chunks = backward_chunks(towers, rows);
+    let (cubes, _) = chunks.grid(chunks.layout(width), width / 4, towers);
     let CubeCount::Static(x, y, z) = cubes else { panic!("a grid that is not known") };
     (x * y * z) as usize
 }
@@ -196,7 +197,8 @@ pub(super) fn logits_backward<R: CubeRuntime>(
     let partial = empty_plain(&out.tensor, [chunks.count, columns]);
     let vector = vector_size(&[width, layer.input.stride, out.stride]);
     let strides = grad.meta.strides();
-    let (cubes, dim) = chunks.grid(width / vector, towers);
+    let layout = chunks.layout(width);
+    let (cubes, dim) = chunks.grid(layout, width / vector, towers);
     // SAFETY: units beyond the columns or rows read and write nothing of them; the gradient is read at its strides.
     unsafe {
         logits_backward_kernel::launch_unchecked(
@@ -219,6 +221,7 @@ pub(super) fn logits_backward<R: CubeRuntime>(
             chunks.rows,
             bias_place,
             columns,
+            layout,
         );
     }
     let at = At { count: chunks.count, piece: columns, matrix: 0, row: 0, tail_matrix: 0, tail_row: 0 };
@@ -243,33 +246,54 @@ fn logits_backward_kernel<N: Size>(
     chunk_rows: usize,
     bias_place: usize,
     all_columns: usize,
+    #[comptime] layout: Layout,
 ) {
-    let mut sums = SharedMemory::<Vector<f32, N>>::new(comptime!((LANES * LINES) as usize));
-    let mut bias_sums = SharedMemory::<Vector<f32, Const<1>>>::new(comptime!((LANES * LINES) as usize));
-    let column = (CUBE_POS_X * LANES + UNIT_POS_X) as usize;
+    let mut sums = SharedMemory::<Vector<f32, N>>::new(comptime!(UNITS as usize));
+    let mut bias_sums = SharedMemory::<Vector<f32, Const<1>>>::new(comptime!(UNITS as usize));
+    let column = (CUBE_POS_X * comptime!(layout.lanes) + UNIT_POS_X) as usize;
     let chunk = CUBE_POS_Y as usize;
     let tower = CUBE_POS_Z as usize;
     let unit = UNIT_POS as usize;
     let start = chunk * chunk_rows;
     let end = min(start + chunk_rows, rows);
     let exists = column < columns;
-    let mut sum = Vector::<f32, N>::new(0.0f32);
-    let mut bias_sum = 0.0f32;
+    let mut found = Array::<Vector<f32, N>>::new(1usize);
+    let mut bias_found = Array::<f32>::new(1usize);
+    found[0] = Vector::new(0.0f32);
+    bias_found[0] = 0.0f32;
     if exists {
         let factor = weight[tower * columns + column];
-        for row in range_stepped(start + UNIT_POS_Y as usize, end, comptime!(LINES as usize)) {
-            let grad = grads[tower * grad_tower + row * grad_row];
-            let place = tower * rows + row;
-            sum += input[place * stride + column] * Vector::new(grad);
-            out[place * out_stride + column] = factor * Vector::new(grad);
-            bias_sum += grad;
+        let at = BackwardAt::<N> { factor, column, stride, out_stride, grad_row };
+        let whole = whole_steps(start, end, layout);
+        let line = UNIT_POS_Y as usize;
+        for row in range_stepped(start + line, whole, comptime!(layout.rows())) {
+            let grad = tower * grad_tower + row * grad_row;
+            let row = tower * rows + row;
+            let count = comptime!(layout.at_once);
+            backward_rows::<N>(&mut found, &mut bias_found, input, grads, out, &at, row, grad, layout, count);
+        }
+        for row in range_stepped(whole + line, end, comptime!(layout.lines as usize)) {
+            let grad = tower * grad_tower + row * grad_row;
+            let row = tower * rows + row;
+            backward_rows::<N>(
+                &mut found,
+                &mut bias_found,
+                input,
+                grads,
+                out,
+                &at,
+                row,
+                grad,
+                layout,
+                1usize,
+            );
         }
     }
-    sums[unit] = sum;
-    bias_sums[unit] = Vector::new(bias_sum);
+    sums[unit] = found[0];
+    bias_sums[unit] = Vector::new(bias_found[0]);
     sync_cube();
-    add_lines::<N>(&mut sums);
-    add_lines::<Const<1>>(&mut bias_sums);
+    add_lines::<N>(&mut sums, layout);
+    add_lines::<Const<1>>(&mut bias_sums, layout);
     if exists && UNIT_POS_Y == 0 {
         let first = chunk * all_columns + (tower * columns + column) * N::value();
         let total = sums[unit];
@@ -280,5 +304,51 @@ fn logits_backward_kernel<N: Size>(
         if column == 0 {
             partial[chunk * all_columns + bias_place + tower] = f32::cast_from(bias_sums[unit]);
         }
+    }
+}
+
+/// What the rows of a column have in common.
+#[derive(CubeType, Clone, Copy)]
+struct BackwardAt<N: Size> {
+    factor: Vector<f32, N>,
+    column: usize,
+    stride: usize,
+    out_stride: usize,
+    grad_row: usize,
+}
+
+/// `count` rows of a unit from `first` on, their gradients from `first_grad` on: all are read, then added, then written, so
+/// that it waits for memory once.
+#[cube]
+fn backward_rows<N: Size>(
+    sum: &mut Array<Vector<f32, N>>,
+    bias_sum: &mut Array<f32>,
+    input: &Array<Vector<f32, N>>,
+    grads: &Array<f32>,
+    out: &mut Array<Vector<f32, N>>,
+    at: &BackwardAt<N>,
+    first: usize,
+    first_grad: usize,
+    #[comptime] layout: Layout,
+    #[comptime] count: usize,
+) {
+    let lines = comptime!(layout.lines as usize);
+    let mut values = Array::<Vector<f32, N>>::new(count);
+    let mut row_grads = Array::<f32>::new(count);
+    #[unroll]
+    for index in 0..count {
+        values[index] = input[(first + comptime!(index * lines)) * at.stride + at.column];
+        row_grads[index] = grads[first_grad + comptime!(index * lines) * at.grad_row];
+    }
+    #[unroll]
+    for index in 0..count {
+        let grad = row_grads[index];
+        sum[0] += values[index] * Vector::new(grad);
+        bias_sum[0] += grad;
+    }
+    #[unroll]
+    for index in 0..count {
+        let place = (first + comptime!(index * lines)) * at.out_stride + at.column;
+        out[place] = at.factor * Vector::new(row_grads[index]);
     }
 }

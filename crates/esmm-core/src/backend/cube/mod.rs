@@ -10,8 +10,8 @@
 //! * `tensor_tiles.rs`: matmuls in tf32, bf16 and f16 on tensor cores, `tensor_cores.rs`: where there are some, and tiles.
 //! * `weight_grad.rs`: matmuls over the batch, cut into pieces; `join.rs`: pieces of all layers, added up.
 //! * `sort.rs`, `pooled.rs`: the distinct rows of a batch, and gradients of them.
-//! * `moments.rs`, `sums.rs`: what is summed over a batch; `block.rs`, `dropout.rs`, `log_space.rs`: what is done to an
-//!   element.
+//! * `chunks.rs`: passes over the rows of a batch; `moments.rs`, `sums.rs`: what is summed over one.
+//! * `block.rs`, `dropout.rs`, `log_space.rs`: what is done to an element.
 //!
 //! A kernel reads ids that were checked when the batch was built, so it runs without the checks of CubeCL; its units check
 //! that their element exists. Nothing is added by atomics: sums go over chunks that depend on shapes alone, so the same
@@ -20,6 +20,7 @@
 mod bags;
 mod bags_backward;
 mod block;
+mod chunks;
 mod dropout;
 mod epilogue;
 mod factor;

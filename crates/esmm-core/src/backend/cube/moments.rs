@@ -1,48 +1,11 @@
-//! Mean and variance over the rows of a batch, and sums over them: cubes take chunks of rows, then chunks are joined in
-//! their order. Chunks depend on the number of rows alone, so the same batch has the same bits.
+//! Mean and variance over the rows of a batch: cubes take chunks of rows, then chunks are joined in their order.
 
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::{self, prelude::*};
 use burn_cubecl::tensor::CubeTensor;
 
+use super::chunks::{Chunks, Layout, UNITS, add_lines};
 use super::tensor::{Rows, address, array, empty_plain};
-
-/// Columns of a cube, in vectors.
-pub(super) const LANES: u32 = 32;
-/// Rows that a cube takes at once.
-pub(super) const LINES: u32 = 8;
-/// Rows of a chunk at least.
-const CHUNK: usize = 128;
-/// Chunks at most: what one unit joins.
-const CHUNKS: usize = 64;
-
-/// How rows are cut into chunks.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Chunks {
-    /// Rows of a chunk; the last one may be shorter.
-    pub(super) rows: usize,
-    /// Number of chunks.
-    pub(super) count: usize,
-}
-
-impl Chunks {
-    pub(super) fn new(rows: usize) -> Self {
-        Self::cut(rows, CHUNK, CHUNKS)
-    }
-
-    /// At most `most` chunks, of at least `shortest` rows.
-    pub(super) fn cut(rows: usize, shortest: usize, most: usize) -> Self {
-        let chunk = rows.div_ceil(most).max(shortest).next_multiple_of(LINES as usize);
-        Self { rows: chunk, count: rows.div_ceil(chunk) }
-    }
-
-    /// A cube for each chunk of each tower, and for each [`LANES`] vectors of its columns.
-    pub(super) fn grid(self, columns: usize, towers: usize) -> (CubeCount, CubeDim) {
-        let across = columns.div_ceil(LANES as usize) as u32;
-        let count = CubeCount::Static(across, self.count as u32, towers as u32);
-        (count, CubeDim::new_2d(LANES, LINES))
-    }
-}
 
 /// Moments of chunks of the rows of a batch.
 pub(super) struct ChunkMoments<R: CubeRuntime> {
@@ -58,7 +21,8 @@ pub(super) fn chunk_moments<R: CubeRuntime>(matmul: &Rows<R>, chunks: Chunks) ->
     let vector = matmul.vector();
     let columns = matmul.width / vector;
     let partial = empty_plain(&matmul.tensor, [2, chunks.count, towers, matmul.width]);
-    let (cubes, dim) = chunks.grid(columns, towers);
+    let layout = chunks.layout(matmul.width);
+    let (cubes, dim) = chunks.grid(layout, columns, towers);
     // SAFETY: units beyond the columns or rows of the matmul read and write nothing of it.
     unsafe {
         chunk_moments_kernel::launch_unchecked(
@@ -75,6 +39,7 @@ pub(super) fn chunk_moments<R: CubeRuntime>(matmul: &Rows<R>, chunks: Chunks) ->
             chunks.rows,
             towers * columns,
             chunks.count * towers * columns,
+            layout,
         );
     }
     ChunkMoments { partial, chunks }
@@ -91,10 +56,11 @@ fn chunk_moments_kernel<N: Size>(
     chunk_rows: usize,
     all_columns: usize,
     second: usize,
+    #[comptime] layout: Layout,
 ) {
-    let mut sums = SharedMemory::<Vector<f32, N>>::new(comptime!((LANES * LINES) as usize));
-    let mut squares = SharedMemory::<Vector<f32, N>>::new(comptime!((LANES * LINES) as usize));
-    let column = (CUBE_POS_X * LANES + UNIT_POS_X) as usize;
+    let mut sums = SharedMemory::<Vector<f32, N>>::new(comptime!(UNITS as usize));
+    let mut squares = SharedMemory::<Vector<f32, N>>::new(comptime!(UNITS as usize));
+    let column = (CUBE_POS_X * comptime!(layout.lanes) + UNIT_POS_X) as usize;
     let chunk = CUBE_POS_Y as usize;
     let tower = CUBE_POS_Z as usize;
     let start = chunk * chunk_rows;
@@ -106,7 +72,7 @@ fn chunk_moments_kernel<N: Size>(
     let mut square = Vector::<f32, N>::new(0.0f32);
     if exists {
         pivot = matmul[(tower * rows + start) * stride + column];
-        for row in range_stepped(start + UNIT_POS_Y as usize, end, comptime!(LINES as usize)) {
+        for row in range_stepped(start + UNIT_POS_Y as usize, end, comptime!(layout.lines as usize)) {
             let difference = matmul[(tower * rows + row) * stride + column] - pivot;
             sum += difference;
             square += difference * difference;
@@ -115,8 +81,8 @@ fn chunk_moments_kernel<N: Size>(
     sums[unit] = sum;
     squares[unit] = square;
     sync_cube();
-    add_lines::<N>(&mut sums);
-    add_lines::<N>(&mut squares);
+    add_lines::<N>(&mut sums, layout);
+    add_lines::<N>(&mut squares, layout);
     if exists && UNIT_POS_Y == 0 {
         let count = Vector::<f32, N>::new(f32::cast_from(end - start));
         let place = chunk * all_columns + tower * columns + column;
@@ -127,12 +93,6 @@ fn chunk_moments_kernel<N: Size>(
         let zero = Vector::<f32, N>::new(0.0f32);
         partial[second + place] = select_many(deviations.less_than(zero), zero, deviations);
     }
-}
-
-/// A grid for joining chunks: [`LANES`] columns a cube, the chunks cut among its [`LINES`] lines.
-pub(super) fn join_grid(columns: usize, kinds: u32) -> (CubeCount, CubeDim) {
-    let across = columns.div_ceil(LANES as usize) as u32;
-    (CubeCount::Static(across, kinds, 1), CubeDim::new_2d(LANES, LINES))
 }
 
 /// Mean and biased variance of a column from those of its chunks (Chan, Golub and LeVeque, 1979): each line of a cube
@@ -147,12 +107,13 @@ pub(super) fn join_moments<N: Size>(
     rows: usize,
     chunk_rows: usize,
     chunks: usize,
+    #[comptime] layout: Layout,
 ) -> (Vector<f32, N>, Vector<f32, N>) {
-    let mut line_means = SharedMemory::<Vector<f32, N>>::new(comptime!((LANES * LINES) as usize));
-    let mut line_squares = SharedMemory::<Vector<f32, N>>::new(comptime!((LANES * LINES) as usize));
-    let mut line_rows = SharedMemory::<f32>::new(comptime!((LANES * LINES) as usize));
+    let mut line_means = SharedMemory::<Vector<f32, N>>::new(comptime!(UNITS as usize));
+    let mut line_squares = SharedMemory::<Vector<f32, N>>::new(comptime!(UNITS as usize));
+    let mut line_rows = SharedMemory::<f32>::new(comptime!(UNITS as usize));
     let unit = UNIT_POS as usize;
-    let share = chunks.div_ceil(comptime!(LINES as usize));
+    let share = chunks.div_ceil(comptime!(layout.lines as usize));
     let first = min(UNIT_POS_Y as usize * share, chunks);
     let last = min(first + share, chunks);
     let mut mean = Vector::<f32, N>::new(0.0f32);
@@ -173,11 +134,12 @@ pub(super) fn join_moments<N: Size>(
     line_squares[unit] = square;
     line_rows[unit] = before;
     sync_cube();
+    let halvings = comptime!(layout.halvings());
     #[unroll]
-    for halving in 0..3u32 {
-        let half = comptime!(LINES >> (halving + 1));
+    for halving in 0..halvings {
+        let half = comptime!(layout.lines >> (halving + 1));
         if UNIT_POS_Y < half {
-            let other = unit + comptime!((half * LANES) as usize);
+            let other = unit + comptime!((half * layout.lanes) as usize);
             let (here, there) = (line_rows[unit], line_rows[other]);
             let part = select(there > 0.0f32, there / (here + there), 0.0f32);
             let difference = line_means[other] - line_means[unit];
@@ -190,19 +152,4 @@ pub(super) fn join_moments<N: Size>(
     }
     let lane = UNIT_POS_X as usize;
     (line_means[lane], line_squares[lane] / Vector::new(f32::cast_from(rows)))
-}
-
-/// Sums the lines of a cube into the first one, halving them.
-#[cube]
-pub(super) fn add_lines<N: Size>(values: &mut SharedMemory<Vector<f32, N>>) {
-    let unit = UNIT_POS as usize;
-    #[unroll]
-    for halving in 0..3u32 {
-        let half = comptime!(LINES >> (halving + 1));
-        if UNIT_POS_Y < half {
-            let other = values[unit + comptime!((half * LANES) as usize)];
-            values[unit] += other;
-        }
-        sync_cube();
-    }
 }

@@ -4,11 +4,16 @@ use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::{self, prelude::*};
 use burn_cubecl::tensor::CubeTensor;
 
-use super::block::{Curve, Steps, activate_backward, drop_some, leak, normalize, read_norm, slope_of};
+use super::block::{
+    ColumnNorm, Curve, Steps, activate_backward, drop_some, leak, normalize, read_norm, slope_of,
+};
+use super::chunks::{Chunks, LANES, LINES, Layout, UNITS, add_lines, whole_steps};
 use super::dropout::{DropoutBits, bits};
 use super::layer_backward::Saved;
-use super::moments::{Chunks, LANES, LINES, add_lines, join_grid};
 use super::tensor::{OnCube, address, array, empty_plain};
+
+/// Sums of a column, as in [`Partial`].
+const KINDS: usize = 3;
 
 /// Sums over chunks of the rows of a batch.
 pub(super) struct Partial<R: CubeRuntime> {
@@ -22,10 +27,11 @@ pub(super) fn chunk_sums<R: CubeRuntime>(saved: &Saved<R>) -> Partial<R> {
     let [towers, rows, outputs] = saved.dims();
     let chunks = Chunks::new(rows);
     let like = &saved.grad.tensor;
-    let sums = empty_plain(like, [3, chunks.count, towers, outputs]);
+    let sums = empty_plain(like, [KINDS, chunks.count, towers, outputs]);
     let vector = saved.vector(outputs);
     let columns = outputs / vector;
-    let (cubes, dim) = chunks.grid(columns, towers);
+    let layout = chunks.layout(outputs);
+    let (cubes, dim) = chunks.grid(layout, columns, towers);
     // SAFETY: units beyond the columns or rows read and write nothing of them.
     unsafe {
         chunk_sums_kernel::launch_unchecked(
@@ -52,6 +58,7 @@ pub(super) fn chunk_sums<R: CubeRuntime>(saved: &Saved<R>) -> Partial<R> {
             chunks.count * towers * columns,
             leak(saved.spec.activation),
             saved.spec.epsilon as f32,
+            layout,
             saved.steps,
         );
     }
@@ -94,66 +101,122 @@ fn chunk_sums_kernel<N: Size>(
     kind_size: usize,
     leak: f32,
     epsilon: f32,
+    #[comptime] layout: Layout,
     #[comptime] steps: Steps,
 ) {
-    let mut sums = SharedMemory::<Vector<f32, N>>::new(comptime!((LANES * LINES) as usize));
-    let column = (CUBE_POS_X * LANES + UNIT_POS_X) as usize;
+    let column = (CUBE_POS_X * comptime!(layout.lanes) + UNIT_POS_X) as usize;
     let chunk = CUBE_POS_Y as usize;
     let tower = CUBE_POS_Z as usize;
     let start = chunk * chunk_rows;
-    let unit = UNIT_POS as usize;
     let tower_column = tower * columns + column;
     let exists = column < columns;
-    let zero = Vector::<f32, N>::new(0.0f32);
-    let mut sum = Vector::<f32, N>::new(0.0f32);
-    let mut scaled = Vector::<f32, N>::new(0.0f32);
-    let mut below = Vector::<f32, N>::new(0.0f32);
+    let mut sums = Array::<Vector<f32, N>>::new(KINDS);
+    #[unroll]
+    for kind in 0..KINDS {
+        sums[kind] = Vector::new(0.0f32);
+    }
     if exists {
         let end = min(start + chunk_rows, rows);
         let slope = slope_of(slopes, tower, leak, steps.curve);
         let norm = read_norm::<N>(means, variances, gamma, beta, tower_column, epsilon, steps.batch_norm);
-        for batch_row in range_stepped(start + UNIT_POS_Y as usize, end, comptime!(LINES as usize)) {
-            let row = tower * rows + batch_row;
-            let value = hidden[row * hidden_stride + column];
-            let (standard, x) = normalize::<N>(value, &norm, steps.batch_norm);
-            let first = (row * columns + column) * N::value();
-            let kept = drop_some::<N>(grads[row * grad_stride + column], &dropout, first, steps.dropout);
-            let grad = activate_backward::<N>(x, kept, slope, steps.curve);
-            sum += grad;
-            if comptime!(steps.batch_norm) {
-                scaled += grad * standard;
-            }
-            if comptime!(steps.curve == Curve::Prelu) {
-                below += kept * select_many(x.greater_than(zero), zero, x);
-            }
+        let at = BackwardAt::<N> { norm, slope, column, columns, grad_stride, hidden_stride };
+        let whole = whole_steps(start, end, layout);
+        let line = UNIT_POS_Y as usize;
+        for row in range_stepped(start + line, whole, comptime!(layout.rows())) {
+            let row = tower * rows + row;
+            let count = comptime!(layout.at_once);
+            add_rows::<N>(&mut sums, grads, hidden, &at, &dropout, row, layout, count, steps);
+        }
+        for row in range_stepped(whole + line, end, comptime!(layout.lines as usize)) {
+            let row = tower * rows + row;
+            add_rows::<N>(&mut sums, grads, hidden, &at, &dropout, row, layout, 1usize, steps);
         }
     }
+    let mut lines = SharedMemory::<Vector<f32, N>>::new(comptime!(UNITS as usize));
     let place = chunk * all_columns + tower_column;
-    write_sum::<N>(&mut sums, sum, partial, place, exists, unit);
+    write_sum::<N>(&mut lines, sums[0], partial, place, exists, layout);
     if comptime!(steps.batch_norm) {
-        write_sum::<N>(&mut sums, scaled, partial, kind_size + place, exists, unit);
+        write_sum::<N>(&mut lines, sums[1], partial, kind_size + place, exists, layout);
     }
     if comptime!(steps.curve == Curve::Prelu) {
-        write_sum::<N>(&mut sums, below, partial, 2 * kind_size + place, exists, unit);
+        write_sum::<N>(&mut lines, sums[2], partial, 2 * kind_size + place, exists, layout);
+    }
+}
+
+/// What the rows of a column have in common backward.
+#[derive(CubeType, Clone, Copy)]
+pub(super) struct BackwardAt<N: Size> {
+    pub(super) norm: ColumnNorm<N>,
+    pub(super) slope: f32,
+    pub(super) column: usize,
+    pub(super) columns: usize,
+    pub(super) grad_stride: usize,
+    pub(super) hidden_stride: usize,
+}
+
+/// Adds `count` rows of a unit from `first` on: all are read, then computed, so that it waits for memory once.
+#[cube]
+fn add_rows<N: Size>(
+    sums: &mut Array<Vector<f32, N>>,
+    grads: &Array<Vector<f32, N>>,
+    hidden: &Array<Vector<f32, N>>,
+    at: &BackwardAt<N>,
+    dropout: &DropoutBits,
+    first: usize,
+    #[comptime] layout: Layout,
+    #[comptime] count: usize,
+    #[comptime] steps: Steps,
+) {
+    let lines = comptime!(layout.lines as usize);
+    let zero = Vector::<f32, N>::new(0.0f32);
+    let mut values = Array::<Vector<f32, N>>::new(count);
+    let mut from_above = Array::<Vector<f32, N>>::new(count);
+    #[unroll]
+    for index in 0..count {
+        let row = first + comptime!(index * lines);
+        values[index] = hidden[row * at.hidden_stride + at.column];
+        from_above[index] = grads[row * at.grad_stride + at.column];
+    }
+    #[unroll]
+    for index in 0..count {
+        let row = first + comptime!(index * lines);
+        let (standard, x) = normalize::<N>(values[index], &at.norm, steps.batch_norm);
+        let element = (row * at.columns + at.column) * N::value();
+        let kept = drop_some::<N>(from_above[index], dropout, element, steps.dropout);
+        let grad = activate_backward::<N>(x, kept, at.slope, steps.curve);
+        sums[0] += grad;
+        if comptime!(steps.batch_norm) {
+            sums[1] += grad * standard;
+        }
+        if comptime!(steps.curve == Curve::Prelu) {
+            sums[2] += kept * select_many(x.greater_than(zero), zero, x);
+        }
     }
 }
 
 #[cube]
 fn write_sum<N: Size>(
-    shared: &mut SharedMemory<Vector<f32, N>>,
+    lines: &mut SharedMemory<Vector<f32, N>>,
     sum: Vector<f32, N>,
     partial: &mut Array<Vector<f32, N>>,
     place: usize,
     exists: bool,
-    unit: usize,
+    #[comptime] layout: Layout,
 ) {
+    let unit = UNIT_POS as usize;
     sync_cube();
-    shared[unit] = sum;
+    lines[unit] = sum;
     sync_cube();
-    add_lines::<N>(shared);
+    add_lines::<N>(lines, layout);
     if exists && UNIT_POS_Y == 0 {
-        partial[place] = shared[unit];
+        partial[place] = lines[unit];
     }
+}
+
+/// A grid for joining chunks: [`LANES`] columns a cube, the chunks cut among its [`LINES`] lines.
+fn join_grid(columns: usize, kinds: u32) -> (CubeCount, CubeDim) {
+    let across = columns.div_ceil(LANES as usize) as u32;
+    (CubeCount::Static(across, kinds, 1), CubeDim::new_2d(LANES, LINES))
 }
 
 /// Sums of the chunks of the first kind, and, if `two`, of the second; else the first ones twice.
@@ -205,10 +268,11 @@ pub(super) fn join_sums<N: Size>(
     columns: usize,
     exists: bool,
     chunks: usize,
+    #[comptime] layout: Layout,
 ) -> Vector<f32, N> {
-    let mut sums = SharedMemory::<Vector<f32, N>>::new(comptime!((LANES * LINES) as usize));
+    let mut sums = SharedMemory::<Vector<f32, N>>::new(comptime!(UNITS as usize));
     let unit = UNIT_POS as usize;
-    let share = chunks.div_ceil(comptime!(LINES as usize));
+    let share = chunks.div_ceil(comptime!(layout.lines as usize));
     let start = min(UNIT_POS_Y as usize * share, chunks);
     let end = min(start + share, chunks);
     let mut sum = Vector::<f32, N>::new(0.0f32);
@@ -219,7 +283,7 @@ pub(super) fn join_sums<N: Size>(
     }
     sums[unit] = sum;
     sync_cube();
-    add_lines::<N>(&mut sums);
+    add_lines::<N>(&mut sums, layout);
     sums[UNIT_POS_X as usize]
 }
 
@@ -234,7 +298,7 @@ fn join_sums_kernel(
     units: usize,
     #[comptime] two: bool,
 ) {
-    let mut sums = SharedMemory::<Vector<f32, Const<1>>>::new(comptime!((LANES * LINES) as usize));
+    let mut sums = SharedMemory::<Vector<f32, Const<1>>>::new(comptime!(UNITS as usize));
     let unit = UNIT_POS as usize;
     let column = (CUBE_POS_X * LANES + UNIT_POS_X) as usize;
     let exists = column < units;
@@ -250,7 +314,7 @@ fn join_sums_kernel(
     }
     sums[unit] = Vector::new(sum);
     sync_cube();
-    add_lines::<Const<1>>(&mut sums);
+    add_lines::<Const<1>>(&mut sums, Layout::JOINING);
     if exists && UNIT_POS_Y == 0 {
         let total = f32::cast_from(sums[unit]);
         if comptime!(two) {

@@ -6,9 +6,10 @@ use burn_cubecl::cubecl::{self, prelude::*};
 use burn_cubecl::tensor::CubeTensor;
 
 use super::block::{Curve, activate, leak, slope_of};
+use super::chunks::Chunks;
 use super::epilogue::{Epilogue, Steps, of_columns};
 use super::factor::Factor;
-use super::moments::{ChunkMoments, Chunks};
+use super::moments::ChunkMoments;
 use super::tensor::{Rows, address, array, empty_plain, grid_of, vector_size};
 use super::tile::{Cut, Sizes, Tile, UNIT, pitch};
 use super::tile_cube::{Extent, ExtentLaunch, column_of, multiply, place_in, write_results};

@@ -55,6 +55,11 @@ impl Chunks {
         let count = CubeCount::Static(across, self.count as u32, towers as u32);
         (count, CubeDim::new_2d(layout.lanes, layout.lines))
     }
+
+    /// Cubes of the [`grid`](Self::grid) over rows of `width` values, if these are read in the widest vectors.
+    pub(super) fn cubes(self, width: usize, towers: usize) -> usize {
+        width.div_ceil(4).div_ceil(self.layout(width).lanes as usize) * self.count * towers
+    }
 }
 
 /// How the units of a cube lie over columns and rows.

@@ -150,7 +150,10 @@ impl<R: CubeRuntime> Finish<'_, R> {
         let shape = matmul.tensor.meta.shape();
         let [towers, rows] = [shape[0], shape[1]];
         let chunks = Chunks::new(rows);
-        let found = self.norm.map(|_| found.unwrap_or_else(|| chunk_moments(matmul, chunks)));
+        let found = self.norm.map(|_| {
+            let found = found.unwrap_or_else(|| chunk_moments(matmul, chunks));
+            found.joined_for(chunks.cubes(matmul.width, towers), rows)
+        });
         let out = Rows::empty(&matmul.tensor, [towers, rows, matmul.width]);
         let moments = self.norm.map(|_| {
             let of_columns = || empty_plain(&matmul.tensor, [towers, matmul.width]);

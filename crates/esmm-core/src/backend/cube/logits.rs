@@ -30,10 +30,7 @@ fn backward_chunks(towers: usize, rows: usize) -> Chunks {
 /// Cubes of backward, where its rows are read in the widest vectors.
 #[cfg(test)]
 pub(super) fn cubes_of_backward(towers: usize, rows: usize, width: usize) -> usize {
-    let chunks = backward_chunks(towers, rows);
-    let (cubes, _) = chunks.grid(chunks.layout(width), width / 4, towers);
-    let CubeCount::Static(x, y, z) = cubes else { panic!("a grid that is not known") };
-    (x * y * z) as usize
+    backward_chunks(towers, rows).cubes(width, towers)
 }
 
 /// Whether a layer is one of these: one output a tower, from an input of its own, computed in f32.

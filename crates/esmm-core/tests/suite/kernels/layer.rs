@@ -14,7 +14,7 @@ use super::{
 };
 use crate::common::{assert_near, flat, float, primitive, random, tensor, uniform};
 
-on_all_backends!(layers, wide_layers, logit_layers, same_bits_twice, precisions);
+on_all_backends!(layers, wide_layers, tall_layers, logit_layers, same_bits_twice, precisions);
 
 /// A random layer; its input is one of all towers, or one for each.
 #[derive(Debug, Clone, Copy)]
@@ -123,6 +123,19 @@ fn wide_layers<B: EsmmBackend>() {
     for (index, (inputs, outputs)) in [(130, 140), (134, 66), (201, 129), (80, 1)].into_iter().enumerate() {
         for own_input in [false, true] {
             case(own_input, 1100 + index, inputs, outputs, outputs > 1).check::<B>();
+        }
+    }
+}
+
+/// Batches of which GPUs take several rows at once, with rows left over; the largest has so many chunks, and so many towers
+/// that would join them, that their moments are joined beforehand.
+fn tall_layers<B: EsmmBackend>() {
+    let activation = Activation::LeakyRelu { negative_slope: 0.1 };
+    let spec = LayerSpec { epsilon: 1e-5, activation, ..LayerSpec::LINEAR };
+    for (towers, rows, outputs) in [(2, 4500, 6), (1, 4500, 60), (1, 4101, 132), (16, 16_401, 4)] {
+        for batch_norm in [false, true] {
+            let own_input = batch_norm;
+            LayerCase { own_input, towers, rows, inputs: 3, outputs, batch_norm, spec, seed: 9 }.check::<B>();
         }
     }
 }

@@ -2,12 +2,17 @@
 
 use super::tile::{Cut, Sizes, Tile, side_by_side};
 
-/// Cubes that a weight gradient should have: two for each of the 132 multiprocessors of a large GPU.
-const CUBES: usize = 264;
-/// Rows and columns of a weight gradient that one cube computes at most.
-const TILE: usize = 128;
+/// Multiprocessors of a large GPU.
+const MULTIPROCESSORS: usize = 132;
+/// Cubes that a weight gradient should have: three for every two multiprocessors. Each is longer than a cube of the input's
+/// gradient, which shares the launch, the multiprocessor with it and its speed; with one each the last of them would run on
+/// alone.
+const CUBES: usize = MULTIPROCESSORS * 3 / 2;
+/// Rows of a piece below which tiles are made smaller rather than pieces shorter: each piece is as large as the gradient,
+/// and is written and read again.
+const SHORT: usize = 512;
 /// Rows of a piece at least, where the batch has that many.
-const SHORTEST: usize = 32;
+const SHORTEST: usize = 64;
 
 /// What decides how the matmuls of a layer are cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,10 +34,10 @@ pub(super) struct BackwardCuts {
 }
 
 impl LayerShape {
-    /// Pieces into which the batch is cut for the gradient of the weight: a power of two, so that batches of the usual
-    /// sizes leave no rows over.
-    pub(super) fn pieces(self) -> usize {
-        let tiles = self.towers * self.inputs.div_ceil(TILE) * self.outputs.div_ceil(TILE);
+    /// Pieces into which the batch is cut for the gradient of the weight, where a cube computes so many of its rows and
+    /// columns: as few as make enough cubes, and a power of two, so that batches of the usual sizes leave no rows over.
+    pub(super) fn pieces(self, rows: usize, columns: usize) -> usize {
+        let tiles = self.towers * self.inputs.div_ceil(rows) * self.outputs.div_ceil(columns);
         let wanted = CUBES.div_ceil(tiles).next_power_of_two();
         let most = (self.rows / SHORTEST).max(1);
         wanted.min(1 << most.ilog2())
@@ -40,11 +45,16 @@ impl LayerShape {
 
     /// How both gradients are computed on a device that has room for some tiles; `None` where it has for too few.
     pub(super) fn backward(self, has_room: impl Fn(Tile) -> bool) -> Option<BackwardCuts> {
-        let cut = |sizes| {
-            let tile = Tile::candidates(sizes).into_iter().find(|tile| has_room(*tile))?;
+        let cut = |sizes, tiles: [Tile; 3]| {
+            let tile = tiles.into_iter().find(|tile| has_room(*tile))?;
             Some(Cut { sizes, tile })
         };
-        let [input, weight] = side_by_side([cut(self.input_grad())?, cut(self.weight_grad())?]);
+        let of_input = self.input_grad();
+        let input = cut(of_input, Tile::candidates(of_input))?;
+        let of_weight = self.weight_grad_uncut();
+        let weight = cut(of_weight, Tile::candidates_for(of_weight, MULTIPROCESSORS))?;
+        let [input, mut weight] = side_by_side([input, weight]);
+        weight.sizes.pieces = self.pieces(weight.tile.rows, weight.tile.columns);
         Some(BackwardCuts { input, weight })
     }
 
@@ -55,11 +65,15 @@ impl LayerShape {
         Sizes { batches, sums, rows, columns: inputs, terms: outputs, pieces: 1 }
     }
 
-    /// `input^T x grad`, in pieces.
-    pub(super) fn weight_grad(self) -> Sizes {
+    /// `input^T x grad`, in so many pieces.
+    pub(super) fn weight_grad(self, pieces: usize) -> Sizes {
         let Self { towers, inputs, outputs, rows, .. } = self;
-        let pieces = self.pieces();
         Sizes { batches: towers, sums: 1, rows: inputs, columns: outputs, terms: rows, pieces }
+    }
+
+    /// The same before it is known how many pieces there are, to choose the tile by: with as many as are not short.
+    pub(super) fn weight_grad_uncut(self) -> Sizes {
+        self.weight_grad((self.rows / SHORT).max(1))
     }
 }
 
@@ -67,10 +81,8 @@ impl LayerShape {
 mod tests {
     use super::super::logits;
     use super::super::tile::Tile;
-    use super::{CUBES, LayerShape, SHORTEST};
+    use super::{CUBES, LayerShape, MULTIPROCESSORS, SHORT, SHORTEST};
 
-    /// Multiprocessors of a large GPU.
-    const MULTIPROCESSORS: usize = 132;
     /// Bytes of shared memory that CUDA grants a cube without being asked for more.
     const SHARED_MEMORY: usize = 48 << 10;
     const BATCHES: [usize; 4] = [4096, 8192, 16384, 65536];
@@ -115,21 +127,26 @@ mod tests {
     }
 
     #[test]
-    fn pieces_are_no_more_than_fill_the_gpu_twice() {
+    fn pieces_are_no_more_than_fill_the_gpu() {
         for rows in BATCHES {
             for layer in layers(rows) {
-                let tiles = layer.towers * layer.inputs.div_ceil(128) * layer.outputs.div_ceil(128);
-                assert!(layer.pieces() * tiles < 2 * (CUBES + tiles), "{layer:?}: {} pieces", layer.pieces());
+                let cuts = layer.backward(has_room).unwrap();
+                let pieces = cuts.weight.sizes.pieces;
+                let cubes = cuts.weight.cubes();
+                assert!(pieces == 1 || cubes < 2 * CUBES, "{layer:?}: {cubes} cubes, {cuts:?}");
+                let smallest = cuts.weight.tile.units() == 64;
+                assert!(rows / pieces >= if smallest { SHORTEST } else { SHORT / 2 }, "{layer:?}: {cuts:?}");
             }
         }
     }
 
     #[test]
     fn a_small_batch_is_cut_into_few_pieces() {
-        let pieces = |rows| LayerShape { towers: 2, inputs: 10, outputs: 10, rows, shared: false }.pieces();
+        let layer = |rows| LayerShape { towers: 2, inputs: 10, outputs: 10, rows, shared: false };
+        let pieces = |rows| layer(rows).backward(has_room).unwrap().weight.sizes.pieces;
         assert_eq!(pieces(1), 1);
         assert_eq!(pieces(2 * SHORTEST - 1), 1);
-        assert_eq!(pieces(300), 8);
+        assert_eq!(pieces(300), 4);
     }
 
     #[test]

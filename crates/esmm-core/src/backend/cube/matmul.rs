@@ -188,9 +188,9 @@ fn on_tensor_cores<R: CubeRuntime, B: OnCube<R>>(
     precision: Precision,
 ) -> Option<(CubeTensor<R>, Sum<R>)> {
     let of_input = layer.input_grad();
-    let of_weight = layer.weight_grad();
     let input_tile = tensor_tile(&input.client, of_input, precision)?;
-    let weight_tile = tensor_tile(&input.client, of_weight, precision)?;
+    let weight_tile = tensor_tile(&input.client, layer.weight_grad_uncut(), precision)?;
+    let of_weight = layer.weight_grad(layer.pieces(weight_tile.rows, weight_tile.columns));
     let largest = (precision == Precision::F16).then(|| B::float_max_abs(grad.clone()));
     let [input, weight, grad] = [input, weight, grad].map(|factor| Rows::new(factor.clone()));
     let turned_weight = Factor::right(&weight).turned();

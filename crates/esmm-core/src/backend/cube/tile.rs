@@ -80,22 +80,27 @@ impl Tile {
     /// 16 take 8 as well: measured on an H200 with the first layer of the notebook, whose 514 terms are the one case
     /// where 8 was faster.
     pub(super) fn candidates(sizes: Sizes) -> [Self; 3] {
+        Self::candidates_for(sizes, CUBES)
+    }
+
+    /// The same where fewer than so many cubes are few.
+    pub(super) fn candidates_for(sizes: Sizes, cubes: usize) -> [Self; 3] {
         let side = |length: usize| {
             if length.next_multiple_of(64) < length.next_multiple_of(128) { 64 } else { 128 }
         };
         let [rows, columns] = [sizes.rows, sizes.columns].map(side);
         let ends_early = sizes.terms > 512 && (1..=8).contains(&(sizes.terms % 16));
         let depths = if ends_early { [8, 16] } else { [16, 8] };
-        let [first, second] = depths.map(|depth| Self { rows, columns, depth }.for_few_cubes(sizes));
+        let [first, second] = depths.map(|depth| Self { rows, columns, depth }.for_few_cubes(sizes, cubes));
         [first, second, Self::SMALLEST]
     }
 
-    fn for_few_cubes(self, sizes: Sizes) -> Self {
+    fn for_few_cubes(self, sizes: Sizes, cubes: usize) -> Self {
         let mut tile = self;
-        if (Cut { sizes, tile }).cubes() < CUBES {
+        if (Cut { sizes, tile }).cubes() < cubes {
             tile.rows = 64;
         }
-        if (Cut { sizes, tile }).cubes() < CUBES {
+        if (Cut { sizes, tile }).cubes() < cubes {
             tile.columns = 64;
         }
         tile

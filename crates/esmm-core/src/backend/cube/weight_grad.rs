@@ -12,6 +12,9 @@ use super::matmul::launch;
 use super::tensor::{OnCube, Rows, view};
 use crate::precision::Precision;
 
+/// Rows and columns that a cube of CubeK's matmuls computes, or more.
+const TILE: usize = 128;
+
 /// Matmuls of the pieces from tiles, `[K * P, I, O]`.
 pub(super) fn in_pieces<R: CubeRuntime>(matmuls: CubeTensor<R>, layer: LayerShape, count: usize) -> Sum<R> {
     if count == 1 {
@@ -41,7 +44,7 @@ pub(super) fn weight_grad<R: CubeRuntime, B: OnCube<R>>(
     let LayerShape { towers, inputs, outputs, rows, shared } = layer;
     let [input, grad] = [input, grad].map(Rows::new);
     let batches = if shared { 1 } else { towers };
-    let count = layer.pieces();
+    let count = layer.pieces(TILE, TILE);
     let length = rows / count;
     let cut = |factor: &Rows<R>| {
         let stride = factor.stride;

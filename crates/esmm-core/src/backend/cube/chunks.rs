@@ -13,7 +13,7 @@ pub(super) const LINES: u32 = UNITS / LANES;
 const FEWEST_LANES: u32 = 8;
 /// Rows that a unit reads before it computes the first of them. A multiprocessor waits for memory about 800 cycles, and
 /// needs some 14 KB under way to be as fast as it: 256 units with four vectors each have 16.
-const AT_ONCE: usize = 4;
+pub(super) const AT_ONCE: usize = 4;
 /// Rows of a chunk at least: a batch of 4096 has 64 chunks, with two towers a cube for nearly each of the 132
 /// multiprocessors of a large GPU.
 const CHUNK: usize = 64;

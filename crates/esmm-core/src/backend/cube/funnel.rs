@@ -4,10 +4,13 @@ use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::{self, prelude::*};
 use burn_cubecl::tensor::CubeTensor;
 
-use super::chunks::{Chunks, LANES, LINES};
+use super::chunks::{AT_ONCE, Chunks, UNITS};
 use super::log_space::{log_not_reach, log_sigmoids, missed_by};
 use super::sums::{Partial, join};
 use super::tensor::{Rows, address, array, empty_plain, grid, plain};
+
+/// Rows whose losses one cube sums: it takes as long for them as the launch would that joins the sums of many cubes.
+const ONE_CUBE: usize = 4096;
 
 /// A matrix at its strides: logits come transposed from the towers.
 struct Matrix {
@@ -28,14 +31,14 @@ impl Matrix {
 pub(super) fn loss<R: CubeRuntime>(logits: CubeTensor<R>, reached: CubeTensor<R>) -> CubeTensor<R> {
     let at = Matrix::new(&logits);
     let reached_at = Matrix::new(&reached);
-    let chunks = Chunks::new(at.rows);
-    let sums = empty_plain(&logits, [chunks.count, at.columns]);
+    let chunks = if at.rows <= ONE_CUBE { Chunks { rows: at.rows, count: 1 } } else { Chunks::new(at.rows) };
+    let sums = empty_plain(&logits, [chunks.count * at.columns]);
     // SAFETY: logits and labels have one shape; units beyond the last row read nothing.
     unsafe {
         loss_kernel::launch_unchecked(
             &logits.client,
             CubeCount::Static(chunks.count as u32, 1, 1),
-            CubeDim::new_2d(LANES, LINES),
+            CubeDim::new_1d(UNITS),
             address(&[&logits, &reached]),
             array(&logits),
             array(&reached),
@@ -49,6 +52,9 @@ pub(super) fn loss<R: CubeRuntime>(logits: CubeTensor<R>, reached: CubeTensor<R>
             at.rows,
             at.columns,
         );
+    }
+    if chunks.count == 1 {
+        return sums;
     }
     let [losses, _] = join(&Partial { sums, chunks }, [at.columns], false);
     losses
@@ -201,7 +207,8 @@ fn loss_kernel(
     rows: usize,
     #[comptime] stages: usize,
 ) {
-    let mut shared = SharedMemory::<f32>::new(comptime!((LANES * LINES) as usize));
+    let units = comptime!(UNITS as usize);
+    let mut shared = SharedMemory::<f32>::new(units);
     let mut sums = Array::<f32>::new(stages);
     #[unroll]
     for stage in 0..stages {
@@ -211,18 +218,14 @@ fn loss_kernel(
     let chunk = CUBE_POS_X as usize;
     let start = chunk * chunk_rows;
     let end = min(start + chunk_rows, rows);
-    for row in range_stepped(start + unit, end, comptime!((LANES * LINES) as usize)) {
-        let mut log_reach = 0.0f32;
-        let mut log_missed = 0.0f32;
-        #[unroll]
-        for stage in 0..stages {
-            let (log_pass, log_fail) = log_sigmoids(logits[row * logits_row + stage * logits_column]);
-            log_missed = missed_by(log_missed, log_reach, log_fail, stage);
-            log_reach += log_pass;
-            let hit = reached[row * reached_row + stage * reached_column];
-            let loss = hit * log_reach + (1.0f32 - hit) * log_not_reach(log_reach, log_missed);
-            sums[stage] -= loss * share;
-        }
+    let at = LossAt { logits_row, logits_column, reached_row, reached_column, share };
+    let step = comptime!(AT_ONCE * UNITS as usize);
+    let whole = start + (end - start) / step * step;
+    for row in range_stepped(start + unit, whole, step) {
+        add_losses(&mut sums, logits, reached, &at, row, AT_ONCE, stages);
+    }
+    for row in range_stepped(whole + unit, end, units) {
+        add_losses(&mut sums, logits, reached, &at, row, 1usize, stages);
     }
     #[unroll]
     for stage in 0..stages {
@@ -231,7 +234,7 @@ fn loss_kernel(
         sync_cube();
         #[unroll]
         for halving in 0..8u32 {
-            let half = comptime!(((LANES * LINES) >> (halving + 1)) as usize);
+            let half = comptime!((UNITS >> (halving + 1)) as usize);
             if unit < half {
                 let other = shared[unit + half];
                 shared[unit] += other;
@@ -240,6 +243,56 @@ fn loss_kernel(
         }
         if unit == 0 {
             partial[chunk * stages + stage] = shared[0];
+        }
+    }
+}
+
+/// Where the rows of a batch lie, and the share of one in a mean.
+#[derive(CubeType, Clone, Copy)]
+struct LossAt {
+    logits_row: usize,
+    logits_column: usize,
+    reached_row: usize,
+    reached_column: usize,
+    share: f32,
+}
+
+/// Adds the losses of `count` rows of a unit from `first` on: all are read, then computed, so that it waits for memory once.
+#[cube]
+fn add_losses(
+    sums: &mut Array<f32>,
+    logits: &Array<f32>,
+    reached: &Array<f32>,
+    at: &LossAt,
+    first: usize,
+    #[comptime] count: usize,
+    #[comptime] stages: usize,
+) {
+    let mut values = Array::<f32>::new(comptime!(count * stages));
+    let mut hits = Array::<f32>::new(comptime!(count * stages));
+    #[unroll]
+    for index in 0..count {
+        let row = first + comptime!(index * UNITS as usize);
+        #[unroll]
+        for stage in 0..stages {
+            let cell = comptime!(index * stages + stage);
+            values[cell] = logits[row * at.logits_row + stage * at.logits_column];
+            hits[cell] = reached[row * at.reached_row + stage * at.reached_column];
+        }
+    }
+    #[unroll]
+    for index in 0..count {
+        let mut log_reach = 0.0f32;
+        let mut log_missed = 0.0f32;
+        #[unroll]
+        for stage in 0..stages {
+            let cell = comptime!(index * stages + stage);
+            let (log_pass, log_fail) = log_sigmoids(values[cell]);
+            log_missed = missed_by(log_missed, log_reach, log_fail, stage);
+            log_reach += log_pass;
+            let hit = hits[cell];
+            let loss = hit * log_reach + (1.0f32 - hit) * log_not_reach(log_reach, log_missed);
+            sums[stage] -= loss * at.share;
         }
     }
 }

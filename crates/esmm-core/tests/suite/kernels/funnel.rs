@@ -52,7 +52,8 @@ fn losses<B: EsmmBackend>() {
     let mut rng = ChaCha8Rng::seed_from_u64(4);
     // Logarithms and probabilities of a device, beside those of a CPU.
     let (logs, smallest, probs) = if B::QUEUES_WORK { (1e-6, 1e-30, 1e-4) } else { (1e-9, 1e-44, 2e-5) };
-    for &rows in batch_rows::<B>() {
+    // Also what one cube of a GPU sums in steps of several rows, and more than it takes.
+    for &rows in batch_rows::<B>().iter().chain(&[2100, 4097]) {
         for (stages, scale) in [(2, 1.0), (2, 20.0), (3, 4.0), (5, 90.0)] {
             let case = FunnelCase::new(&mut rng, rows, stages, scale);
             let what = format!("{rows} rows, {stages} stages, logits to {scale}");

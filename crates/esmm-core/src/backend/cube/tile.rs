@@ -32,6 +32,14 @@ pub(super) struct Sizes {
     pub(super) pieces: usize,
 }
 
+impl Sizes {
+    /// Cubes across the columns, down the rows, and for all batches and pieces, where a cube computes so many rows and
+    /// columns: what is launched.
+    pub(super) fn grid(self, rows: usize, columns: usize) -> [usize; 3] {
+        [self.columns.div_ceil(columns), self.rows.div_ceil(rows), self.batches * self.pieces]
+    }
+}
+
 /// A matmul, and the tile in which it is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Cut {
@@ -40,10 +48,9 @@ pub(super) struct Cut {
 }
 
 impl Cut {
-    /// Cubes across the columns, down the rows, and for all batches and pieces: what is launched.
+    /// See [`Sizes::grid`].
     pub(super) fn grid(self) -> [usize; 3] {
-        let Self { sizes, tile } = self;
-        [sizes.columns.div_ceil(tile.columns), sizes.rows.div_ceil(tile.rows), sizes.batches * sizes.pieces]
+        self.sizes.grid(self.tile.rows, self.tile.columns)
     }
 
     /// Cubes of the [`grid`](Self::grid).
@@ -63,11 +70,15 @@ impl Cut {
     }
 }
 
-/// Two matmuls for one launch: their tiles have one number of units.
-pub(super) fn side_by_side(cuts: [Cut; 2]) -> [Cut; 2] {
+/// Two matmuls for one launch: their tiles have one number of units, and room in the same shared memory.
+pub(super) fn side_by_side(cuts: [Cut; 2], has_room: impl Fn(Tile) -> bool) -> [Cut; 2] {
     let [first, second] = cuts.map(|cut| cut.tile.units());
     let most = first.min(second);
-    cuts.map(|cut| cut.with_units(most))
+    let cuts = cuts.map(|cut| cut.with_units(most));
+    let shallow = cuts.map(|cut| Cut { tile: Tile { depth: 8, ..cut.tile }, ..cut });
+    let small = cuts.map(|cut| Cut { tile: Tile::SMALLEST, ..cut });
+    let has_room = |cuts: &[Cut; 2]| has_room(cuts[0].tile.around(cuts[1].tile));
+    [cuts, shallow].into_iter().find(has_room).unwrap_or(small)
 }
 
 impl Tile {
@@ -76,9 +87,9 @@ impl Tile {
     /// Tiles for a matmul, the best first: those that compute the least beyond its edges, smaller where there would be few
     /// cubes.
     ///
-    /// 16 terms at a time, and 8 where that is too much shared memory; the smallest tile where that still is. Long sums that end in the first half of a stage of
-    /// 16 take 8 as well: measured on an H200 with the first layer of the notebook, whose 514 terms are the one case
-    /// where 8 was faster.
+    /// 16 terms at a time, and 8 where that is too much shared memory; the smallest tile where that still is. Long sums that
+    /// end in the first half of a stage of 16 take 8 as well: measured on an H200 with the first layer of the notebook,
+    /// whose 514 terms are the one case where 8 was faster.
     pub(super) fn candidates(sizes: Sizes) -> [Self; 3] {
         Self::candidates_for(sizes, CUBES)
     }
@@ -104,6 +115,15 @@ impl Tile {
             tile.columns = 64;
         }
         tile
+    }
+
+    /// The smallest tile that takes the shared memory of both.
+    pub(super) fn around(self, other: Self) -> Self {
+        Self {
+            rows: self.rows.max(other.rows),
+            columns: self.columns.max(other.columns),
+            depth: self.depth.max(other.depth),
+        }
     }
 
     pub(super) fn units(self) -> usize {

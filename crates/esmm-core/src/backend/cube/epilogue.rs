@@ -30,6 +30,11 @@ pub(super) struct Steps {
     pub(super) moments: bool,
 }
 
+impl Steps {
+    /// The results as they are.
+    pub(super) const NONE: Self = Self { scale: false, shift: false, curve: Curve::Identity, moments: false };
+}
+
 impl<R: CubeRuntime> Epilogue<R> {
     /// The results as they are.
     pub(super) fn nothing() -> Self {

@@ -63,6 +63,19 @@ impl<R: CubeRuntime> Factor<R> {
         if self.is_wide() { vector_size(&[self.batch, self.sum, self.along, width]) } else { 1 }
     }
 
+    /// The largest vector in which its lines can be read: neighbours in memory, `width` of them across or all terms.
+    pub(super) fn line_vector(&self, width: usize, terms: usize) -> usize {
+        if self.is_wide() {
+            return self.vector(width);
+        }
+        vector_size(&[self.batch, self.sum, self.across, terms])
+    }
+
+    /// From one line to the next.
+    pub(super) fn line(&self) -> usize {
+        if self.is_wide() { self.along } else { self.across }
+    }
+
     pub(super) fn distances(&self, vector: usize) -> DistancesLaunch<R> {
         let across = if self.is_wide() { 1 } else { self.across };
         DistancesLaunch::new(self.batch / vector, self.sum / vector, across, self.along / vector)

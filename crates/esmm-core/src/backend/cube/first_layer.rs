@@ -82,7 +82,7 @@ pub(super) fn first_layer_backward<R: CubeRuntime, B: OnCube<R>>(
     let side_by_side = kept.own.meta.shape()[0] != towers;
     let (hidden, columns) =
         after_matmul_backward::<R, B>(columns, saved, grad, spec, is_linear, side_by_side);
-    let by_group = sums_by_group::<R, B>(hidden.clone(), &groups, [towers, outputs]);
+    let by_group = sums_by_group::<R, B>(hidden.tensor.clone(), &groups, [towers, outputs]);
     let [own_weight, shared_weight] = split_weight::<R, B>(weight, &groups.features, dim);
     let (own_input, own_weight) = layer_matmul_backward::<R, B>(kept.own, own_weight, hidden, spec.precision);
     let (shared_input, shared_weight) =

@@ -9,12 +9,14 @@ use super::block::{Steps, activate_backward, drop_some, leak, normalize, read_no
 use super::chunks::{Layout, whole_steps};
 use super::dropout::{DropoutBits, bits};
 use super::join::{Sum, join};
+use super::largest::{Gradient, largest_in, write_largest};
 use super::layer::Columns;
 use super::logits::{LogitsShape, LogitsSums, is_logits, logits_backward};
 use super::matmul::layer_matmul_backward;
 use super::sums::{self, BackwardAt, Partial, chunk_sums, join_sums, slope_grad};
 use super::tensor::{OnCube, Rows, address, array, empty_plain, plain, vector_size};
 use crate::backend::{Layer, LayerSaved, LayerSpec, LayerWeights, Moments, Norm};
+use crate::precision::Precision;
 
 /// What both passes of backward read.
 pub(super) struct Saved<R: CubeRuntime> {
@@ -91,7 +93,7 @@ pub(super) fn layer_backward<R: CubeRuntime, B: OnCube<R>>(
 }
 
 /// Gradients of the matmul and of what belongs to its columns. The first is `[K, B, O]`, or with the towers side by side
-/// `[B, K * O]`.
+/// `[B, K * O]`; its largest magnitudes are found where the matmuls of the layer ask for them.
 pub(super) fn after_matmul_backward<R: CubeRuntime, B: OnCube<R>>(
     columns: Columns<R>,
     saved: LayerSaved<CubeTensor<R>>,
@@ -99,7 +101,7 @@ pub(super) fn after_matmul_backward<R: CubeRuntime, B: OnCube<R>>(
     spec: LayerSpec,
     is_linear: bool,
     side_by_side: bool,
-) -> (CubeTensor<R>, Columns<R>) {
+) -> (Gradient<R>, Columns<R>) {
     let LayerSaved { hidden, moments } = saved;
     let bias = plain(columns.bias);
     let found = columns.norm.zip(moments);
@@ -126,7 +128,7 @@ pub(super) fn after_matmul_backward<R: CubeRuntime, B: OnCube<R>>(
     if is_linear && !side_by_side {
         let [towers, _, outputs] = saved.dims();
         let [bias, _] = sums::join(&partial, [towers, outputs], false);
-        return (saved.grad.tensor, Columns { bias, norm: None, slope });
+        return (saved.grad.tensor.into(), Columns { bias, norm: None, slope });
     }
     let (hidden, Columns { bias, norm, .. }) = hidden_grad(&saved, &partial, side_by_side);
     (hidden, Columns { bias, norm, slope })
@@ -138,7 +140,7 @@ fn hidden_grad<R: CubeRuntime>(
     saved: &Saved<R>,
     partial: &Partial<R>,
     side_by_side: bool,
-) -> (CubeTensor<R>, Columns<R>) {
+) -> (Gradient<R>, Columns<R>) {
     let [towers, rows, outputs] = saved.dims();
     let like = &saved.grad.tensor;
     let out = if side_by_side {
@@ -156,7 +158,10 @@ fn hidden_grad<R: CubeRuntime>(
     let layout = partial.chunks.layout(outputs);
     let (cubes, dim) = partial.chunks.grid(layout, columns, towers);
     let tower_stride = if side_by_side { outputs } else { rows * out.stride };
-    // SAFETY: units beyond the columns or rows read and write nothing; what belongs to columns is `[K, O]`.
+    let parts = columns.div_ceil(layout.lanes as usize) * partial.chunks.count * towers;
+    let largest = (saved.spec.precision == Precision::F16).then(|| empty_plain(like, [parts]));
+    // SAFETY: units beyond the columns or rows read and write nothing; what belongs to columns is `[K, O]`; there are as
+    // many parts as cubes.
     unsafe {
         hidden_grad_kernel::launch_unchecked(
             &like.client,
@@ -176,6 +181,7 @@ fn hidden_grad<R: CubeRuntime>(
             array(gamma),
             array(beta),
             out.array(),
+            array(largest.as_ref().unwrap_or(&bias)),
             bits(saved.spec.dropout),
             rows,
             columns,
@@ -189,14 +195,16 @@ fn hidden_grad<R: CubeRuntime>(
             (rows as f32).recip(),
             leak(saved.spec.activation),
             saved.spec.epsilon as f32,
+            largest.is_some(),
             layout,
             saved.steps,
         );
     }
-    (out.tensor, Columns { bias, norm, slope: None })
+    (Gradient::new(out.tensor, largest), Columns { bias, norm, slope: None })
 }
 
-/// A cube takes a chunk of rows, and joins the sums of all chunks for it; those of the first chunk write these.
+/// A cube takes a chunk of rows, and joins the sums of all chunks for it; those of the first chunk write these. Each writes
+/// the largest magnitude of what it wrote, if it is wanted.
 #[cube(launch_unchecked, address_type = "dynamic")]
 fn hidden_grad_kernel<N: Size>(
     grads: &Array<Vector<f32, N>>,
@@ -211,6 +219,7 @@ fn hidden_grad_kernel<N: Size>(
     gamma_grad: &mut Array<Vector<f32, N>>,
     beta_grad: &mut Array<Vector<f32, N>>,
     out: &mut Array<Vector<f32, N>>,
+    largest: &mut Array<f32>,
     dropout: DropoutBits,
     rows: usize,
     columns: usize,
@@ -224,6 +233,7 @@ fn hidden_grad_kernel<N: Size>(
     share: f32,
     leak: f32,
     epsilon: f32,
+    #[comptime] with_largest: bool,
     #[comptime] layout: Layout,
     #[comptime] steps: Steps,
 ) {
@@ -248,6 +258,7 @@ fn hidden_grad_kernel<N: Size>(
             bias_grad[tower_column] = sum;
         }
     }
+    let mut found = 0.0f32;
     if exists {
         let slope = slope_of(slopes, tower, leak, steps.curve);
         let norm = read_norm::<N>(means, variances, gamma, beta, tower_column, epsilon, steps.batch_norm);
@@ -262,17 +273,46 @@ fn hidden_grad_kernel<N: Size>(
             let place = tower * tower_stride + row * out_stride + column;
             let row = tower * rows + row;
             let count = comptime!(layout.at_once);
-            hidden_grad_rows::<N>(
-                grads, hidden, out, &at, &centre, &dropout, row, place, out_stride, layout, count, steps,
+            found = hidden_grad_rows::<N>(
+                grads,
+                hidden,
+                out,
+                &at,
+                &centre,
+                &dropout,
+                row,
+                place,
+                out_stride,
+                found,
+                layout,
+                count,
+                with_largest,
+                steps,
             );
         }
         for row in range_stepped(whole + line, end, comptime!(layout.lines as usize)) {
             let place = tower * tower_stride + row * out_stride + column;
             let row = tower * rows + row;
-            hidden_grad_rows::<N>(
-                grads, hidden, out, &at, &centre, &dropout, row, place, out_stride, layout, 1usize, steps,
+            found = hidden_grad_rows::<N>(
+                grads,
+                hidden,
+                out,
+                &at,
+                &centre,
+                &dropout,
+                row,
+                place,
+                out_stride,
+                found,
+                layout,
+                1usize,
+                with_largest,
+                steps,
             );
         }
+    }
+    if comptime!(with_largest) {
+        write_largest(found, largest);
     }
 }
 
@@ -285,7 +325,7 @@ struct Centre<N: Size> {
 }
 
 /// `count` rows of a unit from `first` on, written from `place` on: all are read, then computed, then written, so that it
-/// waits for memory once.
+/// waits for memory once. Returns the largest magnitude of them and of what is known, if it is wanted.
 #[cube]
 fn hidden_grad_rows<N: Size>(
     grads: &Array<Vector<f32, N>>,
@@ -297,10 +337,12 @@ fn hidden_grad_rows<N: Size>(
     first: usize,
     place: usize,
     out_stride: usize,
+    known: f32,
     #[comptime] layout: Layout,
     #[comptime] count: usize,
+    #[comptime] with_largest: bool,
     #[comptime] steps: Steps,
-) {
+) -> f32 {
     let lines = comptime!(layout.lines as usize);
     let mut values = Array::<Vector<f32, N>>::new(count);
     let mut results = Array::<Vector<f32, N>>::new(count);
@@ -324,8 +366,13 @@ fn hidden_grad_rows<N: Size>(
             results[index] = grad;
         }
     }
+    let mut largest = known;
     #[unroll]
     for index in 0..count {
         out[place + comptime!(index * lines) * out_stride] = results[index];
+        if comptime!(with_largest) {
+            largest = largest_in::<N>(results[index], largest);
+        }
     }
+    largest
 }

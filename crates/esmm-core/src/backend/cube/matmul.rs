@@ -17,12 +17,14 @@ use cubek::std::InputBinding;
 use super::epilogue::Epilogue;
 use super::factor::Factor;
 use super::join::{Sum, join_one};
+use super::largest::Gradient;
 use super::layer_shape::{BackwardCuts, LayerShape};
 use super::moments::ChunkMoments;
 use super::rounding::Rounded;
 use super::tensor::{OnCube, Rows};
-use super::tensor_cores::tensor_tile;
-use super::tensor_tiles::{self, Scaled};
+use super::tensor_cores::{TensorTile, tensor_pair, tensor_tile};
+use super::tensor_cube::Scaled;
+use super::tensor_tiles;
 use super::tile::{Cut, Sizes, Tile, fits};
 use super::tiles::{self, Task};
 use super::weight_grad::{in_pieces, weight_grad};
@@ -105,8 +107,9 @@ fn multiply<R: CubeRuntime>(
     if let Some(tile) = tensor_tile(&lhs.client, sizes, precision) {
         let left = Factor::left(&Rows::new(lhs));
         let right = Factor::right(&Rows::new(rhs));
-        let tensor = tensor_tiles::matmul(left, right, &epilogue, sizes, tile, Scaled::Neither, None);
-        return Multiplied { tensor, moments: None, to_do: None };
+        let task = tensor_tiles::Task { left, right, sizes, tile };
+        let (tensor, moments) = tensor_tiles::matmul(task, &epilogue);
+        return Multiplied { tensor, moments, to_do: None };
     }
     match tile(&lhs.client, sizes, precision) {
         Some(tile) => {
@@ -128,22 +131,25 @@ fn multiply<R: CubeRuntime>(
 pub(super) fn layer_matmul_backward<R: CubeRuntime, B: OnCube<R>>(
     input: CubeTensor<R>,
     weight: CubeTensor<R>,
-    grad: CubeTensor<R>,
+    grad: impl Into<Gradient<R>>,
     precision: Precision,
 ) -> (CubeTensor<R>, Sum<R>) {
+    let grad = grad.into();
     let shape = weight.meta.shape();
     let [towers, inputs, outputs] = [shape[0], shape[1], shape[2]];
-    let shared = grad.meta.num_dims() == 2;
+    let shared = grad.tensor.meta.num_dims() == 2;
     let rows = input.meta.shape()[1];
     let layer = LayerShape { towers, inputs, outputs, rows, shared };
     if precision == Precision::F32 {
         let client = input.client.clone();
         if let Some(cuts) = layer.backward(|tile| fits(&client, tile)) {
-            return both_grads(input, weight, grad, layer, cuts);
+            return both_grads(input, weight, grad.tensor, layer, cuts);
         }
     }
-    if let Some(grads) = on_tensor_cores::<R, B>(&input, &weight, &grad, layer, precision) {
-        return grads;
+    let sizes = [layer.weight_grad_uncut(), layer.input_grad()];
+    if let Some(tiles) = tensor_pair(&input.client, sizes, precision) {
+        let largest = (precision == Precision::F16).then(|| grad.largest::<B>());
+        return both_grads_rounded(input, weight, grad.tensor, layer, tiles, largest);
     }
     let [input, weight] = [input, weight].map(|factor| Rounded::new(factor, precision).tensor);
     let grad = Rounded::gradient::<B>(grad, precision);
@@ -163,53 +169,47 @@ fn both_grads<R: CubeRuntime>(
     layer: LayerShape,
     cuts: BackwardCuts,
 ) -> (CubeTensor<R>, Sum<R>) {
-    let [input, weight, grad] = [input, weight, grad].map(Rows::new);
-    let turned_weight = Factor::right(&weight).turned();
-    let [of_input, of_weight] = if layer.shared {
-        let side_by_side = || Factor::side_by_side(&grad, layer.towers);
-        [
-            (side_by_side().turned().summed(), turned_weight.summed()),
-            (Factor::left(&input).turned(), side_by_side()),
-        ]
-    } else {
-        [(Factor::left(&grad), turned_weight), (Factor::left(&input).turned(), Factor::right(&grad))]
-    };
-    let task = |(left, right), cut| Task { left, right, cut };
+    let [of_weight, of_input] = backward_factors(input, weight, grad, layer);
+    let task = |[left, right]: [Factor<R>; 2], cut| Task { left, right, cut };
     let [pieces, of_input] = tiles::pair([task(of_weight, cuts.weight), task(of_input, cuts.input)]);
     (of_input, in_pieces(pieces, layer, cuts.weight.sizes.pieces))
 }
 
-/// Both gradients by the kernel for tensor cores, where there are some for this precision.
-fn on_tensor_cores<R: CubeRuntime, B: OnCube<R>>(
-    input: &CubeTensor<R>,
-    weight: &CubeTensor<R>,
-    grad: &CubeTensor<R>,
+/// The same on tensor cores. `largest` are the largest magnitudes of the gradient, where it is scaled for its dtype.
+fn both_grads_rounded<R: CubeRuntime>(
+    input: CubeTensor<R>,
+    weight: CubeTensor<R>,
+    grad: CubeTensor<R>,
     layer: LayerShape,
-    precision: Precision,
-) -> Option<(CubeTensor<R>, Sum<R>)> {
-    let of_input = layer.input_grad();
-    let input_tile = tensor_tile(&input.client, of_input, precision)?;
-    let weight_tile = tensor_tile(&input.client, layer.weight_grad_uncut(), precision)?;
-    let of_weight = layer.weight_grad(layer.pieces(weight_tile.rows, weight_tile.columns));
-    let largest = (precision == Precision::F16).then(|| B::float_max_abs(grad.clone()));
-    let [input, weight, grad] = [input, weight, grad].map(|factor| Rows::new(factor.clone()));
+    [weight_tile, input_tile]: [TensorTile; 2],
+    largest: Option<CubeTensor<R>>,
+) -> (CubeTensor<R>, Sum<R>) {
+    let [of_weight, of_input] = backward_factors(input, weight, grad, layer);
+    let task = |[left, right]: [Factor<R>; 2], sizes, tile| tensor_tiles::Task { left, right, sizes, tile };
+    let sizes = layer.weight_grad(layer.pieces(weight_tile.rows, weight_tile.columns));
+    let tasks = [task(of_weight, sizes, weight_tile), task(of_input, layer.input_grad(), input_tile)];
+    let scaled = if largest.is_some() { [Scaled::Right, Scaled::Left] } else { [Scaled::Neither; 2] };
+    let [pieces, of_input] = tensor_tiles::pair(tasks, scaled, largest.as_ref());
+    (of_input, in_pieces(pieces, layer, sizes.pieces))
+}
+
+/// Left and right factors of the gradient of the weight, `input^T x grad`, and of that of the input, `grad x weight^T`.
+fn backward_factors<R: CubeRuntime>(
+    input: CubeTensor<R>,
+    weight: CubeTensor<R>,
+    grad: CubeTensor<R>,
+    layer: LayerShape,
+) -> [[Factor<R>; 2]; 2] {
+    let [input, weight, grad] = [input, weight, grad].map(Rows::new);
+    let turned_input = Factor::left(&input).turned();
     let turned_weight = Factor::right(&weight).turned();
-    let (left, right, grad) = if layer.shared {
-        let grad = || Factor::side_by_side(&grad, layer.towers);
-        (grad().turned().summed(), turned_weight.summed(), grad())
+    if layer.shared {
+        let side_by_side = || Factor::side_by_side(&grad, layer.towers);
+        let summed = [side_by_side().turned().summed(), turned_weight.summed()];
+        [[turned_input, side_by_side()], summed]
     } else {
-        (Factor::left(&grad), turned_weight, Factor::right(&grad))
-    };
-    let [scaled_left, scaled_right] = match largest {
-        Some(_) => [Scaled::Left, Scaled::Right],
-        None => [Scaled::Neither; 2],
-    };
-    let nothing = Epilogue::nothing();
-    let largest = largest.as_ref();
-    let input_grad = tensor_tiles::matmul(left, right, &nothing, of_input, input_tile, scaled_left, largest);
-    let input = Factor::left(&input).turned();
-    let pieces = tensor_tiles::matmul(input, grad, &nothing, of_weight, weight_tile, scaled_right, largest);
-    Some((input_grad, in_pieces(pieces, layer, of_weight.pieces)))
+        [[turned_input, Factor::right(&grad)], [Factor::left(&grad), turned_weight]]
+    }
 }
 
 /// `grad [K, B, O] x weight^T`, or where towers share their input the sum of that over them, from `[B, K * O]`: by the

@@ -3,11 +3,13 @@
 //! * `tensor.rs`: from tensors to what a kernel is launched with; strides, vectors, grids. `upload.rs`: batches in one piece.
 //! * `bags.rs`, `bags_backward.rs`, `first_layer.rs`, `layer.rs`, `layer_backward.rs`, `logits.rs`, `fold.rs`,
 //!   `funnel.rs`, `rows.rs` (with `rows_by_value.rs`, `row_wise.rs`), `weights.rs`, `infer.rs`: the operations.
-//! * `matmul.rs`, `rounding.rs`: matmuls, who computes them, and what their factors are rounded to.
+//! * `matmul.rs`, `rounding.rs`, `largest.rs`: matmuls, who computes them, and what their factors are rounded to.
 //! * `tiles.rs`: matmuls in f32 at any distances of rows and columns, one or two a launch; `tile.rs`, `layer_shape.rs`: how
-//!   they are cut, `factor.rs`: where their factors lie, `tile_cube.rs`: what a cube does, `epilogue.rs`, `tile_moments.rs`:
-//!   what is done to results before they are written.
-//! * `tensor_tiles.rs`: matmuls in tf32, bf16 and f16 on tensor cores, `tensor_cores.rs`: where there are some, and tiles.
+//!   they are cut, `factor.rs`, `quads.rs`: where their factors lie, `tile_cube.rs`: what a cube does, `epilogue.rs`,
+//!   `tile_moments.rs`: what is done to results before they are written.
+//! * `tensor_tiles.rs`: the same in tf32, bf16 and f16 on tensor cores, `tensor_cores.rs`: where there are some, and tiles,
+//!   `tensor_cube.rs`: what a cube does, `tensor_stage.rs`, `tensor_results.rs`, `tensor_moments.rs`: factors to shared
+//!   memory, results from there.
 //! * `weight_grad.rs`: matmuls over the batch, cut into pieces; `join.rs`: pieces of all layers, added up.
 //! * `sort.rs`, `pooled.rs`: the distinct rows of a batch, and gradients of them.
 //! * `chunks.rs`: passes over the rows of a batch; `moments.rs`, `sums.rs`: what is summed over one.
@@ -29,6 +31,7 @@ mod fold;
 mod funnel;
 mod infer;
 mod join;
+mod largest;
 mod layer;
 mod layer_backward;
 mod layer_shape;
@@ -37,6 +40,7 @@ mod logits;
 mod matmul;
 mod moments;
 mod pooled;
+mod quads;
 mod rounding;
 mod row_wise;
 mod rows;
@@ -45,6 +49,10 @@ mod sort;
 mod sums;
 mod tensor;
 mod tensor_cores;
+mod tensor_cube;
+mod tensor_moments;
+mod tensor_results;
+mod tensor_stage;
 mod tensor_tiles;
 mod tile;
 mod tile_cube;

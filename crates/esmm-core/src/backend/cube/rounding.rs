@@ -6,7 +6,8 @@ use burn_cubecl::cubecl::{self, prelude::*, std::FastDivmod};
 use burn_cubecl::ops::numeric::empty_device_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::tensor::{OnCube, Rows, address, array, grid, vector_size};
+use super::largest::{Gradient, join_largest};
+use super::tensor::{OnCube, Rows, address, array, grid_of, vector_size};
 use crate::precision::Precision;
 
 /// Largest f16.
@@ -15,12 +16,14 @@ const LARGEST: f32 = 65504.0;
 const HEADROOM: u32 = 14;
 /// Exponent of 1 in the bits of an f32.
 const BIAS: u32 = 127;
+/// Units of a cube.
+const CUBE: usize = 256;
 
 /// A factor as a matmul reads it.
 pub(super) struct Rounded<R: CubeRuntime> {
     /// The values, in the dtype of the precision.
     pub(super) tensor: CubeTensor<R>,
-    /// Largest magnitude of what was rounded, `[1]`, where it decides by which power of two the values are scaled.
+    /// Largest magnitudes of what was rounded, where they decide by which power of two the values are scaled.
     largest: Option<CubeTensor<R>>,
 }
 
@@ -36,12 +39,12 @@ impl<R: CubeRuntime> Rounded<R> {
     }
 
     /// A gradient: in f16 times a power of two.
-    pub(super) fn gradient<B: OnCube<R>>(tensor: CubeTensor<R>, precision: Precision) -> Self {
+    pub(super) fn gradient<B: OnCube<R>>(gradient: Gradient<R>, precision: Precision) -> Self {
         if precision != Precision::F16 {
-            return Self::new(tensor, precision);
+            return Self::new(gradient.tensor, precision);
         }
-        let largest = B::float_max_abs(tensor.clone());
-        let tensor = rounded::<R, f16>(tensor, DType::F16, Some(&largest));
+        let largest = gradient.largest::<B>();
+        let tensor = rounded::<R, f16>(gradient.tensor, DType::F16, Some(&largest));
         Self { tensor, largest: Some(largest) }
     }
 
@@ -56,7 +59,7 @@ impl<R: CubeRuntime> Rounded<R> {
         let matmul = Rows::new(matmul);
         let vector = matmul.vector();
         let units = matmul.tensor.meta.num_elements() / vector;
-        let (cubes, dim) = grid(&matmul.tensor.client, units);
+        let (cubes, dim) = cubes_of(units);
         // SAFETY: one unit for each vector of the matmul.
         unsafe {
             restore_kernel::launch_unchecked(
@@ -67,6 +70,7 @@ impl<R: CubeRuntime> Rounded<R> {
                 vector,
                 matmul.array(),
                 array(largest),
+                largest.meta.num_elements(),
                 matmul.width / vector,
                 matmul.stride / vector,
                 units,
@@ -74,6 +78,11 @@ impl<R: CubeRuntime> Rounded<R> {
         }
         matmul.tensor
     }
+}
+
+/// A grid with one unit for each of `units`, in cubes that are large enough to join the largest magnitudes.
+fn cubes_of(units: usize) -> (CubeCount, CubeDim) {
+    (grid_of(units.div_ceil(CUBE)), CubeDim::new_1d(CUBE as u32))
 }
 
 fn rounded<R: CubeRuntime, E: Float>(
@@ -88,7 +97,7 @@ fn rounded<R: CubeRuntime, E: Float>(
     let out = Rows::new(empty_device_dtype(client.clone(), device, shape, dtype));
     let vector = vector_size(&[values.width, values.stride, out.stride]);
     let units = values.tensor.meta.num_elements() / vector;
-    let (cubes, dim) = grid(&client, units);
+    let (cubes, dim) = cubes_of(units);
     // SAFETY: one unit for each vector of the values.
     unsafe {
         round_kernel::launch_unchecked::<E, R>(
@@ -100,6 +109,7 @@ fn rounded<R: CubeRuntime, E: Float>(
             values.array(),
             array(largest.unwrap_or(&values.tensor)),
             out.array(),
+            largest.map_or(0, |largest| largest.meta.num_elements()),
             values.width / vector,
             values.stride / vector,
             out.stride / vector,
@@ -116,6 +126,7 @@ fn round_kernel<E: Float, N: Size>(
     values: &Array<Vector<f32, N>>,
     largest: &Array<f32>,
     out: &mut Array<Vector<E, N>>,
+    parts: usize,
     width: FastDivmod<usize>,
     stride: usize,
     out_stride: usize,
@@ -123,13 +134,17 @@ fn round_kernel<E: Float, N: Size>(
     #[comptime] scaled: bool,
     #[comptime] limited: bool,
 ) {
+    let mut factor = 1.0f32;
+    if comptime!(scaled) {
+        factor = power_of_two(exponent(join_largest(largest, parts)));
+    }
     if ABSOLUTE_POS >= units {
         terminate!();
     }
     let (row, column) = width.div_mod(ABSOLUTE_POS);
     let mut value = values[row * stride + column];
     if comptime!(scaled) {
-        value *= Vector::new(power_of_two(exponent(largest[0])));
+        value *= Vector::new(factor);
     }
     if comptime!(limited) {
         value = bounded::<N>(value);
@@ -141,15 +156,16 @@ fn round_kernel<E: Float, N: Size>(
 fn restore_kernel<N: Size>(
     matmul: &mut Array<Vector<f32, N>>,
     largest: &Array<f32>,
+    parts: usize,
     width: FastDivmod<usize>,
     stride: usize,
     units: usize,
 ) {
+    let inverse = inverse_exponent(exponent(join_largest(largest, parts)));
     if ABSOLUTE_POS >= units {
         terminate!();
     }
     let (row, column) = width.div_mod(ABSOLUTE_POS);
-    let inverse = inverse_exponent(exponent(largest[0]));
     matmul[row * stride + column] *= Vector::new(power_of_two(inverse));
 }
 

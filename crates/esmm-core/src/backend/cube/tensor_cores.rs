@@ -12,7 +12,7 @@ use crate::precision::Precision;
 pub(super) const FRAGMENT: usize = 16;
 /// Units of a plane, as NVIDIA's GPUs have them.
 pub(super) const PLANE: usize = 32;
-/// Terms of a stage.
+/// Terms of a stage. Twice as many in 16 bits took up to 80 more registers, with which fewer cubes share a multiprocessor.
 const DEPTH: usize = 32;
 /// Bytes left free after each line of a stage, so that 8 lines of 16 bytes meet different banks.
 const GAP: usize = 16;
@@ -87,13 +87,44 @@ impl TensorTile {
     /// The tile of a matmul: as wide as that of an f32 one.
     pub(super) fn new(sizes: Sizes, rounding: Rounding) -> Self {
         let [Tile { rows, columns, .. }, ..] = Tile::candidates(sizes);
-        // Eight planes of 64 x 32 results, or where there are fewer results four or eight of 32 x 32.
+        Self::of([rows, columns], rounding)
+    }
+
+    /// Eight planes of 64 x 32 results, or where there are fewer results four or eight of 32 x 32.
+    fn of([rows, columns]: [usize; 2], rounding: Rounding) -> Self {
         let plane_rows = if rows == 128 && columns == 128 { 64 } else { 32 };
         Self { rows, columns, plane_rows, plane_columns: 32, depth: DEPTH, rounding }
     }
 
+    /// The tiles of two matmuls for one launch: they have one number of units.
+    fn side_by_side(sizes: [Sizes; 2], rounding: Rounding) -> [Self; 2] {
+        let tiles = sizes.map(|sizes| Self::new(sizes, rounding));
+        let [units, others] = tiles.map(Self::units);
+        if units == others { tiles } else { [Self::of([64; 2], rounding); 2] }
+    }
+
     pub(super) fn planes(self) -> usize {
-        self.rows / self.plane_rows * (self.columns / self.plane_columns)
+        self.rows / self.plane_rows * self.planes_wide()
+    }
+
+    /// Planes side by side.
+    pub(super) fn planes_wide(self) -> usize {
+        self.columns / self.plane_columns
+    }
+
+    /// Fragments of a plane, one below the other.
+    pub(super) fn fragments_tall(self) -> usize {
+        self.plane_rows / FRAGMENT
+    }
+
+    /// Fragments of a plane side by side.
+    pub(super) fn fragments_wide(self) -> usize {
+        self.plane_columns / FRAGMENT
+    }
+
+    /// Quads of a row of a plane: each is written by lanes of its own.
+    pub(super) fn plane_quads(self) -> usize {
+        self.plane_columns / QUAD
     }
 
     pub(super) fn units(self) -> usize {
@@ -124,15 +155,24 @@ impl TensorTile {
 
     /// Quads from one row of results to the next, as they wait to be written.
     pub(super) fn result_pitch(self) -> usize {
-        self.plane_columns / QUAD + 1
+        self.plane_quads() + 1
     }
 
-    /// Bytes of shared memory, for the layout that takes the most.
-    fn shared_memory(self) -> usize {
-        let largest = |side| self.stage(side, true).max(self.stage(side, false));
-        let stages = 2 * (largest(self.rows) + largest(self.columns)) * QUAD * self.rounding.bytes();
-        stages + self.planes() * FRAGMENT * self.result_pitch() * QUAD * size_of::<f32>()
+    /// Quads of the results that wait to be written.
+    pub(super) fn waiting(self) -> usize {
+        self.planes() * FRAGMENT * self.result_pitch()
     }
+}
+
+/// Bytes of shared memory of a launch with these tiles, for the layouts that take the most.
+fn shared_memory(tiles: &[TensorTile]) -> usize {
+    let most = |of: &dyn Fn(TensorTile) -> usize| tiles.iter().map(|tile| of(*tile)).max().unwrap_or(0);
+    let stages = |tile: TensorTile, side| {
+        2 * tile.stage(side, true).max(tile.stage(side, false)) * QUAD * tile.rounding.bytes()
+    };
+    most(&|tile| stages(tile, tile.rows))
+        + most(&|tile| stages(tile, tile.columns))
+        + most(&|tile| tile.waiting() * QUAD * size_of::<f32>())
 }
 
 /// The tile of a matmul in this precision, where our kernel computes it: on devices with tensor cores for 16 x 16 results.
@@ -142,27 +182,46 @@ pub(super) fn tensor_tile<R: CubeRuntime>(
     precision: Precision,
 ) -> Option<TensorTile> {
     let tile = TensorTile::new(sizes, Rounding::new(precision)?);
+    is_computed(client, &[tile]).then_some(tile)
+}
+
+/// The tiles of two matmuls in one launch, where our kernel computes both.
+pub(super) fn tensor_pair<R: CubeRuntime>(
+    client: &ComputeClient<R>,
+    sizes: [Sizes; 2],
+    precision: Precision,
+) -> Option<[TensorTile; 2]> {
+    let tiles = TensorTile::side_by_side(sizes, Rounding::new(precision)?);
+    is_computed(client, &tiles).then_some(tiles)
+}
+
+/// Whether this device has the tensor cores and the room for a launch with these tiles.
+fn is_computed<R: CubeRuntime>(client: &ComputeClient<R>, tiles: &[TensorTile]) -> bool {
     let properties = client.properties();
     let hardware = &properties.hardware;
-    let factor = StorageType::from(ElemType::Float(tile.rounding.kind()));
-    let sum = StorageType::from(ElemType::Float(FloatKind::F32));
-    let size = [FRAGMENT, FRAGMENT, tile.rounding.fragment_terms()].map(|length| length as u32);
-    let has_fragments = properties.features.matmul.cmma.iter().any(|unit| {
-        let types = unit.a_type == factor && unit.b_type == factor && unit.cd_type == sum;
-        types && [unit.m, unit.n, unit.k] == size
-    });
+    let has_fragments = |rounding: Rounding| {
+        let factor = StorageType::from(ElemType::Float(rounding.kind()));
+        let sum = StorageType::from(ElemType::Float(FloatKind::F32));
+        let size = [FRAGMENT, FRAGMENT, rounding.fragment_terms()].map(|length| length as u32);
+        properties.features.matmul.cmma.iter().any(|unit| {
+            let types = unit.a_type == factor && unit.b_type == factor && unit.cd_type == sum;
+            types && [unit.m, unit.n, unit.k] == size
+        })
+    };
     let planes = [hardware.plane_size_min, hardware.plane_size_max];
     let has_planes =
         planes.iter().all(|&size| size as usize == PLANE) && properties.features.plane.contains(Plane::Sync);
-    let has_room = tile.shared_memory() <= hardware.max_shared_memory_size
-        && tile.units() <= hardware.max_units_per_cube as usize;
-    (has_fragments && has_planes && has_room).then_some(tile)
+    let has_units = tiles.iter().all(|tile| tile.units() <= hardware.max_units_per_cube as usize);
+    tiles.iter().all(|tile| has_fragments(tile.rounding))
+        && has_planes
+        && has_units
+        && shared_memory(tiles) <= hardware.max_shared_memory_size
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::tile::Sizes;
-    use super::{FRAGMENT, GAP, QUAD, Rounding, TensorTile};
+    use super::{FRAGMENT, GAP, PLANE, QUAD, Rounding, TensorTile, shared_memory};
 
     const ROUNDINGS: [Rounding; 3] = [Rounding::Tf32, Rounding::Bf16, Rounding::F16];
 
@@ -209,10 +268,37 @@ mod tests {
         }
     }
 
+    /// Lanes write whole rows of a fragment, and what they leave for the moments fits where results wait.
+    #[test]
+    fn lanes_share_the_results() {
+        for tile in tiles() {
+            assert_eq!(PLANE % tile.plane_quads(), 0, "{tile:?}");
+            assert_eq!(FRAGMENT * tile.plane_quads() % PLANE, 0, "{tile:?}");
+            assert!(2 * tile.units() <= tile.waiting(), "{tile:?}");
+            assert!(tile.columns / QUAD <= tile.units(), "{tile:?}");
+        }
+    }
+
+    #[test]
+    fn tiles_of_one_launch_have_one_number_of_units() {
+        for one in tiles() {
+            for rows in [40, 100_000] {
+                let sizes = Sizes { batches: 2, sums: 1, rows, columns: 200, terms: 32, pieces: 8 };
+                let other = Sizes { batches: 1, sums: 2, rows: one.rows, columns: one.columns, ..sizes };
+                let tiles = TensorTile::side_by_side([sizes, other], one.rounding);
+                assert_eq!(tiles[0].units(), tiles[1].units(), "{tiles:?}");
+                let bytes = shared_memory(&tiles);
+                assert!(bytes >= shared_memory(&tiles[..1]).max(shared_memory(&tiles[1..])), "{tiles:?}");
+                assert!(2 * bytes <= 227 << 10, "{tiles:?}: {bytes} bytes");
+            }
+        }
+    }
+
     #[test]
     fn two_cubes_fit_a_multiprocessor() {
         for tile in tiles() {
-            assert!(2 * tile.shared_memory() <= 227 << 10, "{tile:?}: {} bytes", tile.shared_memory());
+            let bytes = shared_memory(&[tile]);
+            assert!(2 * bytes <= 227 << 10, "{tile:?}: {bytes} bytes");
         }
     }
 }

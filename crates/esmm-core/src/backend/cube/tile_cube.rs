@@ -5,6 +5,7 @@
 use burn_cubecl::cubecl::{self, prelude::*};
 
 use super::factor::Distances;
+use super::quads;
 use super::tile::{QUAD, Tile, UNIT, pitch};
 
 /// Units of a plane side by side; a plane has four rows of them.
@@ -213,7 +214,7 @@ pub(super) fn write_results<W: Size>(
                 for side in 0..2usize {
                     let result = results[comptime!(2 * (half * QUAD + row) + side)];
                     let column = column_of(place, side, tile);
-                    write::<W>(out, result, (first + out_row) * at.out_stride, column, at.columns);
+                    quads::write::<W>(out, result, (first + out_row) * at.out_stride, column, at.columns);
                 }
             }
         }
@@ -253,7 +254,6 @@ fn load<N: Size>(
     #[comptime] tile: Tile,
     #[comptime] wide: bool,
 ) {
-    let size = N::value().comptime();
     #[unroll]
     for load in 0..comptime!(side / QUAD * tile.depth / tile.units()) {
         let (quad, depth) = place_of(unit + comptime!(load * tile.units()), side, tile, wide);
@@ -262,17 +262,7 @@ fn load<N: Size>(
         let mut loaded = Vector::<f32, Const<4>>::new(0.0f32);
         if term < end {
             if comptime!(wide) {
-                #[unroll]
-                for part in 0..comptime!(QUAD / size) {
-                    let neighbour = from + comptime!(part * size);
-                    if neighbour < len {
-                        let vector = values[base + term * at.along + neighbour / size];
-                        #[unroll]
-                        for lane in 0..size {
-                            loaded[comptime!(part * size + lane)] = vector[lane];
-                        }
-                    }
-                }
+                loaded = quads::read::<N>(values, base + term * at.along, from, len);
             } else {
                 #[unroll]
                 for part in 0..QUAD {
@@ -319,29 +309,5 @@ fn place_of(
     } else {
         let depth = comptime!(tile.depth);
         (index / depth, index % depth)
-    }
-}
-
-/// Four results of a row, but for those beyond the last column.
-#[cube]
-pub(super) fn write<N: Size>(
-    out: &mut Array<Vector<f32, N>>,
-    result: Vector<f32, Const<4>>,
-    row: usize,
-    column: usize,
-    columns: usize,
-) {
-    let size = N::value().comptime();
-    #[unroll]
-    for part in 0..comptime!(QUAD / size) {
-        let place = column + comptime!(part * size);
-        if place < columns {
-            let mut vector = Vector::<f32, N>::empty();
-            #[unroll]
-            for lane in 0..size {
-                vector[lane] = result[comptime!(part * size + lane)];
-            }
-            out[row + place / size] = vector;
-        }
     }
 }

@@ -14,7 +14,16 @@ use super::{
 };
 use crate::common::{assert_near, flat, float, primitive, random, tensor, uniform};
 
-on_all_backends!(layers, wide_layers, tall_layers, logit_layers, same_bits_twice, precisions);
+on_all_backends!(
+    layers,
+    wide_layers,
+    tall_layers,
+    logit_layers,
+    same_bits_twice,
+    precisions,
+    large_gradients,
+    moments
+);
 
 /// A random layer; its input is one of all towers, or one for each.
 #[derive(Debug, Clone, Copy)]
@@ -112,17 +121,21 @@ pub(super) fn layers<B: EsmmBackend>() {
     }
 }
 
-/// A plain layer of these sizes.
+/// A layer without activation of these sizes.
 fn case(own_input: bool, rows: usize, inputs: usize, outputs: usize, batch_norm: bool) -> LayerCase {
     let spec = LayerSpec { epsilon: 1e-5, ..LayerSpec::LINEAR };
     LayerCase { own_input, towers: 2, rows, inputs, outputs, batch_norm, spec, seed: 7 }
 }
 
+/// Rows, inputs and outputs of a layer whose matmuls have so many results that GPUs take the largest tiles.
+const MANY_ROWS: (usize, usize, usize) = (16900, 72, 80);
+
 /// Layers of several tiles each way, whose batch is cut into pieces with rows left over; odd, even and whole vectors.
 fn wide_layers<B: EsmmBackend>() {
-    for (index, (inputs, outputs)) in [(130, 140), (134, 66), (201, 129), (80, 1)].into_iter().enumerate() {
+    let sizes = [(1100, 130, 140), (1101, 134, 66), (1102, 201, 129), (1103, 80, 1), MANY_ROWS];
+    for (rows, inputs, outputs) in sizes {
         for own_input in [false, true] {
-            case(own_input, 1100 + index, inputs, outputs, outputs > 1).check::<B>();
+            case(own_input, rows, inputs, outputs, outputs > 1).check::<B>();
         }
     }
 }
@@ -149,17 +162,51 @@ fn logit_layers<B: EsmmBackend>() {
     }
 }
 
-/// The same gradients twice, to the bit.
+/// The same gradients twice, to the bit, in every precision.
 fn same_bits_twice<B: EsmmBackend>() {
-    for outputs in [1, 33] {
-        let case = case(true, 2000, 70, outputs, outputs > 1);
-        let step = || {
-            let forward = B::Kernels::layer(case.operands::<B>(), case.spec);
-            let grad = case.grad::<B>();
-            let grads = B::Kernels::layer_backward(case.operands::<B>(), forward.saved, grad, case.spec);
-            [forward.output, grads.input, grads.weights.weight].map(|tensor| flat::<B>(&tensor))
-        };
-        assert_eq!(step(), step());
+    for precision in B::precisions(&Default::default()) {
+        for outputs in [1, 33] {
+            let mut case = case(true, 2000, 70, outputs, outputs > 1);
+            case.spec.precision = precision;
+            let step = || {
+                let forward = B::Kernels::layer(case.operands::<B>(), case.spec);
+                let grad = case.grad::<B>();
+                let grads = B::Kernels::layer_backward(case.operands::<B>(), forward.saved, grad, case.spec);
+                [forward.output, grads.input, grads.weights.weight].map(|tensor| flat::<B>(&tensor))
+            };
+            assert_eq!(step(), step(), "{precision}, {case:?}");
+        }
+    }
+}
+
+/// Moments in every precision, against f64 of the matmul that the layer keeps, which is far from 0: sums of squares would
+/// lose four digits there.
+fn moments<B: EsmmBackend>() {
+    for precision in B::precisions(&Default::default()) {
+        for (rows, inputs, outputs) in ROUNDED {
+            let mut case = case(false, rows, inputs, outputs, true);
+            case.spec.precision = precision;
+            let mut operands = case.operands::<B>();
+            let far = uniform(8, case.towers * outputs).into_iter().map(|value| value + 300.0);
+            let far: Vec<f64> = far.collect();
+            operands.weights.bias = primitive(tensor::<B, 2>(&far, [case.towers, outputs]));
+            let saved = B::Kernels::layer(operands, case.spec).saved;
+            let hidden = flat::<B>(&saved.hidden);
+            let found = saved.moments.unwrap();
+            let column = |tower: usize, column: usize| {
+                let of_row = move |row: usize| (tower * rows + row) * outputs + column;
+                let values: Vec<f64> = (0..rows).map(|row| hidden[of_row(row)]).collect();
+                let mean = values.iter().sum::<f64>() / rows as f64;
+                let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+                (mean, squares / rows as f64)
+            };
+            let expected = (0..case.towers).flat_map(|tower| (0..outputs).map(move |at| (tower, at)));
+            let (means, variances): (Vec<f64>, Vec<f64>) =
+                expected.map(|(tower, at)| column(tower, at)).unzip();
+            let what = |name: &str| format!("{name}, {precision}, {rows} x {inputs} x {outputs}");
+            assert_near(&what("mean"), &flat::<B>(&found.mean), &means, 0.0, 1e-6);
+            assert_near(&what("variance"), &flat::<B>(&found.variance), &variances, 1e-8, 1e-4);
+        }
     }
 }
 
@@ -175,31 +222,49 @@ fn precisions<B: EsmmBackend>() {
                 let spec = LayerSpec { precision, ..LayerSpec::LINEAR };
                 let (towers, batch_norm, seed) = (2, false, 50);
                 let case = LayerCase { own_input, towers, rows, inputs, outputs, batch_norm, spec, seed };
-                rounded_layer::<B>(&case);
+                rounded_layer::<B>(&case, 1.0);
             }
         }
     }
 }
 
-/// Rows, inputs and outputs of layers in every precision: one row; parts of tiles; whole tiles; several tiles each way
-/// with vectors of one, two and four, the batch cut into pieces with rows left over.
-const ROUNDED: [(usize, usize, usize); 6] =
-    [(1, 20, 6), (150, 41, 24), (256, 128, 64), (1100, 130, 140), (1101, 201, 129), (2100, 132, 260)];
+/// The same with a gradient whose last value is far larger than all others: in f16 it decides by what all are multiplied.
+fn large_gradients<B: EsmmBackend>() {
+    for precision in B::precisions(&Default::default()) {
+        for own_input in [false, true] {
+            let mut case = case(own_input, 1101, 130, 140, false);
+            case.spec.precision = precision;
+            rounded_layer::<B>(&case, 8192.0);
+        }
+    }
+}
 
-/// A layer in one precision.
-fn rounded_layer<B: EsmmBackend>(case: &LayerCase) {
+/// Rows, inputs and outputs of layers in every precision: one row; parts of tiles; whole tiles; several tiles each way
+/// with vectors of one, two and four, the batch cut into pieces with rows left over; the largest tiles.
+const ROUNDED: [(usize, usize, usize); 7] = [
+    (1, 20, 6),
+    (150, 41, 24),
+    (256, 128, 64),
+    (1100, 130, 140),
+    (1101, 201, 129),
+    (2100, 132, 260),
+    MANY_ROWS,
+];
+
+/// A layer in one precision; `last` is the last value of the gradient, where the others are up to 1.
+fn rounded_layer<B: EsmmBackend>(case: &LayerCase, last: f64) {
     let LayerCase { towers, inputs, outputs, spec, .. } = *case;
     let precision = spec.precision;
     let found = B::Kernels::layer(case.operands::<B>(), spec);
-    let rounded = |seed: u64, shape: [usize; 3], factor: f64| {
-        let values = uniform(seed, shape.iter().product());
+    let rounded = |values: Vec<f64>, shape: [usize; 3], factor: f64| {
         let values: Vec<f64> =
             values.iter().map(|value| round((value * factor) as f32, precision).into()).collect();
         primitive(tensor::<Expected, 3>(&values, shape))
     };
+    let random = |seed: u64, shape: [usize; 3]| rounded(uniform(seed, shape.iter().product()), shape, 1.0);
     let mut operands = case.operands::<Expected>();
-    operands.input = rounded(case.seed, float::<Expected, 3>(operands.input).dims(), 1.0);
-    operands.weights.weight = rounded(case.seed + 1, [towers, inputs, outputs], 1.0);
+    operands.input = random(case.seed, float::<Expected, 3>(operands.input).dims());
+    operands.weights.weight = random(case.seed + 1, [towers, inputs, outputs]);
     let expected = <Reference as Kernels<Expected>>::layer(operands.clone(), LayerSpec::LINEAR);
     let what = |name: &str| format!("{name}, {precision}, {case:?}");
     let close = |name: &str, found: &[f64], expected: &[f64]| {
@@ -214,13 +279,16 @@ fn rounded_layer<B: EsmmBackend>(case: &LayerCase) {
     close("output", &flat::<B>(&found.output), &flat::<Expected>(&expected.output));
     let tiny = 1e-9;
     let shape = [case.towers, case.rows, case.outputs];
-    let grad = uniform(case.seed + 6, shape.iter().product());
-    let grad: Vec<f64> = grad.iter().map(|value| value * tiny).collect();
+    let mut values = uniform(case.seed + 6, shape.iter().product());
+    if let Some(value) = values.last_mut() {
+        *value *= last;
+    }
+    let grad: Vec<f64> = values.iter().map(|value| value * tiny).collect();
     let grad = primitive(tensor::<B, 3>(&grad, shape));
     let found = B::Kernels::layer_backward(case.operands::<B>(), found.saved, grad, spec);
     // A power of two in front changes no digit of a rounded number.
-    let host_factor = if precision == Precision::F16 { tiny * 2f64.powi(40) } else { tiny };
-    let grad = rounded(case.seed + 6, shape, host_factor);
+    let host_factor = if precision == Precision::F16 { tiny * 2f64.powi(40) / last } else { tiny };
+    let grad = rounded(values, shape, host_factor);
     let expected =
         <Reference as Kernels<Expected>>::layer_backward(operands, expected.saved, grad, LayerSpec::LINEAR);
     let undone =

@@ -6,13 +6,13 @@ use esmm_core::backend::{
     Bags, FirstLayer, InferenceLayer, InputBags, Kernels, Layer, LayerSpec, LayerWeights, RowUpdate,
     TableRule, WithMoments,
 };
-use esmm_core::{Activation, EsmmBackend, Indices};
+use esmm_core::{Activation, EsmmBackend, Indices, Precision};
 
 use super::layer::weights;
 use super::{activations, on_all_backends};
 use crate::common::{float, ints, primitive, random, tensor, uniform, values};
 
-on_all_backends!(layers, first_layers, inference, losses, updates);
+on_all_backends!(layers, gradients, first_layers, inference, losses, updates);
 
 const TOWERS: usize = 2;
 const ROWS: usize = 5;
@@ -32,21 +32,23 @@ fn nans<B: Backend, const D: usize>(primitive: FloatTensor<B>) -> Vec<bool> {
 }
 
 fn layers<B: EsmmBackend>() {
-    for activation in activations() {
-        for batch_norm in [false, true] {
-            layer::<B>(activation, batch_norm);
+    for precision in B::precisions(&Default::default()) {
+        for activation in activations() {
+            for batch_norm in [false, true] {
+                layer::<B>(precision, activation, batch_norm);
+            }
         }
     }
 }
 
-fn layer<B: EsmmBackend>(activation: Activation, batch_norm: bool) {
-    let spec = LayerSpec { epsilon: 1e-5, activation, ..LayerSpec::LINEAR };
+fn layer<B: EsmmBackend>(precision: Precision, activation: Activation, batch_norm: bool) {
+    let spec = LayerSpec { epsilon: 1e-5, activation, precision, ..LayerSpec::LINEAR };
     let operands = Layer {
         input: with_nan::<B, 3>(1, [1, ROWS, INPUTS], BAD * INPUTS),
         weights: weights::<B>(2, [TOWERS, INPUTS, OUTPUTS], batch_norm, activation),
     };
     let found = B::Kernels::layer(operands.clone(), spec);
-    let what = format!("{activation:?}, batch norm {batch_norm}");
+    let what = format!("{precision}, {activation:?}, batch norm {batch_norm}");
     bad_output::<B>(&what, batch_norm, found.output);
     if let Some(moments) = &found.saved.moments {
         let moments = [moments.mean.clone(), moments.variance.clone()].map(nans::<B, 2>);
@@ -55,6 +57,33 @@ fn layer<B: EsmmBackend>(activation: Activation, batch_norm: bool) {
     let grad = random::<B, 3>(5, [TOWERS, ROWS, OUTPUTS]);
     let grads = B::Kernels::layer_backward(operands, found.saved, grad, spec);
     bad_weights::<B>(&what, grads.weights);
+}
+
+/// A NaN in one row of the gradient leaves that of the other rows as it is, in every precision.
+fn gradients<B: EsmmBackend>() {
+    for precision in B::precisions(&Default::default()) {
+        for inputs in [1, TOWERS] {
+            let spec = LayerSpec { precision, ..LayerSpec::LINEAR };
+            let operands = Layer {
+                input: random::<B, 3>(1, [inputs, ROWS, INPUTS]),
+                weights: weights::<B>(2, [TOWERS, INPUTS, OUTPUTS], false, Activation::None),
+            };
+            let shape = [TOWERS, ROWS, OUTPUTS];
+            let of_input = |grad| {
+                let saved = B::Kernels::layer(operands.clone(), spec).saved;
+                let grads = B::Kernels::layer_backward(operands.clone(), saved, grad, spec);
+                values(float::<B, 3>(grads.input))
+            };
+            let good = of_input(random::<B, 3>(5, shape));
+            let bad = of_input(with_nan::<B, 3>(5, shape, BAD * OUTPUTS));
+            for (index, (good, bad)) in good.into_iter().zip(bad).enumerate() {
+                let what = format!("{precision}, {inputs} inputs: {index}");
+                let reads_nan = index / INPUTS == BAD;
+                assert_eq!(bad.is_nan(), reads_nan, "{what}");
+                assert!(reads_nan || bad == good, "{what}: {bad} and {good}");
+            }
+        }
+    }
 }
 
 /// The NaN comes from the table.

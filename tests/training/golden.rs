@@ -91,12 +91,13 @@ fn batches<B: EsmmBackend>(
 /// get a gradient of zero, and lazy Adam does to all of them what dense Adam does.
 fn touching_every_row<B: Backend>(mut batch: EsmmBatch<B>, rows: usize) -> EsmmBatch<B> {
     let features = &mut batch.features;
+    let device = features.bags.own.slots.device().clone();
+    // Without a list of touched rows the slots are rows of the arena already.
     if let Some(touched) = &features.touched {
-        let device = touched.device().clone();
         let slots = features.bags.own.slots.host().iter().map(|&slot| touched.host()[slot as usize]);
         features.bags.own.slots = Indices::new(slots.collect(), &device);
-        features.touched = Some(Indices::new((0..rows as u32).collect(), &device));
     }
+    features.touched = Some(Indices::new((0..rows as u32).collect(), &device));
     batch
 }
 

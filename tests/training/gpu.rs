@@ -1,21 +1,22 @@
 //! A GPU trains as a CPU does: the same run on ndarray and on wgpu (and CUDA) gives the same losses and AUCs, dropout
 //! included, whose bits come from a counter and not from the device.
 //!
-//! Bounds: rounding differs from the first step on and 26 steps of Adam carry it along. The loss of each step (near 0.6)
+//! Bounds: rounding differs from the first step on and 26 steps of Adam and more carry it along. The loss of each step (near 0.6)
 //! may differ by 1e-3, each AUC by 5e-3: 400 rows of a split with 40 conversions have some 14,000 pairs, of which rounding
 //! may turn a few. With hidden matmuls of factors in f16 losses within 3.5e-4 and AUCs within 9e-4 were seen, and bounds are
 //! five times that, which tf32 gets as well; bf16 keeps three bits less and gets eight times as much.
 #![cfg(any(feature = "wgpu", feature = "cuda"))]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use burn::optim::GradientsAccumulator;
 use burn::train::TrainStep;
+use esmm_aliccp::{GenerateConfig, PrepareConfig, generate, prepare};
 use esmm_core::{
-    BatchBuilder, BatchInput, EsmmConfig, Feature, FeatureSchema, Precision, Side, SparseInput, TowersConfig,
-    TrainBackend,
+    BatchBuilder, BatchInput, EsmmConfig, Feature, FeatureSchema, Precision, RowGroups, Side, SparseInput,
+    TowersConfig, TrainBackend,
 };
 use esmm_train::checkpoint::Checkpoints;
 use esmm_train::config::{RunFile, TrainConfig};
@@ -49,9 +50,52 @@ impl TrainingObserver for DriverLoss {
     }
 }
 
-/// A training of 2 epochs, 13 steps each: 3200 rows in batches of 256, the last of 128.
+/// What is learned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Task {
+    /// The built-in funnel: 2 epochs of 13 steps, 3200 rows in batches of 256, the last of 128.
+    Funnel,
+    /// Impressions like those of Ali-CCP, users' features and their weighted lists given once a group: 2 epochs of whole
+    /// groups in batches of about 128 rows.
+    Groups,
+}
+
+impl Task {
+    /// Writes the data; a run file.
+    fn run_file(self, folder: &Path) -> String {
+        match self {
+            Self::Funnel => {
+                let data = folder.join("data.parquet");
+                write_parquet(SyntheticConfig { rows: 4000, ..SyntheticConfig::default() }, &data).unwrap();
+                RUN_FILE.replace("data.parquet", &data.display().to_string())
+            }
+            Self::Groups => {
+                let [raw, out] = ["raw", "out"].map(|name| folder.join(name));
+                let rates = GenerateConfig::new(&raw, 2600, 7);
+                generate(&GenerateConfig { click_rate: 0.3, conversion_rate: 0.1, ..rates }).unwrap();
+                prepare(&PrepareConfig::new(raw, &out), &mut |_| ()).unwrap();
+                std::fs::read_to_string(out.join("run.toml")).unwrap()
+            }
+        }
+    }
+
+    fn settings(self) -> &'static [&'static str] {
+        match self {
+            Self::Funnel => {
+                &["train.batch_size=256", "train.schedule.decay='linear'", "model.batch_norm=true"]
+            }
+            // Without a batch norm: of what all groups of a batch have in common it leaves a gradient of rounding, which Adam
+            // makes as large as any other.
+            Self::Groups => &["train.batch_size=128", "model.hidden=[16, 8]", "model.embedding_dim=4"],
+        }
+    }
+}
+
+/// A training of 2 epochs.
 struct Training<'a> {
-    data: &'a Path,
+    task: Task,
+    /// Its run file.
+    text: &'a str,
     run: &'a Path,
     precision: Precision,
     losses: Losses,
@@ -60,29 +104,27 @@ struct Training<'a> {
 }
 
 impl<'a> Training<'a> {
-    fn new(data: &'a Path, run: &'a Path) -> Self {
-        let (precision, existing) = (Precision::F32, Existing::Refuse);
-        Self { data, run, precision, losses: Losses::default(), existing, fails_at: None }
+    fn new(task: Task, text: &'a str, run: &'a Path) -> Self {
+        let precision = Precision::F32;
+        let existing = Existing::Refuse;
+        Self { task, text, run, precision, losses: Losses::default(), existing, fails_at: None }
     }
 
     /// Losses and metrics.
     fn on(self, device: DeviceName) -> Result<(Vec<f64>, RunMetrics), TrainError> {
         let losses = self.losses.clone();
-        let text = RUN_FILE.replace("data.parquet", &self.data.display().to_string());
         let precision = format!("train.precision={}", self.precision);
         let set = [
             "train.epochs=2",
-            "train.batch_size=256",
             "train.log_every=1",
             "train.checkpoint_every=5",
             "model.dropout=0.2",
-            "model.batch_norm=true",
             // The bounds are those of this rate.
             "train.towers.learning_rate=1e-3",
-            "train.schedule.decay='linear'",
             &precision,
         ];
-        let config = TrainConfig::resolve(&RunFile::parse(&text, "run.toml", &set.map(str::to_owned))?)?;
+        let set: Vec<String> = set.iter().chain(self.task.settings()).map(|set| (*set).to_owned()).collect();
+        let config = TrainConfig::resolve(&RunFile::parse(self.text, "run.toml", &set)?)?;
         let experiment = Experiment::load(config)?;
         let resume = matches!(self.existing, Existing::Resume);
         let run = RunDir::create(self.run, self.existing)?;
@@ -94,24 +136,19 @@ impl<'a> Training<'a> {
     }
 }
 
-fn impressions(folder: &Path) -> PathBuf {
-    let data = folder.join("data.parquet");
-    write_parquet(SyntheticConfig { rows: 4000, ..SyntheticConfig::default() }, &data).unwrap();
-    data
-}
-
 /// A driver is lost at step 12: the error says so, the checkpoint of step 10 is whole, and a training that goes on from it
 /// ends as one that was never disturbed, bit for bit.
-fn survives_its_driver(device: DeviceName) {
+fn survives_its_driver(task: Task, device: DeviceName) {
     let folder = tempfile::tempdir().unwrap();
-    let data = impressions(folder.path());
+    let text = task.run_file(folder.path());
     let [whole, broken] = ["whole", "broken"].map(|name| folder.path().join(name));
-    let (losses, metrics) = Training::new(&data, &whole).on(device).unwrap();
-    let error = Training { fails_at: Some(12), ..Training::new(&data, &broken) }.on(device).unwrap_err();
+    let (losses, metrics) = Training::new(task, &text, &whole).on(device).unwrap();
+    let error =
+        Training { fails_at: Some(12), ..Training::new(task, &text, &broken) }.on(device).unwrap_err();
     assert_eq!(error.to_string(), format!("device `{device}` failed: the driver is gone"));
     let run = RunDir::open(&broken).unwrap();
     assert_eq!(Checkpoints::new(run.checkpoint()).newest().unwrap().step, 10);
-    let again = Training { existing: Existing::Resume, ..Training::new(&data, &broken) };
+    let again = Training { existing: Existing::Resume, ..Training::new(task, &text, &broken) };
     let (later_losses, later_metrics) = again.on(device).unwrap();
     assert_eq!(later_losses, losses[10..]);
     assert_eq!(later_metrics, metrics);
@@ -125,12 +162,12 @@ struct Bounds {
 }
 
 /// Trains on ndarray and on the device, there in each of these precisions that it has.
-fn agrees_with_ndarray(device: DeviceName, precisions: &[(Precision, Bounds)]) {
+fn agrees_with_ndarray(task: Task, device: DeviceName, precisions: &[(Precision, Bounds)]) {
     let folder = tempfile::tempdir().unwrap();
-    let data = impressions(folder.path());
+    let text = task.run_file(folder.path());
     let train = |device: DeviceName, precision: Precision| {
         let run = folder.path().join(format!("{device}-{precision}").replace(':', "-"));
-        Training { precision, ..Training::new(&data, &run) }.on(device).unwrap()
+        Training { precision, ..Training::new(task, &text, &run) }.on(device).unwrap()
     };
     let expected = train(DeviceName::NdArray, Precision::F32);
     for (precision, bounds) in precisions {
@@ -148,18 +185,22 @@ fn compare(
     (expected_losses, expected_metrics): &(Vec<f64>, RunMetrics),
     bounds: &Bounds,
 ) {
-    assert_eq!((losses.len(), expected_losses.len()), (26, 26));
+    assert_eq!(losses.len(), expected_losses.len());
+    assert!(losses.len() >= 26, "{} steps", losses.len());
     let mut largest = Bounds { loss: 0.0, auc: 0.0 };
     for (step, (found, expected)) in losses.iter().zip(expected_losses).enumerate() {
         let difference = (found - expected).abs();
         largest.loss = largest.loss.max(difference);
         assert!(difference < bounds.loss, "step {step}: loss {found} on {what}, {expected} on ndarray");
     }
-    for (split, found, expected) in [
-        ("train", &metrics.train, &expected_metrics.train),
-        ("valid", metrics.valid.as_ref().unwrap(), expected_metrics.valid.as_ref().unwrap()),
-        ("test", metrics.test.as_ref().unwrap(), expected_metrics.test.as_ref().unwrap()),
-    ] {
+    assert_eq!(metrics.valid.is_some(), expected_metrics.valid.is_some());
+    let valid = metrics.valid.as_ref().zip(expected_metrics.valid.as_ref());
+    let splits = [
+        Some(("train", &metrics.train, &expected_metrics.train)),
+        valid.map(|(found, expected)| ("valid", found, expected)),
+        Some(("test", metrics.test.as_ref().unwrap(), expected_metrics.test.as_ref().unwrap())),
+    ];
+    for (split, found, expected) in splits.into_iter().flatten() {
         for task in ["ctr", "cvr", "ctcvr"] {
             let [found, expected] = [found, expected].map(|split| split.task(task).unwrap().auc.unwrap());
             let difference = (found - expected).abs();
@@ -176,19 +217,31 @@ const ELEVEN_BITS: Bounds = Bounds { loss: 2e-3, auc: 5e-3 };
 #[cfg(feature = "wgpu")]
 #[test]
 fn wgpu_agrees_with_ndarray() {
-    agrees_with_ndarray(DeviceName::Wgpu(None), &[F32, (Precision::F16, ELEVEN_BITS)]);
+    agrees_with_ndarray(Task::Funnel, DeviceName::Wgpu(None), &[F32, (Precision::F16, ELEVEN_BITS)]);
+}
+
+#[cfg(feature = "wgpu")]
+#[test]
+fn wgpu_agrees_with_ndarray_on_groups() {
+    agrees_with_ndarray(Task::Groups, DeviceName::Wgpu(None), &[F32]);
+}
+
+#[cfg(feature = "wgpu")]
+#[test]
+fn wgpu_goes_on_with_groups() {
+    survives_its_driver(Task::Groups, DeviceName::Wgpu(None));
 }
 
 #[cfg(feature = "wgpu")]
 #[test]
 fn wgpu_survives_its_driver() {
-    survives_its_driver(DeviceName::Wgpu(None));
+    survives_its_driver(Task::Funnel, DeviceName::Wgpu(None));
 }
 
 #[cfg(feature = "cuda")]
 #[test]
 fn cuda_survives_its_driver() {
-    survives_its_driver(DeviceName::Cuda(0));
+    survives_its_driver(Task::Funnel, DeviceName::Cuda(0));
 }
 
 #[cfg(feature = "cuda")]
@@ -199,12 +252,18 @@ fn cuda_agrees_with_ndarray() {
         (Precision::Bf16, Bounds { loss: 1.6e-2, auc: 4e-2 }),
         (Precision::F16, ELEVEN_BITS),
     ];
-    agrees_with_ndarray(DeviceName::Cuda(0), &[&[F32][..], &rounded].concat());
+    let precisions = [&[F32][..], &rounded].concat();
+    for task in [Task::Funnel, Task::Groups] {
+        agrees_with_ndarray(task, DeviceName::Cuda(0), &precisions);
+    }
 }
 
 /// What `copies.rs` shows on ndarray, where the device finds the distinct rows: gradients of several steps are added up,
 /// and a learner whose clones trained is as it was. The batches share some rows and not others.
-struct SeveralSteps;
+struct SeveralSteps {
+    /// Whether two rows each share their user.
+    with_groups: bool,
+}
 
 impl OnDevice for SeveralSteps {
     type Output = ();
@@ -230,13 +289,17 @@ impl OnDevice for SeveralSteps {
             || SharedOptimizer::new(&TowerOptimizerConfig::Sgd { momentum: 0.9, weight_decay: 0.0 });
         let mut builder = BatchBuilder::for_backend::<B>(&schema);
         let mut batch = |number: u32| {
-            let users: Vec<u32> = (0..8).map(|row| (row * 7 + number * 3) % 50).collect();
+            let num_users = if self.with_groups { 4 } else { 8 };
+            let users: Vec<u32> = (0..num_users).map(|row| (row * 7 + number * 3) % 50).collect();
             let items: Vec<u32> = (0..8).map(|row| (row * row + number) % 30).collect();
             let sparse = [SparseInput::Single(&users), SparseInput::Single(&items)];
-            let input = BatchInput { rows: 8, sparse: &sparse, dense: &[], groups: None };
+            let of_rows = [0, 1, 2, 3, 3, 2, 1, 0];
+            let groups = self.with_groups.then_some(RowGroups { count: 4, of_rows: &of_rows });
+            let input = BatchInput { rows: 8, sparse: &sparse, dense: &[], groups };
             let labels = RowLabels { depth: vec![0, 1, 2, 0, 1, 0, 2, 0], ..RowLabels::default() };
             let features = builder.build(input).unwrap().into_device::<B>(&device);
             assert!(features.touched.is_none(), "the host has found the distinct rows");
+            assert_eq!(features.bags.groups.is_some(), self.with_groups);
             EsmmBatch { features, reached: labels.reached(2, &device), labels: Arc::new(labels) }
         };
         let table = |learner: &EsmmLearner<B>| -> Vec<f32> {
@@ -263,7 +326,7 @@ impl OnDevice for SeveralSteps {
             assert!((both - expected).abs() < 1e-6, "place {place}: {both}, expected {expected}");
             changed += usize::from((both - before[place]).abs() > 1e-7);
         }
-        assert!(changed > 40, "only {changed} values have changed");
+        assert!(changed > 30, "only {changed} values have changed");
         Ok(())
     }
 }
@@ -271,11 +334,15 @@ impl OnDevice for SeveralSteps {
 #[cfg(feature = "wgpu")]
 #[test]
 fn wgpu_adds_up_several_steps() {
-    DeviceName::Wgpu(None).run(SeveralSteps).unwrap();
+    for with_groups in [false, true] {
+        DeviceName::Wgpu(None).run(SeveralSteps { with_groups }).unwrap();
+    }
 }
 
 #[cfg(feature = "cuda")]
 #[test]
 fn cuda_adds_up_several_steps() {
-    DeviceName::Cuda(0).run(SeveralSteps).unwrap();
+    for with_groups in [false, true] {
+        DeviceName::Cuda(0).run(SeveralSteps { with_groups }).unwrap();
+    }
 }

@@ -10,14 +10,22 @@
 use std::process::Command;
 use std::time::Duration;
 
-use crate::workload::{Training, Workload, raw_batches};
+use crate::workload::{Rows, Training, Workload, raw_batches};
 use esmm_core::backend::pad_rows;
-use esmm_core::{Precision, TrainBackend};
+use esmm_core::{
+    BatchInput, EsmmConfig, Feature, FeatureSchema, Pooling, Precision, RowGroups, Side, SparseInput,
+    TrainBackend,
+};
 use esmm_train::{DeviceName, OnDevice, TrainError};
 
 /// Launches of a step at most, for each workload: those counted, and those of them that a device makes which binds as many
 /// tensors as CUDA.
-const MOST: [(&str, usize, usize); 3] = [("notebook", 23, 22), ("aliccp", 29, 27), ("bigtable", 23, 22)];
+const MOST: [(&str, usize, usize); 4] =
+    [("notebook", 23, 22), ("aliccp", 29, 27), ("bigtable", 23, 22), (GROUPS, 37, 35)];
+/// The towers of `aliccp` on rows that share their user, whose features and weighted lists are given once a group.
+const GROUPS: &str = "groups";
+/// Launches more in f16 that find the largest gradient of what groups share.
+const LARGEST_OF_GROUPS: usize = 4;
 /// The kernel that is launched once where all tensors of the weights can be bound.
 const SPLIT: &str = "UpdateKernel";
 /// Rows of a batch: few, for the kernels of a step depend on the shapes of the model alone.
@@ -40,8 +48,45 @@ fn small(workload: Workload) -> Workload {
 }
 
 struct Steps {
-    workload: Workload,
+    workload: String,
     precision: Precision,
+}
+
+/// A model whose users have single features, some between those of impressions, and weighted lists.
+fn grouped_config() -> EsmmConfig {
+    let mut features = vec![Feature::sparse("place", Side::Context, 4)];
+    features.extend((0..9).map(|index| Feature::sparse(format!("user{index}"), Side::User, 3000)));
+    let lists = (0..4).map(|index| Feature::bag(format!("list{index}"), Side::User, 900, Pooling::Sum));
+    features.extend(lists);
+    features.extend((0..9).map(|index| Feature::sparse(format!("item{index}"), Side::Item, 7000)));
+    let schema = FeatureSchema::new(features).unwrap();
+    EsmmConfig { towers: Workload::aliccp().config().towers, ..EsmmConfig::new(schema) }
+}
+
+/// A step on groups of 58 rows, the last one smaller.
+fn grouped_step<B: TrainBackend>(training: &mut Training<B>, number: u32) {
+    const GROUP: usize = 58;
+    const LIST: usize = 20;
+    let groups = ROWS.div_ceil(GROUP);
+    let ids = |count: usize, rows: u32, feature: u32| -> Vec<u32> {
+        (0..count as u32).map(|at| (at * 37 + feature * 11 + number * 101) % rows).collect()
+    };
+    let place = ids(ROWS, 4, 0);
+    let users: Vec<Vec<u32>> = (0..9).map(|feature| ids(groups, 3000, feature)).collect();
+    let lists: Vec<Vec<u32>> = (0..4).map(|feature| ids(groups * LIST, 900, feature)).collect();
+    let items: Vec<Vec<u32>> = (0..9).map(|feature| ids(ROWS, 7000, feature)).collect();
+    let offsets: Vec<usize> = (0..=groups).map(|group| group * LIST).collect();
+    let weights = vec![0.5; groups * LIST];
+    let mut sparse = vec![SparseInput::Single(&place)];
+    sparse.extend(users.iter().map(|ids| SparseInput::Single(ids)));
+    let list = |ids| SparseInput::Bag { offsets: &offsets, ids, weights: Some(&weights) };
+    sparse.extend(lists.iter().map(|ids| list(ids)));
+    sparse.extend(items.iter().map(|ids| SparseInput::Single(ids)));
+    let of_rows: Vec<u32> = (0..ROWS as u32).map(|row| row / GROUP as u32).collect();
+    let groups = Some(RowGroups { count: groups, of_rows: &of_rows });
+    let input = BatchInput { rows: ROWS, sparse: &sparse, dense: &[], groups };
+    let depth: Vec<u8> = (0..ROWS).map(|row| (row % 3) as u8).collect();
+    drop(training.step_of(input, &depth, Rows::Touched));
 }
 
 impl OnDevice for Steps {
@@ -53,10 +98,17 @@ impl OnDevice for Steps {
     {
         pad_rows(true);
         let Self { workload, precision } = self;
-        let training = Training::<B>::new(&workload, device.clone());
+        let workload = Workload::all().into_iter().find(|found| found.name == workload).map(small);
+        let config = workload.as_ref().map_or_else(grouped_config, Workload::config);
+        let training = Training::<B>::of(&config, device.clone());
         let mut training = training.with_precision(precision).unwrap();
-        for batch in raw_batches(&workload, STEPS, 2018) {
-            drop(training.step(&batch));
+        match workload {
+            Some(workload) => {
+                for batch in raw_batches(&workload, STEPS, 2018) {
+                    drop(training.step(&batch));
+                }
+            }
+            None => (0..STEPS as u32).for_each(|number| grouped_step(&mut training, number)),
         }
         let _ = B::sync(&device);
         std::thread::sleep(PROFILER_PAUSE);
@@ -72,8 +124,8 @@ fn steps() {
     let [workload, precision, device] = *counted.split(' ').collect::<Vec<_>>() else {
         panic!("{COUNTED}={counted}");
     };
-    let workload = Workload::all().into_iter().find(|found| found.name == workload).unwrap();
-    let steps = Steps { workload: small(workload), precision: precision.parse().unwrap() };
+    assert!(MOST.iter().any(|(name, ..)| *name == workload), "{workload}");
+    let steps = Steps { workload: workload.to_owned(), precision: precision.parse().unwrap() };
     device.parse::<DeviceName>().unwrap().run(steps).unwrap();
 }
 
@@ -108,6 +160,10 @@ fn counted(workload: &str, precision: Precision, device: DeviceName) -> Vec<Vec<
 
 fn counts(device: DeviceName, precision: Precision) {
     for (workload, most, most_on_cuda) in MOST {
+        let finds_largest = workload == GROUPS && precision == Precision::F16;
+        let more = if finds_largest { LARGEST_OF_GROUPS } else { 0 };
+        let most = most + more;
+        let most_on_cuda = most_on_cuda + more;
         for step in counted(workload, precision, device) {
             let all = step.len();
             let updates = step.iter().filter(|kernel| kernel.starts_with(SPLIT)).count();
@@ -129,7 +185,8 @@ fn a_step_on_wgpu_launches_few_kernels() {
     counts(DeviceName::Wgpu(None), Precision::F32);
 }
 
-/// Precisions below f32 launch no more: what they need beside the matmuls rides on kernels that are there anyway.
+/// Precisions below f32 launch no more, but for groups in f16: what they need beside the matmuls rides on kernels that are
+/// there anyway.
 #[cfg(feature = "cuda")]
 #[test]
 fn a_step_on_cuda_launches_few_kernels() {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use burn::tensor::backend::Backend;
-use burn::tensor::ops::{FloatTensor, IntTensor};
-use burn::tensor::{Tensor, TensorData, TensorPrimitive};
+use burn::tensor::ops::FloatTensor;
+use burn::tensor::{Tensor, TensorPrimitive};
 
 use crate::backend::{
     Bags, DeviceFacts, DeviceLine, GroupBags, HostAccess, HostIndices, HostLine, Indices, InputBags,
@@ -102,43 +102,27 @@ impl HostBatch {
         self.groups.as_ref().map(|groups| groups.part.rows)
     }
 
-    /// Distinct table rows that the batch touches, U; `None` in a batch for inference.
+    /// Distinct table rows that the batch touches, U; `None` in a batch for inference, or for a device that finds them.
     pub fn num_touched(&self) -> Option<usize> {
         self.touched.as_ref().map(|touched| touched.values.len())
     }
 
-    /// Sorts the entries of a batch for training by the rows that they read, for devices that sum gradients so.
-    pub(crate) fn sort(&mut self) {
-        let Some(touched) = self.num_touched() else { return };
-        self.own.entries.sort(touched);
-        if let Some(groups) = &mut self.groups {
-            groups.part.entries.sort(touched);
-            groups.of_rows.sort(groups.part.rows);
-        }
-    }
-
-    /// The batch for a device. What kernels read from host memory stays there; a device gets its copy when it first
-    /// asks.
-    pub fn to_device<B: DeviceFacts>(&self, device: &B::Device) -> FeatureBatch<B> {
+    /// The batch for a device. What kernels read from host memory stays there; where a device does not read host memory, all
+    /// that the batch has goes there in one upload.
+    pub fn to_device<B: DeviceFacts + HostAccess>(&self, device: &B::Device) -> FeatureBatch<B> {
         self.clone().into_device(device)
     }
 
     /// The same, without a copy of its values in host memory on the way.
-    pub fn into_device<B: DeviceFacts>(self, device: &B::Device) -> FeatureBatch<B> {
-        let HostBatch { own, groups, touched, schema } = self;
-        let groups = groups.map(|groups| groups.into_device(device));
-        FeatureBatch {
-            rows: own.rows,
-            touched: touched.map(|touched| touched.to_device(device)),
-            bags: InputBags { own: own.into_device::<B>(device), groups },
-            schema,
-        }
+    pub fn into_device<B: DeviceFacts + HostAccess>(self, device: &B::Device) -> FeatureBatch<B> {
+        let mut batch = self.for_kernels_of::<B>();
+        let mut lines = Vec::new();
+        batch.take_lines::<B>(&mut lines);
+        let mut uploaded = Uploaded::new(lines, device);
+        batch.with_lines(&mut uploaded, device)
     }
-}
 
-impl HostBatch {
-    /// The batch for a device together with a value for each row and stage, `[B, K]` row by row: where the device does not
-    /// read host memory, all that a batch without groups has goes there in one upload.
+    /// The same together with a value for each row and stage, `[B, K]` row by row, in the same upload.
     ///
     /// # Panics
     /// When `cells` are not `columns` for each row.
@@ -150,50 +134,71 @@ impl HostBatch {
     ) -> (FeatureBatch<B>, Tensor<B, 2>) {
         let rows = self.rows();
         assert_eq!(cells.len(), rows * columns, "cells of {rows} rows, {columns} each");
-        let matrix = |values, columns| HostLine::Matrix { values, columns };
-        let mut lines = vec![matrix(cells, columns)];
-        let mut batch = self;
-        if !B::READS_POSITIONS {
-            batch.own = batch.own.with_columns_of_bins();
-        }
-        if B::QUEUES_WORK {
-            lines.push(HostLine::Ints(batch.own.entries.values.clone()));
-            if let Some((segments, weights)) = &mut batch.own.weighted {
-                lines.push(HostLine::Ints(segments.values.clone()));
-                lines.push(HostLine::Floats(std::mem::take(weights)));
-            }
-            if batch.own.num_dense > 0 {
-                lines.push(matrix(std::mem::take(&mut batch.own.dense), batch.own.num_dense));
-            }
-        }
-        let mut uploaded = Uploaded(B::upload(lines, device).into_iter());
+        let mut batch = self.for_kernels_of::<B>();
+        let mut lines = vec![HostLine::Matrix { values: cells, columns }];
+        batch.take_lines::<B>(&mut lines);
+        let mut uploaded = Uploaded::new(lines, device);
         let cells = Tensor::from_primitive(TensorPrimitive::Float(uploaded.floats()));
-        if !B::QUEUES_WORK {
-            return (batch.into_device(device), cells);
+        (batch.with_lines(&mut uploaded, device), cells)
+    }
+
+    /// The same as kernels of B read it, whatever it was built for: arena rows in place of places among distinct ones, and
+    /// columns in place of positions among bins.
+    fn for_kernels_of<B: DeviceFacts>(mut self) -> Self {
+        if B::FINDS_ROWS
+            && let Some(touched) = self.touched.take()
+        {
+            self.own.name_rows(&touched);
+            if let Some(groups) = &mut self.groups {
+                groups.part.name_rows(&touched);
+            }
         }
-        let HostBatch { own, groups, touched, schema } = batch;
-        let own = Bags {
-            tables: 1,
-            rows,
-            num_sparse: own.num_sparse,
-            slots: own.entries.to_device(device).with_tensor(uploaded.ints()),
-            weighted: own.weighted.map(|(segments, _)| {
-                let segments = segments.to_device(device).with_tensor(uploaded.ints());
-                (segments, uploaded.floats())
-            }),
-            dense: (own.num_dense > 0).then(|| uploaded.floats()),
-            bins: own.bins,
-        };
-        let groups = groups.map(|groups| groups.into_device(device));
+        if !B::READS_POSITIONS {
+            self.own = self.own.with_columns_of_bins();
+            if let Some(groups) = &mut self.groups {
+                groups.part = std::mem::take(&mut groups.part).with_columns_of_bins();
+            }
+        }
+        self
+    }
+
+    /// Appends all that a device does not read in host memory.
+    fn take_lines<B: DeviceFacts>(&mut self, lines: &mut Vec<HostLine>) {
+        self.own.take_lines::<B>(lines);
+        if let Some(groups) = &mut self.groups {
+            groups.part.take_lines::<B>(lines);
+            if B::QUEUES_WORK {
+                lines.push(HostLine::Ints(groups.of_rows.values.clone()));
+            }
+        }
+    }
+
+    /// The batch with what [`take_lines`](Self::take_lines) listed on the device.
+    fn with_lines<B: DeviceFacts>(self, uploaded: &mut Uploaded<B>, device: &B::Device) -> FeatureBatch<B> {
+        let HostBatch { own, groups, touched, schema } = self;
+        let rows = own.rows;
+        let own = own.with_lines(uploaded, device);
+        let groups = groups.map(|groups| {
+            let HostGroups { part, of_rows, features } = *groups;
+            let bags = part.with_lines(uploaded, device);
+            GroupBags { bags, of_rows: uploaded.indices(of_rows, device), features }
+        });
         let touched = touched.map(|touched| touched.to_device(device));
-        (FeatureBatch { rows, touched, bags: InputBags { own, groups }, schema }, cells)
+        FeatureBatch { rows, touched, bags: InputBags { own, groups }, schema }
     }
 }
 
 /// Uploaded lines, taken in the order in which they were listed.
 struct Uploaded<B: Backend>(std::vec::IntoIter<DeviceLine<B>>);
 
-impl<B: Backend> Uploaded<B> {
+impl<B: DeviceFacts> Uploaded<B> {
+    fn new(lines: Vec<HostLine>, device: &B::Device) -> Self
+    where
+        B: HostAccess,
+    {
+        Self(B::upload(lines, device).into_iter())
+    }
+
     fn floats(&mut self) -> FloatTensor<B> {
         match self.0.next() {
             Some(DeviceLine::Floats(floats)) => floats,
@@ -201,41 +206,60 @@ impl<B: Backend> Uploaded<B> {
         }
     }
 
-    fn ints(&mut self) -> IntTensor<B> {
+    /// Row numbers: uploaded ones, or where the device reads them in host memory those.
+    fn indices(&mut self, host: HostIndices, device: &B::Device) -> Indices<B> {
+        let indices = host.to_device(device);
+        if !B::QUEUES_WORK {
+            return indices;
+        }
         match self.0.next() {
-            Some(DeviceLine::Ints(ints)) => ints,
+            Some(DeviceLine::Ints(ints)) => indices.with_tensor(ints),
             Some(DeviceLine::Floats(_)) | None => panic!("an upload lost a line of integers"),
         }
     }
 }
 
-impl HostGroups {
-    fn into_device<B: DeviceFacts>(self, device: &B::Device) -> GroupBags<FloatTensor<B>, Indices<B>> {
-        let Self { part, of_rows, features } = self;
-        GroupBags { bags: part.into_device::<B>(device), of_rows: of_rows.to_device(device), features }
-    }
-}
-
 impl HostPart {
-    /// Bags of one copy of the tables.
-    fn into_device<B: DeviceFacts>(self, device: &B::Device) -> Bags<FloatTensor<B>, Indices<B>> {
-        let part = if B::READS_POSITIONS { self } else { self.with_columns_of_bins() };
-        let weighted = part.weighted.map(|(segments, weights)| {
-            (segments.to_device(device), floats::<B>(weights, device).into_primitive().tensor())
-        });
-        // As one row: CUDA uploads short rows one by one.
-        let dense = (part.num_dense > 0).then(|| {
-            let dense = floats::<B>(part.dense, device).reshape([part.rows, part.num_dense]);
-            dense.into_primitive().tensor()
-        });
+    /// Arena rows in place of places among the distinct ones.
+    fn name_rows(&mut self, touched: &HostIndices) {
+        let rows = self.entries.values.iter().map(|&slot| touched.values[slot as usize]);
+        self.entries = HostIndices::new(rows.collect());
+    }
+
+    /// Appends all that a device does not read in host memory.
+    fn take_lines<B: DeviceFacts>(&mut self, lines: &mut Vec<HostLine>) {
+        if B::QUEUES_WORK {
+            lines.push(HostLine::Ints(self.entries.values.clone()));
+        }
+        if let Some((segments, weights)) = &mut self.weighted {
+            if B::QUEUES_WORK {
+                lines.push(HostLine::Ints(segments.values.clone()));
+            }
+            lines.push(HostLine::Floats(std::mem::take(weights)));
+        }
+        if self.num_dense > 0 {
+            let values = std::mem::take(&mut self.dense);
+            lines.push(HostLine::Matrix { values, columns: self.num_dense });
+        }
+    }
+
+    /// Bags of one copy of the tables, with what [`take_lines`](Self::take_lines) listed on the device.
+    fn with_lines<B: DeviceFacts>(
+        self,
+        uploaded: &mut Uploaded<B>,
+        device: &B::Device,
+    ) -> Bags<FloatTensor<B>, Indices<B>> {
         Bags {
             tables: 1,
-            rows: part.rows,
-            num_sparse: part.num_sparse,
-            slots: part.entries.to_device(device),
-            weighted,
-            dense,
-            bins: part.bins,
+            rows: self.rows,
+            num_sparse: self.num_sparse,
+            slots: uploaded.indices(self.entries, device),
+            weighted: self.weighted.map(|(segments, _)| {
+                let segments = uploaded.indices(segments, device);
+                (segments, uploaded.floats())
+            }),
+            dense: (self.num_dense > 0).then(|| uploaded.floats()),
+            bins: self.bins,
         }
     }
 
@@ -256,18 +280,13 @@ impl HostPart {
     }
 }
 
-fn floats<B: Backend>(values: Vec<f32>, device: &B::Device) -> Tensor<B, 1> {
-    let count = values.len();
-    Tensor::from_data(TensorData::new(values, [count]), device)
-}
-
-impl<B: DeviceFacts> FeatureBatch<B> {
+impl<B: DeviceFacts + HostAccess> FeatureBatch<B> {
     /// Checks the columns and uploads them: the short way for a single batch.
     ///
     /// # Errors
     /// As [`BatchBuilder::build`].
     pub fn new(schema: &FeatureSchema, input: BatchInput<'_>, device: &B::Device) -> Result<Self, EsmmError> {
-        Ok(BatchBuilder::new(schema).build(input)?.to_device(device))
+        Ok(BatchBuilder::for_backend::<B>(schema).build(input)?.into_device(device))
     }
 }
 

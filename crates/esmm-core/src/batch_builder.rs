@@ -41,10 +41,8 @@ pub struct BatchBuilder {
     numbers: RowNumbers,
     /// Places of the ids of one column.
     slots: Vec<u32>,
-    /// Whether batches for training are sorted for devices.
-    sorts: bool,
     schema: Arc<FeatureSchema>,
-    /// Whether the device finds the distinct rows of batches without groups.
+    /// Whether the device finds the distinct rows.
     leaves_rows: bool,
     /// Whether the device reads positions among bins.
     leaves_positions: bool,
@@ -73,35 +71,38 @@ struct Columns<'a> {
 impl BatchBuilder {
     /// A builder for batches of this schema. Takes 4 bytes for each table row.
     pub fn new(schema: &FeatureSchema) -> Self {
+        Self::with_stamps(schema, schema.num_rows())
+    }
+
+    /// A builder for batches that kernels of B will train on. Where these find the distinct rows themselves, batches are only
+    /// checked, and the builder keeps nothing for each table row; where they read a column for each bin of a dense feature,
+    /// it writes them.
+    pub fn for_backend<B: DeviceFacts>(schema: &FeatureSchema) -> Self {
+        let stamped = if B::FINDS_ROWS { 0 } else { schema.num_rows() };
+        Self {
+            leaves_rows: B::FINDS_ROWS,
+            leaves_positions: B::READS_POSITIONS,
+            ..Self::with_stamps(schema, stamped)
+        }
+    }
+
+    /// A builder with room for the numbers of so many table rows.
+    fn with_stamps(schema: &FeatureSchema, stamped: usize) -> Self {
         Self {
             names: schema.sparse().map(|feature| feature.name.clone()).collect(),
             pooling: schema.sparse().map(|feature| feature.bag).collect(),
             dense: schema.dense().cloned().collect(),
             ranges: schema.row_ranges(),
             users: Arc::new(SharedFeatures::of_users(schema)),
-            numbers: RowNumbers::new(schema.num_rows()),
+            numbers: RowNumbers::new(stamped),
             slots: Vec::new(),
-            sorts: false,
             schema: Arc::new(schema.clone()),
             leaves_rows: false,
             leaves_positions: true,
         }
     }
 
-    /// A builder for batches that kernels of B will train on. Where these find the distinct rows themselves, batches
-    /// without groups are only checked; where they sum gradients in a [`SlotOrder`](crate::SlotOrder), the thread that
-    /// builds a batch sorts it too; where they read a column for each bin of a dense feature, it writes them.
-    pub fn for_backend<B: DeviceFacts>(schema: &FeatureSchema) -> Self {
-        Self {
-            sorts: B::READS_SLOT_ORDER,
-            leaves_rows: B::FINDS_ROWS,
-            leaves_positions: B::READS_POSITIONS,
-            ..Self::new(schema)
-        }
-    }
-
-    /// The same, leaving it to the device to find the distinct rows of batches without groups:
-    /// [`DeviceFacts::FINDS_ROWS`].
+    /// The same, leaving it to the device to find the distinct rows of batches: [`DeviceFacts::FINDS_ROWS`].
     pub fn leaving_rows(self) -> Self {
         Self { leaves_rows: true, ..self }
     }
@@ -135,7 +136,7 @@ impl BatchBuilder {
         self.check_shape(&input)?;
         self.numbers.start_batch(input.sparse.iter().map(|column| column.ids().len()).sum());
         let (own, shared) = self.split(&input);
-        if self.leaves_rows && shared.is_none() {
+        if self.leaves_rows {
             touched = None;
         }
         let own = self.part(&own, &mut touched)?;
@@ -147,12 +148,7 @@ impl BatchBuilder {
                 features: self.users.clone(),
             })),
         };
-        let mut batch =
-            HostBatch { own, groups, touched: touched.map(touched_rows), schema: self.schema.clone() };
-        if self.sorts {
-            batch.sort();
-        }
-        Ok(batch)
+        Ok(HostBatch { own, groups, touched: touched.map(touched_rows), schema: self.schema.clone() })
     }
 
     /// What rows have of their own, and what groups share with the group of each row. Where the schema leaves no

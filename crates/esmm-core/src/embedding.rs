@@ -5,7 +5,7 @@ use burn::tensor::ops::FloatTensor;
 use burn::tensor::{Tensor, TensorData, TensorPrimitive, backend::Backend};
 use rand_chacha::ChaCha8Rng;
 
-use crate::backend::{Bags, EsmmBackend, Indices, Kernels};
+use crate::backend::{EsmmBackend, Indices, InputBags, Kernels, Pooled};
 use crate::batch::FeatureBatch;
 use crate::init;
 use crate::state::StateTensor;
@@ -46,16 +46,25 @@ pub struct EmbeddingArena<B: Backend> {
     copies: usize,
 }
 
-/// The rows that one training batch touches, copied out of the arena.
+/// What one training batch reads of the arena: leaves of the graph, whose gradients are those of its rows.
 #[derive(Debug, Clone)]
-pub struct TouchedRows<B: Backend> {
-    /// Their numbers in the arena, each once, `[T * U]`.
-    pub rows: Indices<B>,
-    /// Their values, `[T * U, D]`. In training the leaf of the graph whose gradient is theirs.
-    pub values: Tensor<B, 2>,
-    /// Where the device finds the distinct rows, how they are pooled: then `rows` has the row of each entry, `[N]`, and
-    /// `values` is the whole arena, of which nothing was copied.
-    pub pooled: Option<Bags<FloatTensor<B>, Indices<B>>>,
+pub enum TouchedRows<B: Backend> {
+    /// The rows that the batch touches, copied out.
+    Gathered {
+        /// Their numbers in the arena, each once, `[T * U]`.
+        rows: Indices<B>,
+        /// Their values, `[T * U, D]`.
+        values: Tensor<B, 2>,
+    },
+    /// What was pooled from rows of the arena, where the device finds the distinct ones.
+    Pooled {
+        /// How it was pooled.
+        bags: Box<InputBags<FloatTensor<B>, Indices<B>>>,
+        /// `[T, B, own columns]`, and where groups share features `[T, G, shared columns]`.
+        values: Pooled<Tensor<B, 3>>,
+        /// Rows of one copy of the arena, R.
+        num_rows: usize,
+    },
 }
 
 impl<B: Backend> EmbeddingArena<B> {
@@ -76,18 +85,25 @@ impl<B: Backend> EmbeddingArena<B> {
 }
 
 impl<B: EsmmBackend> EmbeddingArena<B> {
-    /// Copies the rows that a batch touches; shows all rows instead to a device that finds out itself which they are.
+    /// Copies the rows that a batch touches; pools instead where the device finds the distinct rows of a batch itself.
     ///
     /// # Panics
     /// When the batch does not tell which rows are distinct and the device needs to be told: it was built for inference.
     pub fn gather(&self, batch: &FeatureBatch<B>) -> TouchedRows<B> {
-        let Some(touched) = &batch.touched else {
-            if B::FINDS_ROWS && batch.bags.groups.is_none() {
-                let bags = batch.touched_bags(self.copies).own;
-                let rows = bags.slots.clone();
-                return TouchedRows { rows, values: self.table.value(), pooled: Some(bags) };
+        let table = self.table.value().into_primitive().tensor();
+        let touched = match &batch.touched {
+            Some(touched) => touched,
+            // What stands for the rows of a batch without sparse features.
+            None if B::FINDS_ROWS && batch.is_dense() => &batch.bags.own.slots,
+            None if B::FINDS_ROWS => {
+                let bags = batch.touched_bags(self.copies);
+                let values = B::Kernels::pool(table, bags.clone());
+                let values = values.map(|tensor| Tensor::from_primitive(TensorPrimitive::Float(tensor)));
+                return TouchedRows::Pooled { bags: Box::new(bags), values, num_rows: self.rows() };
             }
-            panic!("a batch from `BatchBuilder::build_for_inference` cannot be trained on: use `build`");
+            None => {
+                panic!("a batch from `BatchBuilder::build_for_inference` cannot be trained on: use `build`")
+            }
         };
         let rows = match self.copies {
             1 => touched.clone(),
@@ -97,8 +113,22 @@ impl<B: EsmmBackend> EmbeddingArena<B> {
                 Indices::new((0..copies as u32).flat_map(of_copy).collect(), touched.device())
             }
         };
-        let table = self.table.value().into_primitive().tensor();
         let values = B::Kernels::gather_rows(table, rows.clone());
-        TouchedRows { rows, values: Tensor::from_primitive(TensorPrimitive::Float(values)), pooled: None }
+        TouchedRows::Gathered { rows, values: Tensor::from_primitive(TensorPrimitive::Float(values)) }
+    }
+}
+
+impl<B: Backend> TouchedRows<B> {
+    /// The same as new leaves of a graph.
+    pub(crate) fn as_leaves(self) -> Self {
+        match self {
+            Self::Gathered { rows, values } => {
+                Self::Gathered { rows, values: values.detach().require_grad() }
+            }
+            Self::Pooled { bags, values, num_rows } => {
+                let values = values.map(|values| values.detach().require_grad());
+                Self::Pooled { bags, values, num_rows }
+            }
+        }
     }
 }

@@ -11,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::backend::random::DropoutKey;
-use crate::backend::{Bags, EsmmBackend, Indices, Kernels, TrainBackend};
+use crate::backend::{EsmmBackend, GroupedInput, Indices, InputBags, Kernels, Pooled, TrainBackend};
 use crate::batch::FeatureBatch;
 use crate::embedding::{EmbeddingArena, EmbeddingArenaConfig, TouchedRows};
 use crate::error::EsmmError;
@@ -103,7 +103,7 @@ pub struct Esmm<B: Backend> {
     config: Arc<EsmmConfig>,
 }
 
-/// What forward returns in training: the logits, and the leaf whose gradient belongs to the tables.
+/// What forward returns in training: the logits, and the leaves whose gradients belong to the tables.
 #[derive(Debug, Clone)]
 pub struct TrainForward<B: Backend> {
     /// The logits.
@@ -125,9 +125,9 @@ pub enum TableGrads<B: Backend> {
 #[derive(Debug, Clone)]
 pub struct PooledGrads<B: Backend> {
     /// How it was pooled.
-    pub bags: Bags<FloatTensor<B>, Indices<B>>,
-    /// `[T, B, F * D + V]`.
-    pub grads: Tensor<B, 3>,
+    pub bags: Box<InputBags<FloatTensor<B>, Indices<B>>>,
+    /// `[T, B, own columns]`, and where groups share features `[T, G, shared columns]`.
+    pub grads: Pooled<Tensor<B, 3>>,
     /// Rows of one copy of the arena, R.
     pub num_rows: usize,
 }
@@ -257,31 +257,33 @@ impl<B: TrainBackend> Esmm<B> {
     /// rows itself.
     pub fn forward_train(&self, batch: &FeatureBatch<B>, key: DropoutKey) -> TrainForward<B> {
         self.config.schema.expect_same(&batch.schema);
-        let mut touched = self.embeddings.gather(batch);
-        touched.values = touched.values.detach().require_grad();
+        let touched = self.embeddings.gather(batch).as_leaves();
         let own = &batch.bags.own;
-        let conditional = match &own.dense {
+        let conditional = match (&touched, &own.dense) {
             // Without sparse features the touched rows stay out of the graph.
-            Some(_) if batch.is_dense() && own.bins.is_some() => {
+            (TouchedRows::Gathered { values, .. }, Some(_)) if batch.is_dense() && own.bins.is_some() => {
                 let bags = batch.touched_bags(self.embeddings.copies());
-                self.towers.forward_train_pooled(touched.values.clone().detach(), bags, key)
+                self.towers.forward_train_pooled(values.clone().detach(), bags, key)
             }
-            Some(dense) if batch.is_dense() => {
+            (TouchedRows::Gathered { .. }, Some(dense)) if batch.is_dense() => {
                 let dense = Tensor::<B, 2>::from_primitive(TensorPrimitive::Float(dense.clone()));
                 self.towers.forward_train(dense.unsqueeze(), key)
             }
-            Some(_) | None => {
+            (TouchedRows::Gathered { values, .. }, _) => {
                 self.embeddings.table.await_update();
-                match &touched.pooled {
-                    Some(bags) => {
-                        let table = touched.values.clone().into_primitive().tensor();
-                        let input = B::Kernels::pool(table, bags.clone());
-                        let input = Tensor::from_primitive(TensorPrimitive::Float(input));
-                        self.towers.forward_train(input, key)
-                    }
-                    None => {
-                        let bags = batch.touched_bags(self.embeddings.copies());
-                        self.towers.forward_train_pooled(touched.values.clone(), bags, key)
+                let bags = batch.touched_bags(self.embeddings.copies());
+                self.towers.forward_train_pooled(values.clone(), bags, key)
+            }
+            (TouchedRows::Pooled { bags, values, num_rows }, _) => {
+                self.embeddings.table.await_update();
+                let Pooled { own, shared } = values.clone();
+                match shared {
+                    None => self.towers.forward_train(own, key),
+                    Some(shared) => {
+                        let [own, shared] = [own, shared].map(|part| part.into_primitive().tensor());
+                        let bags = InputBags::clone(bags);
+                        let input = GroupedInput { own, shared, bags, num_rows: *num_rows };
+                        self.towers.forward_train_grouped(input, key)
                     }
                 }
             }
@@ -330,15 +332,19 @@ impl<B: AutodiffBackend> TouchedRows<B> {
     /// # }
     /// ```
     pub fn take_grads(self, grads: &mut B::Gradients) -> Option<TableGrads<B::InnerBackend>> {
-        let Self { rows, values, pooled } = self;
-        let found = values.grad_remove(grads)?;
-        Some(match pooled {
-            None => TableGrads::Rows(RowGrads { rows: rows.inner(), grads: found }),
-            Some(bags) => {
-                let num_rows = values.dims()[0] / bags.tables;
-                let grads = Tensor::from_primitive(TensorPrimitive::Float(found.into_primitive().tensor()));
+        Some(match self {
+            Self::Gathered { rows, values } => {
+                TableGrads::Rows(RowGrads { rows: rows.inner(), grads: values.grad_remove(grads)? })
+            }
+            Self::Pooled { bags, values, num_rows } => {
+                let own = values.own.grad_remove(grads)?;
+                let shared = match values.shared {
+                    Some(shared) => Some(shared.grad_remove(grads)?),
+                    None => None,
+                };
                 let bags = bags.map(|tensor| B::inner(tensor), |indices| indices.inner());
-                TableGrads::Pooled(PooledGrads { bags, grads, num_rows })
+                let bags = Box::new(bags);
+                TableGrads::Pooled(PooledGrads { bags, grads: Pooled { own, shared }, num_rows })
             }
         })
     }
@@ -367,9 +373,9 @@ impl<B: EsmmBackend> PooledGrads<B> {
     /// Summed for each row that was pooled; which rows these are is found in host memory.
     pub fn into_rows(self) -> RowGrads<B> {
         let Self { bags, grads, num_rows } = self;
-        let device = grads.device();
-        let copies = bags.tables;
-        let mut sorted = bags.slots.host().to_vec();
+        let device = grads.own.device();
+        let copies = bags.own.tables;
+        let mut sorted: Vec<u32> = bags.parts().flat_map(|part| part.slots.host()).copied().collect();
         sorted.sort_unstable();
         let is_first = |place: &usize| *place == 0 || sorted[*place] != sorted[*place - 1];
         let firsts: Vec<usize> = (0..sorted.len()).filter(is_first).collect();
@@ -378,7 +384,8 @@ impl<B: EsmmBackend> PooledGrads<B> {
         let rows = touched.iter().map(|&(copy, place)| sorted[place] + (copy * num_rows) as u32).collect();
         let places: Vec<i32> =
             touched.iter().map(|&(copy, place)| (copy * sorted.len() + place) as i32).collect();
-        let sums = B::Kernels::row_grads(bags, grads.into_primitive().tensor(), num_rows);
+        let grads = grads.map(|grads| grads.into_primitive().tensor());
+        let sums = B::Kernels::row_grads(*bags, grads, num_rows);
         let sums = Tensor::<B, 2>::from_primitive(TensorPrimitive::Float(sums));
         let grads = sums.select(0, Tensor::from_ints(places.as_slice(), &device));
         RowGrads { rows: Indices::new(rows, &device), grads }

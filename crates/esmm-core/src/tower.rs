@@ -9,8 +9,8 @@ use crate::backend::random::DropoutKey;
 use burn::tensor::ops::FloatTensor;
 
 use crate::backend::{
-    EsmmBackend, Indices, InferenceLayer, InputBags, Kernels, LayerOutput, LayerSpec, TowersInput,
-    TowersOperands,
+    EsmmBackend, GroupedInput, Indices, InferenceLayer, InputBags, Kernels, LayerOutput, LayerSpec,
+    TowersInput, TowersOperands,
 };
 use crate::error::EsmmError;
 use crate::esmm::MOST_WIDE;
@@ -157,6 +157,22 @@ impl<B: EsmmBackend> Towers<B> {
     ) -> Tensor<B, 2> {
         let batch_rows = bags.own.rows;
         self.run(TowersInput::Rows(primitive(rows), Box::new(bags)), batch_rows, key)
+    }
+
+    /// The same on what was pooled, where groups of rows share features.
+    ///
+    /// # Shapes
+    /// To `[B, K]`.
+    ///
+    /// # Panics
+    /// When the input has another width, or its bags have no groups.
+    pub fn forward_train_grouped(
+        &self,
+        input: GroupedInput<FloatTensor<B>, Indices<B>>,
+        key: DropoutKey,
+    ) -> Tensor<B, 2> {
+        let batch_rows = input.bags.own.rows;
+        self.run(TowersInput::Grouped(Box::new(input)), batch_rows, key)
     }
 
     fn run(

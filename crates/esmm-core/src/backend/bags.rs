@@ -38,6 +38,15 @@ pub struct InputBags<T, I> {
     pub groups: Option<GroupBags<T, I>>,
 }
 
+/// What [`InputBags`] pooled from a table with T copies, or gradients of it.
+#[derive(Debug, Clone)]
+pub struct Pooled<T> {
+    /// What each row has of its own, `[T, B, own columns]`.
+    pub own: T,
+    /// What each group shares, `[T, G, shared columns]`; `None` where no row is in a group.
+    pub shared: Option<T>,
+}
+
 /// Features that G groups of rows share.
 #[derive(Debug, Clone)]
 pub struct GroupBags<T, I> {
@@ -115,6 +124,25 @@ impl<T, I> InputBags<T, I> {
     }
 }
 
+impl<T, I> InputBags<T, I> {
+    /// The bags whose entries read rows of the table: those of rows, then those of groups.
+    pub fn parts(&self) -> impl Iterator<Item = &Bags<T, I>> {
+        std::iter::once(&self.own).chain(self.groups.as_ref().map(|groups| &groups.bags))
+    }
+}
+
+impl<T> Pooled<T> {
+    /// The same over other handles.
+    pub fn map<U>(self, mut change: impl FnMut(T) -> U) -> Pooled<U> {
+        Pooled { own: change(self.own), shared: self.shared.map(change) }
+    }
+
+    /// What rows have, then what groups share.
+    pub fn parts(&self) -> impl Iterator<Item = &T> {
+        std::iter::once(&self.own).chain(&self.shared)
+    }
+}
+
 impl<T, I> GroupBags<T, I> {
     /// The same over other handles.
     pub fn map<U, J>(self, floats: impl FnMut(T) -> U, mut ints: impl FnMut(I) -> J) -> GroupBags<U, J> {
@@ -140,6 +168,12 @@ impl<T, I> Operands<T> for Bags<T, I> {
 impl<T, I> Operands<T> for InputBags<T, I> {
     fn each(&self, see: &mut dyn FnMut(&T)) {
         self.as_ref().map(see, |_| ());
+    }
+}
+
+impl<T> Operands<T> for Pooled<T> {
+    fn each(&self, see: &mut dyn FnMut(&T)) {
+        self.parts().for_each(see);
     }
 }
 

@@ -7,7 +7,7 @@ use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
 
 use super::reference::float;
-use super::{LayerOutput, LayerSpec, LayerWeights, WithMoments};
+use super::{LayerOutput, LayerSpec, LayerWeights, Pooled, WithMoments};
 use crate::precision::Precision;
 
 static IS_ON: AtomicBool = AtomicBool::new(false);
@@ -146,6 +146,20 @@ pub(super) fn same_weights<B: Backend>(
     assert_eq!(found.slope.is_some(), expected.slope.is_some(), "{operation}: gradients of a slope");
     if let (Some(found), Some(expected)) = (&found.slope, &expected.slope) {
         same::<B>(operation, "slope", tolerance, found, expected);
+    }
+}
+
+/// What was pooled.
+pub(super) fn same_pooled<B: Backend>(
+    operation: &str,
+    tolerance: f64,
+    found: &Pooled<FloatTensor<B>>,
+    expected: &Pooled<FloatTensor<B>>,
+) {
+    same::<B>(operation, "what rows have", tolerance, &found.own, &expected.own);
+    assert_eq!(found.shared.is_some(), expected.shared.is_some(), "{operation}: what groups share");
+    if let (Some(found), Some(expected)) = (&found.shared, &expected.shared) {
+        same::<B>(operation, "what groups share", tolerance, found, expected);
     }
 }
 

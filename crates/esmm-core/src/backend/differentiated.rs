@@ -15,10 +15,10 @@ use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::ops::FloatTensor;
 
 use super::{
-    Bags, Blend, DeviceFacts, DeviceLine, EsmmBackend, FirstLayer, FirstLayerGrads, HostAccess, HostLine,
-    Indices, InferenceLayer, InputBags, Kernels, Layer, LayerOutput, LayerSaved, LayerSpec, Moments, Norm,
-    RowUpdate, Running, TowersGrads, TowersInput, TowersOperands, TowersOutput, WeightUpdate, WithGrad,
-    WithMoments, towers,
+    Blend, DeviceFacts, DeviceLine, EsmmBackend, FirstLayer, FirstLayerGrads, GroupedLayer,
+    GroupedLayerGrads, HostAccess, HostLine, Indices, InferenceLayer, InputBags, Kernels, Layer, LayerOutput,
+    LayerSaved, LayerSpec, LayerWeights, Moments, Norm, Pooled, RowUpdate, Running, TowersGrads, TowersInput,
+    TowersOperands, TowersOutput, WeightUpdate, WithGrad, WithMoments, towers,
 };
 use crate::precision::Precision;
 
@@ -34,7 +34,6 @@ impl<B: EsmmBackend, C: CheckpointStrategy> EsmmBackend for Autodiff<B, C> {
 
 impl<B: EsmmBackend, C: CheckpointStrategy> DeviceFacts for Autodiff<B, C> {
     const QUEUES_WORK: bool = B::QUEUES_WORK;
-    const READS_SLOT_ORDER: bool = B::READS_SLOT_ORDER;
     const FINDS_ROWS: bool = B::FINDS_ROWS;
     const READS_POSITIONS: bool = B::READS_POSITIONS;
 
@@ -117,11 +116,7 @@ impl<B: Backend, C: CheckpointStrategy, K: Kernels<B>> Kernels<Autodiff<B, C>> f
         spec: LayerSpec,
     ) -> LayerOutput<FloatTensor<Autodiff<B, C>>> {
         let Layer { input, weights } = layer;
-        let towers = TowersOperands { input: TowersInput::Values(input), layers: vec![weights] };
-        let found = <Self as Kernels<Autodiff<B, C>>>::towers(towers, Vec::new(), &[spec]);
-        let output = found.layers.into_iter().next();
-        let Some(output) = output else { panic!("a layer without an output") };
-        output
+        only_layer::<B, C, K>(TowersInput::Values(input), weights, spec)
     }
 
     fn layer_backward(
@@ -133,6 +128,25 @@ impl<B: Backend, C: CheckpointStrategy, K: Kernels<B>> Kernels<Autodiff<B, C>> f
         let layer = layer.map(inner::<B, C>);
         let saved = saved.map(inner::<B, C>);
         K::layer_backward(layer, saved, grad.primitive, spec).map(outside::<B, C>)
+    }
+
+    fn grouped_layer(
+        layer: GroupedLayer<FloatTensor<Autodiff<B, C>>, Indices<Autodiff<B, C>>>,
+        spec: LayerSpec,
+    ) -> LayerOutput<FloatTensor<Autodiff<B, C>>> {
+        let GroupedLayer { input, weights } = layer;
+        only_layer::<B, C, K>(TowersInput::Grouped(Box::new(input)), weights, spec)
+    }
+
+    fn grouped_layer_backward(
+        layer: GroupedLayer<FloatTensor<Autodiff<B, C>>, Indices<Autodiff<B, C>>>,
+        saved: LayerSaved<FloatTensor<Autodiff<B, C>>>,
+        grad: FloatTensor<Autodiff<B, C>>,
+        spec: LayerSpec,
+    ) -> GroupedLayerGrads<FloatTensor<Autodiff<B, C>>> {
+        let layer = layer.map(inner::<B, C>, indices::<B, C>);
+        let saved = saved.map(inner::<B, C>);
+        K::grouped_layer_backward(layer, saved, grad.primitive, spec).map(outside::<B, C>)
     }
 
     /// One operation for as many layers as it can have parents for; else layer by layer.
@@ -261,34 +275,29 @@ impl<B: Backend, C: CheckpointStrategy, K: Kernels<B>> Kernels<Autodiff<B, C>> f
 
     fn pool(
         table: FloatTensor<Autodiff<B, C>>,
-        bags: Bags<FloatTensor<Autodiff<B, C>>, Indices<Autodiff<B, C>>>,
-    ) -> FloatTensor<Autodiff<B, C>> {
-        let node = table.node.clone();
-        let bags = bags.map(inner::<B, C>, indices::<B, C>);
-        let output = K::pool(table.primitive, bags);
-        match PoolOp.prepare::<C>([node]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish((), output),
-            OpsKind::UnTracked(prep) => prep.finish(output),
-        }
+        bags: InputBags<FloatTensor<Autodiff<B, C>>, Indices<Autodiff<B, C>>>,
+    ) -> Pooled<FloatTensor<Autodiff<B, C>>> {
+        K::pool(table.primitive, bags.map(inner::<B, C>, indices::<B, C>)).map(outside::<B, C>)
     }
 
     fn row_grads(
-        bags: Bags<FloatTensor<Autodiff<B, C>>, Indices<Autodiff<B, C>>>,
-        grad: FloatTensor<Autodiff<B, C>>,
+        bags: InputBags<FloatTensor<Autodiff<B, C>>, Indices<Autodiff<B, C>>>,
+        grads: Pooled<FloatTensor<Autodiff<B, C>>>,
         num_rows: usize,
     ) -> FloatTensor<Autodiff<B, C>> {
         let bags = bags.map(inner::<B, C>, indices::<B, C>);
-        outside::<B, C>(K::row_grads(bags, grad.primitive, num_rows))
+        outside::<B, C>(K::row_grads(bags, grads.map(inner::<B, C>), num_rows))
     }
 
     fn update_pooled(
         table: WithMoments<FloatTensor<Autodiff<B, C>>>,
-        bags: Bags<FloatTensor<Autodiff<B, C>>, Indices<Autodiff<B, C>>>,
-        grad: FloatTensor<Autodiff<B, C>>,
+        bags: InputBags<FloatTensor<Autodiff<B, C>>, Indices<Autodiff<B, C>>>,
+        grads: Pooled<FloatTensor<Autodiff<B, C>>>,
         update: RowUpdate,
     ) -> WithMoments<FloatTensor<Autodiff<B, C>>> {
         let bags = bags.map(inner::<B, C>, indices::<B, C>);
-        K::update_pooled(table.map(inner::<B, C>), bags, grad.primitive, update).map(outside::<B, C>)
+        let grads = grads.map(inner::<B, C>);
+        K::update_pooled(table.map(inner::<B, C>), bags, grads, update).map(outside::<B, C>)
     }
 
     fn update_weights(
@@ -298,6 +307,19 @@ impl<B: Backend, C: CheckpointStrategy, K: Kernels<B>> Kernels<Autodiff<B, C>> f
         let weights = weights.into_iter().map(|weight| weight.map(inner::<B, C>)).collect();
         K::update_weights(weights, update).into_iter().map(|weight| weight.map(outside::<B, C>)).collect()
     }
+}
+
+/// The output of a single layer.
+fn only_layer<B: Backend, C: CheckpointStrategy, K: Kernels<B>>(
+    input: TowersInput<FloatTensor<Autodiff<B, C>>, Indices<Autodiff<B, C>>>,
+    weights: LayerWeights<FloatTensor<Autodiff<B, C>>>,
+    spec: LayerSpec,
+) -> LayerOutput<FloatTensor<Autodiff<B, C>>> {
+    let towers = TowersOperands { input, layers: vec![weights] };
+    let found = <Differentiated<K> as Kernels<Autodiff<B, C>>>::towers(towers, Vec::new(), &[spec]);
+    let output = found.layers.into_iter().next();
+    let Some(output) = output else { panic!("a layer without an output") };
+    output
 }
 
 /// What a backward pass from `infer` says.
@@ -328,21 +350,5 @@ impl<B: Backend> Backward<B, 1> for NoGradientsOp {
 
     fn backward(self, ops: Ops<Self::State, 1>, _: &mut Gradients, _: &mut Checkpointer) {
         panic!("{}", ops.state);
-    }
-}
-
-/// Hands the gradient of what was pooled to the table as it is.
-#[derive(Debug)]
-struct PoolOp;
-
-impl<B: Backend> Backward<B, 1> for PoolOp {
-    type State = ();
-
-    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let grad = grads.consume::<B>(&ops.node);
-        let [table_node] = ops.parents;
-        if let Some(node) = table_node {
-            grads.register::<B>(node.id, grad);
-        }
     }
 }

@@ -7,13 +7,13 @@ use burn::tensor::ops::FloatTensor;
 use burn::tensor::{DType, TensorMetadata};
 
 use super::comparison::{
-    TOLERANCE, is_on, same, same_all, same_output, same_update, same_weights, tolerance,
+    TOLERANCE, is_on, same, same_all, same_output, same_pooled, same_update, same_weights, tolerance,
 };
 use super::operands::Operands;
 use super::{
-    Bags, Blend, FirstLayer, FirstLayerGrads, Indices, InferenceLayer, InputBags, Kernels, Layer,
-    LayerOutput, LayerSaved, LayerSpec, Moments, Norm, Reference, RowUpdate, Running, TowersGrads,
-    TowersOperands, TowersOutput, WeightUpdate, WithGrad, WithMoments, towers,
+    Blend, FirstLayer, FirstLayerGrads, GroupedLayer, GroupedLayerGrads, Indices, InferenceLayer, InputBags,
+    Kernels, Layer, LayerOutput, LayerSaved, LayerSpec, Moments, Norm, Pooled, Reference, RowUpdate, Running,
+    TowersGrads, TowersOperands, TowersOutput, WeightUpdate, WithGrad, WithMoments, towers,
 };
 
 /// The kernels K where all operands are f32, which is all that they know; else the [`Reference`]. While
@@ -169,6 +169,42 @@ impl<B: Backend, K: Kernels<B>> Kernels<B> for Dispatched<K> {
         )
     }
 
+    fn grouped_layer(
+        layer: GroupedLayer<FloatTensor<B>, Indices<B>>,
+        spec: LayerSpec,
+    ) -> LayerOutput<FloatTensor<B>> {
+        run(
+            Runs::on::<B>(&[&layer]),
+            layer,
+            |layer| K::grouped_layer(layer, spec),
+            |layer| <Reference as Kernels<B>>::grouped_layer(layer, spec),
+            |_, found, expected| same_output::<B>("grouped_layer", spec, found, expected),
+        )
+    }
+
+    fn grouped_layer_backward(
+        layer: GroupedLayer<FloatTensor<B>, Indices<B>>,
+        saved: LayerSaved<FloatTensor<B>>,
+        grad: FloatTensor<B>,
+        spec: LayerSpec,
+    ) -> GroupedLayerGrads<FloatTensor<B>> {
+        run(
+            Runs::on::<B>(&[&layer, &saved, &grad]),
+            (layer, saved, grad),
+            |(layer, saved, grad)| K::grouped_layer_backward(layer, saved, grad, spec),
+            |(layer, saved, grad)| {
+                <Reference as Kernels<B>>::grouped_layer_backward(layer, saved, grad, spec)
+            },
+            |_, found, expected| {
+                let operation = "grouped_layer_backward";
+                let tolerance = tolerance(spec);
+                same::<B>(operation, "own input", tolerance, &found.own, &expected.own);
+                same::<B>(operation, "shared input", tolerance, &found.shared, &expected.shared);
+                same_weights::<B>(operation, spec, &found.weights, &expected.weights);
+            },
+        )
+    }
+
     /// Layer by layer where a layer is compared or its definition runs.
     fn towers(
         towers: TowersOperands<FloatTensor<B>, Indices<B>>,
@@ -303,41 +339,41 @@ impl<B: Backend, K: Kernels<B>> Kernels<B> for Dispatched<K> {
         )
     }
 
-    fn pool(table: FloatTensor<B>, bags: Bags<FloatTensor<B>, Indices<B>>) -> FloatTensor<B> {
+    fn pool(table: FloatTensor<B>, bags: InputBags<FloatTensor<B>, Indices<B>>) -> Pooled<FloatTensor<B>> {
         run(
             Runs::on::<B>(&[&table, &bags]),
             (table, bags),
             |(table, bags)| K::pool(table, bags),
             |(table, bags)| <Reference as Kernels<B>>::pool(table, bags),
-            |_, found, expected| same::<B>("pool", "output", TOLERANCE, found, expected),
+            |_, found, expected| same_pooled::<B>("pool", TOLERANCE, found, expected),
         )
     }
 
     fn row_grads(
-        bags: Bags<FloatTensor<B>, Indices<B>>,
-        grad: FloatTensor<B>,
+        bags: InputBags<FloatTensor<B>, Indices<B>>,
+        grads: Pooled<FloatTensor<B>>,
         num_rows: usize,
     ) -> FloatTensor<B> {
         run(
-            Runs::on::<B>(&[&bags, &grad]),
-            (bags, grad),
-            |(bags, grad)| K::row_grads(bags, grad, num_rows),
-            |(bags, grad)| <Reference as Kernels<B>>::row_grads(bags, grad, num_rows),
+            Runs::on::<B>(&[&bags, &grads]),
+            (bags, grads),
+            |(bags, grads)| K::row_grads(bags, grads, num_rows),
+            |(bags, grads)| <Reference as Kernels<B>>::row_grads(bags, grads, num_rows),
             |_, found, expected| same::<B>("row_grads", "rows", TOLERANCE, found, expected),
         )
     }
 
     fn update_pooled(
         table: WithMoments<FloatTensor<B>>,
-        bags: Bags<FloatTensor<B>, Indices<B>>,
-        grad: FloatTensor<B>,
+        bags: InputBags<FloatTensor<B>, Indices<B>>,
+        grads: Pooled<FloatTensor<B>>,
         update: RowUpdate,
     ) -> WithMoments<FloatTensor<B>> {
         run(
-            Runs::on::<B>(&[&table, &bags, &grad]),
-            (table, bags, grad),
-            |(table, bags, grad)| K::update_pooled(table, bags, grad, update),
-            |(table, bags, grad)| <Reference as Kernels<B>>::update_pooled(table, bags, grad, update),
+            Runs::on::<B>(&[&table, &bags, &grads]),
+            (table, bags, grads),
+            |(table, bags, grads)| K::update_pooled(table, bags, grads, update),
+            |(table, bags, grads)| <Reference as Kernels<B>>::update_pooled(table, bags, grads, update),
             |(before, _, _), found, expected| same_update::<B>("update_pooled", before, found, expected),
         )
     }

@@ -14,12 +14,8 @@ pub trait DeviceFacts: Backend {
     /// Whether work is only queued, so that reading a value waits for all of it: a training then reads seldom.
     const QUEUES_WORK: bool = false;
 
-    /// Whether kernels sum gradients in a [`SlotOrder`](crate::SlotOrder), so that a batch that brings its distinct rows
-    /// should bring that too.
-    const READS_SLOT_ORDER: bool = false;
-
     /// Whether kernels find the distinct rows of a batch on the device: a batch for training then names the arena row of
-    /// each entry, as one for inference does. Batches with groups bring their distinct rows all the same.
+    /// each entry, as one for inference does.
     const FINDS_ROWS: bool = false;
 
     /// Whether kernels read positions among the bins of a dense feature ([`Bags::bins`](super::Bags::bins)). For others a

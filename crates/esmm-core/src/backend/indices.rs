@@ -6,13 +6,11 @@ use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::ops::IntTensor;
 
 use super::host::upload_ints;
-use crate::slot_order::SlotOrder;
 
-/// Row numbers in host memory, with the sorted order that gradients are summed in, where somebody made it already.
+/// Row numbers in host memory.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct HostIndices {
     pub(crate) values: Arc<Vec<u32>>,
-    pub(crate) order: Option<Arc<SlotOrder<Vec<i32>>>>,
 }
 
 /// Row numbers, `[N]`. Kernels for host memory read them where the batch was built; they are uploaded when a device
@@ -22,19 +20,13 @@ pub struct Indices<B: Backend> {
     host: HostIndices,
     device: B::Device,
     tensor: Arc<OnceLock<IntTensor<B>>>,
-    order: Arc<OnceLock<SlotOrder<IntTensor<B>>>>,
     counts: Arc<OnceLock<(usize, [IntTensor<B>; 2])>>,
     sorted: Arc<OnceLock<(usize, [IntTensor<B>; 2])>>,
 }
 
 impl HostIndices {
     pub(crate) fn new(values: Vec<u32>) -> Self {
-        Self { values: Arc::new(values), order: None }
-    }
-
-    /// Sorts the entries by slot, for devices that sum gradients in this order.
-    pub(crate) fn sort(&mut self, num_slots: usize) {
-        self.order = Some(Arc::new(SlotOrder::sorted(&self.values, num_slots)));
+        Self { values: Arc::new(values) }
     }
 
     pub(crate) fn to_device<B: Backend>(&self, device: &B::Device) -> Indices<B> {
@@ -50,10 +42,9 @@ impl<B: Backend> Indices<B> {
 
     fn from_host(host: HostIndices, device: B::Device) -> Self {
         let tensor = Arc::default();
-        let order = Arc::default();
         let counts = Arc::default();
         let sorted = Arc::default();
-        Self { host, device, tensor, order, counts, sorted }
+        Self { host, device, tensor, counts, sorted }
     }
 
     /// The same, uploaded already.
@@ -86,25 +77,11 @@ impl<B: Backend> Indices<B> {
     pub fn tensor(&self) -> IntTensor<B> {
         self.tensor.get_or_init(|| upload_ints::<B>(self.host(), &self.device)).clone()
     }
-
-    /// The entries sorted by slot, on the device; sorted by the first call, unless the batch was
-    /// ([`BatchBuilder::for_backend`](crate::BatchBuilder::for_backend)).
-    ///
-    /// # Panics
-    /// When an entry is not below `num_slots`, or an earlier call named another number.
-    pub fn order(&self, num_slots: usize) -> SlotOrder<IntTensor<B>> {
-        let order = self.order.get_or_init(|| {
-            let made = self.host.order.clone().filter(|order| order.slots == num_slots);
-            let order = made.unwrap_or_else(|| Arc::new(SlotOrder::sorted(self.host(), num_slots)));
-            order.as_ref().clone().to_device::<B>(&self.device)
-        });
-        assert_eq!(order.slots, num_slots, "slots of an order that was made before");
-        order.clone()
-    }
 }
 
 impl<B: Backend> Indices<B> {
-    /// The entries in the order of their numbers, as `sort` makes it: numbers and entries; made by the first call.
+    /// The entries in the order of their numbers, as `sort` makes it: numbers and entries; made by the first call. Where
+    /// other lists are sorted with this one, it keeps the order of all.
     ///
     /// # Panics
     /// When an earlier call named another number of rows.
@@ -134,11 +111,13 @@ impl<B: Backend> Indices<B> {
         counts.clone()
     }
 
-    /// How many different numbers there are: counted in host memory, by a bit for each number up to the largest.
-    pub fn count_distinct(&self) -> usize {
-        let largest = self.host().iter().max().copied().unwrap_or(0);
+    /// How many different numbers there are in all of these lists: counted in host memory, by a bit for each number up to the
+    /// largest.
+    pub fn count_distinct(lists: &[Self]) -> usize {
+        let numbers = || lists.iter().flat_map(Self::host);
+        let largest = numbers().max().copied().unwrap_or(0);
         let mut seen = vec![0_u64; largest as usize / 64 + 1];
-        for &value in self.host() {
+        for &value in numbers() {
             seen[value as usize / 64] |= 1 << (value % 64);
         }
         seen.iter().map(|word| word.count_ones() as usize).sum()
@@ -149,8 +128,8 @@ impl<B: Backend> Indices<B> {
     where
         A: Backend<Device = B::Device, IntTensorPrimitive = IntTensor<B>>,
     {
-        let Self { host, device, tensor, order, counts, sorted } = self;
-        Indices { host, device, tensor, order, counts, sorted }
+        let Self { host, device, tensor, counts, sorted } = self;
+        Indices { host, device, tensor, counts, sorted }
     }
 }
 

@@ -6,9 +6,9 @@ use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
 
 use super::{
-    Bags, Blend, FirstLayer, FirstLayerGrads, Indices, InferenceLayer, InputBags, Layer, LayerOutput,
-    LayerSaved, LayerSpec, Moments, Norm, RowUpdate, Running, TowersGrads, TowersOperands, TowersOutput,
-    WeightUpdate, WithGrad, WithMoments, towers,
+    Blend, FirstLayer, FirstLayerGrads, GroupedLayer, GroupedLayerGrads, Indices, InferenceLayer, InputBags,
+    Layer, LayerOutput, LayerSaved, LayerSpec, Moments, Norm, Pooled, RowUpdate, Running, TowersGrads,
+    TowersOperands, TowersOutput, WeightUpdate, WithGrad, WithMoments, towers,
 };
 
 /// The operations of the model on the tensors of a backend. [`Reference`](super::Reference) defines them.
@@ -62,8 +62,32 @@ pub trait Kernels<B: Backend>: Debug + Send + Sync + Sized + 'static {
         spec: LayerSpec,
     ) -> Layer<FloatTensor<B>>;
 
-    /// All layers of all towers in training: [`first_layer`](Self::first_layer) or [`layer`](Self::layer), and
-    /// [`layer`](Self::layer) for all that follow. Running statistics, one for each layer or none at all, move towards
+    /// The first layer of all towers in training on what was pooled, where groups of rows share features: what they share is
+    /// multiplied once a group and added to its rows; then all that a [`layer`](Self::layer) does.
+    ///
+    /// # Panics
+    /// When the bags of the input have no groups.
+    fn grouped_layer(
+        layer: GroupedLayer<FloatTensor<B>, Indices<B>>,
+        spec: LayerSpec,
+    ) -> LayerOutput<FloatTensor<B>>;
+
+    /// Gradients of [`grouped_layer`](Self::grouped_layer).
+    ///
+    /// # Shapes
+    /// `grad [K, B, O]`; `saved` as the layer returned it.
+    ///
+    /// # Panics
+    /// When the bags of the input have no groups.
+    fn grouped_layer_backward(
+        layer: GroupedLayer<FloatTensor<B>, Indices<B>>,
+        saved: LayerSaved<FloatTensor<B>>,
+        grad: FloatTensor<B>,
+        spec: LayerSpec,
+    ) -> GroupedLayerGrads<FloatTensor<B>>;
+
+    /// All layers of all towers in training: [`first_layer`](Self::first_layer),
+    /// [`grouped_layer`](Self::grouped_layer) or [`layer`](Self::layer), and [`layer`](Self::layer) for all that follow. Running statistics, one for each layer or none at all, move towards
     /// those of the batch, in place where no one else holds them.
     ///
     /// # Panics
@@ -159,35 +183,36 @@ pub trait Kernels<B: Backend>: Debug + Send + Sync + Sized + 'static {
         update: RowUpdate,
     ) -> WithMoments<FloatTensor<B>>;
 
-    /// Weighted sums of table rows, bag by bag, with the dense values after them. Differentiable in an unusual way: what the
-    /// table gets is the gradient of the output as it is, for [`update_pooled`](Self::update_pooled) to take apart.
+    /// Weighted sums of table rows, bag by bag, with the dense values after them: of each row, and of each group where
+    /// groups share features. Not differentiable: what it returns are leaves of a graph, whose gradients
+    /// [`update_pooled`](Self::update_pooled) takes apart.
     ///
     /// # Shapes
-    /// `table [T * R, D]` to `[T, B, F * D + V]`.
-    fn pool(table: FloatTensor<B>, bags: Bags<FloatTensor<B>, Indices<B>>) -> FloatTensor<B>;
+    /// `table [T * R, D]`.
+    fn pool(table: FloatTensor<B>, bags: InputBags<FloatTensor<B>, Indices<B>>) -> Pooled<FloatTensor<B>>;
 
     /// Gradients of the rows that bags pooled, each at the place that the first of its entries has when entries are sorted
-    /// by row, those of a row in their order; 0 at all other places.
+    /// by row, those of a row in their order, entries of groups after all others; 0 at all other places.
     ///
     /// # Shapes
-    /// `grad [T, B, F * D + V]` of what was pooled to `[T * N, D]`; rows are below `num_rows`.
+    /// `grads` of what was pooled to `[T * N, D]`, N entries of rows and groups; rows are below `num_rows`.
     fn row_grads(
-        bags: Bags<FloatTensor<B>, Indices<B>>,
-        grad: FloatTensor<B>,
+        bags: InputBags<FloatTensor<B>, Indices<B>>,
+        grads: Pooled<FloatTensor<B>>,
         num_rows: usize,
     ) -> FloatTensor<B>;
 
     /// Changes the rows of a table that bags pooled, and their moments; all others keep their bits.
     ///
     /// # Shapes
-    /// `table [T * R, D]`, `grad [T, B, F * D + V]` of what was pooled.
+    /// `table [T * R, D]`, `grads` of what was pooled.
     ///
     /// # Panics
     /// When the rule keeps another number of moments.
     fn update_pooled(
         table: WithMoments<FloatTensor<B>>,
-        bags: Bags<FloatTensor<B>, Indices<B>>,
-        grad: FloatTensor<B>,
+        bags: InputBags<FloatTensor<B>, Indices<B>>,
+        grads: Pooled<FloatTensor<B>>,
         update: RowUpdate,
     ) -> WithMoments<FloatTensor<B>>;
 

@@ -1,7 +1,7 @@
 //! Operands of a layer of all towers, generic over the handle of a tensor: T is a backend's tensor, a slice, or whatever
 //! a kernel makes of it.
 
-use super::bags::InputBags;
+use super::bags::{GroupBags, InputBags};
 use super::operands::Operands;
 use super::random;
 use crate::precision::Precision;
@@ -77,6 +77,39 @@ pub struct FirstLayer<T, I> {
 pub struct FirstLayerGrads<T> {
     /// `[T * U, D]`.
     pub table: T,
+    /// Of the weights.
+    pub weights: LayerWeights<T>,
+}
+
+/// What a first layer reads where groups of rows share features.
+#[derive(Debug, Clone)]
+pub struct GroupedInput<T, I> {
+    /// What each row has of its own, `[1 or K, B, own columns]`.
+    pub own: T,
+    /// What each group shares, `[1 or K, G, shared columns]`.
+    pub shared: T,
+    /// How both were pooled: of which group each row is, and whose the columns of the layer's weights are.
+    pub bags: InputBags<T, I>,
+    /// Rows of one copy of the table that they were pooled from.
+    pub num_rows: usize,
+}
+
+/// The first layer of the towers on what was pooled, where groups of rows share features.
+#[derive(Debug, Clone)]
+pub struct GroupedLayer<T, I> {
+    /// What it reads.
+    pub input: GroupedInput<T, I>,
+    /// The weights, for the columns of all features in their order.
+    pub weights: LayerWeights<T>,
+}
+
+/// Gradients of a [`GroupedLayer`].
+#[derive(Debug, Clone)]
+pub struct GroupedLayerGrads<T> {
+    /// Of what each row has of its own.
+    pub own: T,
+    /// Of what each group shares: the sum over its rows.
+    pub shared: T,
     /// Of the weights.
     pub weights: LayerWeights<T>,
 }
@@ -196,6 +229,47 @@ impl<T> FirstLayerGrads<T> {
     }
 }
 
+impl<T, I> GroupedInput<T, I> {
+    /// The same over other handles.
+    pub fn map<U, J>(self, mut floats: impl FnMut(T) -> U, ints: impl FnMut(I) -> J) -> GroupedInput<U, J> {
+        GroupedInput {
+            own: floats(self.own),
+            shared: floats(self.shared),
+            bags: self.bags.map(floats, ints),
+            num_rows: self.num_rows,
+        }
+    }
+
+    /// What the rows share.
+    ///
+    /// # Panics
+    /// When the bags have no groups.
+    pub fn groups(&self) -> &GroupBags<T, I> {
+        match &self.bags.groups {
+            Some(groups) => groups,
+            None => panic!("the input of a grouped layer has no groups"),
+        }
+    }
+}
+
+impl<T, I> GroupedLayer<T, I> {
+    /// The same over other handles.
+    pub fn map<U, J>(self, mut floats: impl FnMut(T) -> U, ints: impl FnMut(I) -> J) -> GroupedLayer<U, J> {
+        GroupedLayer { input: self.input.map(&mut floats, ints), weights: self.weights.map(floats) }
+    }
+}
+
+impl<T> GroupedLayerGrads<T> {
+    /// The same over other handles.
+    pub fn map<U>(self, mut change: impl FnMut(T) -> U) -> GroupedLayerGrads<U> {
+        GroupedLayerGrads {
+            own: change(self.own),
+            shared: change(self.shared),
+            weights: self.weights.map(change),
+        }
+    }
+}
+
 impl<T> LayerOutput<T> {
     /// The same over other handles.
     pub fn map<U>(self, mut change: impl FnMut(T) -> U) -> LayerOutput<U> {
@@ -263,6 +337,21 @@ impl<T, I> Operands<T> for FirstLayer<T, I> {
     fn each(&self, see: &mut dyn FnMut(&T)) {
         see(&self.table);
         self.bags.each(see);
+        self.weights.each(see);
+    }
+}
+
+impl<T, I> Operands<T> for GroupedInput<T, I> {
+    fn each(&self, see: &mut dyn FnMut(&T)) {
+        see(&self.own);
+        see(&self.shared);
+        self.bags.each(see);
+    }
+}
+
+impl<T, I> Operands<T> for GroupedLayer<T, I> {
+    fn each(&self, see: &mut dyn FnMut(&T)) {
+        self.input.each(see);
         self.weights.each(see);
     }
 }

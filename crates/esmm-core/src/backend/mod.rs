@@ -53,21 +53,21 @@ mod weights;
 
 use burn::tensor::backend::{AutodiffBackend, Backend};
 
-pub use bags::{Bags, GroupBags, InputBags, SharedFeatures};
+pub use bags::{Bags, GroupBags, InputBags, Pooled, SharedFeatures};
 pub use blend::{Blend, Running};
 pub use comparison::compare_kernels;
 #[cfg(feature = "cpu-kernels")]
 pub use cpu::{Cpu, CpuSaved, Region, record_regions};
 #[cfg(feature = "cube-kernels")]
-pub use cube::{Cube, CubeSaved, pad_rows};
+pub use cube::{Cube, pad_rows};
 pub use differentiated::Differentiated;
 pub use dispatched::{Dispatched, DispatchedSaved};
 pub use host::{DeviceFacts, DeviceLine, HostAccess, HostLine};
 pub use indices::Indices;
 pub use kernels::Kernels;
 pub use layer::{
-    FirstLayer, FirstLayerGrads, InferenceLayer, Layer, LayerOutput, LayerSaved, LayerSpec, LayerWeights,
-    Moments, Norm,
+    FirstLayer, FirstLayerGrads, GroupedInput, GroupedLayer, GroupedLayerGrads, InferenceLayer, Layer,
+    LayerOutput, LayerSaved, LayerSpec, LayerWeights, Moments, Norm,
 };
 pub use operands::Operands;
 #[cfg(any(feature = "cpu-kernels", feature = "cube-kernels"))]

@@ -5,8 +5,8 @@ use burn::tensor::ops::FloatTensor;
 
 use super::operands::Operands;
 use super::{
-    FirstLayer, FirstLayerGrads, Indices, InputBags, Kernels, Layer, LayerOutput, LayerSaved, LayerSpec,
-    LayerWeights, Moments, Running,
+    FirstLayer, FirstLayerGrads, GroupedInput, GroupedLayer, GroupedLayerGrads, Indices, InputBags, Kernels,
+    Layer, LayerOutput, LayerSaved, LayerSpec, LayerWeights, Moments, Running,
 };
 
 /// What the first layer of the towers reads.
@@ -14,6 +14,8 @@ use super::{
 pub enum TowersInput<T, I> {
     /// `[1 or K, B, I]`: an input of one tower is read by all.
     Values(T),
+    /// What was pooled, where groups of rows share a part of it.
+    Grouped(Box<GroupedInput<T, I>>),
     /// Rows of a table, `[T * U, D]`, which the layer pools.
     Rows(T, Box<InputBags<T, I>>),
 }
@@ -41,8 +43,10 @@ pub struct TowersOutput<T, S> {
 /// Gradients of [`TowersOperands`].
 #[derive(Debug, Clone)]
 pub struct TowersGrads<T> {
-    /// In the shape of the values, or of the table.
+    /// In the shape of the values, of what rows have of their own, or of the table.
     pub input: T,
+    /// In the shape of what groups share, where they share something.
+    pub shared: Option<T>,
     /// Of each layer.
     pub layers: Vec<LayerWeights<T>>,
 }
@@ -52,6 +56,7 @@ impl<T, I> TowersOperands<T, I> {
     pub fn map<U, J>(self, mut floats: impl FnMut(T) -> U, ints: impl FnMut(I) -> J) -> TowersOperands<U, J> {
         let input = match self.input {
             TowersInput::Values(values) => TowersInput::Values(floats(values)),
+            TowersInput::Grouped(input) => TowersInput::Grouped(Box::new(input.map(&mut floats, ints))),
             TowersInput::Rows(table, bags) => {
                 let table = floats(table);
                 TowersInput::Rows(table, Box::new(bags.map(&mut floats, ints)))
@@ -61,10 +66,12 @@ impl<T, I> TowersOperands<T, I> {
         TowersOperands { input, layers }
     }
 
-    /// The tensor that the first layer reads: its values, or the table.
-    pub fn input_tensor(&self) -> &T {
+    /// The tensors that the first layer reads and that have gradients: values, or the table; where groups share something,
+    /// that as well.
+    pub fn input_tensors(&self) -> (&T, Option<&T>) {
         match &self.input {
-            TowersInput::Values(tensor) | TowersInput::Rows(tensor, _) => tensor,
+            TowersInput::Values(tensor) | TowersInput::Rows(tensor, _) => (tensor, None),
+            TowersInput::Grouped(input) => (&input.own, Some(&input.shared)),
         }
     }
 }
@@ -82,8 +89,9 @@ impl<T> TowersGrads<T> {
     /// The same over other handles.
     pub fn map<U>(self, mut change: impl FnMut(T) -> U) -> TowersGrads<U> {
         let input = change(self.input);
+        let shared = self.shared.map(&mut change);
         let layers = self.layers.into_iter().map(|weights| weights.map(&mut change)).collect();
-        TowersGrads { input, layers }
+        TowersGrads { input, shared, layers }
     }
 }
 
@@ -91,6 +99,7 @@ impl<T, I> Operands<T> for TowersOperands<T, I> {
     fn each(&self, see: &mut dyn FnMut(&T)) {
         match &self.input {
             TowersInput::Values(values) => see(values),
+            TowersInput::Grouped(input) => GroupedInput::each(input, see),
             TowersInput::Rows(table, bags) => {
                 see(table);
                 InputBags::each(bags, see);
@@ -106,27 +115,44 @@ pub(super) fn forward<B: Backend, K: Kernels<B>>(
     running: Vec<Option<Running<FloatTensor<B>>>>,
     specs: &[LayerSpec],
 ) -> TowersOutput<FloatTensor<B>, K::Saved> {
-    let blend = |running: Option<Running<_>>, output: &LayerOutput<_>| {
-        let (running, new) = running.zip(output.saved.moments.clone())?;
-        let mut moved = K::blend(running.blends(new).into()).into_iter();
-        let (mean, variance) = moved.next().zip(moved.next())?;
-        Some(Moments { mean, variance })
-    };
     walk(
         towers,
         running,
         specs,
         |layer, running, spec| {
             let output = K::layer(layer, spec);
-            let moved = blend(running, &output);
+            let moved = moved::<B, K>(running, &output);
             (output, moved)
         },
         |layer, running, spec| {
-            let (output, own) = K::first_layer(layer, spec);
-            let moved = blend(running, &output);
-            (output, own, moved)
+            let output = K::grouped_layer(layer, spec);
+            let moved = moved::<B, K>(running, &output);
+            (output, moved)
         },
+        first_layer::<B, K>,
     )
+}
+
+/// The first layer where it pools, and its running statistics after the step.
+pub(super) fn first_layer<B: Backend, K: Kernels<B>>(
+    layer: FirstLayer<FloatTensor<B>, Indices<B>>,
+    running: Option<Running<FloatTensor<B>>>,
+    spec: LayerSpec,
+) -> (LayerOutput<FloatTensor<B>>, K::Saved, Option<Moments<FloatTensor<B>>>) {
+    let (output, own) = K::first_layer(layer, spec);
+    let moved = moved::<B, K>(running, &output);
+    (output, own, moved)
+}
+
+/// Running statistics after the step, where a layer has some.
+fn moved<B: Backend, K: Kernels<B>>(
+    running: Option<Running<FloatTensor<B>>>,
+    output: &LayerOutput<FloatTensor<B>>,
+) -> Option<Moments<FloatTensor<B>>> {
+    let (running, new) = running.zip(output.saved.moments.clone())?;
+    let mut moved = K::blend(running.blends(new).into()).into_iter();
+    let (mean, variance) = moved.next().zip(moved.next())?;
+    Some(Moments { mean, variance })
 }
 
 /// From the first layer to the last: its output and its running statistics after the step; with what the first one keeps for
@@ -139,6 +165,11 @@ pub(super) fn walk<T: Clone, I, S>(
     running: Vec<Option<Running<T>>>,
     specs: &[LayerSpec],
     mut layer: impl FnMut(Layer<T>, Option<Running<T>>, LayerSpec) -> (LayerOutput<T>, Option<Moments<T>>),
+    grouped_layer: impl FnOnce(
+        GroupedLayer<T, I>,
+        Option<Running<T>>,
+        LayerSpec,
+    ) -> (LayerOutput<T>, Option<Moments<T>>),
     first_layer: impl FnOnce(
         FirstLayer<T, I>,
         Option<Running<T>>,
@@ -152,6 +183,10 @@ pub(super) fn walk<T: Clone, I, S>(
     let (output, first, moved) = match towers.input {
         TowersInput::Values(input) => {
             let (output, moved) = layer(Layer { input, weights }, statistics, spec);
+            (output, None, moved)
+        }
+        TowersInput::Grouped(input) => {
+            let (output, moved) = grouped_layer(GroupedLayer { input: *input, weights }, statistics, spec);
             (output, None, moved)
         }
         TowersInput::Rows(table, bags) => {
@@ -179,7 +214,7 @@ pub(super) fn backward<B: Backend, K: Kernels<B>>(
     grad: FloatTensor<B>,
     specs: &[LayerSpec],
 ) -> TowersGrads<FloatTensor<B>> {
-    let (input, layers) = walk_back(
+    walk_back(
         towers,
         saved,
         grad,
@@ -188,15 +223,30 @@ pub(super) fn backward<B: Backend, K: Kernels<B>>(
             let Layer { input, weights } = K::layer_backward(layer, saved, grad, spec);
             (input, weights)
         },
-        |layer, saved, own, grad, spec| {
-            let FirstLayerGrads { table, weights } = K::first_layer_backward(layer, saved, own, grad, spec);
-            (table, weights)
+        |layer, saved, grad, spec| {
+            let GroupedLayerGrads { own, shared, weights } =
+                K::grouped_layer_backward(layer, saved, grad, spec);
+            ([own, shared], weights)
         },
-    );
-    TowersGrads { input, layers }
+        first_layer_backward::<B, K>,
+        |layers| layers,
+    )
 }
 
-/// From the last layer to the first: the gradient of the input, and what each layer returns for its weights.
+/// The first layer where it pools, backward: gradients of the table and of the weights.
+pub(super) fn first_layer_backward<B: Backend, K: Kernels<B>>(
+    layer: FirstLayer<FloatTensor<B>, Indices<B>>,
+    saved: LayerSaved<FloatTensor<B>>,
+    own: K::Saved,
+    grad: FloatTensor<B>,
+    spec: LayerSpec,
+) -> (FloatTensor<B>, LayerWeights<FloatTensor<B>>) {
+    let FirstLayerGrads { table, weights } = K::first_layer_backward(layer, saved, own, grad, spec);
+    (table, weights)
+}
+
+/// From the last layer to the first. `whole` makes gradients of what each layer returns for its weights, all of them at
+/// once.
 ///
 /// # Panics
 /// When `saved` is of other towers.
@@ -206,8 +256,10 @@ pub(super) fn walk_back<T: Clone, I, S, G>(
     grad: T,
     specs: &[LayerSpec],
     mut layer: impl FnMut(Layer<T>, LayerSaved<T>, T, LayerSpec) -> (T, G),
+    grouped_layer: impl FnOnce(GroupedLayer<T, I>, LayerSaved<T>, T, LayerSpec) -> ([T; 2], G),
     first_layer: impl FnOnce(FirstLayer<T, I>, LayerSaved<T>, S, T, LayerSpec) -> (T, G),
-) -> (T, Vec<G>) {
+    whole: impl FnOnce(Vec<G>) -> Vec<LayerWeights<T>>,
+) -> TowersGrads<T> {
     let TowersOperands { input, layers } = towers;
     let TowersOutput { layers: mut outputs, first: own, .. } = saved;
     assert_eq!(layers.len(), outputs.len(), "towers and what they saved differ in their layers");
@@ -226,15 +278,24 @@ pub(super) fn walk_back<T: Clone, I, S, G>(
     let Some(((weights, spec), output)) = layers.pop().zip(outputs.pop()) else {
         panic!("towers without a layer");
     };
-    let (of_input, of_weights) = match (input, own) {
-        (TowersInput::Values(input), _) => layer(Layer { input, weights }, output.saved, grad, spec),
+    let (input, shared, of_weights) = match (input, own) {
+        (TowersInput::Values(input), _) => {
+            let (input, of_weights) = layer(Layer { input, weights }, output.saved, grad, spec);
+            (input, None, of_weights)
+        }
+        (TowersInput::Grouped(input), _) => {
+            let operands = GroupedLayer { input: *input, weights };
+            let ([own, shared], of_weights) = grouped_layer(operands, output.saved, grad, spec);
+            (own, Some(shared), of_weights)
+        }
         (TowersInput::Rows(table, bags), Some(own)) => {
             let operands = FirstLayer { table, bags: *bags, weights };
-            first_layer(operands, output.saved, own, grad, spec)
+            let (table, of_weights) = first_layer(operands, output.saved, own, grad, spec);
+            (table, None, of_weights)
         }
         (TowersInput::Rows(..), None) => panic!("a first layer that pools kept nothing for backward"),
     };
     grads.push(of_weights);
     grads.reverse();
-    (of_input, grads)
+    TowersGrads { input, shared, layers: whole(grads) }
 }

@@ -73,10 +73,7 @@ fn outcome<B: EsmmBackend>(config: &EsmmConfig, input: BatchInput<'_>) -> Vec<Ve
     let model = config.init::<Autodiff<B>>(&device).unwrap();
     let built = BatchBuilder::for_backend::<B>(&config.schema).build(input).unwrap();
     let short = FeatureBatch::<Autodiff<B>>::new(&config.schema, input, &device).unwrap();
-    let mut batches = vec![built.into_device_with::<Autodiff<B>>(vec![0.0; ROWS], 1, &device).0];
-    // A batch that was built for no backend names its distinct rows.
-    batches.extend((!B::FINDS_ROWS).then_some(short));
-    for batch in batches {
+    for batch in [built.into_device_with::<Autodiff<B>>(vec![0.0; ROWS], 1, &device).0, short] {
         let forward = model.forward_train(&batch, DropoutKey { seed: 4, step: 1 });
         let logits = forward.logits.conditional.clone();
         let loss: Tensor<Autodiff<B>, 1> = logits.clone().powi_scalar(2).sum();

@@ -36,8 +36,8 @@ pub enum Touched<B: Backend> {
     /// Where the device finds them: as many as there are different ones among these, in each copy. Counted when somebody
     /// asks.
     Among {
-        /// The row of each entry.
-        rows: Indices<B>,
+        /// The row of each entry: a list of entries of rows, and one of those of groups.
+        rows: Vec<Indices<B>>,
         /// Copies of the tables.
         copies: usize,
     },
@@ -45,9 +45,12 @@ pub enum Touched<B: Backend> {
 
 impl<B: Backend> Touched<B> {
     pub(super) fn of<A: AutodiffBackend<InnerBackend = B>>(touched: &TouchedRows<A>) -> Self {
-        match &touched.pooled {
-            None => Self::Known(touched.rows.len()),
-            Some(bags) => Self::Among { rows: touched.rows.inner(), copies: bags.tables },
+        match touched {
+            TouchedRows::Gathered { rows, .. } => Self::Known(rows.len()),
+            TouchedRows::Pooled { bags, .. } => {
+                let rows = bags.parts().map(|part| part.slots.inner()).collect();
+                Self::Among { rows, copies: bags.own.tables }
+            }
         }
     }
 
@@ -55,7 +58,7 @@ impl<B: Backend> Touched<B> {
     pub fn count(&self) -> usize {
         match self {
             Self::Known(count) => *count,
-            Self::Among { rows, copies } => rows.count_distinct() * copies,
+            Self::Among { rows, copies } => Indices::count_distinct(rows) * copies,
         }
     }
 }

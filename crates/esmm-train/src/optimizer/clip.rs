@@ -6,7 +6,7 @@ use burn::module::{AutodiffModule, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Tensor, TensorPrimitive};
-use esmm_core::backend::Kernels;
+use esmm_core::backend::{InputBags, Kernels};
 use esmm_core::{EsmmBackend, PooledGrads, RowGrads, TableGrads};
 
 /// Squared norms of a step's gradients, `[1]` each, still on the device; `None` where there is no gradient.
@@ -28,8 +28,8 @@ impl<B: EsmmBackend> GradientNorms<B> {
         let of_rows = |tables: &TableGrads<B>| match tables {
             TableGrads::Rows(rows) => rows.grads.clone(),
             TableGrads::Pooled(PooledGrads { bags, grads, num_rows }) => {
-                let grads = grads.clone().into_primitive().tensor();
-                let rows = B::Kernels::row_grads(bags.clone(), grads, *num_rows);
+                let grads = grads.clone().map(|grads| grads.into_primitive().tensor());
+                let rows = B::Kernels::row_grads(InputBags::clone(bags), grads, *num_rows);
                 Tensor::from_primitive(TensorPrimitive::Float(rows))
             }
         };
@@ -74,7 +74,7 @@ pub fn clip_global_norm<B: AutodiffBackend, M: AutodiffModule<B>>(
             TableGrads::Rows(RowGrads { rows, grads: grads * factor.reshape([1, 1]) })
         }
         TableGrads::Pooled(PooledGrads { bags, grads, num_rows }) => {
-            let grads = grads * factor.reshape([1, 1, 1]);
+            let grads = grads.map(|grads| grads * factor.clone().reshape([1, 1, 1]));
             TableGrads::Pooled(PooledGrads { bags, grads, num_rows })
         }
     })

@@ -62,8 +62,8 @@ impl<B: TrainBackend> TableOptimizer<B> {
                 <B::InnerBackend as EsmmBackend>::Kernels::update_rows(state, rows, grads, update)
             }
             TableGrads::Pooled(PooledGrads { bags, grads, num_rows: _ }) => {
-                let grads = grads.into_primitive().tensor();
-                <B::InnerBackend as EsmmBackend>::Kernels::update_pooled(state, bags, grads, update)
+                let grads = grads.map(|grads| grads.into_primitive().tensor());
+                <B::InnerBackend as EsmmBackend>::Kernels::update_pooled(state, *bags, grads, update)
             }
         };
         arena.table.put(outer(state.tensor));

@@ -47,9 +47,9 @@ use self::bags::HostBags;
 use self::first_layer::PooledParts;
 use self::tensor::{Host, HostBackend};
 use super::{
-    Bags, Blend, FirstLayer, FirstLayerGrads, Indices, InferenceLayer, InputBags, Kernels, Layer,
-    LayerOutput, LayerSaved, LayerSpec, Moments, Norm, Reference, RowUpdate, WeightUpdate, WithGrad,
-    WithMoments,
+    Blend, FirstLayer, FirstLayerGrads, GroupedLayer, GroupedLayerGrads, Indices, InferenceLayer, InputBags,
+    Kernels, Layer, LayerOutput, LayerSaved, LayerSpec, Moments, Norm, Pooled, Reference, RowUpdate,
+    WeightUpdate, WithGrad, WithMoments,
 };
 
 /// The kernels for tensors in host memory: NdArray's and Flex's, in f32.
@@ -110,6 +110,22 @@ impl<B: HostBackend> Kernels<B> for Cpu {
         spec: LayerSpec,
     ) -> Layer<FloatTensor<B>> {
         ops::layer_backward::<B>(layer, saved, grad, spec)
+    }
+
+    fn grouped_layer(
+        layer: GroupedLayer<FloatTensor<B>, Indices<B>>,
+        spec: LayerSpec,
+    ) -> LayerOutput<FloatTensor<B>> {
+        <Reference as Kernels<B>>::grouped_layer(layer, spec)
+    }
+
+    fn grouped_layer_backward(
+        layer: GroupedLayer<FloatTensor<B>, Indices<B>>,
+        saved: LayerSaved<FloatTensor<B>>,
+        grad: FloatTensor<B>,
+        spec: LayerSpec,
+    ) -> GroupedLayerGrads<FloatTensor<B>> {
+        <Reference as Kernels<B>>::grouped_layer_backward(layer, saved, grad, spec)
     }
 
     fn blend(blends: Vec<Blend<FloatTensor<B>>>) -> Vec<FloatTensor<B>> {
@@ -184,25 +200,25 @@ impl<B: HostBackend> Kernels<B> for Cpu {
         state.map(Host::into_tensor)
     }
 
-    fn pool(table: FloatTensor<B>, bags: Bags<FloatTensor<B>, Indices<B>>) -> FloatTensor<B> {
+    fn pool(table: FloatTensor<B>, bags: InputBags<FloatTensor<B>, Indices<B>>) -> Pooled<FloatTensor<B>> {
         <Reference as Kernels<B>>::pool(table, bags)
     }
 
     fn row_grads(
-        bags: Bags<FloatTensor<B>, Indices<B>>,
-        grad: FloatTensor<B>,
+        bags: InputBags<FloatTensor<B>, Indices<B>>,
+        grads: Pooled<FloatTensor<B>>,
         num_rows: usize,
     ) -> FloatTensor<B> {
-        <Reference as Kernels<B>>::row_grads(bags, grad, num_rows)
+        <Reference as Kernels<B>>::row_grads(bags, grads, num_rows)
     }
 
     fn update_pooled(
         table: WithMoments<FloatTensor<B>>,
-        bags: Bags<FloatTensor<B>, Indices<B>>,
-        grad: FloatTensor<B>,
+        bags: InputBags<FloatTensor<B>, Indices<B>>,
+        grads: Pooled<FloatTensor<B>>,
         update: RowUpdate,
     ) -> WithMoments<FloatTensor<B>> {
-        <Reference as Kernels<B>>::update_pooled(table, bags, grad, update)
+        <Reference as Kernels<B>>::update_pooled(table, bags, grads, update)
     }
 
     fn update_weights(

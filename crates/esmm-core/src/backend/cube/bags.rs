@@ -4,9 +4,9 @@ use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::{self, prelude::*, std::FastDivmod};
 use burn_cubecl::tensor::CubeTensor;
 
-use super::sort::{Counts, Plan, UNITS, count_tile};
-use super::tensor::{OnCube, Rows, address, array, grid, grid_of, ints, vector_size};
-use crate::backend::{Bags, Indices};
+use super::sort::{Counting, Counts, UNITS, Unsorted, count_tile, nothing_counted};
+use super::tensor::{OnCube, Rows, address, array, grid_of, ints, vector_size};
+use crate::backend::{Bags, Indices, InputBags, Pooled};
 
 /// Bags on a device.
 pub(super) type CubeBags<R> = Bags<CubeTensor<R>, CubeTensor<R>>;
@@ -20,62 +20,25 @@ pub(super) fn on_device<R: CubeRuntime, B: OnCube<R>>(bags: Bags<CubeTensor<R>, 
     bags.map(|tensor| tensor, |indices| ints(&indices))
 }
 
-/// `table [R, D]`, `rows [N]` to `[N, D]`.
-pub(super) fn gather_rows<R: CubeRuntime>(table: CubeTensor<R>, rows: CubeTensor<R>) -> CubeTensor<R> {
-    let table = Rows::new(table);
-    let count = rows.meta.shape()[0];
-    let out = Rows::empty(&table.tensor, [count, table.width]);
-    let vector = vector_size(&[table.width, table.stride, out.stride]);
-    let units = count * table.width / vector;
-    let (cubes, dim) = grid(&table.tensor.client, units);
-    // SAFETY: `rows` are rows of the table, as the batch was built; units beyond the last element do nothing.
-    unsafe {
-        gather_kernel::launch_unchecked(
-            &table.tensor.client,
-            cubes,
-            dim,
-            address(&[&table.tensor, &out.tensor]),
-            vector,
-            table.array(),
-            array(&rows),
-            out.array(),
-            table.width / vector,
-            table.stride / vector,
-            out.stride / vector,
-            units,
-        );
-    }
-    out.tensor
-}
-
-#[cube(launch_unchecked, address_type = "dynamic")]
-fn gather_kernel<N: Size>(
-    table: &Array<Vector<f32, N>>,
-    rows: &Array<i32>,
-    out: &mut Array<Vector<f32, N>>,
-    width: FastDivmod<usize>,
-    table_stride: usize,
-    out_stride: usize,
-    units: usize,
-) {
-    if ABSOLUTE_POS >= units {
-        terminate!();
-    }
-    let (row, column) = width.div_mod(ABSOLUTE_POS);
-    out[row * out_stride + column] = table[usize::cast_from(rows[row]) * table_stride + column];
-}
-
-/// What pooling reads and writes, and where it lies.
-struct Pooling<R: CubeRuntime> {
-    table: Rows<R>,
+/// What is pooled of a batch: what rows have of their own, or what groups share.
+struct Part<R: CubeRuntime> {
+    bags: CubeBags<R>,
     dense: Option<Rows<R>>,
-    plan: CubeBags<R>,
     out: Rows<R>,
 }
 
-/// What a kernel knows of [`Pooling`], in vectors.
+/// What pooling reads and writes.
+struct Pooling<R: CubeRuntime> {
+    table: Rows<R>,
+    /// That of rows, then that of groups.
+    parts: Vec<Part<R>>,
+    /// Values that are read and written at once.
+    vector: usize,
+}
+
+/// What a kernel knows of a [`Part`], in vectors.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
-struct PoolAt {
+struct PartAt {
     width: FastDivmod<usize>,
     dim: FastDivmod<usize>,
     rows: FastDivmod<usize>,
@@ -91,225 +54,232 @@ struct PoolAt {
     units: usize,
 }
 
-impl<R: CubeRuntime> Pooling<R> {
-    fn new(table: CubeTensor<R>, plan: CubeBags<R>) -> Self {
-        let table = Rows::new(table);
-        let dense = plan.dense.clone().map(Rows::new);
+impl<R: CubeRuntime> Part<R> {
+    fn new(table: &Rows<R>, bags: CubeBags<R>) -> Self {
+        let dense = bags.dense.clone().map(Rows::new);
         let num_dense = dense.as_ref().map_or(0, |dense| dense.width);
-        let out =
-            Rows::empty(&table.tensor, [plan.tables, plan.rows, plan.num_sparse * table.width + num_dense]);
-        Self { table, dense, plan, out }
+        let width = bags.num_sparse * table.width + num_dense;
+        let out = Rows::empty(&table.tensor, [bags.tables, bags.rows, width]);
+        Self { bags, dense, out }
     }
 
-    fn dense_stride(&self) -> usize {
-        self.dense.as_ref().map_or(0, |dense| dense.stride)
+    /// What a vector must divide.
+    fn widths(&self) -> [usize; 3] {
+        let dense = self.dense.as_ref();
+        [dense.map_or(0, |dense| dense.width), dense.map_or(0, |dense| dense.stride), self.out.stride]
     }
 
-    fn vector(&self) -> usize {
-        let num_dense = self.dense.as_ref().map_or(0, |dense| dense.width);
-        vector_size(&[self.table.width, self.table.stride, num_dense, self.dense_stride(), self.out.stride])
+    fn units(&self, vector: usize) -> usize {
+        self.bags.tables * self.bags.rows * self.out.width / vector
     }
 
-    fn units(&self) -> usize {
-        self.plan.tables * self.plan.rows * self.out.width / self.vector()
-    }
-
-    fn at(&self) -> PoolAtLaunch<R> {
-        let Self { table, plan, out, .. } = self;
-        let vector = self.vector();
-        PoolAtLaunch::new(
+    fn at(&self, table: &Rows<R>, vector: usize) -> PartAtLaunch<R> {
+        let Self { bags, out, .. } = self;
+        let [_, dense_stride, out_stride] = self.widths();
+        PartAtLaunch::new(
             out.width / vector,
             table.width / vector,
-            plan.rows,
-            plan.num_sparse,
-            plan.num_sparse * table.width / vector,
-            table.tensor.meta.shape()[0] / plan.tables,
+            bags.rows,
+            bags.num_sparse,
+            bags.num_sparse * table.width / vector,
+            table.tensor.meta.shape()[0] / bags.tables,
             table.stride / vector,
-            self.dense_stride() / vector,
-            out.stride / vector,
-            plan.slots.meta.shape()[0],
-            self.units(),
+            dense_stride / vector,
+            out_stride / vector,
+            bags.slots.meta.shape()[0],
+            self.units(vector),
         )
     }
+}
 
-    /// Segments and weights of the entries; anything where each bag has one entry.
-    fn weighted(&self) -> (&CubeTensor<R>, &CubeTensor<R>) {
-        match &self.plan.weighted {
-            Some((segments, weights)) => (segments, weights),
-            None => (&self.plan.slots, &self.table.tensor),
+impl<R: CubeRuntime> Pooling<R> {
+    fn new<B: OnCube<R>>(table: CubeTensor<R>, bags: &InputBags<CubeTensor<R>, Indices<B>>) -> Self {
+        let table = Rows::new(table);
+        let on_device = bags.parts().map(|part| on_device::<R, B>(part.clone()));
+        let parts: Vec<Part<R>> = on_device.map(|bags| Part::new(&table, bags)).collect();
+        let mut widths = vec![table.width, table.stride];
+        widths.extend(parts.iter().flat_map(Part::widths));
+        let vector = vector_size(&widths);
+        Self { table, parts, vector }
+    }
+
+    fn pooled(self) -> Pooled<CubeTensor<R>> {
+        let mut outs = self.parts.into_iter().map(|part| part.out.tensor);
+        let Some(own) = outs.next() else { panic!("what rows have of their own got lost") };
+        Pooled { own, shared: outs.next() }
+    }
+
+    /// Pools all parts; other cubes of the launch count the digits that a sort of the entries begins with, where one follows.
+    fn launch(&self, sort: Option<(&Unsorted<R>, &Counts<R>)>) {
+        let Self { table, parts, vector } = self;
+        let slots: Vec<CubeTensor<R>> = parts.iter().map(|part| part.bags.slots.clone()).collect();
+        // Something must stand for what is not counted, and for what entries and rows do not have.
+        let lists = sort.map_or(&slots, |(unsorted, _)| &unsorted.lists);
+        let counts = sort.map_or([&slots[0]; 2], |(_, counts)| [&counts.first, &counts.later]);
+        let weighted = |part: &Part<R>| part.bags.weighted.clone();
+        let segments =
+            parts.iter().map(|part| weighted(part).map_or(part.bags.slots.clone(), |weighted| weighted.0));
+        let weights =
+            parts.iter().map(|part| weighted(part).map_or(table.tensor.clone(), |weighted| weighted.1));
+        let dense = parts.iter().map(|part| part.dense.as_ref().unwrap_or(table).array());
+        let cubes = parts.iter().map(|part| part.units(*vector).div_ceil(UNITS as usize)).sum::<usize>();
+        let tiles = sort.map_or(0, |(unsorted, _)| unsorted.plan.tiles);
+        let outs = parts.iter().map(|part| &part.out.tensor);
+        // SAFETY: slots are rows of the table and segments are bags of the batch, as the batch was built; each tile has room
+        // for its counts; units and cubes beyond the last ones do nothing.
+        unsafe {
+            pool_kernel::launch_unchecked(
+                &table.tensor.client,
+                grid_of(tiles + cubes),
+                CubeDim::new_1d(UNITS),
+                address(&outs.chain([&table.tensor]).collect::<Vec<_>>()),
+                *vector,
+                table.array(),
+                lists.iter().map(array).collect(),
+                segments.map(|segments| array(&segments)).collect(),
+                weights.map(|weights| array(&weights)).collect(),
+                dense.collect(),
+                parts.iter().map(|part| part.out.array()).collect(),
+                array(counts[0]),
+                array(counts[1]),
+                parts.iter().map(|part| part.at(table, *vector)).collect(),
+                sort.map_or_else(nothing_counted, |(unsorted, _)| unsorted.counting()),
+                parts.iter().map(|part| part.bags.weighted.is_some()).collect(),
+                lists.len(),
+                sort.is_some(),
+                sort.map_or(0, |(unsorted, _)| unsorted.plan.bits),
+            );
         }
     }
-
-    /// The dense values; anything where there are none.
-    fn dense(&self) -> &CubeTensor<R> {
-        self.dense.as_ref().map_or(&self.table.tensor, |dense| &dense.tensor)
-    }
 }
 
-/// `table [T * U, D]` to `[T, B, F * D + V]`: a unit for each vector of the output.
-pub(super) fn bag_pool<R: CubeRuntime>(table: CubeTensor<R>, plan: CubeBags<R>) -> CubeTensor<R> {
-    let pooling = Pooling::new(table, plan);
-    let Pooling { table, plan, out, .. } = &pooling;
-    let (segments, weights) = pooling.weighted();
-    let client = table.tensor.client.clone();
-    let (cubes, cube_dim) = grid(&client, pooling.units());
-    // SAFETY: slots are rows of the table and segments are bags of the batch, as the batch was built; units beyond the
-    // last element do nothing.
-    unsafe {
-        pool_kernel::launch_unchecked(
-            &client,
-            cubes,
-            cube_dim,
-            address(&[&table.tensor, &out.tensor]),
-            pooling.vector(),
-            table.array(),
-            array(&plan.slots),
-            array(segments),
-            array(weights),
-            array(pooling.dense()),
-            out.array(),
-            pooling.at(),
-            plan.weighted.is_some(),
-        );
-    }
-    pooling.out.tensor
+/// See [`Kernels::pool`](crate::backend::Kernels::pool).
+pub(super) fn pool<R: CubeRuntime, B: OnCube<R>>(
+    table: CubeTensor<R>,
+    bags: &InputBags<CubeTensor<R>, Indices<B>>,
+) -> Pooled<CubeTensor<R>> {
+    let pooling = Pooling::new(table, bags);
+    pooling.launch(None);
+    pooling.pooled()
 }
 
-/// The same for entries that will be sorted: other cubes of the launch count the digits that the sort begins with.
+/// The same for entries that will be sorted.
 pub(super) fn pool_to_sort<R: CubeRuntime, B: OnCube<R>>(
     table: CubeTensor<R>,
-    bags: Bags<CubeTensor<R>, Indices<B>>,
-) -> CubeTensor<R> {
-    let slots = bags.slots.clone();
-    let num_rows = table.meta.shape()[0] / bags.tables;
-    let bags = on_device::<R, B>(bags);
-    let mut pooled = None;
-    slots.counts(num_rows, || {
-        let (out, Counts { first, later }) =
-            pool_and_count(table.clone(), bags.clone(), Plan::new(slots.len(), num_rows));
-        pooled = Some(out);
-        [first, later]
-    });
-    // They had been counted before.
-    pooled.unwrap_or_else(|| bag_pool(table, bags))
-}
-
-fn pool_and_count<R: CubeRuntime>(
-    table: CubeTensor<R>,
-    bags: CubeBags<R>,
-    sort: Plan,
-) -> (CubeTensor<R>, Counts<R>) {
+    bags: &InputBags<CubeTensor<R>, Indices<B>>,
+) -> Pooled<CubeTensor<R>> {
+    let unsorted = Unsorted::new::<B>(bags, table.meta.shape()[0] / bags.own.tables);
     let pooling = Pooling::new(table, bags);
-    let Pooling { table, plan, out, .. } = &pooling;
-    let (segments, weights) = pooling.weighted();
-    let counts = sort.counts(&plan.slots);
-    let pools = pooling.units().div_ceil(UNITS as usize);
-    // SAFETY: as for `pool_kernel` and for the sort's counts; cubes beyond those of both do nothing.
-    unsafe {
-        pool_and_count_kernel::launch_unchecked(
-            &table.tensor.client,
-            grid_of(sort.tiles + pools),
-            CubeDim::new_1d(UNITS),
-            address(&[&table.tensor, &out.tensor]),
-            pooling.vector(),
-            table.array(),
-            array(&plan.slots),
-            array(segments),
-            array(weights),
-            array(pooling.dense()),
-            out.array(),
-            array(&counts.first),
-            array(&counts.later),
-            pooling.at(),
-            sort.entries,
-            sort.length,
-            sort.tiles,
-            sort.later_passes(),
-            plan.weighted.is_some(),
-            sort.bits,
-        );
+    let mut counted = false;
+    bags.own.slots.counts(unsorted.numbers(), || {
+        let counts = unsorted.plan.counts(&unsorted.lists[0]);
+        pooling.launch(Some((&unsorted, &counts)));
+        counted = true;
+        counts.into_pair()
+    });
+    if !counted {
+        // They had been counted before.
+        pooling.launch(None);
     }
-    (pooling.out.tensor, counts)
+    pooling.pooled()
 }
 
+/// The first cubes count a tile of entries each, the others pool: they are dealt to the parts in their order.
+#[allow(clippy::needless_range_loop, reason = "CubeCL unrolls loops over ranges alone")]
 #[cube(launch_unchecked, address_type = "dynamic")]
 fn pool_kernel<N: Size>(
     table: &Array<Vector<f32, N>>,
-    slots: &Array<i32>,
-    segments: &Array<i32>,
-    weights: &Array<f32>,
-    dense: &Array<Vector<f32, N>>,
-    out: &mut Array<Vector<f32, N>>,
-    at: PoolAt,
-    #[comptime] bagged: bool,
-) {
-    pool_vector::<N>(table, slots, segments, weights, dense, out, &at, ABSOLUTE_POS, bagged);
-}
-
-/// The first cubes count a tile of entries each, the others pool.
-#[cube(launch_unchecked, address_type = "dynamic")]
-fn pool_and_count_kernel<N: Size>(
-    table: &Array<Vector<f32, N>>,
-    slots: &Array<i32>,
-    segments: &Array<i32>,
-    weights: &Array<f32>,
-    dense: &Array<Vector<f32, N>>,
-    out: &mut Array<Vector<f32, N>>,
+    lists: &Sequence<Array<i32>>,
+    segments: &Sequence<Array<i32>>,
+    weights: &Sequence<Array<f32>>,
+    dense: &Sequence<Array<Vector<f32, N>>>,
+    outs: &mut Sequence<Array<Vector<f32, N>>>,
     counts: &mut Array<i32>,
     later: &mut Array<i32>,
-    at: PoolAt,
-    entries: usize,
-    length: usize,
-    tiles: usize,
-    later_passes: usize,
-    #[comptime] bagged: bool,
+    at: &Sequence<PartAt>,
+    counting: Counting,
+    #[comptime] bagged: Vec<bool>,
+    #[comptime] num_lists: usize,
+    #[comptime] counts_too: bool,
     #[comptime] bits: u32,
 ) {
     let cube = CUBE_POS;
-    if cube < tiles {
-        count_tile(slots, counts, later, cube, entries, length, tiles, later_passes, bits);
-    } else {
-        let unit = (cube - tiles) * comptime!(UNITS as usize) + UNIT_POS as usize;
-        pool_vector::<N>(table, slots, segments, weights, dense, out, &at, unit, bagged);
+    let mut first = 0usize;
+    if comptime!(counts_too) {
+        if cube < counting.tiles {
+            count_tile(lists, counts, later, &counting, cube, num_lists, bits);
+        }
+        first = counting.tiles;
+    }
+    let parts = comptime!(bagged.len());
+    #[unroll]
+    for part in 0..parts {
+        let next = first + cubes_of(at, part);
+        if cube >= first && cube < next {
+            let unit = (cube - first) * comptime!(UNITS as usize) + UNIT_POS as usize;
+            pool_part::<N>(
+                table,
+                lists,
+                segments,
+                weights,
+                dense,
+                outs,
+                at,
+                unit,
+                part,
+                comptime!(bagged[part]),
+            );
+        }
+        first = next;
     }
 }
 
-/// A vector of the output; nothing beyond the last one.
+/// Cubes that pool a part.
 #[cube]
-fn pool_vector<N: Size>(
+fn cubes_of(at: &Sequence<PartAt>, #[comptime] part: usize) -> usize {
+    at.index(part).units.div_ceil(comptime!(UNITS as usize))
+}
+
+/// A vector of a part's output; nothing beyond the last one.
+#[cube]
+fn pool_part<N: Size>(
     table: &Array<Vector<f32, N>>,
-    slots: &Array<i32>,
-    segments: &Array<i32>,
-    weights: &Array<f32>,
-    dense: &Array<Vector<f32, N>>,
-    out: &mut Array<Vector<f32, N>>,
-    at: &PoolAt,
+    lists: &Sequence<Array<i32>>,
+    segments: &Sequence<Array<i32>>,
+    weights: &Sequence<Array<f32>>,
+    dense: &Sequence<Array<Vector<f32, N>>>,
+    outs: &mut Sequence<Array<Vector<f32, N>>>,
+    at: &Sequence<PartAt>,
     unit: usize,
+    #[comptime] part: usize,
     #[comptime] bagged: bool,
 ) {
-    if unit < at.units {
-        let (out_row, column) = at.width.div_mod(unit);
-        let (copy, row) = at.rows.div_mod(out_row);
-        let place = out_row * at.out_stride + column;
-        if column < at.sparse_width {
-            let (feature, part) = at.dim.div_mod(column);
-            let bag = row * at.num_sparse + feature;
-            let first_row = copy * at.table_rows;
+    let part_at = at.index(part);
+    if unit < part_at.units {
+        let slots = lists.index(part);
+        let (out_row, column) = part_at.width.div_mod(unit);
+        let (copy, row) = part_at.rows.div_mod(out_row);
+        let mut found = Vector::<f32, N>::new(0.0f32);
+        if column < part_at.sparse_width {
+            let (feature, vector) = part_at.dim.div_mod(column);
+            let bag = row * part_at.num_sparse + feature;
+            let first_row = copy * part_at.table_rows;
             if comptime!(bagged) {
-                let start = lower_bound(segments, i32::cast_from(bag), at.entries);
-                let end = lower_bound(segments, i32::cast_from(bag + 1), at.entries);
-                let mut sum = Vector::<f32, N>::new(0.0f32);
+                let segments = segments.index(part);
+                let start = lower_bound(segments, i32::cast_from(bag), part_at.entries);
+                let end = lower_bound(segments, i32::cast_from(bag + 1), part_at.entries);
                 for entry in start..end {
-                    let source = (first_row + usize::cast_from(slots[entry])) * at.table_stride + part;
-                    sum += Vector::new(weights[entry]) * table[source];
+                    let source = (first_row + usize::cast_from(slots[entry])) * part_at.table_stride + vector;
+                    found += Vector::new(weights.index(part)[entry]) * table[source];
                 }
-                out[place] = sum;
             } else {
-                out[place] = table[(first_row + usize::cast_from(slots[bag])) * at.table_stride + part];
+                found = table[(first_row + usize::cast_from(slots[bag])) * part_at.table_stride + vector];
             }
         } else {
-            out[place] = dense[row * at.dense_stride + column - at.sparse_width];
+            found = dense.index(part)[row * part_at.dense_stride + column - part_at.sparse_width];
         }
+        let out = outs.index_mut(part);
+        out[out_row * part_at.out_stride + column] = found;
     }
 }
 

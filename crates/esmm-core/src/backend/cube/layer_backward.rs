@@ -8,6 +8,7 @@ use burn_cubecl::tensor::CubeTensor;
 use super::block::{Steps, activate_backward, drop_some, leak, normalize, read_norm, slope_of};
 use super::chunks::{Layout, whole_steps};
 use super::dropout::{DropoutBits, bits};
+use super::grouped_layer::Split;
 use super::join::{Sum, join};
 use super::largest::{Gradient, largest_in, write_largest};
 use super::layer::Columns;
@@ -47,30 +48,56 @@ impl<R: CubeRuntime> Saved<R> {
 #[expect(clippy::large_enum_variant, reason = "there are as many as layers, and none is kept")]
 pub(super) enum WeightSums<R: CubeRuntime> {
     Hidden(Sum<R>, Columns<R>),
+    /// Of what rows have of their own, and of what groups share.
+    Grouped {
+        own: Sum<R>,
+        shared: Sum<R>,
+        split: Split,
+        columns: Columns<R>,
+    },
     Logits(LogitsSums<R>),
 }
 
 /// The gradients of some layers, their pieces joined in one launch.
 pub(super) fn join_weights<R: CubeRuntime>(layers: Vec<WeightSums<R>>) -> Vec<LayerWeights<CubeTensor<R>>> {
-    /// What is put around the joined sum.
-    #[expect(clippy::large_enum_variant, reason = "there are as many as layers, and none is kept")]
+    /// What is put around the joined sums.
     enum Rest<R: CubeRuntime> {
         Columns(Columns<R>),
+        Grouped(Split, Columns<R>),
         Logits(LogitsShape),
     }
-    let (sums, rests): (Vec<Sum<R>>, Vec<Rest<R>>) = layers
-        .into_iter()
-        .map(|layer| match layer {
-            WeightSums::Hidden(sum, columns) => (sum, Rest::Columns(columns)),
-            WeightSums::Logits(LogitsSums { sum, shape }) => (sum, Rest::Logits(shape)),
-        })
-        .unzip();
-    let whole = join(sums).into_iter().zip(rests);
-    let whole = whole.map(|(weight, rest)| match rest {
-        Rest::Columns(columns) => columns.with_weight(weight),
-        Rest::Logits(shape) => shape.split(&weight),
+    let mut sums = Vec::new();
+    let mut rests = Vec::new();
+    for layer in layers {
+        match layer {
+            WeightSums::Hidden(sum, columns) => {
+                sums.push(sum);
+                rests.push(Rest::Columns(columns));
+            }
+            WeightSums::Grouped { own, shared, split, columns } => {
+                sums.extend([own, shared]);
+                rests.push(Rest::Grouped(split, columns));
+            }
+            WeightSums::Logits(LogitsSums { sum, shape }) => {
+                sums.push(sum);
+                rests.push(Rest::Logits(shape));
+            }
+        }
+    }
+    let mut whole = join(sums).into_iter();
+    let mut next = || match whole.next() {
+        Some(sum) => sum,
+        None => panic!("a sum got lost"),
+    };
+    let weights = rests.into_iter().map(|rest| match rest {
+        Rest::Columns(columns) => columns.with_weight(next()),
+        Rest::Grouped(split, columns) => {
+            let own = next();
+            columns.with_weight(split.join(own, next()))
+        }
+        Rest::Logits(shape) => shape.split(&next()),
     });
-    whole.collect()
+    weights.collect()
 }
 
 /// See [`Kernels::layer_backward`](crate::backend::Kernels::layer_backward).

@@ -1,8 +1,8 @@
 //! Kernels for GPUs in CubeCL, one source for wgpu and CUDA.
 //!
 //! * `tensor.rs`: from tensors to what a kernel is launched with; strides, vectors, grids. `upload.rs`: batches in one piece.
-//! * `bags.rs`, `bags_backward.rs`, `first_layer.rs`, `layer.rs`, `layer_backward.rs`, `logits.rs`, `fold.rs`,
-//!   `funnel.rs`, `rows.rs` (with `rows_by_value.rs`, `row_wise.rs`), `weights.rs`, `infer.rs`: the operations.
+//! * `bags.rs`, `grouped_layer.rs`, `layer.rs`, `layer_backward.rs`, `logits.rs`, `fold.rs`, `funnel.rs`,
+//!   `rows.rs` (with `rows_by_value.rs`, `row_wise.rs`), `weights.rs`, `infer.rs`: the operations.
 //! * `matmul.rs`, `rounding.rs`, `largest.rs`: matmuls, who computes them, and what their factors are rounded to.
 //! * `tiles.rs`: matmuls in f32 at any distances of rows and columns, one or two a launch; `tile.rs`, `layer_shape.rs`: how
 //!   they are cut, `factor.rs`, `quads.rs`: where their factors lie, `tile_cube.rs`: what a cube does, `epilogue.rs`,
@@ -20,15 +20,14 @@
 //! device computes the same bits. No operation waits for the device.
 
 mod bags;
-mod bags_backward;
 mod block;
 mod chunks;
 mod dropout;
 mod epilogue;
 mod factor;
-mod first_layer;
 mod fold;
 mod funnel;
+mod grouped_layer;
 mod infer;
 mod join;
 mod largest;
@@ -70,18 +69,19 @@ use burn_cubecl::element::{BoolElement, FloatElement, IntElement};
 use burn_cubecl::{CubeBackend, CubeRuntime};
 
 use self::fold::Folded;
+use self::join::Sum;
+use self::layer_backward::WeightSums;
 use self::rows::Grads;
 use self::tensor::{OnCube, ints};
 use super::{
-    Bags, Blend, DeviceFacts, DeviceLine, Dispatched, EsmmBackend, FirstLayer, FirstLayerGrads, HostAccess,
-    HostLine, Indices, InferenceLayer, InputBags, Kernels, Layer, LayerOutput, LayerSaved, LayerSpec,
-    LayerWeights, Moments, Norm, Reference, RowUpdate, Running, TowersGrads, TowersOperands, TowersOutput,
-    WeightUpdate, WithGrad, WithMoments,
+    Blend, DeviceFacts, DeviceLine, Dispatched, EsmmBackend, FirstLayer, FirstLayerGrads, GroupedLayer,
+    GroupedLayerGrads, HostAccess, HostLine, Indices, InferenceLayer, InputBags, Kernels, Layer, LayerOutput,
+    LayerSaved, LayerSpec, LayerWeights, Moments, Norm, Pooled, Reference, RowUpdate, Running, TowersGrads,
+    TowersOperands, TowersOutput, WeightUpdate, WithGrad, WithMoments,
 };
-use crate::backend::towers::{walk, walk_back};
+use crate::backend::towers::{first_layer, first_layer_backward, walk, walk_back};
 use crate::precision::Precision;
 
-pub use first_layer::CubeSaved;
 pub use tensor::pad_rows;
 
 /// The kernels for tensors of a CubeCL runtime: wgpu's and CUDA's, in f32.
@@ -96,7 +96,6 @@ where
     BT: BoolElement,
 {
     const QUEUES_WORK: bool = true;
-    const READS_SLOT_ORDER: bool = true;
     const FINDS_ROWS: bool = true;
 
     fn precisions(device: &Self::Device) -> Vec<Precision> {
@@ -136,18 +135,17 @@ fn only<T>(mut layers: Vec<LayerWeights<T>>) -> LayerWeights<T> {
 
 #[allow(private_bounds, reason = "which backends have CubeCL's tensors is decided in this folder")]
 impl<R: CubeRuntime, B: OnCube<R>> Kernels<B> for Cube<R> {
-    type Saved = CubeSaved<R>;
+    type Saved = <Reference as Kernels<B>>::Saved;
 
     fn gather_rows(table: FloatTensor<B>, rows: Indices<B>) -> FloatTensor<B> {
-        bags::gather_rows(table, ints(&rows))
+        <Reference as Kernels<B>>::gather_rows(table, rows)
     }
 
     fn first_layer(
         layer: FirstLayer<FloatTensor<B>, Indices<B>>,
         spec: LayerSpec,
     ) -> (LayerOutput<FloatTensor<B>>, Self::Saved) {
-        let (output, own, _) = first_layer::first_layer::<R, B>(layer, None, spec);
-        (output, own)
+        <Reference as Kernels<B>>::first_layer(layer, spec)
     }
 
     fn first_layer_backward(
@@ -157,8 +155,26 @@ impl<R: CubeRuntime, B: OnCube<R>> Kernels<B> for Cube<R> {
         grad: FloatTensor<B>,
         spec: LayerSpec,
     ) -> FirstLayerGrads<FloatTensor<B>> {
-        let (table, weights) = first_layer::first_layer_backward::<R, B>(layer, saved, own, grad, spec);
-        FirstLayerGrads { table, weights: only(layer_backward::join_weights(vec![weights])) }
+        <Reference as Kernels<B>>::first_layer_backward(layer, saved, own, grad, spec)
+    }
+
+    fn grouped_layer(
+        layer: GroupedLayer<FloatTensor<B>, Indices<B>>,
+        spec: LayerSpec,
+    ) -> LayerOutput<FloatTensor<B>> {
+        let (output, _) = grouped_layer::grouped_layer::<R, B>(layer, None, spec);
+        output
+    }
+
+    fn grouped_layer_backward(
+        layer: GroupedLayer<FloatTensor<B>, Indices<B>>,
+        saved: LayerSaved<FloatTensor<B>>,
+        grad: FloatTensor<B>,
+        spec: LayerSpec,
+    ) -> GroupedLayerGrads<FloatTensor<B>> {
+        let ([own, shared], weights) =
+            grouped_layer::grouped_layer_backward::<R, B>(layer, saved, grad, spec);
+        GroupedLayerGrads { own, shared, weights: only(layer_backward::join_weights(vec![weights])) }
     }
 
     fn layer(layer: Layer<FloatTensor<B>>, spec: LayerSpec) -> LayerOutput<FloatTensor<B>> {
@@ -181,7 +197,8 @@ impl<R: CubeRuntime, B: OnCube<R>> Kernels<B> for Cube<R> {
         running: Vec<Option<Running<FloatTensor<B>>>>,
         specs: &[LayerSpec],
     ) -> TowersOutput<FloatTensor<B>, Self::Saved> {
-        walk(towers, running, specs, layer::layer, first_layer::first_layer::<R, B>)
+        let of_rows = first_layer::<B, Self>;
+        walk(towers, running, specs, layer::layer, grouped_layer::grouped_layer::<R, B>, of_rows)
     }
 
     fn towers_backward(
@@ -190,10 +207,20 @@ impl<R: CubeRuntime, B: OnCube<R>> Kernels<B> for Cube<R> {
         grad: FloatTensor<B>,
         specs: &[LayerSpec],
     ) -> TowersGrads<FloatTensor<B>> {
-        let of_layer = layer_backward::layer_backward::<R, B>;
-        let of_first_layer = first_layer::first_layer_backward::<R, B>;
-        let (input, layers) = walk_back(towers, saved, grad, specs, of_layer, of_first_layer);
-        TowersGrads { input, layers: layer_backward::join_weights(layers) }
+        walk_back(
+            towers,
+            saved,
+            grad,
+            specs,
+            layer_backward::layer_backward::<R, B>,
+            grouped_layer::grouped_layer_backward::<R, B>,
+            |layer, saved, own, grad, spec| {
+                let (table, weights) = first_layer_backward::<B, Self>(layer, saved, own, grad, spec);
+                let (weight, columns) = layer::Columns::split(weights);
+                (table, WeightSums::Hidden(Sum::Whole(weight), columns))
+            },
+            layer_backward::join_weights,
+        )
     }
 
     fn blend(blends: Vec<Blend<FloatTensor<B>>>) -> Vec<FloatTensor<B>> {
@@ -216,7 +243,7 @@ impl<R: CubeRuntime, B: OnCube<R>> Kernels<B> for Cube<R> {
         bags: InputBags<FloatTensor<B>, Indices<B>>,
         layers: Vec<InferenceLayer<FloatTensor<B>>>,
     ) -> FloatTensor<B> {
-        first_layer::infer::<R, B>(table, bags, layers)
+        grouped_layer::infer::<R, B>(table, bags, layers)
     }
 
     fn funnel_logs(logits: FloatTensor<B>) -> [FloatTensor<B>; 2] {
@@ -248,26 +275,26 @@ impl<R: CubeRuntime, B: OnCube<R>> Kernels<B> for Cube<R> {
         rows::update_rows(table, Grads::listed(ints(&rows), grads), update)
     }
 
-    fn pool(table: FloatTensor<B>, bags: Bags<FloatTensor<B>, Indices<B>>) -> FloatTensor<B> {
-        bags::pool_to_sort::<R, B>(table, bags)
+    fn pool(table: FloatTensor<B>, bags: InputBags<FloatTensor<B>, Indices<B>>) -> Pooled<FloatTensor<B>> {
+        bags::pool_to_sort::<R, B>(table, &bags)
     }
 
     fn row_grads(
-        bags: Bags<FloatTensor<B>, Indices<B>>,
-        grad: FloatTensor<B>,
+        bags: InputBags<FloatTensor<B>, Indices<B>>,
+        grads: Pooled<FloatTensor<B>>,
         num_rows: usize,
     ) -> FloatTensor<B> {
-        pooled::row_grads::<R, B>(bags, grad, num_rows)
+        pooled::row_grads::<R, B>(bags, grads, num_rows)
     }
 
     fn update_pooled(
         table: WithMoments<FloatTensor<B>>,
-        bags: Bags<FloatTensor<B>, Indices<B>>,
-        grad: FloatTensor<B>,
+        bags: InputBags<FloatTensor<B>, Indices<B>>,
+        grads: Pooled<FloatTensor<B>>,
         update: RowUpdate,
     ) -> WithMoments<FloatTensor<B>> {
-        let num_rows = table.tensor.meta.shape()[0] / bags.tables;
-        let sums = pooled::piece_sums::<R, B>(bags, grad, num_rows);
+        let num_rows = table.tensor.meta.shape()[0] / bags.own.tables;
+        let sums = pooled::piece_sums::<R, B>(bags, grads, num_rows);
         rows::update_rows(table, Grads::runs(sums), update)
     }
 

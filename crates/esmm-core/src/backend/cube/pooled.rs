@@ -1,6 +1,6 @@
 //! Gradients of table rows from that of what was pooled, where the device finds a batch's distinct rows.
 //!
-//! Entries are sorted by row; the entries of a row are a run. A run is cut into pieces at fixed places of the sorted order,
+//! Entries are sorted by row, those of groups with the others; the entries of a row are a run. A run is cut into pieces at fixed places of the sorted order,
 //! pieces are summed entry by entry, and the pieces of a run in their order: the same bits every time, and a row that half
 //! of a batch names keeps no one waiting. What belongs to a row stands at the place of its first entry.
 
@@ -8,10 +8,10 @@ use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::{self, prelude::*, std::FastDivmod};
 use burn_cubecl::tensor::CubeTensor;
 
-use super::bags::on_device;
+use super::bags::{CubeBags, on_device};
 use super::sort::{Sorted, sorted};
 use super::tensor::{OnCube, Rows, address, array, empty_plain, grid, vector_size};
-use crate::backend::{Bags, Indices};
+use crate::backend::{Indices, InputBags, Pooled};
 
 /// Sorted places from the beginning of one piece to that of the next.
 const PIECE: usize = 64;
@@ -25,84 +25,92 @@ pub(super) struct PieceSums<R: CubeRuntime> {
     pub(super) sums: Rows<R>,
     pub(super) sorted: Sorted<R>,
     pub(super) tables: usize,
-    /// N.
-    pub(super) entries: usize,
-    /// Rows of one copy of the table.
-    pub(super) num_rows: usize,
 }
 
-/// `grad [T, B, F * D + V]` of what `bags` pooled.
+/// What a kernel knows of what was pooled for rows, or for groups.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+struct PartAt {
+    num_sparse: FastDivmod<usize>,
+    /// Rows of the batch, or groups.
+    rows: usize,
+    /// Vectors from one row of the gradient to the next.
+    stride: usize,
+}
+
+/// `grads` of what `bags` pooled.
 pub(super) fn piece_sums<R: CubeRuntime, B: OnCube<R>>(
-    bags: Bags<CubeTensor<R>, Indices<B>>,
-    grad: CubeTensor<R>,
+    bags: InputBags<CubeTensor<R>, Indices<B>>,
+    grads: Pooled<CubeTensor<R>>,
     num_rows: usize,
 ) -> PieceSums<R> {
-    let sorted = sorted::<R, B>(&bags.slots, num_rows);
-    let bags = on_device::<R, B>(bags);
-    let grad = Rows::new(grad);
-    let entries = bags.slots.meta.shape()[0];
-    let num_dense = bags.dense.as_ref().map_or(0, |dense| dense.meta.shape()[1]);
-    let dim = (grad.width - num_dense) / bags.num_sparse;
-    let sums = Rows::new(empty_plain(&grad.tensor, [bags.tables * entries, dim]));
-    let vector = vector_size(&[dim, grad.stride]);
-    let units = bags.tables * entries * dim / vector;
-    let client = grad.tensor.client.clone();
-    let (cubes, cube_dim) = grid(&client, units);
-    let (segments, weights) = match &bags.weighted {
-        Some((segments, weights)) => (segments, weights),
-        None => (&bags.slots, &grad.tensor),
-    };
+    let sorted = sorted::<R, B>(&bags, num_rows);
+    let parts: Vec<CubeBags<R>> = bags.parts().map(|part| on_device::<R, B>(part.clone())).collect();
+    let grads: Vec<Rows<R>> = grads.parts().cloned().map(Rows::new).collect();
+    let Some((own, grad)) = parts.first().zip(grads.first()) else { panic!("gradients of nothing") };
+    let num_dense = own.dense.as_ref().map_or(0, |dense| dense.meta.shape()[1]);
+    let dim = (grad.width - num_dense) / own.num_sparse;
+    let like = &grad.tensor;
+    let sums = Rows::new(empty_plain(like, [own.tables * sorted.num_entries, dim]));
+    let mut widths = vec![dim];
+    widths.extend(grads.iter().map(|grad| grad.stride));
+    let vector = vector_size(&widths);
+    let units = own.tables * sorted.num_entries * dim / vector;
+    let (cubes, cube_dim) = grid(&like.client, units);
+    // Something must stand for what entries do not have.
+    let weighted = |part: &CubeBags<R>| part.weighted.clone();
+    let segments = parts.iter().map(|part| weighted(part).map_or(part.slots.clone(), |weighted| weighted.0));
+    let weights = parts.iter().map(|part| weighted(part).map_or(like.clone(), |weighted| weighted.1));
+    let at = parts.iter().zip(&grads);
+    let at = at.map(|(part, grad)| PartAtLaunch::new(part.num_sparse, part.rows, grad.stride / vector));
     // SAFETY: sorted entries are those of this batch, and segments are bags of it; units beyond the last element do nothing.
     unsafe {
         piece_sums_kernel::launch_unchecked(
-            &client,
+            &like.client,
             cubes,
             cube_dim,
-            address(&[&grad.tensor, &sums.tensor]),
+            address(&grads.iter().map(|grad| &grad.tensor).chain([&sums.tensor]).collect::<Vec<_>>()),
             vector,
-            grad.array(),
+            grads.iter().map(Rows::array).collect(),
             array(&sorted.rows),
             array(&sorted.entries),
-            array(segments),
-            array(weights),
+            segments.map(|segments| array(&segments)).collect(),
+            weights.map(|weights| array(&weights)).collect(),
             sums.array(),
+            at.collect(),
             dim / vector,
-            entries,
-            bags.num_sparse,
+            sorted.num_entries,
             dim / vector,
-            bags.rows,
-            grad.stride / vector,
-            entries,
+            own.slots.meta.shape()[0],
+            sorted.num_entries,
             units,
-            bags.weighted.is_some(),
+            parts.iter().map(|part| part.weighted.is_some()).collect(),
         );
     }
-    PieceSums { sums, sorted, tables: bags.tables, entries, num_rows }
+    PieceSums { sums, tables: own.tables, sorted }
 }
 
 #[cube(launch_unchecked, address_type = "dynamic")]
 fn piece_sums_kernel<N: Size>(
-    grad: &Array<Vector<f32, N>>,
+    grads: &Sequence<Array<Vector<f32, N>>>,
     rows: &Array<i32>,
     entries: &Array<i32>,
-    segments: &Array<i32>,
-    weights: &Array<f32>,
+    segments: &Sequence<Array<i32>>,
+    weights: &Sequence<Array<f32>>,
     sums: &mut Array<Vector<f32, N>>,
+    at: &Sequence<PartAt>,
     dim: FastDivmod<usize>,
     places: FastDivmod<usize>,
-    num_sparse: FastDivmod<usize>,
     feature_width: usize,
-    batch_rows: usize,
-    grad_stride: usize,
+    own_entries: usize,
     count: usize,
     units: usize,
-    #[comptime] bagged: bool,
+    #[comptime] bagged: Vec<bool>,
 ) {
     if ABSOLUTE_POS >= units {
         terminate!();
     }
-    let (at, part) = dim.div_mod(ABSOLUTE_POS);
-    let (copy, place) = places.div_mod(at);
+    let (unit, part) = dim.div_mod(ABSOLUTE_POS);
+    let (copy, place) = places.div_mod(unit);
     if place % PIECE == 0 || is_first(rows, place) {
         let row = rows[place];
         let end = min((place / PIECE + 1) * PIECE, count);
@@ -116,18 +124,18 @@ fn piece_sums_kernel<N: Size>(
                 let mut parts = Array::<Vector<f32, N>>::new(at_once);
                 #[unroll]
                 for index in 0..at_once {
-                    let entry = usize::cast_from(entries[next + index]);
-                    if comptime!(bagged) {
-                        let (batch_row, feature) = num_sparse.div_mod(usize::cast_from(segments[entry]));
-                        let source =
-                            (copy * batch_rows + batch_row) * grad_stride + feature * feature_width + part;
-                        parts[index] = Vector::new(weights[entry]) * grad[source];
-                    } else {
-                        let (batch_row, feature) = num_sparse.div_mod(entry);
-                        let source =
-                            (copy * batch_rows + batch_row) * grad_stride + feature * feature_width + part;
-                        parts[index] = grad[source];
-                    }
+                    parts[index] = entry_grad::<N>(
+                        grads,
+                        segments,
+                        weights,
+                        at,
+                        usize::cast_from(entries[next + index]),
+                        copy,
+                        part,
+                        feature_width,
+                        own_entries,
+                        comptime!(bagged.clone()),
+                    );
                 }
                 #[unroll]
                 for index in 0..at_once {
@@ -138,6 +146,58 @@ fn piece_sums_kernel<N: Size>(
             }
         }
         sums[ABSOLUTE_POS] = sum;
+    }
+}
+
+/// A vector of what an entry gets from the gradient of its bag: entries of groups are counted on from those of rows.
+#[cube]
+fn entry_grad<N: Size>(
+    grads: &Sequence<Array<Vector<f32, N>>>,
+    segments: &Sequence<Array<i32>>,
+    weights: &Sequence<Array<f32>>,
+    at: &Sequence<PartAt>,
+    entry: usize,
+    copy: usize,
+    vector: usize,
+    feature_width: usize,
+    own_entries: usize,
+    #[comptime] bagged: Vec<bool>,
+) -> Vector<f32, N> {
+    let of_rows = comptime!(bagged[0]);
+    if comptime!(bagged.len() == 1) {
+        part_grad::<N>(grads, segments, weights, at, entry, copy, vector, feature_width, 0usize, of_rows)
+    } else if entry < own_entries {
+        part_grad::<N>(grads, segments, weights, at, entry, copy, vector, feature_width, 0usize, of_rows)
+    } else {
+        let entry = entry - own_entries;
+        let of_groups = comptime!(bagged[1]);
+        part_grad::<N>(grads, segments, weights, at, entry, copy, vector, feature_width, 1usize, of_groups)
+    }
+}
+
+/// The same for an entry of one part.
+#[cube]
+fn part_grad<N: Size>(
+    grads: &Sequence<Array<Vector<f32, N>>>,
+    segments: &Sequence<Array<i32>>,
+    weights: &Sequence<Array<f32>>,
+    at: &Sequence<PartAt>,
+    entry: usize,
+    copy: usize,
+    vector: usize,
+    feature_width: usize,
+    #[comptime] part: usize,
+    #[comptime] bagged: bool,
+) -> Vector<f32, N> {
+    let part_at = at.index(part);
+    let grad = grads.index(part);
+    if comptime!(bagged) {
+        let (row, feature) = part_at.num_sparse.div_mod(usize::cast_from(segments.index(part)[entry]));
+        let source = (copy * part_at.rows + row) * part_at.stride + feature * feature_width + vector;
+        Vector::new(weights.index(part)[entry]) * grad[source]
+    } else {
+        let (row, feature) = part_at.num_sparse.div_mod(entry);
+        grad[(copy * part_at.rows + row) * part_at.stride + feature * feature_width + vector]
     }
 }
 
@@ -201,11 +261,12 @@ fn is_row(rows: &Array<i32>, place: usize, row: i32, count: usize) -> bool {
 
 /// See [`Kernels::row_grads`](crate::backend::Kernels::row_grads).
 pub(super) fn row_grads<R: CubeRuntime, B: OnCube<R>>(
-    bags: Bags<CubeTensor<R>, Indices<B>>,
-    grad: CubeTensor<R>,
+    bags: InputBags<CubeTensor<R>, Indices<B>>,
+    grads: Pooled<CubeTensor<R>>,
     num_rows: usize,
 ) -> CubeTensor<R> {
-    let PieceSums { sums, sorted, tables, entries, .. } = piece_sums::<R, B>(bags, grad, num_rows);
+    let PieceSums { sums, sorted, tables } = piece_sums::<R, B>(bags, grads, num_rows);
+    let entries = sorted.num_entries;
     let out = Rows::new(empty_plain(&sums.tensor, [tables * entries, sums.width]));
     let vector = sums.vector();
     let units = tables * entries * sums.width / vector;

@@ -3,7 +3,7 @@
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::{self, prelude::*};
 
-use super::rows::{Grads, Places, Rates, grad_of, has_row, row_of};
+use super::rows::{Grads, Places, Rates, RatesLaunch, grad_of, has_row, row_of};
 use super::tensor::{Rows, address, array, grid_of, vector_size};
 
 /// Units that sum the squares of one row.
@@ -16,7 +16,7 @@ const ROWS_A_CUBE: u32 = 8;
 pub(super) fn row_wise<R: CubeRuntime>(
     [table, first, sums]: [&Rows<R>; 3],
     grads: &Grads<R>,
-    rates: Rates,
+    rates: RatesLaunch<R>,
     is_adam: bool,
 ) {
     let count = grads.num_places();
@@ -39,11 +39,7 @@ pub(super) fn row_wise<R: CubeRuntime>(
             table.stride / vector,
             first.stride / vector,
             sums.stride,
-            rates.rate,
-            rates.l2,
-            rates.epsilon,
-            rates.take_1,
-            rates.take_2,
+            rates,
             count,
             grads.are_runs(),
             is_adam,
@@ -64,11 +60,7 @@ fn row_wise_kernel<N: Size>(
     table_stride: usize,
     first_stride: usize,
     sums_stride: usize,
-    rate: f32,
-    l2: f32,
-    epsilon: f32,
-    take_1: f32,
-    take_2: f32,
+    rates: Rates,
     count: usize,
     #[comptime] runs: bool,
     #[comptime] is_adam: bool,
@@ -88,7 +80,7 @@ fn row_wise_kernel<N: Size>(
         table_row = row_of(rows, row, &at, runs);
         for column in range_stepped(lane, width, lanes) {
             let weight = table[table_row * table_stride + column];
-            let grad = grad_of::<N>(grads, rows, row, column, &at, runs) + Vector::new(l2) * weight;
+            let grad = grad_of::<N>(grads, rows, row, column, &at, runs) + Vector::new(rates.l2) * weight;
             sum += grad * grad;
         }
     }
@@ -114,22 +106,22 @@ fn row_wise_kernel<N: Size>(
             let old = sums[table_row * sums_stride];
             let mean_square = squares[shared] / f32::cast_from(width * N::value());
             let total =
-                if comptime!(is_adam) { old + (mean_square - old) * take_2 } else { old + mean_square };
+                if comptime!(is_adam) { old + (mean_square - old) * rates.take_2 } else { old + mean_square };
             sums[table_row * sums_stride] = total;
             squares[shared] = total;
         }
     }
     sync_cube();
     if exists {
-        let row_rate = Vector::<f32, N>::new(rate / (squares[shared].sqrt() + epsilon));
+        let row_rate = Vector::<f32, N>::new(rates.rate / (squares[shared].sqrt() + rates.epsilon));
         for column in range_stepped(lane, width, lanes) {
             let place = table_row * table_stride + column;
             let weight = table[place];
-            let grad = grad_of::<N>(grads, rows, row, column, &at, runs) + Vector::new(l2) * weight;
+            let grad = grad_of::<N>(grads, rows, row, column, &at, runs) + Vector::new(rates.l2) * weight;
             if comptime!(is_adam) {
                 let first_place = table_row * first_stride + column;
                 let old = first[first_place];
-                let mean = old + (grad - old) * Vector::new(take_1);
+                let mean = old + (grad - old) * Vector::new(rates.take_1);
                 first[first_place] = mean;
                 table[place] = weight - row_rate * mean;
             } else {

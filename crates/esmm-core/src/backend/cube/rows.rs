@@ -14,7 +14,7 @@ use crate::backend::{RowUpdate, TableRule, WithMoments};
 
 /// What rows change by.
 pub(super) struct Grads<R: CubeRuntime> {
-    /// Rows of the table, each once, `[U]`; in runs the row of each sorted entry, `[N]`.
+    /// Rows of the table, each once, `[U]`; in runs the row of each sorted entry, `[N]`, and more after them.
     pub(super) rows: CubeTensor<R>,
     /// `[U, D]`; in runs `[T * N, D]`.
     pub(super) grads: Rows<R>,
@@ -25,6 +25,8 @@ pub(super) struct Grads<R: CubeRuntime> {
 #[derive(Debug, Clone, Copy)]
 struct Runs {
     tables: usize,
+    /// N.
+    entries: usize,
     num_rows: usize,
 }
 
@@ -47,8 +49,9 @@ impl<R: CubeRuntime> Grads<R> {
 
     /// Of runs of sorted entries.
     pub(super) fn runs(found: PieceSums<R>) -> Self {
-        let PieceSums { sums, sorted, tables, num_rows, .. } = found;
-        Self { rows: sorted.rows, grads: sums, runs: Some(Runs { tables, num_rows }) }
+        let PieceSums { sums, sorted, tables } = found;
+        let runs = Runs { tables, entries: sorted.num_entries, num_rows: sorted.num_rows };
+        Self { rows: sorted.rows, grads: sums, runs: Some(runs) }
     }
 
     /// Whether the gradients are sums of runs.
@@ -58,12 +61,17 @@ impl<R: CubeRuntime> Grads<R> {
 
     /// Places that may have a row to change.
     pub(super) fn num_places(&self) -> usize {
-        self.rows.meta.shape()[0] * self.runs.map_or(1, |runs| runs.tables)
+        self.count() * self.runs.map_or(1, |runs| runs.tables)
+    }
+
+    /// U, or N.
+    fn count(&self) -> usize {
+        self.runs.map_or_else(|| self.rows.meta.shape()[0], |runs| runs.entries)
     }
 
     pub(super) fn places(&self, vector: usize) -> PlacesLaunch<R> {
         let num_rows = self.runs.map_or(0, |runs| runs.num_rows);
-        PlacesLaunch::new(self.grads.stride / vector, self.rows.meta.shape()[0], num_rows)
+        PlacesLaunch::new(self.grads.stride / vector, self.count(), num_rows)
     }
 }
 
@@ -79,12 +87,12 @@ pub(super) fn update_rows<R: CubeRuntime>(
     match update.rule {
         TableRule::Sgd => {
             let [table] = exactly(&state, &update);
-            let rates = Rates { rate, l2, epsilon: 0.0, take_1: 0.0, take_2: 0.0 };
+            let rates = RatesLaunch::new(rate, l2, 0.0, 0.0, 0.0);
             by_value([table; 3], &grads, rates, false);
         }
         TableRule::Adagrad { epsilon } => {
             let [table, sums] = exactly(&state, &update);
-            let rates = Rates { rate, l2, epsilon: epsilon as f32, take_1: 1.0, take_2: 1.0 };
+            let rates = RatesLaunch::new(rate, l2, epsilon as f32, 1.0, 1.0);
             row_wise([table, table, sums], &grads, rates, false);
         }
         TableRule::LazyAdam { beta_1, beta_2, epsilon } => {
@@ -100,7 +108,7 @@ pub(super) fn update_rows<R: CubeRuntime>(
 }
 
 /// Constants of a rule. What it does not need is 0.
-#[derive(Debug, Clone, Copy)]
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
 pub(super) struct Rates {
     /// Learning rate, with the bias correction of Adam.
     pub(super) rate: f32,
@@ -112,14 +120,14 @@ pub(super) struct Rates {
     pub(super) take_2: f32,
 }
 
-fn adam_rates(update: &RowUpdate, [beta_1, beta_2, epsilon]: [f64; 3]) -> Rates {
-    Rates {
-        rate: (update.learning_rate * bias_correction(beta_1, beta_2, update.step)) as f32,
-        l2: update.l2 as f32,
-        epsilon: epsilon as f32,
-        take_1: (1.0 - beta_1) as f32,
-        take_2: (1.0 - beta_2) as f32,
-    }
+fn adam_rates<R: CubeRuntime>(update: &RowUpdate, [beta_1, beta_2, epsilon]: [f64; 3]) -> RatesLaunch<R> {
+    RatesLaunch::new(
+        (update.learning_rate * bias_correction(beta_1, beta_2, update.step)) as f32,
+        update.l2 as f32,
+        epsilon as f32,
+        (1.0 - beta_1) as f32,
+        (1.0 - beta_2) as f32,
+    )
 }
 
 /// The table and its moments.

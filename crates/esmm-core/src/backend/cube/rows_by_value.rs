@@ -3,14 +3,14 @@
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::{self, prelude::*, std::FastDivmod};
 
-use super::rows::{Grads, Places, Rates, grad_of, has_row, row_of};
+use super::rows::{Grads, Places, Rates, RatesLaunch, grad_of, has_row, row_of};
 use super::tensor::{Rows, address, array, grid, vector_size};
 
 /// SGD or Adam: `tables` are the table and its two moments (for SGD, which reads none, the table again).
 pub(super) fn by_value<R: CubeRuntime>(
     [table, first, second]: [&Rows<R>; 3],
     grads: &Grads<R>,
-    rates: Rates,
+    rates: RatesLaunch<R>,
     is_adam: bool,
 ) {
     let vector = vector_size(&[table.width, table.stride, first.stride, second.stride, grads.grads.stride]);
@@ -35,11 +35,7 @@ pub(super) fn by_value<R: CubeRuntime>(
             table.stride / vector,
             first.stride / vector,
             second.stride / vector,
-            rates.rate,
-            rates.l2,
-            rates.epsilon,
-            rates.take_1,
-            rates.take_2,
+            rates,
             units,
             grads.are_runs(),
             is_adam,
@@ -59,11 +55,7 @@ fn by_value_kernel<N: Size>(
     table_stride: usize,
     first_stride: usize,
     second_stride: usize,
-    rate: f32,
-    l2: f32,
-    epsilon: f32,
-    take_1: f32,
-    take_2: f32,
+    rates: Rates,
     units: usize,
     #[comptime] runs: bool,
     #[comptime] is_adam: bool,
@@ -76,19 +68,20 @@ fn by_value_kernel<N: Size>(
         let table_row = row_of(rows, row, &at, runs);
         let place = table_row * table_stride + column;
         let weight = table[place];
-        let grad = grad_of::<N>(grads, rows, row, column, &at, runs) + Vector::new(l2) * weight;
+        let grad = grad_of::<N>(grads, rows, row, column, &at, runs) + Vector::new(rates.l2) * weight;
         if comptime!(is_adam) {
             let first_place = table_row * first_stride + column;
             let second_place = table_row * second_stride + column;
             let old_mean = first[first_place];
             let old_square = second[second_place];
-            let mean = old_mean + (grad - old_mean) * Vector::new(take_1);
-            let square = old_square + (grad * grad - old_square) * Vector::new(take_2);
+            let mean = old_mean + (grad - old_mean) * Vector::new(rates.take_1);
+            let square = old_square + (grad * grad - old_square) * Vector::new(rates.take_2);
             first[first_place] = mean;
             second[second_place] = square;
-            table[place] = weight - mean * Vector::new(rate) / (square.sqrt() + Vector::new(epsilon));
+            table[place] =
+                weight - mean * Vector::new(rates.rate) / (square.sqrt() + Vector::new(rates.epsilon));
         } else {
-            table[place] = weight - Vector::new(rate) * grad;
+            table[place] = weight - Vector::new(rates.rate) * grad;
         }
     }
 }

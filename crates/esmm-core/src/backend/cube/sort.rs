@@ -7,6 +7,10 @@
 //!
 //! A tile places 256 entries a round. Groups of 32 units find by comparing which of their entries share a digit and how many
 //! of these come before; then the groups take places in turn.
+//!
+//! Where groups of rows share features, one sort takes three lists one after the other: the entries of rows, those of groups,
+//! and the rows of the batch, each with its group, which stands for a row after the last one of the table. So the rows of each
+//! group lie side by side behind all entries, and sums over them need no sort of their own.
 
 use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeRuntime;
@@ -14,7 +18,7 @@ use burn_cubecl::cubecl::{self, prelude::*};
 use burn_cubecl::tensor::CubeTensor;
 
 use super::tensor::{OnCube, address, array, ints};
-use crate::backend::Indices;
+use crate::backend::{Indices, InputBags};
 
 /// Units of a cube, and entries of a round: those that it places at once.
 pub(super) const UNITS: u32 = 256;
@@ -29,13 +33,72 @@ const FEWEST_BITS: u32 = 8;
 /// Bits of a digit at most: 4096 counters, 17 KiB of shared memory.
 const MOST_BITS: u32 = 12;
 
-/// Entries in the order of their rows.
+/// What is sorted.
+pub(super) struct Unsorted<R: CubeRuntime> {
+    /// The rows that entries read, in a list a part; then the group of each row of the batch, where there are groups.
+    pub(super) lists: Vec<CubeTensor<R>>,
+    /// Where the second list begins, and the third.
+    starts: [usize; 2],
+    /// Rows of one copy of the table.
+    num_rows: usize,
+    /// Numbers that are sorted by: rows of the table, then groups.
+    numbers: usize,
+    pub(super) plan: Plan,
+}
+
+/// Where lists begin that are sorted as one.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+pub(super) struct ListsAt {
+    second: usize,
+    third: usize,
+    /// Added to the numbers of the third.
+    base: u32,
+}
+
+/// Entries in the order of their rows, then rows of the batch in the order of their groups.
 #[derive(Debug, Clone)]
 pub(super) struct Sorted<R: CubeRuntime> {
-    /// Row of each entry, never falling, `[N]`.
+    /// Row of each entry, never falling, `[N]`; then group of each row of the batch after the number of rows of the table.
     pub(super) rows: CubeTensor<R>,
-    /// The entries, `[N]`; those of a row in their order.
+    /// The entries, `[N]`, those of a row in their order; then the rows of the batch, counted on from N.
     pub(super) entries: CubeTensor<R>,
+    /// Entries, N.
+    pub(super) num_entries: usize,
+    /// Rows of one copy of the table.
+    pub(super) num_rows: usize,
+}
+
+impl<R: CubeRuntime> Unsorted<R> {
+    /// The entries of a batch, all of rows below `num_rows`.
+    pub(super) fn new<B: OnCube<R>>(bags: &InputBags<CubeTensor<R>, Indices<B>>, num_rows: usize) -> Self {
+        let of_rows = bags.groups.as_ref().map(|groups| &groups.of_rows);
+        let all: Vec<&Indices<B>> = bags.parts().map(|part| &part.slots).chain(of_rows).collect();
+        let second = all[0].len();
+        let third = bags.parts().map(|part| part.slots.len()).sum();
+        let numbers = num_rows + bags.groups.as_ref().map_or(0, |groups| groups.bags.rows);
+        let entries = all.iter().map(|list| list.len()).sum();
+        Self {
+            lists: all.into_iter().map(ints).collect(),
+            starts: [second, third],
+            num_rows,
+            numbers,
+            plan: Plan::new(entries, numbers),
+        }
+    }
+
+    /// How the counts and the order of a batch are found again.
+    pub(super) fn numbers(&self) -> usize {
+        self.numbers
+    }
+
+    pub(super) fn at(&self) -> ListsAtLaunch<R> {
+        let [second, third] = self.starts;
+        ListsAtLaunch::new(second, third, self.num_rows as u32)
+    }
+
+    fn args(&self) -> SequenceArg<R, Array<i32>> {
+        self.lists.iter().map(array).collect()
+    }
 }
 
 /// How a batch is sorted: by its shape alone.
@@ -68,22 +131,18 @@ impl Plan {
     }
 }
 
-/// Sorts the entries of a batch by their rows, all below `num_rows`; once a batch.
-pub(super) fn sorted<R: CubeRuntime, B: OnCube<R>>(slots: &Indices<B>, num_rows: usize) -> Sorted<R> {
-    let [rows, entries] = slots.sorted(num_rows, || {
-        let plan = Plan::new(slots.len(), num_rows);
-        let unsorted = ints(slots);
-        let [first, later] = slots.counts(num_rows, || {
-            let Counts { first, later } = plan.count(&unsorted);
-            [first, later]
-        });
-        let counts = Counts { first, later };
-        let first = Sorted { entries: unsorted.clone(), rows: unsorted };
-        let Sorted { rows, entries } =
-            (0..plan.passes).fold(first, |last, pass| plan.pass(&last, &counts, pass));
-        [rows, entries]
+/// Sorts the entries of a batch by their rows, all below `num_rows`, and its rows by their groups; once a batch.
+pub(super) fn sorted<R: CubeRuntime, B: OnCube<R>>(
+    bags: &InputBags<CubeTensor<R>, Indices<B>>,
+    num_rows: usize,
+) -> Sorted<R> {
+    let unsorted = Unsorted::new::<B>(bags, num_rows);
+    let slots = &bags.own.slots;
+    let [rows, entries] = slots.sorted(unsorted.numbers(), || {
+        let [first, later] = slots.counts(unsorted.numbers(), || unsorted.count().into_pair());
+        unsorted.sort(&Counts { first, later })
     });
-    Sorted { rows, entries }
+    Sorted { rows, entries, num_entries: unsorted.starts[1], num_rows }
 }
 
 impl Plan {
@@ -103,65 +162,108 @@ impl Plan {
     pub(super) fn later_passes(self) -> usize {
         self.passes as usize - 1
     }
+}
 
-    /// Counts for all passes, where no other launch has made them.
-    fn count<R: CubeRuntime>(self, rows: &CubeTensor<R>) -> Counts<R> {
-        let counts = self.counts(rows);
-        // SAFETY: units beyond the last entry read nothing; each tile has room for its counts in every pass.
-        unsafe {
-            count_kernel::launch_unchecked(
-                &rows.client,
-                CubeCount::Static(self.tiles as u32, 1, 1),
-                CubeDim::new_1d(UNITS),
-                address(&[rows]),
-                array(rows),
-                array(&counts.first),
-                array(&counts.later),
-                self.entries,
-                self.length,
-                self.tiles,
-                self.later_passes(),
-                self.bits,
-            );
-        }
-        counts
-    }
+/// What a pass reads.
+struct Pass<'a, R: CubeRuntime> {
+    /// Numbers: in the first pass as they come, in later ones a list of what the pass before left.
+    lists: &'a [CubeTensor<R>],
+    at: ListsAtLaunch<R>,
+    /// Entries as the pass before left them. The first one counts them itself.
+    entries: &'a CubeTensor<R>,
+    counts: &'a Counts<R>,
+    /// From 0.
+    pass: u32,
+}
 
-    fn pass<R: CubeRuntime>(self, last: &Sorted<R>, counts: &Counts<R>, pass: u32) -> Sorted<R> {
-        let next = Sorted {
-            rows: empty_ints(&last.rows, self.entries),
-            entries: empty_ints(&last.rows, self.entries),
-        };
+impl<R: CubeRuntime> Pass<'_, R> {
+    /// Numbers and entries after the pass.
+    fn run(self, plan: Plan) -> [CubeTensor<R>; 2] {
+        let Self { lists, at, entries, counts, pass } = self;
+        let [out_rows, out_entries] = [0, 1].map(|_| empty_ints(entries, plan.entries));
         let (of_this, first_count) = match pass {
             0 => (&counts.first, 0),
-            _ => (&counts.later, (pass as usize - 1) * self.of_pass()),
+            _ => (&counts.later, (pass as usize - 1) * plan.of_pass()),
         };
         // SAFETY: units beyond the last entry read and write nothing; the counts of all digits are those of all entries, so
         // places are below their number, each once.
         unsafe {
             scatter_kernel::launch_unchecked(
-                &last.rows.client,
-                CubeCount::Static(self.tiles as u32, 1, 1),
+                &entries.client,
+                CubeCount::Static(plan.tiles as u32, 1, 1),
                 CubeDim::new_1d(UNITS),
-                address(&[&last.rows]),
-                array(&last.rows),
-                array(&last.entries),
+                address(&[&out_rows]),
+                lists.iter().map(array).collect(),
+                array(entries),
                 array(of_this),
                 array(&counts.later),
-                array(&next.rows),
-                array(&next.entries),
-                self.entries,
-                self.length,
-                self.tiles,
+                array(&out_rows),
+                array(&out_entries),
+                at,
+                plan.entries,
+                plan.length,
+                plan.tiles,
                 first_count,
-                pass as usize * self.of_pass(),
-                pass * self.bits,
-                self.bits,
+                pass as usize * plan.of_pass(),
+                pass * plan.bits,
+                plan.bits,
+                lists.len(),
                 pass == 0,
-                pass + 1 < self.passes,
+                pass + 1 < plan.passes,
             );
         }
-        next
+        [out_rows, out_entries]
+    }
+}
+
+impl<R: CubeRuntime> Unsorted<R> {
+    /// Counts for all passes, where no other launch has made them.
+    fn count(&self) -> Counts<R> {
+        let plan = self.plan;
+        let counts = plan.counts(&self.lists[0]);
+        // SAFETY: units beyond the last entry read nothing; each tile has room for its counts in every pass.
+        unsafe {
+            count_kernel::launch_unchecked(
+                &counts.first.client,
+                CubeCount::Static(plan.tiles as u32, 1, 1),
+                CubeDim::new_1d(UNITS),
+                address(&[&counts.first]),
+                self.args(),
+                array(&counts.first),
+                array(&counts.later),
+                self.counting(),
+                self.lists.len(),
+                plan.bits,
+            );
+        }
+        counts
+    }
+
+    pub(super) fn counting(&self) -> CountingLaunch<R> {
+        let Plan { entries, tiles, length, .. } = self.plan;
+        CountingLaunch::new(self.at(), entries, length, tiles, self.plan.later_passes())
+    }
+
+    /// Numbers and entries in their order.
+    fn sort(&self, counts: &Counts<R>) -> [CubeTensor<R>; 2] {
+        let plan = self.plan;
+        let lists = &self.lists;
+        let first = Pass { lists, at: self.at(), entries: &lists[0], counts, pass: 0 };
+        (1..plan.passes).fold(first.run(plan), |[rows, entries], pass| {
+            let at = ListsAtLaunch::new(plan.entries, plan.entries, 0);
+            Pass { lists: &[rows], at, entries: &entries, counts, pass }.run(plan)
+        })
+    }
+}
+
+/// Where no sort follows.
+pub(super) fn nothing_counted<R: CubeRuntime>() -> CountingLaunch<R> {
+    CountingLaunch::new(ListsAtLaunch::new(0, 0, 0), 0, 0, 0, 0)
+}
+
+impl<R: CubeRuntime> Counts<R> {
+    pub(super) fn into_pair(self) -> [CubeTensor<R>; 2] {
+        [self.first, self.later]
     }
 }
 
@@ -178,32 +280,54 @@ fn digit_of(row: i32, shift: u32, #[comptime] bits: u32) -> usize {
     usize::cast_from((u32::cast_from(row) >> shift) & comptime!((1u32 << bits) - 1))
 }
 
+/// The number of an entry of the lists.
+#[cube]
+fn number_of(lists: &Sequence<Array<i32>>, at: &ListsAt, entry: usize, #[comptime] num_lists: usize) -> i32 {
+    if comptime!(num_lists == 1) {
+        lists.index(0usize)[entry]
+    } else if entry < at.second {
+        lists.index(0usize)[entry]
+    } else if entry < at.third {
+        lists.index(1usize)[entry - at.second]
+    } else {
+        // The last number fits 32 bits, not 31.
+        let group = u32::cast_from(lists.index(2usize)[entry - at.third]);
+        i32::cast_from(group + at.base)
+    }
+}
+
+/// What tiles count.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+pub(super) struct Counting {
+    lists: ListsAt,
+    entries: usize,
+    /// Entries of a tile.
+    length: usize,
+    pub(super) tiles: usize,
+    later_passes: usize,
+}
+
 #[cube(launch_unchecked, address_type = "dynamic")]
 fn count_kernel(
-    rows: &Array<i32>,
+    lists: &Sequence<Array<i32>>,
     counts: &mut Array<i32>,
     later: &mut Array<i32>,
-    entries: usize,
-    length: usize,
-    tiles: usize,
-    later_passes: usize,
+    counting: Counting,
+    #[comptime] num_lists: usize,
     #[comptime] bits: u32,
 ) {
-    let tile = CUBE_POS_X as usize;
-    count_tile(rows, counts, later, tile, entries, length, tiles, later_passes, bits);
+    count_tile(lists, counts, later, &counting, CUBE_POS_X as usize, num_lists, bits);
 }
 
 /// The lowest digits of a tile, counted; its counts of later passes, cleared.
 #[cube]
 pub(super) fn count_tile(
-    rows: &Array<i32>,
+    lists: &Sequence<Array<i32>>,
     counts: &mut Array<i32>,
     later: &mut Array<i32>,
+    counting: &Counting,
     tile: usize,
-    entries: usize,
-    length: usize,
-    tiles: usize,
-    later_passes: usize,
+    #[comptime] num_lists: usize,
     #[comptime] bits: u32,
 ) {
     let digits = comptime!(1usize << bits);
@@ -214,16 +338,17 @@ pub(super) fn count_tile(
         counters[digit].store(0i32);
     }
     sync_cube();
-    let start = tile * length;
-    let end = min(start + length, entries);
+    let start = tile * counting.length;
+    let end = min(start + counting.length, counting.entries);
     for entry in range_stepped(start + unit, end, units) {
-        counters[digit_of(rows[entry], 0u32, bits)].fetch_add(1i32);
+        let number = number_of(lists, &counting.lists, entry, num_lists);
+        counters[digit_of(number, 0u32, bits)].fetch_add(1i32);
     }
     sync_cube();
     for digit in range_stepped(unit, digits, units) {
         counts[tile * digits + digit] = counters[digit].load();
-        for pass in 0..later_passes {
-            later[(pass * tiles + tile) * digits + digit] = 0i32;
+        for pass in 0..counting.later_passes {
+            later[(pass * counting.tiles + tile) * digits + digit] = 0i32;
         }
     }
 }
@@ -231,12 +356,13 @@ pub(super) fn count_tile(
 /// The entries of a tile, put where all tiles' counts say.
 #[cube(launch_unchecked, address_type = "dynamic")]
 fn scatter_kernel(
-    rows: &Array<i32>,
+    lists: &Sequence<Array<i32>>,
     from: &Array<i32>,
     counts: &Array<i32>,
     later: &mut Array<Atomic<i32>>,
     out_rows: &mut Array<i32>,
     out_entries: &mut Array<i32>,
+    at: ListsAt,
     entries: usize,
     length: usize,
     tiles: usize,
@@ -244,6 +370,7 @@ fn scatter_kernel(
     next_count: usize,
     shift: u32,
     #[comptime] bits: u32,
+    #[comptime] num_lists: usize,
     #[comptime] is_first: bool,
     #[comptime] counts_next: bool,
 ) {
@@ -262,7 +389,7 @@ fn scatter_kernel(
     let end = min(start + length, entries);
     let mut row = 0i32;
     if start + unit < end {
-        row = rows[start + unit];
+        row = number_of(lists, &at, start + unit, num_lists);
     }
     for round in 0..length / units {
         let entry = start + round * units + unit;
@@ -274,7 +401,7 @@ fn scatter_kernel(
         // The next round's row is on its way while this one's are ranked.
         let mut next_row = 0i32;
         if entry + units < end {
-            next_row = rows[entry + units];
+            next_row = number_of(lists, &at, entry + units, num_lists);
         }
         let mut source = i32::cast_from(entry);
         if comptime!(!is_first) {

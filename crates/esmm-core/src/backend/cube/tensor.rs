@@ -13,7 +13,6 @@ use burn_cubecl::ops::numeric::empty_device_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
 use crate::backend::Indices;
-use crate::slot_order::SlotOrder;
 
 /// A backend whose tensors are those of a CubeCL runtime.
 pub(super) trait OnCube<R: CubeRuntime>:
@@ -170,19 +169,7 @@ pub(super) fn address<R: CubeRuntime>(tensors: &[&CubeTensor<R>]) -> AddressType
 
 /// Row numbers on the device; kernels read i32.
 pub(super) fn ints<R: CubeRuntime, B: OnCube<R>>(indices: &Indices<B>) -> CubeTensor<R> {
-    as_i32::<R, B>(indices.tensor())
-}
-
-/// The entries by slot on the device.
-pub(super) fn order<R: CubeRuntime, B: OnCube<R>>(
-    indices: &Indices<B>,
-    num_slots: usize,
-) -> SlotOrder<CubeTensor<R>> {
-    let SlotOrder { packed, entries, pieces, slots } = indices.order(num_slots);
-    SlotOrder { packed: as_i32::<R, B>(packed), entries, pieces, slots }
-}
-
-fn as_i32<R: CubeRuntime, B: OnCube<R>>(tensor: CubeTensor<R>) -> CubeTensor<R> {
+    let tensor = indices.tensor();
     if tensor.dtype == DType::I32 { tensor } else { B::int_cast(tensor, IntDType::I32) }
 }
 

@@ -10,7 +10,7 @@ use burn::tensor::ops::FloatTensor;
 
 use crate::backend::{Indices, Kernels, LayerSpec, LayerWeights, TowersGrads, TowersOperands, TowersOutput};
 
-/// Parents that an operation of several layers has room for: its input and the weights of a dozen layers.
+/// Parents that an operation of several layers has room for: its inputs and the weights of a dozen layers.
 const PARENTS: usize = 64;
 
 /// The weights of a layer that it has, in one order.
@@ -20,10 +20,11 @@ fn parts<T>(weights: LayerWeights<T>) -> impl Iterator<Item = T> {
     [weight, bias].into_iter().chain(norm).chain(slope)
 }
 
-/// The input (values or table), then the weights of each layer.
+/// What the first layer reads, then the weights of each layer.
 fn tensors<T, I>(towers: &TowersOperands<T, I>) -> Vec<&T> {
+    let (input, shared) = towers.input_tensors();
     let weights = towers.layers.iter().flat_map(|weights| parts(weights.as_ref()));
-    std::iter::once(towers.input_tensor()).chain(weights).collect()
+    std::iter::once(input).chain(shared).chain(weights).collect()
 }
 
 /// Whether one operation has room for the parents of all layers.
@@ -31,19 +32,20 @@ pub(super) fn fits<T, I>(towers: &TowersOperands<T, I>) -> bool {
     tensors(towers).len() <= PARENTS
 }
 
-/// The parents of an operation. The input stands in for those that there is room for and that there are not: they get no
+/// The parents of an operation. The first one stands in for those that there is room for and that there are not: they get no
 /// gradient.
 pub(super) fn parents<T, I>(towers: &TowersOperands<T, I>) -> [&T; PARENTS] {
     let found = tensors(towers);
-    std::array::from_fn(|index| found.get(index).copied().unwrap_or(towers.input_tensor()))
+    std::array::from_fn(|index| found.get(index).copied().unwrap_or(found[0]))
 }
 
 /// The gradients in the order of [`parents`].
 fn gradients<T>(grads: TowersGrads<T>) -> impl Iterator<Item = T> {
-    std::iter::once(grads.input).chain(grads.layers.into_iter().flat_map(parts))
+    let weights = grads.layers.into_iter().flat_map(parts);
+    std::iter::once(grads.input).chain(grads.shared).chain(weights)
 }
 
-/// Layers one after the other, the first of them on values or on rows of the table.
+/// Layers one after the other, the first of them on values, on what rows and groups have, or on rows of the table.
 #[derive(Debug)]
 pub(super) struct TowersOp<K>(PhantomData<K>);
 

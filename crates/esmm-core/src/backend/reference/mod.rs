@@ -4,6 +4,7 @@ mod bags;
 mod block;
 mod first_layer;
 mod funnel;
+mod grouped_layer;
 mod infer;
 mod layer;
 mod linear;
@@ -15,8 +16,9 @@ use burn::tensor::ops::{FloatTensor, IntTensor};
 use burn::tensor::{Int, Tensor, TensorPrimitive};
 
 use super::{
-    Bags, Blend, FirstLayer, FirstLayerGrads, Indices, InferenceLayer, InputBags, Kernels, Layer,
-    LayerOutput, LayerSaved, LayerSpec, Moments, Norm, RowUpdate, WeightUpdate, WithGrad, WithMoments,
+    Blend, FirstLayer, FirstLayerGrads, GroupedLayer, GroupedLayerGrads, Indices, InferenceLayer, InputBags,
+    Kernels, Layer, LayerOutput, LayerSaved, LayerSpec, Moments, Norm, Pooled, RowUpdate, WeightUpdate,
+    WithGrad, WithMoments,
 };
 
 /// The definition of every operation, in Burn's operations. Works on every backend; kernels must compute the same.
@@ -59,6 +61,22 @@ impl<B: Backend> Kernels<B> for Reference {
         spec: LayerSpec,
     ) -> Layer<FloatTensor<B>> {
         layer::backward::<B>(layer, saved, grad, spec)
+    }
+
+    fn grouped_layer(
+        layer: GroupedLayer<FloatTensor<B>, Indices<B>>,
+        spec: LayerSpec,
+    ) -> LayerOutput<FloatTensor<B>> {
+        grouped_layer::forward::<B>(layer, spec)
+    }
+
+    fn grouped_layer_backward(
+        layer: GroupedLayer<FloatTensor<B>, Indices<B>>,
+        saved: LayerSaved<FloatTensor<B>>,
+        grad: FloatTensor<B>,
+        spec: LayerSpec,
+    ) -> GroupedLayerGrads<FloatTensor<B>> {
+        grouped_layer::backward::<B>(layer, saved, grad, spec)
     }
 
     fn blend(blends: Vec<Blend<FloatTensor<B>>>) -> Vec<FloatTensor<B>> {
@@ -111,26 +129,26 @@ impl<B: Backend> Kernels<B> for Reference {
         rows::update::<B>(table, &rows, grads, update)
     }
 
-    fn pool(table: FloatTensor<B>, bags: Bags<FloatTensor<B>, Indices<B>>) -> FloatTensor<B> {
-        primitive(bags::pool(float::<B, 2>(table), bags))
+    fn pool(table: FloatTensor<B>, bags: InputBags<FloatTensor<B>, Indices<B>>) -> Pooled<FloatTensor<B>> {
+        bags::pool_parts::<B>(float(table), bags)
     }
 
     fn row_grads(
-        bags: Bags<FloatTensor<B>, Indices<B>>,
-        grad: FloatTensor<B>,
+        bags: InputBags<FloatTensor<B>, Indices<B>>,
+        grads: Pooled<FloatTensor<B>>,
         num_rows: usize,
     ) -> FloatTensor<B> {
         let _ = num_rows;
-        bags::row_grads::<B>(bags, grad)
+        bags::row_grads::<B>(bags, grads)
     }
 
     fn update_pooled(
         table: WithMoments<FloatTensor<B>>,
-        bags: Bags<FloatTensor<B>, Indices<B>>,
-        grad: FloatTensor<B>,
+        bags: InputBags<FloatTensor<B>, Indices<B>>,
+        grads: Pooled<FloatTensor<B>>,
         update: RowUpdate,
     ) -> WithMoments<FloatTensor<B>> {
-        bags::update_pooled::<B>(table, bags, grad, update)
+        bags::update_pooled::<B>(table, bags, grads, update)
     }
 
     fn update_weights(

@@ -6,7 +6,7 @@ use esmm_core::backend::{
     Kernels, Reference, RowUpdate, TableRule, WeightRule, WeightUpdate, WithGrad, WithMoments,
 };
 use esmm_core::{
-    BatchBuilder, EsmmBackend, Feature, FeatureSchema, FunnelLogits, Side, SlotOrder, StateTensor,
+    BatchBuilder, EsmmBackend, Feature, FeatureSchema, FunnelLogits, Side, StateTensor, TouchedRows,
 };
 
 use super::on_all_backends;
@@ -184,20 +184,6 @@ fn a_state_tensor_is_not_handed_over_for_another_value() {
 }
 
 #[test]
-#[should_panic]
-fn an_order_of_slots_beyond_the_last() {
-    SlotOrder::sorted(&[0, 3], 3);
-}
-
-#[test]
-#[should_panic(expected = "slots of an order that was made before")]
-fn an_order_for_two_numbers_of_slots() {
-    let indices = ints::<Plain>(&[0, 1]);
-    indices.order(2);
-    indices.order(3);
-}
-
-#[test]
 #[should_panic(expected = "3 biases for 2 stages")]
 fn biases_of_another_number_of_stages() {
     let model = config(user_price_item()).init::<Plain>(&Default::default()).unwrap();
@@ -214,7 +200,10 @@ fn bags_of_another_width() {
     let (rows, bags) = {
         let larger = other.init::<Auto>(&Default::default()).unwrap();
         let batch = batch(&other.schema);
-        (larger.embeddings.gather(&batch).values, batch.bags)
+        let TouchedRows::Gathered { values, .. } = larger.embeddings.gather(&batch) else {
+            panic!("a CPU pools in its first layer");
+        };
+        (values, batch.bags)
     };
     let found = message(std::panic::AssertUnwindSafe(|| {
         model.towers.forward_train_pooled(rows, bags, key());

@@ -6,8 +6,8 @@ use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{DType, Tensor, TensorMetadata};
 use esmm_core::backend::{
-    Bags, DeviceFacts, FirstLayer, GroupBags, InputBags, Kernels, LayerSpec, LayerWeights, Moments,
-    Reference, SharedFeatures,
+    Bags, DeviceFacts, FirstLayer, GroupBags, GroupedInput, InputBags, Kernels, LayerSpec, LayerWeights,
+    Moments, Pooled, Reference, SharedFeatures,
 };
 use esmm_core::{Activation, EsmmBackend, Indices};
 use rand::seq::SliceRandom;
@@ -15,17 +15,26 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::layer::weights;
-use super::{Expected, batch_rows, blocks, moved_saved, near, near_first_layer, near_saved, on_all_backends};
-use crate::common::{flat, ints, primitive, random, tensor};
+use super::{
+    Expected, batch_rows, blocks, moved_saved, near, near_first_layer, near_saved, on_all_backends,
+    on_cpu_backends,
+};
+use crate::common::{flat, ints, moved, primitive, random, tensor};
 
 /// How near 0 the rounding of f32 may take a value before an activation to the other side.
 const KINK: f64 = 2e-6;
 /// Variances of a column that has hardly any; inputs and weights are of the size of 1.
 const FLAT: f64 = 0.01;
 /// How often a case is drawn anew; narrow inputs nearly always have a flat column.
-const DRAWS: usize = 20;
+pub(super) const DRAWS: usize = 20;
 
-on_all_backends!(gathering, pooling, popular_rows, layers, other_types);
+on_all_backends!(gathering, other_types);
+
+mod kernels {
+    use super::{layers, on_cpu_backends, pooling, popular_rows};
+
+    on_cpu_backends!(pooling, popular_rows, layers);
+}
 
 /// What the bags of a case are like. Half of the features of the first two are single ids among few rows of the table,
 /// so that kernels which look for such features find some.
@@ -52,6 +61,43 @@ impl Entries {
             Self::Single | Self::OneRow => false,
             Self::Bags | Self::OneRowInBags | Self::Empty => true,
         }
+    }
+}
+
+/// How the rows of a batch are spread over groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Groups {
+    /// Any number of them, at most a third of the rows.
+    Several,
+    /// Each row is a group.
+    OneEach,
+    /// All rows are one group.
+    OneForAll,
+    /// More than rows, so that some have none.
+    Unread,
+}
+
+impl Groups {
+    pub(super) const ALL: [Self; 4] = [Self::Several, Self::OneEach, Self::OneForAll, Self::Unread];
+
+    /// Their number, and that of each row.
+    fn draw(self, rng: &mut ChaCha8Rng, rows: usize) -> (usize, Vec<usize>) {
+        let count = match self {
+            Self::Several => rng.random_range(1..=rows.div_ceil(3)),
+            Self::OneEach => rows,
+            Self::OneForAll => 1,
+            Self::Unread => 2 * rows + 3,
+        };
+        let mut of_rows: Vec<usize> = match self {
+            Self::OneEach => (0..rows).collect(),
+            Self::Several | Self::OneForAll | Self::Unread => {
+                (0..rows).map(|_| rng.random_range(0..count)).collect()
+            }
+        };
+        if self == Self::OneEach {
+            of_rows.shuffle(rng);
+        }
+        (count, of_rows)
     }
 }
 
@@ -183,8 +229,19 @@ impl BagsCase {
 }
 
 impl FirstLayerCase {
-    /// A case with these entries; groups and rows keep a feature each where there are groups.
+    /// A case with these entries, with groups or without.
     pub(super) fn new(rng: &mut ChaCha8Rng, rows: usize, entries: Entries, with_groups: bool) -> Self {
+        Self::with_groups(rng, rows, entries, with_groups.then_some(Groups::Several))
+    }
+
+    /// A case with these entries; groups and rows keep a feature each where there are groups.
+    pub(super) fn with_groups(
+        rng: &mut ChaCha8Rng,
+        rows: usize,
+        entries: Entries,
+        groups: Option<Groups>,
+    ) -> Self {
+        let with_groups = groups.is_some();
         let towers = rng.random_range(1..4);
         let tables = if rng.random() { 1 } else { towers };
         let table_rows = rng.random_range(1..900);
@@ -209,16 +266,16 @@ impl FirstLayerCase {
         };
         let own_sizes = [rows, num_sparse - shared];
         let own = BagsCase::new(rng, [tables, table_rows], own_sizes, bins_of(false), entries);
-        let groups = with_groups.then(|| {
-            let count = rng.random_range(1..=rows.div_ceil(3));
-            let of_rows = (0..rows).map(|_| rng.random_range(0..count)).collect();
+        let name = format!("{rows} rows, {entries:?}, groups {groups:?}");
+        let groups = groups.map(|groups| {
+            let (count, of_rows) = groups.draw(rng, rows);
             let other = if rng.random() { Entries::Single } else { Entries::Bags };
             let features = Arc::new(SharedFeatures { sparse, dense });
             let bags = BagsCase::new(rng, [tables, table_rows], [count, shared], bins_of(true), other);
             (bags, of_rows, features)
         });
         Self {
-            name: format!("{rows} rows, {entries:?}, groups {with_groups}"),
+            name,
             repeats: matches!(entries, Entries::OneRow | Entries::OneRowInBags),
             tables,
             table_rows,
@@ -257,6 +314,37 @@ impl FirstLayerCase {
         [self.towers, self.own.rows, self.inputs]
     }
 
+    /// The shapes of what is pooled: of what rows have of their own, and of what groups share.
+    fn pooled_shapes(&self) -> Pooled<[usize; 3]> {
+        let shape =
+            |bags: &BagsCase| [bags.tables, bags.rows, bags.num_sparse * self.dim + bags.dense_width()];
+        Pooled { own: shape(&self.own), shared: self.groups.as_ref().map(|(bags, ..)| shape(bags)) }
+    }
+
+    /// Gradients of what is pooled.
+    pub(super) fn pooled_grads<B: Backend>(&self, seed: u64) -> Pooled<FloatTensor<B>> {
+        let mut seeds = seed..;
+        self.pooled_shapes().map(|shape| random::<B, 3>(seeds.next().unwrap(), shape))
+    }
+
+    /// What the first layer reads where groups share features, in what the definition pooled.
+    pub(super) fn grouped<B: DeviceFacts>(&self) -> GroupedInput<FloatTensor<B>, Indices<B>> {
+        let pooled =
+            <Reference as Kernels<Expected>>::pool(self.table::<Expected>(), self.bags::<Expected>());
+        let Pooled { own, shared } = pooled.map(moved::<Expected, B>);
+        let shared = shared.unwrap();
+        GroupedInput { own, shared, bags: self.bags::<B>(), num_rows: self.table_rows }
+    }
+
+    /// Many rows of few columns, so that software devices are done soon.
+    pub(super) fn narrow(mut self) -> Self {
+        self.dim = 4;
+        self.outputs = 4;
+        let columns = |bags: &BagsCase| bags.num_sparse * 4 + bags.dense_width();
+        self.inputs = columns(&self.own) + self.groups.as_ref().map_or(0, |(bags, ..)| columns(bags));
+        self
+    }
+
     pub(super) fn operands<B: DeviceFacts>(&self) -> FirstLayer<FloatTensor<B>, Indices<B>> {
         let shape = [self.towers, self.inputs, self.outputs];
         let weights = weights::<B>(self.seed, shape, self.batch_norm, self.spec.activation);
@@ -271,9 +359,24 @@ impl FirstLayerCase {
         self.spec
     }
 
+    /// The same with this block.
+    pub(super) fn with_block(self, batch_norm: bool, spec: LayerSpec) -> Self {
+        Self { batch_norm, spec, ..self }
+    }
+
+    /// Number of groups; 0 without.
+    pub(super) fn num_groups(&self) -> usize {
+        self.groups.as_ref().map_or(0, |(bags, ..)| bags.rows)
+    }
+
+    /// Columns of the layer's output.
+    pub(super) fn outputs(&self) -> usize {
+        self.outputs
+    }
+
     /// Whether rounding may decide the slope of an activation, because a value lies at its kink, or a batch norm divides by the
     /// spread of a column that hardly has any. Gradients are then no test of a kernel.
-    fn is_decided_by_rounding(&self) -> bool {
+    pub(super) fn is_decided_by_rounding(&self) -> bool {
         let mut operands = self.operands::<Expected>();
         operands.weights.slope = None;
         let spec = LayerSpec { activation: Activation::None, dropout: None, ..self.spec };
@@ -287,7 +390,7 @@ impl FirstLayerCase {
     }
 
     /// Whether nothing but cancellation may be left of gradients.
-    fn floor(&self) -> f64 {
+    pub(super) fn floor(&self) -> f64 {
         // Where every entry reads one row its gradient is one sum of all of theirs.
         let cancels = self.repeats || self.batch_norm && self.own.rows <= 3;
         if cancels { 1.0 } else { 0.01 }
@@ -354,7 +457,7 @@ fn gathering<B: EsmmBackend>() {
 }
 
 /// Pooling alone, and its backward: the weights are the identity.
-pub(super) fn pooling<B: EsmmBackend>() {
+fn pooling<B: EsmmBackend>() {
     let mut rng = ChaCha8Rng::seed_from_u64(8);
     for entries in Entries::ALL {
         for (index, &rows) in batch_rows::<B>().iter().enumerate() {
@@ -372,9 +475,7 @@ pub(super) fn pooling<B: EsmmBackend>() {
 fn popular_rows<B: EsmmBackend>() {
     let mut rng = ChaCha8Rng::seed_from_u64(7);
     for entries in [Entries::Single, Entries::Bags] {
-        let mut case = FirstLayerCase::new(&mut rng, 5000, entries, false);
-        (case.outputs, case.dim) = (4, 4);
-        case.inputs = case.own.num_sparse * 4 + case.own.dense_width();
+        let mut case = FirstLayerCase::new(&mut rng, 5000, entries, false).narrow();
         let last = case.table_rows - 1;
         case.own.slots.iter_mut().step_by(2).for_each(|slot| *slot = last);
         case.check::<B>(&case.operands::<B>(), &case.operands::<Expected>(), 4);
@@ -382,7 +483,7 @@ fn popular_rows<B: EsmmBackend>() {
 }
 
 /// Every kind of block on every kind of entries, with groups and without.
-pub(super) fn layers<B: EsmmBackend>() {
+fn layers<B: EsmmBackend>() {
     let mut rng = ChaCha8Rng::seed_from_u64(11);
     let rows = batch_rows::<B>();
     let mut entries = Entries::ALL.into_iter().cycle();

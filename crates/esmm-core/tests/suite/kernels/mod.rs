@@ -1,5 +1,8 @@
 //! Every operation on every backend against its definition on burn-ndarray, at odd shapes.
 //!
+//! The kernels of the first layer are those of CPUs alone, those of layers with groups those of GPUs alone: the others take
+//! the definition.
+//!
 //! One file an operation: a generator of cases, each of which makes the same operands on any backend, and what is asked
 //! of it. `rows.rs` and `weights.rs` hold the definition itself to loops in f64; that of the layers is held to finite
 //! differences in `gradients/`, that of the funnel to 50-digit arithmetic in `funnel.rs`.
@@ -15,6 +18,7 @@ mod compared;
 mod contracts;
 mod first_layer;
 mod funnel;
+mod grouped;
 mod infer;
 mod layer;
 mod nan;
@@ -49,6 +53,17 @@ macro_rules! on_all_backends {
     };
 }
 pub(crate) use on_all_backends;
+
+/// The same on the GPU backends alone.
+macro_rules! on_gpu_backends {
+    ($($name:ident),*) => {
+        #[cfg(feature = "wgpu")]
+        mod wgpu { $(#[test] fn $name() { super::$name::<burn_wgpu::Wgpu>(); })* }
+        #[cfg(feature = "cuda")]
+        mod cuda { $(#[test] fn $name() { super::$name::<burn_cuda::Cuda>(); })* }
+    };
+}
+pub(crate) use on_gpu_backends;
 
 /// The same on the CPU backends alone.
 macro_rules! on_cpu_backends {

@@ -1,18 +1,27 @@
 //! NaN goes through every operation: a training that has diverged must not look healthy.
 
+use std::sync::Arc;
+
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
 use esmm_core::backend::{
-    Bags, FirstLayer, InferenceLayer, InputBags, Kernels, Layer, LayerSpec, LayerWeights, RowUpdate,
-    TableRule, WithMoments,
+    Bags, FirstLayer, GroupBags, GroupedInput, GroupedLayer, InferenceLayer, InputBags, Kernels, Layer,
+    LayerSpec, LayerWeights, RowUpdate, SharedFeatures, TableRule, WithMoments,
 };
 use esmm_core::{Activation, EsmmBackend, Indices, Precision};
 
 use super::layer::weights;
-use super::{activations, on_all_backends};
+use super::{activations, on_all_backends, on_cpu_backends, on_gpu_backends};
 use crate::common::{float, ints, primitive, random, tensor, uniform, values};
 
-on_all_backends!(layers, gradients, first_layers, inference, losses, updates);
+on_all_backends!(layers, gradients, inference, losses, updates);
+
+mod kernels {
+    use super::{first_layers, grouped_layers, on_cpu_backends, on_gpu_backends};
+
+    on_cpu_backends!(first_layers);
+    on_gpu_backends!(grouped_layers);
+}
 
 const TOWERS: usize = 2;
 const ROWS: usize = 5;
@@ -106,6 +115,37 @@ fn first_layers<B: EsmmBackend>() {
     }
 }
 
+/// The NaN comes from what a row has of its own, or from what its group shares: here each row is a group.
+fn grouped_layers<B: EsmmBackend>() {
+    const HALF: usize = INPUTS / 2;
+    let part = |seed, is_bad: bool| match is_bad {
+        true => with_nan::<B, 3>(seed, [1, ROWS, HALF], BAD * HALF),
+        false => random::<B, 3>(seed, [1, ROWS, HALF]),
+    };
+    let InputBags { own, .. } = bags::<B>();
+    let of_rows = own.slots.clone();
+    let features = Arc::new(SharedFeatures { sparse: vec![false, true], dense: vec![] });
+    let groups = Some(GroupBags { bags: own.clone(), of_rows, features });
+    let bags = InputBags { own, groups };
+    for activation in activations() {
+        for batch_norm in [false, true] {
+            for is_shared in [false, true] {
+                let spec = LayerSpec { epsilon: 1e-5, activation, ..LayerSpec::LINEAR };
+                let [own, shared] = [part(6, !is_shared), part(7, is_shared)];
+                let input = GroupedInput { own, shared, bags: bags.clone(), num_rows: ROWS };
+                let weights = weights::<B>(2, [TOWERS, INPUTS, OUTPUTS], batch_norm, activation);
+                let layer = GroupedLayer { input, weights };
+                let found = B::Kernels::grouped_layer(layer.clone(), spec);
+                let what = format!("shared {is_shared}, {activation:?}, batch norm {batch_norm}");
+                bad_output::<B>(&what, batch_norm, found.output);
+                let grad = random::<B, 3>(5, [TOWERS, ROWS, OUTPUTS]);
+                let grads = B::Kernels::grouped_layer_backward(layer, found.saved, grad, spec);
+                bad_weights_from::<B>(&what, grads.weights, if is_shared { HALF } else { 0 });
+            }
+        }
+    }
+}
+
 /// A batch norm takes the NaN to all rows.
 fn bad_output<B: EsmmBackend>(what: &str, batch_norm: bool, output: FloatTensor<B>) {
     for (index, is_nan) in nans::<B, 3>(output).into_iter().enumerate() {
@@ -114,6 +154,11 @@ fn bad_output<B: EsmmBackend>(what: &str, batch_norm: bool, output: FloatTensor<
 }
 
 fn bad_weights<B: EsmmBackend>(what: &str, grads: LayerWeights<FloatTensor<B>>) {
+    bad_weights_from::<B>(what, grads, 0);
+}
+
+/// `column` of the input has the NaN.
+fn bad_weights_from<B: EsmmBackend>(what: &str, grads: LayerWeights<FloatTensor<B>>, column: usize) {
     let weight = nans::<B, 3>(grads.weight);
     match grads.norm {
         Some(norm) => {
@@ -122,7 +167,7 @@ fn bad_weights<B: EsmmBackend>(what: &str, grads: LayerWeights<FloatTensor<B>>) 
         }
         None => {
             // The row of the weights that meets the NaN.
-            let meets = |index: usize| (index / OUTPUTS).is_multiple_of(INPUTS);
+            let meets = |index: usize| index / OUTPUTS % INPUTS == column;
             assert!((0..weight.len()).all(|index| weight[index] == meets(index)), "{what}: {weight:?}");
         }
     }

@@ -4,7 +4,7 @@
 use burn_wgpu::Wgpu;
 use esmm_core::backend::pad_rows;
 
-use super::{first_layer, infer, layer, pooled};
+use super::{grouped, infer, layer, pooled};
 
 /// Off again, however a test ends. (The switch is one for the process: other tests may see padded rows meanwhile, and find
 /// the same values.)
@@ -30,10 +30,10 @@ fn layers() {
 }
 
 #[test]
-fn first_layers() {
+fn groups() {
     let _padded = Padded::new();
-    first_layer::pooling::<Wgpu>();
-    first_layer::layers::<Wgpu>();
+    grouped::pooling::<Wgpu>();
+    grouped::layers::<Wgpu>();
 }
 
 #[test]

@@ -1,20 +1,24 @@
 //! Gradients of table rows from that of what was pooled, and updates by them: where a device finds the distinct rows.
 
+use std::sync::Arc;
+
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{Tensor, TensorPrimitive};
-use esmm_core::backend::{Bags, Kernels, Reference, RowUpdate, TableRule, WithMoments};
+use esmm_core::backend::{
+    Bags, GroupBags, InputBags, Kernels, Pooled, Reference, RowUpdate, SharedFeatures, TableRule, WithMoments,
+};
 use esmm_core::{EsmmBackend, Indices, PooledGrads, RowGrads, TableGrads};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::first_layer::{Entries, FirstLayerCase};
+use super::first_layer::{Entries, FirstLayerCase, Groups};
 use super::{Expected, batch_rows, near, on_all_backends};
 use crate::common::{flat, ints, primitive, random, tensor, uniform};
 
 on_all_backends!(pooled_rows, many_entries, far_rows);
 
-/// All rules, kinds of bags and sizes of a batch; tables of one copy and of several.
+/// All rules, kinds of bags, groups and sizes of a batch; tables of one copy and of several.
 pub(super) fn pooled_rows<B: EsmmBackend>() {
     let mut rng = ChaCha8Rng::seed_from_u64(21);
     let rows = batch_rows::<B>();
@@ -22,7 +26,9 @@ pub(super) fn pooled_rows<B: EsmmBackend>() {
     for entries in Entries::ALL {
         for rule in TableRule::ALL {
             for l2 in [0.0, 0.1] {
-                let case = FirstLayerCase::new(&mut rng, rows[index % rows.len()], entries, false);
+                let groups = [None].into_iter().chain(Groups::ALL.map(Some)).cycle().nth(index).unwrap();
+                let rows = rows[index % rows.len()];
+                let case = FirstLayerCase::with_groups(&mut rng, rows, entries, groups);
                 one_case::<B>(&case, rule, l2, rng.random::<u32>().into());
                 index += 1;
             }
@@ -31,30 +37,26 @@ pub(super) fn pooled_rows<B: EsmmBackend>() {
 }
 
 fn one_case<B: EsmmBackend>(case: &FirstLayerCase, rule: TableRule, l2: f64, seed: u64) {
-    let [_, rows, width] = case.sizes();
+    let [_, rows, _] = case.sizes();
     let [tables, table_rows, dim] = case.table_sizes();
     let what = format!("{rule:?}, l2 {l2}, {tables} x {table_rows} x {dim}, {rows} rows");
-    let found = B::Kernels::pool(case.table::<B>(), case.bags::<B>().own);
-    let expected =
-        <Reference as Kernels<Expected>>::pool(case.table::<Expected>(), case.bags::<Expected>().own);
-    near::<B>(&format!("{what}, pooled"), &found, &expected);
-
-    let shape = [tables, rows, width];
-    let found = B::Kernels::row_grads(case.bags::<B>().own, random::<B, 3>(seed, shape), table_rows);
+    let grads = case.pooled_grads::<B>(seed);
+    let expected_grads = case.pooled_grads::<Expected>(seed);
+    let found = B::Kernels::row_grads(case.bags::<B>(), grads.clone(), table_rows);
     let expected = <Reference as Kernels<Expected>>::row_grads(
-        case.bags::<Expected>().own,
-        random::<Expected, 3>(seed, shape),
+        case.bags::<Expected>(),
+        expected_grads.clone(),
         table_rows,
     );
     near::<B>(&format!("{what}, gradients"), &found, &expected);
 
     let update = RowUpdate { rule, step: 3, learning_rate: 0.05, l2 };
-    let state = state::<B>(case, rule, seed);
-    let found = B::Kernels::update_pooled(state, case.bags::<B>().own, random::<B, 3>(seed, shape), update);
+    let found =
+        B::Kernels::update_pooled(state::<B>(case, rule, seed), case.bags::<B>(), grads.clone(), update);
     let expected = <Reference as Kernels<Expected>>::update_pooled(
-        self::state::<Expected>(case, rule, seed),
-        case.bags::<Expected>().own,
-        random::<Expected, 3>(seed, shape),
+        state::<Expected>(case, rule, seed),
+        case.bags::<Expected>(),
+        expected_grads,
         update,
     );
     near::<B>(&format!("{what}, table"), &found.tensor, &expected.tensor);
@@ -63,15 +65,16 @@ fn one_case<B: EsmmBackend>(case: &FirstLayerCase, rule: TableRule, l2: f64, see
         near::<B>(&format!("{what}, moments"), found, expected);
     }
     // Gradients by row, as a sum over several steps needs them, update to the same.
-    let grads = Tensor::from_primitive(TensorPrimitive::Float(random::<B, 3>(seed, shape)));
-    let pooled = PooledGrads { bags: case.bags::<B>().own, grads, num_rows: table_rows };
+    let grads = grads.map(|grads| Tensor::from_primitive(TensorPrimitive::Float(grads)));
+    let pooled = PooledGrads { bags: Box::new(case.bags::<B>()), grads, num_rows: table_rows };
     let RowGrads { rows, grads } = TableGrads::Pooled(pooled).into_rows();
     let grads = grads.into_primitive().tensor();
-    let by_row = B::Kernels::update_rows(self::state::<B>(case, rule, seed), rows, grads, update);
+    let by_row = B::Kernels::update_rows(state::<B>(case, rule, seed), rows, grads, update);
     near::<B>(&format!("{what}, table by row"), &by_row.tensor, &expected.tensor);
     // Rows that no entry reads keep their bits.
+    let bags = case.bags::<B>();
     let touched: std::collections::BTreeSet<usize> =
-        case.bags::<B>().own.slots.host().iter().map(|&row| row as usize).collect();
+        bags.parts().flat_map(|part| part.slots.host()).map(|&row| row as usize).collect();
     let before = flat::<B>(&case.table::<B>());
     let after = flat::<B>(&found.tensor);
     for (row, (before, after)) in before.chunks_exact(dim).zip(after.chunks_exact(dim)).enumerate() {
@@ -96,17 +99,57 @@ fn bags<B: Backend>(slots: &[usize], num_sparse: usize) -> Bags<FloatTensor<B>, 
     Bags { tables: 1, rows, num_sparse, slots: ints::<B>(slots), weighted: None, dense: None, bins: None }
 }
 
-/// Gradients of rows, twice: the same bits.
+/// The first rows with these entries of their own, and with groups that the rest of the entries are those of.
+fn with_groups<B: Backend>(
+    slots: &[usize],
+    num_sparse: usize,
+    groups: usize,
+) -> InputBags<FloatTensor<B>, Indices<B>> {
+    let (own, shared) = slots.split_at(slots.len() - groups * num_sparse);
+    let own = bags::<B>(own, num_sparse);
+    let groups = (groups > 0).then(|| GroupBags {
+        bags: bags::<B>(shared, num_sparse),
+        of_rows: ints::<B>(&(0..own.rows).map(|row| row * 7 % groups).collect::<Vec<_>>()),
+        features: Arc::new(SharedFeatures {
+            sparse: [vec![false; num_sparse], vec![true; num_sparse]].concat(),
+            dense: Vec::new(),
+        }),
+    });
+    InputBags { own, groups }
+}
+
+/// Gradients of rows, twice: the same bits; without groups, and with the last entries as those of groups.
 fn grads_of_rows<B: EsmmBackend>(slots: &[usize], num_sparse: usize, dim: usize, num_rows: usize) {
-    let shape = [1, slots.len() / num_sparse, num_sparse * dim];
-    let grads = || B::Kernels::row_grads(bags::<B>(slots, num_sparse), random::<B, 3>(5, shape), num_rows);
+    for groups in [0, slots.len() / num_sparse / 3] {
+        grads_with_groups::<B>(slots, num_sparse, dim, num_rows, groups);
+    }
+}
+
+fn grads_with_groups<B: EsmmBackend>(
+    slots: &[usize],
+    num_sparse: usize,
+    dim: usize,
+    num_rows: usize,
+    groups: usize,
+) {
+    fn of_parts<B: Backend>(
+        bags: &InputBags<FloatTensor<B>, Indices<B>>,
+        width: usize,
+    ) -> Pooled<FloatTensor<B>> {
+        let mut parts = bags.parts().zip(5..).map(|(part, seed)| random::<B, 3>(seed, [1, part.rows, width]));
+        Pooled { own: parts.next().unwrap(), shared: parts.next() }
+    }
+    let width = num_sparse * dim;
+    let grads = || {
+        let bags = with_groups::<B>(slots, num_sparse, groups);
+        let grads = of_parts::<B>(&bags, width);
+        B::Kernels::row_grads(bags, grads, num_rows)
+    };
     let found = grads();
-    let expected = <Reference as Kernels<Expected>>::row_grads(
-        bags::<Expected>(slots, num_sparse),
-        random::<Expected, 3>(5, shape),
-        num_rows,
-    );
-    near::<B>(&format!("{} entries of {num_rows} rows", slots.len()), &found, &expected);
+    let bags = with_groups::<Expected>(slots, num_sparse, groups);
+    let expected_grads = of_parts::<Expected>(&bags, width);
+    let expected = <Reference as Kernels<Expected>>::row_grads(bags, expected_grads, num_rows);
+    near::<B>(&format!("{} entries of {num_rows} rows, {groups} groups", slots.len()), &found, &expected);
     assert_eq!(flat::<B>(&found), flat::<B>(&grads()), "other bits the second time");
 }
 

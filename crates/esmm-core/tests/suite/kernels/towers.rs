@@ -1,5 +1,6 @@
 //! All layers of the towers in one operation, against the definition, which goes layer by layer.
 
+use burn::tensor::TensorMetadata;
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
 use esmm_core::backend::{
@@ -10,12 +11,21 @@ use esmm_core::{Activation, DropoutKey, EsmmBackend};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use super::first_layer::{Entries, FirstLayerCase};
+use super::first_layer::{Entries, FirstLayerCase, Groups};
 use super::layer::weights;
-use super::{Expected, near, near_above, near_saved, near_weights, on_all_backends};
+use super::{
+    Expected, near, near_above, near_saved, near_weights, on_all_backends, on_cpu_backends, on_gpu_backends,
+};
 use crate::common::{flat, float, moved, primitive, random};
 
-on_all_backends!(on_values, on_rows, statistics_that_someone_holds, same_bits_twice);
+on_all_backends!(on_values, statistics_that_someone_holds, same_bits_twice);
+
+mod first_layers {
+    use super::{on_cpu_backends, on_gpu_backends, on_groups, on_rows};
+
+    on_cpu_backends!(on_rows);
+    on_gpu_backends!(on_groups);
+}
 
 const TOWERS: usize = 2;
 
@@ -107,6 +117,12 @@ impl Case {
         let grad = random::<Expected, 3>(self.seed + 91, shape);
         let expected = <Reference as Kernels<Expected>>::towers_backward(on_expected, expected, grad, &specs);
         near_above::<B>(0.01, &what(0)("input"), &found.input, &expected.input);
+        assert_eq!(found.shared.is_some(), expected.shared.is_some());
+        if let Some((found, expected)) = found.shared.as_ref().zip(expected.shared.as_ref()) {
+            // A batch norm takes the sum over all rows away, and one group has no other.
+            let floor = if expected.shape()[1] == 1 { 1.0 } else { 0.01 };
+            near_above::<B>(floor, &what(0)("shared input"), found, expected);
+        }
         assert_eq!(found.layers.len(), expected.layers.len());
         for (index, (found, expected)) in found.layers.iter().zip(&expected.layers).enumerate() {
             near_weights::<B>(&what(index), 0.01, found, expected);
@@ -143,6 +159,26 @@ fn on_rows<B: EsmmBackend>() {
         };
         let on_expected = TowersOperands {
             input: TowersInput::Rows(pooled.table::<Expected>(), Box::new(pooled.bags::<Expected>())),
+            layers: case.layers::<Expected>(towers, inputs),
+        };
+        case.check::<B>(towers, on_b, on_expected);
+    }
+}
+
+/// The first layer reads what was pooled for rows and for groups.
+fn on_groups<B: EsmmBackend>() {
+    let mut rng = ChaCha8Rng::seed_from_u64(14);
+    for groups in Groups::ALL {
+        let pooled = FirstLayerCase::with_groups(&mut rng, 150, Entries::Single, Some(groups));
+        let case =
+            Case { own_input: false, rows: 150, widths: &[30, 17], activation: Activation::None, seed: 7 };
+        let [towers, _, inputs] = pooled.sizes();
+        let on_b = TowersOperands {
+            input: TowersInput::Grouped(Box::new(pooled.grouped::<B>())),
+            layers: case.layers::<B>(towers, inputs),
+        };
+        let on_expected = TowersOperands {
+            input: TowersInput::Grouped(Box::new(pooled.grouped::<Expected>())),
             layers: case.layers::<Expected>(towers, inputs),
         };
         case.check::<B>(towers, on_b, on_expected);

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use crate::backend::{DeviceFacts, HostIndices, SharedFeatures};
 use crate::batch::{HostBatch, HostGroups, HostPart};
+use crate::batch_columns::{Column, Columns, is_of_users};
 use crate::batch_input::{BatchInput, SparseInput, expect_len};
 use crate::error::EsmmError;
 use crate::placed_ids::{self, IdColumn};
 use crate::row_numbers::RowNumbers;
-use crate::schema::{DenseFeature, FeatureSchema, Pooling, RowRange, Side};
+use crate::schema::{DenseFeature, FeatureSchema, Pooling, RowRange};
 
 /// Turns columns into checked, de-duplicated batches. Reuses its scratch space, one stamp a table row.
 ///
@@ -39,7 +40,7 @@ pub struct BatchBuilder {
     /// The features of users: what groups share.
     users: Arc<SharedFeatures>,
     numbers: RowNumbers,
-    /// Places of the ids of one column.
+    /// Places of the ids of one column, or of several one after the other.
     slots: Vec<u32>,
     schema: Arc<FeatureSchema>,
     /// Whether the device finds the distinct rows.
@@ -52,20 +53,6 @@ pub struct BatchBuilder {
 struct Entries {
     slots: Vec<u32>,
     weighted: Option<(Vec<u32>, Vec<f32>)>,
-}
-
-/// A column, and the entry of it that each row of a part reads: its own, or that of its group.
-struct Column<'a, T> {
-    feature: usize,
-    values: T,
-    entry_of: Option<&'a [u32]>,
-}
-
-/// The columns of a part of the batch.
-struct Columns<'a> {
-    rows: usize,
-    sparse: Vec<Column<'a, SparseInput<'a>>>,
-    dense: Vec<Column<'a, &'a [f32]>>,
 }
 
 impl BatchBuilder {
@@ -135,7 +122,7 @@ impl BatchBuilder {
     ) -> Result<HostBatch, EsmmError> {
         self.check_shape(&input)?;
         self.numbers.start_batch(input.sparse.iter().map(|column| column.ids().len()).sum());
-        let (own, shared) = self.split(&input);
+        let (own, shared) = Columns::split(&input, &self.users, &self.dense);
         if self.leaves_rows {
             touched = None;
         }
@@ -149,32 +136,6 @@ impl BatchBuilder {
             })),
         };
         Ok(HostBatch { own, groups, touched: touched.map(touched_rows), schema: self.schema.clone() })
-    }
-
-    /// What rows have of their own, and what groups share with the group of each row. Where the schema leaves no
-    /// sparse feature to one of them, rows read the columns of groups as if they were written out.
-    fn split<'a>(&self, input: &BatchInput<'a>) -> (Columns<'a>, Option<(Columns<'a>, &'a [u32])>) {
-        let mut own = Columns { rows: input.rows, sparse: Vec::new(), dense: Vec::new() };
-        let Some(groups) = input.groups else {
-            own.sparse.extend(columns(input.sparse, |_| true, None));
-            own.dense.extend(columns(input.dense, |_| true, None));
-            return (own, None);
-        };
-        let users = &self.users;
-        own.sparse.extend(columns(input.sparse, |feature| !users.sparse[feature], None));
-        own.dense.extend(columns(input.dense, |feature| !self.is_dense_of_users(feature), None));
-        let written_out = (!users.leave_both_sides()).then_some(groups.of_rows);
-        let sparse = columns(input.sparse, |feature| users.sparse[feature], written_out);
-        let dense = columns(input.dense, |feature| self.is_dense_of_users(feature), written_out);
-        if written_out.is_none() {
-            let shared = Columns { rows: groups.count, sparse: sparse.collect(), dense: dense.collect() };
-            return (own, Some((shared, groups.of_rows)));
-        }
-        own.sparse.extend(sparse);
-        own.dense.extend(dense);
-        own.sparse.sort_by_key(|column| column.feature);
-        own.dense.sort_by_key(|column| column.feature);
-        (own, None)
     }
 
     fn part(&mut self, columns: &Columns<'_>, touched: &mut Option<Vec<u32>>) -> Result<HostPart, EsmmError> {
@@ -207,11 +168,6 @@ impl BatchBuilder {
         Ok(if self.leaves_positions { part } else { part.with_columns_of_bins() })
     }
 
-    /// Whether groups have the values of a dense feature.
-    fn is_dense_of_users(&self, feature: usize) -> bool {
-        self.dense[feature].side == Side::User
-    }
-
     fn place_singles(
         &mut self,
         rows: usize,
@@ -228,6 +184,7 @@ impl BatchBuilder {
         }
         let mut slots = vec![0; rows * columns.len()];
         for (place, column) in columns.iter().enumerate() {
+            self.slots.clear();
             self.find_slots(column, touched)?;
             let places = slots[place..].iter_mut().step_by(columns.len());
             for (row, entry) in places.enumerate() {
@@ -243,53 +200,65 @@ impl BatchBuilder {
         columns: &[Column<'_, SparseInput<'_>>],
         touched: &mut Option<Vec<u32>>,
     ) -> Result<Entries, EsmmError> {
-        // Where the bag of each row and feature begins.
-        let mut starts = Vec::with_capacity(rows * columns.len());
-        let mut total = 0;
-        let mut segments = Vec::new();
-        for row in 0..rows {
-            for column in columns {
-                let len = column.values.range(column.entry(row)).len();
-                segments.extend(std::iter::repeat_n(starts.len() as u32, len));
-                starts.push(total);
-                total += len;
-            }
-        }
-        let mut slots = vec![0; total];
-        let mut weights = vec![1.0; total];
-        for (place, column) in columns.iter().enumerate() {
+        // Where the places of each column begin among those of all.
+        let mut firsts = Vec::with_capacity(columns.len());
+        self.slots.clear();
+        for column in columns {
+            firsts.push(self.slots.len());
             self.find_slots(column, touched)?;
-            for row in 0..rows {
+            self.check_weights(column)?;
+        }
+        let mut slots = Vec::with_capacity(self.slots.len());
+        let mut segments = Vec::with_capacity(self.slots.len());
+        let mut weights = Vec::with_capacity(self.slots.len());
+        let mut bag = 0;
+        for row in 0..rows {
+            for (column, first) in columns.iter().zip(&firsts) {
                 let range = column.values.range(column.entry(row));
-                let start = starts[row * columns.len() + place];
-                self.weigh(column, column.entry(row), &mut weights[start..][..range.len()])?;
-                slots[start..][..range.len()].copy_from_slice(&self.slots[range]);
+                slots.extend_from_slice(&self.slots[first + range.start..first + range.end]);
+                segments.extend(std::iter::repeat_n(bag, range.len()));
+                self.weigh(column, range, &mut weights);
+                bag += 1;
             }
         }
         Ok(Entries { slots, weighted: Some((segments, weights)) })
     }
 
-    /// The weights of a bag, the sum of a mean divided out.
+    fn check_weights(&self, column: &Column<'_, SparseInput<'_>>) -> Result<(), EsmmError> {
+        let values = column.values;
+        let Some(weights) = values.weights() else { return Ok(()) };
+        // All of them, so that the processor looks at several at once.
+        if weights.iter().fold(true, |finite, weight| finite & weight.is_finite()) {
+            return Ok(());
+        }
+        let name = &self.names[column.feature];
+        (0..values.len()).try_for_each(|entry| {
+            let of_entry = weights[values.range(entry)].iter();
+            of_entry.copied().try_for_each(|weight| finite(weight, entry, name).map(|_| ()))
+        })
+    }
+
+    /// Appends the weights of a bag, the sum of a mean divided out.
     fn weigh(
         &self,
         column: &Column<'_, SparseInput<'_>>,
-        entry: usize,
-        out: &mut [f32],
-    ) -> Result<(), EsmmError> {
-        if let Some(weights) = column.values.weights() {
-            for (out, &weight) in out.iter_mut().zip(&weights[column.values.range(entry)]) {
-                *out = finite(weight, entry, &self.names[column.feature])?;
-            }
+        bag: std::ops::Range<usize>,
+        weights: &mut Vec<f32>,
+    ) {
+        let first = weights.len();
+        match column.values.weights() {
+            Some(of_column) => weights.extend_from_slice(&of_column[bag]),
+            None => weights.extend(std::iter::repeat_n(1.0, bag.len())),
         }
         if self.pooling[column.feature] == Some(Pooling::Mean) {
-            let total: f32 = out.iter().sum();
+            let weights = &mut weights[first..];
+            let total: f32 = weights.iter().sum();
             let scale = if total == 0.0 { 0.0 } else { total.recip() };
-            out.iter_mut().for_each(|weight| *weight *= scale);
+            weights.iter_mut().for_each(|weight| *weight *= scale);
         }
-        Ok(())
     }
 
-    /// The place in `touched` of every id of a column, or its row of the arena where nobody asks.
+    /// Appends the place in `touched` of every id of a column, or its row of the arena where nobody asks.
     fn find_slots(
         &mut self,
         column: &Column<'_, SparseInput<'_>>,
@@ -297,13 +266,13 @@ impl BatchBuilder {
     ) -> Result<(), EsmmError> {
         let ids = column.values.ids();
         let range = self.ranges[column.feature];
-        if ids.iter().max().is_some_and(|&max| max as usize >= range.len) {
+        let largest = ids.iter().fold(0, |largest: u32, id| largest.max(*id));
+        if !ids.is_empty() && largest as usize >= range.len {
             return Err(self.out_of_range(column));
         }
-        self.slots.clear();
         match touched {
             Some(touched) => self.numbers.number(range, ids, touched, &mut self.slots),
-            None => self.slots.extend(ids.iter().map(|&id| (range.start + id as usize) as u32)),
+            None => self.slots.extend(ids.iter().map(|&id| range.start as u32 + id)),
         }
         Ok(())
     }
@@ -335,7 +304,7 @@ impl BatchBuilder {
         }
         for (feature, column) in input.dense.iter().enumerate() {
             let what = format!("feature `{}`, values", self.dense[feature].name);
-            expect_len(&what, column.len(), entries(self.is_dense_of_users(feature)))?;
+            expect_len(&what, column.len(), entries(is_of_users(&self.dense[feature])))?;
         }
         Ok(())
     }
@@ -360,22 +329,6 @@ fn touched_rows(mut rows: Vec<u32>) -> HostIndices {
         rows.push(0);
     }
     HostIndices::new(rows)
-}
-
-impl<T> Column<'_, T> {
-    fn entry(&self, row: usize) -> usize {
-        self.entry_of.map_or(row, |entry_of| entry_of[row] as usize)
-    }
-}
-
-/// The columns of some features.
-fn columns<'a, T: Copy>(
-    all: &'a [T],
-    which: impl Fn(usize) -> bool,
-    entry_of: Option<&'a [u32]>,
-) -> impl Iterator<Item = Column<'a, T>> {
-    let all = all.iter().enumerate().filter(move |(feature, _)| which(*feature));
-    all.map(move |(feature, &values)| Column { feature, values, entry_of })
 }
 
 /// A number of a dense feature.

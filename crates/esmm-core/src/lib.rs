@@ -35,6 +35,7 @@
 pub mod backend;
 mod batch;
 mod batch_builder;
+mod batch_columns;
 mod batch_input;
 mod embedding;
 mod error;

@@ -2,7 +2,7 @@
 //! on batches like those of Ali-CCP, 58 impressions a user.
 //!
 //! ```sh
-//! cargo bench --bench groups [-- --seconds N] [--rounds N]
+//! cargo bench --bench groups [-- --seconds N] [--rounds N] [--device NAME] [--groups N]
 //! ```
 //!
 //! Sizes of tables are the largest ids of the raw files' fields; a user has 500 weighted tokens in four fields, as there
@@ -19,10 +19,11 @@ mod workload;
 
 use std::time::{Duration, Instant};
 
-use burn::backend::Autodiff;
-use burn_ndarray::NdArray;
 use clap::Parser;
-use esmm_core::{BatchInput, EsmmConfig, Feature, FeatureSchema, Pooling, RowGroups, Side, SparseInput};
+use esmm_core::{
+    BatchInput, EsmmConfig, Feature, FeatureSchema, Pooling, RowGroups, Side, SparseInput, TrainBackend,
+};
+use esmm_train::{DeviceName, OnDevice, TrainError};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use workload::{Inference, Training, Workload};
@@ -30,10 +31,11 @@ use workload::{Inference, Training, Workload};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Groups of a batch, and rows of each: 2030 rows.
-const GROUPS: usize = 35;
+/// Rows of a group.
 const ROWS_OF_GROUP: usize = 58;
 const BATCHES: usize = 8;
+/// Steps that a device has queued at most.
+const WAITS_AFTER: usize = 20;
 /// Tables of a user's single ids (101, 121, 122, 124 to 129) and behaviour fields (109_14, 110_14, 127_14, 150_14).
 const USER: [usize; 9] = [294_736, 98, 14, 3, 8, 4, 4, 3, 5];
 const BEHAVIOUR: [usize; 4] = [6_086, 116_741, 58_015, 33_786];
@@ -50,6 +52,12 @@ struct Options {
     /// Rounds, both ways in turn
     #[arg(long, default_value_t = 3)]
     rounds: usize,
+    /// A device whose backend is compiled in, as `esmm train` takes it
+    #[arg(long, default_value = "ndarray")]
+    device: DeviceName,
+    /// Groups of a batch: 35 are 2030 rows, 283 are 16414
+    #[arg(long, default_value_t = 35)]
+    groups: usize,
     /// Given by cargo
     #[arg(long, hide = true)]
     bench: bool,
@@ -64,17 +72,17 @@ struct Batch {
 }
 
 impl Batch {
-    fn random(rng: &mut ChaCha8Rng) -> Self {
-        let rows = GROUPS * ROWS_OF_GROUP;
+    fn random(rng: &mut ChaCha8Rng, groups: usize) -> Self {
+        let rows = groups * ROWS_OF_GROUP;
         // As in the other workloads: small ids come often.
         let mut ids = |size: usize, count: usize| -> Vec<u32> {
             (0..count)
                 .map(|_| ((rng.random::<f64>().powi(3) * size as f64) as u32).min(size as u32 - 1))
                 .collect()
         };
-        let user = USER.iter().map(|&size| ids(size, GROUPS)).collect();
+        let user = USER.iter().map(|&size| ids(size, groups)).collect();
         let item = ITEM.iter().map(|&size| ids(size, rows)).collect();
-        let tokens: Vec<_> = BEHAVIOUR.iter().map(|&size| ids(size, GROUPS * TOKENS)).collect();
+        let tokens: Vec<_> = BEHAVIOUR.iter().map(|&size| ids(size, groups * TOKENS)).collect();
         let weights = |ids: Vec<u32>| (ids.iter().map(|id| (2.0 + (id % 50) as f32).ln()).collect(), ids);
         let behaviour = tokens.into_iter().map(weights).map(|(weights, ids)| (ids, weights)).collect();
         let of_rows = (0..rows).map(|row| (row / ROWS_OF_GROUP) as u32).collect();
@@ -122,13 +130,19 @@ fn config() -> EsmmConfig {
     EsmmConfig { towers: Workload::aliccp().config().towers, ..EsmmConfig::new(schema) }
 }
 
-fn rate(seconds: f64, mut step: impl FnMut(usize)) -> f64 {
-    let (start, mut steps) = (Instant::now(), 0);
-    while start.elapsed() < Duration::from_secs_f64(seconds) || steps < 2 {
+/// Rows a second of steps on the batches in turn; `wait` returns when the device is done.
+fn rate(options: &Options, mut step: impl FnMut(usize), wait: impl Fn()) -> f64 {
+    let start = Instant::now();
+    let mut steps = 0;
+    while start.elapsed() < Duration::from_secs_f64(options.seconds) || steps < 2 {
         step(steps % BATCHES);
         steps += 1;
+        if steps.is_multiple_of(WAITS_AFTER) {
+            wait();
+        }
     }
-    (steps * GROUPS * ROWS_OF_GROUP) as f64 / start.elapsed().as_secs_f64()
+    wait();
+    (steps * options.groups * ROWS_OF_GROUP) as f64 / start.elapsed().as_secs_f64()
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -138,31 +152,58 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 fn main() {
     let options = Options::parse();
-    let mut rng = ChaCha8Rng::seed_from_u64(58);
-    let grouped: Vec<_> = (0..BATCHES).map(|_| Batch::random(&mut rng)).collect();
-    let written_out: Vec<_> = grouped.iter().map(Batch::written_out).collect();
-    let sides = [("written out", &written_out), ("by group", &grouped)];
-    let depth: Vec<u8> = (0..GROUPS * ROWS_OF_GROUP).map(|row| u8::from(row % 25 == 0)).collect();
-    let (config, device) = (config(), Default::default());
-
-    println!("{} threads, {GROUPS} groups of {ROWS_OF_GROUP} rows a batch", rayon::current_num_threads());
-    println!("mode   user's columns   samples/s   of written out");
-    let mut training = Training::<Autodiff<NdArray>>::of(&config, device);
-    let mut train = |batch: &Batch| {
-        batch.with_input(|input| drop(training.step_of(input, &depth, workload::Rows::Touched)));
-    };
-    report("train", &options, sides, &mut train);
-    let mut inference = Inference::<NdArray>::of(&config, device);
-    let mut infer = |batch: &Batch| batch.with_input(|input| drop(inference.step_of(input)));
-    report("infer", &options, sides, &mut infer);
+    let device = options.device;
+    device.run(Compared(options)).unwrap_or_else(|error| panic!("{error}"));
 }
 
-/// Both ways in turn; medians over the rounds.
-fn report(mode: &str, options: &Options, sides: [(&str, &Vec<Batch>); 2], step: &mut impl FnMut(&Batch)) {
+/// Training and inference, both ways each.
+struct Compared(Options);
+
+impl OnDevice for Compared {
+    type Output = ();
+
+    fn run<B>(self, device: B::Device) -> Result<(), TrainError>
+    where
+        B: TrainBackend,
+    {
+        let Self(options) = self;
+        let Options { groups, .. } = options;
+        let mut rng = ChaCha8Rng::seed_from_u64(58);
+        let grouped: Vec<_> = (0..BATCHES).map(|_| Batch::random(&mut rng, groups)).collect();
+        let written_out: Vec<_> = grouped.iter().map(Batch::written_out).collect();
+        let sides = [("written out", &written_out), ("by group", &grouped)];
+        let depth: Vec<u8> = (0..groups * ROWS_OF_GROUP).map(|row| u8::from(row % 25 == 0)).collect();
+        let config = config();
+
+        let threads = rayon::current_num_threads();
+        println!("{threads} threads, {groups} groups of {ROWS_OF_GROUP} rows a batch, {}", options.device);
+        println!("mode   user's columns   samples/s   of written out");
+        let wait = || drop(B::sync(&device));
+        let mut training = Training::<B>::of(&config, device.clone());
+        let mut train = |batch: &Batch| {
+            batch.with_input(|input| drop(training.step_of(input, &depth, workload::Rows::Touched)));
+        };
+        report("train", &options, sides, &mut train, wait);
+        let mut inference = Inference::<B>::of(&config, device.clone());
+        let mut infer = |batch: &Batch| batch.with_input(|input| drop(inference.step_of(input)));
+        report("infer", &options, sides, &mut infer, wait);
+        Ok(())
+    }
+}
+
+/// Both ways in turn, after a step of each that compiles kernels; medians over the rounds.
+fn report(
+    mode: &str,
+    options: &Options,
+    sides: [(&str, &Vec<Batch>); 2],
+    step: &mut impl FnMut(&Batch),
+    wait: impl Fn() + Copy,
+) {
+    sides.iter().for_each(|(_, batches)| step(&batches[0]));
     let mut rates = [Vec::new(), Vec::new()];
     for _ in 0..options.rounds.max(1) {
         for ((_, batches), rates) in sides.iter().zip(&mut rates) {
-            rates.push(rate(options.seconds, |index| step(&batches[index])));
+            rates.push(rate(options, |index| step(&batches[index]), wait));
         }
     }
     let rates = rates.map(median);

@@ -12,7 +12,7 @@ use esmm_aliccp::{
 use esmm_train::TrainError;
 
 use super::aliccp_report::printed;
-use super::numbers::{MAX, share, threads, whole};
+use super::numbers::{MAX, real, threads, whole};
 use super::signals::{self, Answer, Signal};
 use super::stdout::{out, outln};
 use super::{Done, logging, shown, table};
@@ -70,7 +70,7 @@ struct GenerateArgs {
         long,
         value_name = "N",
         default_value_t = 1_000_000,
-        value_parser = whole::<u64, 1, MAX>,
+        value_parser = whole::<u64, 0, MAX>,
         allow_negative_numbers = true
     )]
     rows: u64,
@@ -84,14 +84,14 @@ struct GenerateArgs {
     )]
     seed: u64,
     /// Clicks for each impression.
-    #[arg(long, value_name = "RATE", default_value_t = 0.03887, value_parser = share, allow_negative_numbers = true)]
+    #[arg(long, value_name = "RATE", default_value_t = 0.03887, value_parser = real, allow_negative_numbers = true)]
     click_rate: f64,
     /// Conversions for each impression.
-    #[arg(long, value_name = "RATE", default_value_t = 0.000214, value_parser = share, allow_negative_numbers = true)]
+    #[arg(long, value_name = "RATE", default_value_t = 0.000214, value_parser = real, allow_negative_numbers = true)]
     conversion_rate: f64,
     /// Share of groups with something unusual: no features, a common row twice, impressions that come back after those
     /// of another group, two categories.
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share, allow_negative_numbers = true)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = real, allow_negative_numbers = true)]
     anomalies: f64,
     /// Pack the files.
     #[arg(long)]

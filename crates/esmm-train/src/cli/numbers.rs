@@ -31,12 +31,6 @@ pub(super) fn positive(text: &str) -> Result<f64, String> {
     real(text).ok().filter(|number| *number > 0.0).ok_or_else(|| "it must be a number above 0".to_owned())
 }
 
-/// A share.
-pub(super) fn share(text: &str) -> Result<f64, String> {
-    let allowed = || "it must be a number from 0 to 1".to_owned();
-    real(text).ok().filter(|number| (0.0..=1.0).contains(number)).ok_or_else(allowed)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,9 +45,6 @@ mod tests {
         }
         assert!(whole::<u64, 1, 20>("21").is_err() && whole::<u64, 1, 20>("20").is_ok());
         assert!(positive("0").is_err() && positive("inf").is_err() && positive("1e-3").is_ok());
-        assert!(
-            share("-0.1").is_err() && share("1.1").is_err() && share("NaN").is_err() && share("1").is_ok()
-        );
         assert!(real("-1").is_ok() && real("one").is_err());
     }
 }

@@ -20,7 +20,7 @@ pub(super) struct SynthesizeArgs {
         long,
         value_name = "N",
         default_value_t = SyntheticConfig::default().rows,
-        value_parser = whole::<usize, 1, MAX>,
+        value_parser = whole::<usize, 0, MAX>,
         allow_negative_numbers = true
     )]
     rows: usize,

@@ -223,10 +223,10 @@ fn numbers_out_of_range_are_answered_with_the_range() {
         (&["tune", "run.toml", "--minutes", "-1"], "above 0"),
         (&["tune", "run.toml", "--windows", "-1"], "from 1 to 20"),
         (&["tune", "run.toml", "--seeds", "101"], "from 1 to 100"),
-        (&["synthesize", "made", "--rows", "-1"], "at least 1"),
+        (&["synthesize", "made", "--rows", "-1"], "at least 0"),
         (&["synthesize", "made", "--seed", "-1"], "at least 0"),
         (&["synthesize", "made", "--confounding", "-1"], "0 to 4"),
-        (&["aliccp", "generate", "made", "--click-rate", "-1"], "from 0 to 1"),
+        (&["aliccp", "generate", "made", "--click-rate", "-1"], "from 0 to 0.9"),
         (&["aliccp", "prepare", "made", "out", "--max-bad-rows", "-1"], "at least 0"),
         (&["aliccp", "prepare", "made", "out", "--memory", "-1"], "allowed are bytes and sizes"),
     ] {

@@ -41,7 +41,9 @@ pub(super) struct Place {
     pub(super) matrix: usize,
 }
 
-/// The place of this unit in the tile at `row_tile` and `column_tile`, counted in tiles.
+/// The place of this unit in the tile at `row_tile` and `column_tile`, counted in tiles. In a plane two neighbours are one
+/// below the other, and eight such pairs side by side: so each half of it reads every quad of the right factor once, and
+/// neighbours the same one.
 #[cube]
 pub(super) fn place_in(column_tile: usize, row_tile: usize, matrix: usize, #[comptime] tile: Tile) -> Place {
     let unit = UNIT_POS as usize;
@@ -51,8 +53,8 @@ pub(super) fn place_in(column_tile: usize, row_tile: usize, matrix: usize, #[com
     Place {
         first_row: row_tile * comptime!(tile.rows),
         first_column: column_tile * comptime!(tile.columns),
-        unit_row: plane / planes_wide * PLANE_ROWS + lane / PLANE_COLUMNS,
-        unit_column: plane % planes_wide * PLANE_COLUMNS + lane % PLANE_COLUMNS,
+        unit_row: plane / planes_wide * PLANE_ROWS + lane % 2 + lane / 16 * 2,
+        unit_column: plane % planes_wide * PLANE_COLUMNS + lane / 2 % PLANE_COLUMNS,
         matrix,
     }
 }
@@ -127,14 +129,20 @@ pub(super) fn multiply<L: Size, N: Size>(
         store(&next_right, right_stages, 0, unit, tile.columns, tile, right_wide);
     }
     sync_cube();
+    // Counted up, for a division a stage is a long wait before its first load.
+    let mut term = start;
+    let mut left_base = left_batch;
+    let mut right_base = right_batch;
     for step in 0..steps {
         let stage = step % 2;
         let more = step + 1 < steps;
         if more {
-            let sum = (step + 1) / steps_each;
-            let term = start + (step + 1) % steps_each * comptime!(tile.depth);
-            let left_base = left_batch + sum * at.left.sum;
-            let right_base = right_batch + sum * at.right.sum;
+            term += comptime!(tile.depth);
+            if term >= end {
+                term = start;
+                left_base += at.left.sum;
+                right_base += at.right.sum;
+            }
             load::<L>(
                 left,
                 &mut next_left,
@@ -238,7 +246,8 @@ pub(super) fn column_of(place: &Place, #[comptime] side: usize, #[comptime] tile
     place.first_column + (place.unit_column + comptime!(side * (tile.columns / UNIT))) * QUAD
 }
 
-/// A unit's share of a stage, from the tensor.
+/// A unit's share of a stage, from the tensor: 0 beyond the terms, the last ones again beyond the rows (or columns), whose
+/// results are not written.
 #[cube]
 fn load<N: Size>(
     values: &Array<Vector<f32, N>>,
@@ -254,6 +263,7 @@ fn load<N: Size>(
     #[comptime] tile: Tile,
     #[comptime] wide: bool,
 ) {
+    let size = N::value().comptime();
     #[unroll]
     for load in 0..comptime!(side / QUAD * tile.depth / tile.units()) {
         let (quad, depth) = place_of(unit + comptime!(load * tile.units()), side, tile, wide);
@@ -261,15 +271,23 @@ fn load<N: Size>(
         let term = term + depth;
         let mut loaded = Vector::<f32, Const<4>>::new(0.0f32);
         if term < end {
+            let line = base + term * at.along;
             if comptime!(wide) {
-                loaded = quads::read::<N>(values, base + term * at.along, from, len);
+                #[unroll]
+                for part in 0..comptime!(QUAD / size) {
+                    let neighbour = min(from + comptime!(part * size), len - size);
+                    let vector = values[line + neighbour / size];
+                    #[unroll]
+                    for lane in 0..size {
+                        loaded[comptime!(part * size + lane)] = vector[lane];
+                    }
+                }
             } else {
                 #[unroll]
                 for part in 0..QUAD {
-                    if from + part < len {
-                        let vector = values[base + (from + part) * at.across + term * at.along];
-                        loaded[part] = vector[0];
-                    }
+                    let neighbour = min(from + part, len - 1);
+                    let vector = values[line + neighbour * at.across];
+                    loaded[part] = vector[0];
                 }
             }
         }

@@ -234,8 +234,8 @@ fn hidden_grad<R: CubeRuntime>(
 /// the largest magnitude of what it wrote, if it is wanted.
 #[cube(launch_unchecked, address_type = "dynamic")]
 fn hidden_grad_kernel<N: Size>(
-    grads: &Array<Vector<f32, N>>,
-    hidden: &Array<Vector<f32, N>>,
+    grads: &mut Array<Vector<f32, N>>,
+    hidden: &mut Array<Vector<f32, N>>,
     means: &Array<Vector<f32, N>>,
     variances: &Array<Vector<f32, N>>,
     gamma: &Array<Vector<f32, N>>,
@@ -353,10 +353,11 @@ struct Centre<N: Size> {
 
 /// `count` rows of a unit from `first` on, written from `place` on: all are read, then computed, then written, so that it
 /// waits for memory once. Returns the largest magnitude of them and of what is known, if it is wanted.
+/// `&mut` keeps this order: NVIDIA's compiler moves reads of what no one writes behind the writes.
 #[cube]
 fn hidden_grad_rows<N: Size>(
-    grads: &Array<Vector<f32, N>>,
-    hidden: &Array<Vector<f32, N>>,
+    grads: &mut Array<Vector<f32, N>>,
+    hidden: &mut Array<Vector<f32, N>>,
     out: &mut Array<Vector<f32, N>>,
     at: &BackwardAt<N>,
     centre: &Centre<N>,

@@ -84,8 +84,9 @@ fn check<B: EsmmBackend>(
     let expected =
         <Reference as Kernels<Expected>>::grouped_layer_backward(on_expected, expected.saved, grad, spec);
     near_above::<B>(case.floor(), &what("own input"), &found.own, &expected.own);
-    // A batch norm takes the sum over all rows away, and one group has no other.
-    let floor = if case.num_groups() == 1 { 1.0 } else { case.floor() };
+    // A batch norm takes the sum over all rows away, and one group has no other: rounding is left of sums that are of the
+    // size of 200 without it.
+    let floor = if case.num_groups() == 1 { 50.0 } else { case.floor() };
     near_above::<B>(floor, &what("shared input"), &found.shared, &expected.shared);
     near_weights::<B>(&what, case.floor(), &found.weights, &expected.weights);
 }

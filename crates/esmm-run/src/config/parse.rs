@@ -93,6 +93,9 @@ fn set(table: &mut toml::Table, text: &str) -> Result<(), RunError> {
     Ok(())
 }
 
+/// What the parser of a text says of a value in the place of a name.
+const NO_NAME: &str = "wanted string or table";
+
 /// One line out of what the TOML parser says.
 fn explain(error: &toml::de::Error, name: &str, text: Option<&str>) -> RunError {
     let place = match (error.span(), text) {
@@ -104,7 +107,8 @@ fn explain(error: &toml::de::Error, name: &str, text: Option<&str>) -> RunError 
     };
     // The parser of a text knows the line of what it does not take, that of a table knows the key.
     let of_table = text.and_then(|text| text.parse::<toml::Table>().ok()?.try_into::<RunFile>().err());
-    let key = of_table.filter(|other| other.message() == error.message()).and_then(|other| key_of(&other));
+    let is_same = |other: &toml::de::Error| other.message() == error.message() || error.message() == NO_NAME;
+    let key = of_table.filter(is_same).and_then(|other| key_of(&other));
     RunError::Config(format!("{place}: {}", in_words(error.message(), &key.unwrap_or_default(), true)))
 }
 
@@ -123,6 +127,9 @@ fn in_words(message: &str, key: &str, is_named: bool) -> String {
         return format!("{message}{}", suggestion(&message));
     }
     let named = if is_named && !key.is_empty() { format!("{key}: ") } else { String::new() };
+    if let Some(allowed) = RunFile::allowed(key).filter(|_| message == NO_NAME) {
+        return format!("{named}found a value of another kind, allowed is {allowed}");
+    }
     let found = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "));
     match found.and_then(|found| found.rsplit_once(", expected ")).zip(RunFile::allowed(key)) {
         Some(((found, _), allowed)) => format!("{named}found {}, allowed is {allowed}", value(found)),
@@ -135,6 +142,7 @@ fn value(found: &str) -> String {
     match found {
         "map" => "a section".to_owned(),
         "sequence" => "a list".to_owned(),
+        "unit variant" => "a value of another kind".to_owned(),
         _ => {
             let kinds = ["integer ", "floating point ", "boolean ", "string ", "datetime "];
             kinds.iter().find_map(|kind| found.strip_prefix(kind)).unwrap_or(found).to_owned()
@@ -221,6 +229,12 @@ mod tests {
                 &["train.epochs=3", "labels.negative_rate=true", "train.seed=1"],
                 "--set labels.negative_rate=true: it must be a number above 0 and at most 1, or the name of a column",
             ),
+            (&["data.split=1"], "--set data.split=1: found `1`, allowed is a section"),
+            (
+                &["train.schedule.decay=1"],
+                "--set train.schedule.decay=1: found a value of another kind, allowed is one of `\"constant\"`, \
+                 `\"linear\"`, `\"cosine\"`, `\"exponential\"`",
+            ),
             (
                 &["train={ epochs = 1.5 }"],
                 "--set train={ epochs = 1.5 }: train.epochs: found `1.5`, allowed is a whole number, at least 1",
@@ -228,6 +242,16 @@ mod tests {
         ] {
             assert_eq!(error(MINIMAL, overrides), expected);
         }
+    }
+
+    #[test]
+    fn a_value_in_the_place_of_a_name_is_told_with_the_names() {
+        let message = error(&MINIMAL.replace("side = \"user\"", "side = 3"), &[]);
+        assert_eq!(
+            message,
+            "run.toml:1: features.side: found a value of another kind, allowed is one of `\"user\"`, `\"item\"`, \
+             `\"context\"`"
+        );
     }
 
     /// Whatever is written in the place of whatever: no type of the program's own is in the answer.
@@ -249,9 +273,15 @@ mod tests {
                     let said = said.to_string();
                     let rest = said.strip_prefix(&format!("--set {text}: "));
                     let rest = rest.unwrap_or_else(|| panic!("{text}: {said}"));
-                    for word in
-                        ["untagged", "variant of", "usize", "u64", "u32", "f64", "f32", "i64", "struct"]
-                    {
+                    for word in [
+                        "untagged",
+                        "variant of",
+                        "unit variant",
+                        "struct",
+                        "expected u",
+                        "expected f",
+                        "expected i",
+                    ] {
                         assert!(!rest.contains(word), "{said}");
                     }
                 }

@@ -26,18 +26,22 @@ impl RunFile {
         schema
     }
 
-    /// What the value of a key may be, in words, as `a whole number, at least 1`; `None` of what is no key with a value.
+    /// What the value of a key may be, in words, as `a whole number, at least 1`; `None` of what is no key.
     pub(super) fn allowed(path: &str) -> Option<String> {
         let schema = Self::json_schema();
         let page = Page { schema: &schema, text: String::new() };
         let mut value = &schema;
+        if path.is_empty() {
+            return None;
+        }
         // Places in a list are no keys.
         for key in path.split('.').filter(|key| key.parse::<usize>().is_err()) {
             value = page.object(value)?["properties"].get(key)?;
         }
         let target = page.resolved(value);
         if page.object(value).is_some() {
-            return None;
+            let is_list = target["type"] == "array";
+            return Some(if is_list { "a list of sections" } else { "a section" }.to_owned());
         }
         if let Some(named) = target["oneOf"].as_array() {
             let names: Vec<String> = named.iter().map(|name| format!("`{}`", name["const"])).collect();

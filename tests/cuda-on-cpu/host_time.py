@@ -5,8 +5,9 @@ so what is left is batches, Burn, CubeCL and a driver that does nothing.
 
 BACKENDS is the release binary of `cargo bench --no-run --features cuda --bench backends`; `perf` must be there. Prints how
 long a step keeps the thread that trains, CubeCL's thread of the device, and the loader's threads: samples of `perf`, without
-those in which a thread waits for another by spinning or sleeping. The first two overlap, so the slower one bounds what a
-card can reach. A real driver adds some 2 us a launch to the second.
+those in which a thread waits for another by spinning or sleeping (and without what little the functions do besides into
+which the compiler put the waiting). The first two overlap, so the slower one bounds what a card can reach. A real driver
+adds some 2 us a launch to the second.
 """
 
 import json
@@ -18,8 +19,9 @@ import tempfile
 BACKENDS, WORKLOADS = sys.argv[1], sys.argv[2:] or ["notebook", "aliccp", "bigtable"]
 BATCHES = [4096, 16384, 65536]
 SECONDS, HERTZ = 4, 5000
-# Where CubeCL's threads wait for each other, and the memory of a card that is none.
-WAITING = ("submit_inner", "Server::start", "nanosleep", "schedule", "hrtimer", "sched_yield", "pause")
+# Where CubeCL's threads wait for each other.
+WAITING = ("submit_inner", "ComputeClient<R>::do_empty", "ComputeClient<R>::launch_inner", "Server::start")
+WAITING += ("ComputeClient<R>::do_create", "nanosleep", "schedule", "hrtimer", "sched_yield", "finish_task_switch")
 
 
 def measure(workload, batch):
@@ -49,6 +51,9 @@ def measure(workload, batch):
         kind = "training" if int(thread) == process.pid else "device" if name.startswith("DS") else "loader"
         milliseconds[kind] += 1e3 / HERTZ / steps
     slowest = max(milliseconds["training"], milliseconds["device"])
+    if not slowest:
+        print(f"{workload:<9} {batch:>6}  perf recorded nothing", flush=True)
+        return
     own = "  ".join(f"{kind} {time:.3f}" for kind, time in milliseconds.items())
     print(f"{workload:<9} {batch:>6}  {own} ms  at most {batch / slowest / 1e3:.1f} M/s", flush=True)
 

@@ -120,7 +120,7 @@ impl<B: EsmmBackend> EmbeddingArena<B> {
 
 impl<B: Backend> TouchedRows<B> {
     /// The same as new leaves of a graph.
-    pub(crate) fn as_leaves(self) -> Self {
+    pub(crate) fn into_leaves(self) -> Self {
         match self {
             Self::Gathered { rows, values } => {
                 Self::Gathered { rows, values: values.detach().require_grad() }

@@ -257,7 +257,7 @@ impl<B: TrainBackend> Esmm<B> {
     /// rows itself.
     pub fn forward_train(&self, batch: &FeatureBatch<B>, key: DropoutKey) -> TrainForward<B> {
         self.config.schema.expect_same(&batch.schema);
-        let touched = self.embeddings.gather(batch).as_leaves();
+        let touched = self.embeddings.gather(batch).into_leaves();
         let own = &batch.bags.own;
         let conditional = match (&touched, &own.dense) {
             // Without sparse features the touched rows stay out of the graph.

@@ -310,6 +310,7 @@ impl<B: Backend, C: CheckpointStrategy, K: Kernels<B>> Kernels<Autodiff<B, C>> f
 }
 
 /// The output of a single layer.
+#[allow(clippy::type_complexity, reason = "Burn's names of tensors are long")]
 fn only_layer<B: Backend, C: CheckpointStrategy, K: Kernels<B>>(
     input: TowersInput<FloatTensor<Autodiff<B, C>>, Indices<Autodiff<B, C>>>,
     weights: LayerWeights<FloatTensor<Autodiff<B, C>>>,

@@ -134,6 +134,7 @@ pub(super) fn forward<B: Backend, K: Kernels<B>>(
 }
 
 /// The first layer where it pools, and its running statistics after the step.
+#[allow(clippy::type_complexity, reason = "three things that its callers take apart")]
 pub(super) fn first_layer<B: Backend, K: Kernels<B>>(
     layer: FirstLayer<FloatTensor<B>, Indices<B>>,
     running: Option<Running<FloatTensor<B>>>,
@@ -250,6 +251,7 @@ pub(super) fn first_layer_backward<B: Backend, K: Kernels<B>>(
 ///
 /// # Panics
 /// When `saved` is of other towers.
+#[allow(clippy::too_many_arguments, reason = "four of them are what is done, layer by layer and at the end")]
 pub(super) fn walk_back<T: Clone, I, S, G>(
     towers: TowersOperands<T, I>,
     saved: TowersOutput<T, S>,

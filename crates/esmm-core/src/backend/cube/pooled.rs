@@ -89,6 +89,7 @@ pub(super) fn piece_sums<R: CubeRuntime, B: OnCube<R>>(
     PieceSums { sums, tables: own.tables, sorted }
 }
 
+#[allow(clippy::needless_range_loop, reason = "CubeCL unrolls loops over ranges alone")]
 #[cube(launch_unchecked, address_type = "dynamic")]
 fn piece_sums_kernel<N: Size>(
     grads: &Sequence<Array<Vector<f32, N>>>,
@@ -150,6 +151,7 @@ fn piece_sums_kernel<N: Size>(
 }
 
 /// A vector of what an entry gets from the gradient of its bag: entries of groups are counted on from those of rows.
+#[allow(clippy::if_same_then_else, reason = "the first condition is decided when the kernel is compiled")]
 #[cube]
 fn entry_grad<N: Size>(
     grads: &Sequence<Array<Vector<f32, N>>>,
@@ -213,6 +215,7 @@ pub(super) fn is_first(rows: &Array<i32>, place: usize) -> bool {
 
 /// The sum of a run that begins at `place` of `count`, from those of its pieces: in `sums` that of place 0 is at `first`,
 /// and one place is `stride` from the next.
+#[allow(clippy::needless_range_loop, reason = "CubeCL unrolls loops over ranges alone")]
 #[cube]
 pub(super) fn run_sum<N: Size>(
     sums: &Array<Vector<f32, N>>,

@@ -281,6 +281,7 @@ fn digit_of(row: i32, shift: u32, #[comptime] bits: u32) -> usize {
 }
 
 /// The number of an entry of the lists.
+#[allow(clippy::if_same_then_else, reason = "the first condition is decided when the kernel is compiled")]
 #[cube]
 fn number_of(lists: &Sequence<Array<i32>>, at: &ListsAt, entry: usize, #[comptime] num_lists: usize) -> i32 {
     if comptime!(num_lists == 1) {
@@ -354,6 +355,7 @@ pub(super) fn count_tile(
 }
 
 /// The entries of a tile, put where all tiles' counts say.
+#[allow(clippy::collapsible_if, reason = "the outer condition is decided when the kernel is compiled")]
 #[cube(launch_unchecked, address_type = "dynamic")]
 fn scatter_kernel(
     lists: &Sequence<Array<i32>>,

@@ -283,12 +283,11 @@ def command():
 
 
 def main():
-    card = subprocess.run(
-        ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"],
-        capture_output=True,
-        text=True,
-    )
-    RESULT["card"] = card.stdout.strip()
+    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
+    try:
+        RESULT["card"] = subprocess.run(query, capture_output=True, text=True).stdout.strip()
+    except FileNotFoundError:
+        say("nvidia-smi is not there: is this a machine with an NVIDIA driver?")
     RESULT["processors"] = os.cpu_count()
     say(RESULT["card"], os.cpu_count(), "processors", RESULT["toolkit"])
     workloads, batches = args.workloads.split(","), [int(batch) for batch in args.batches.split(",")]

@@ -11,7 +11,7 @@
 //!   `tensor_cube.rs`: what a cube does, `tensor_stage.rs`, `tensor_results.rs`, `tensor_moments.rs`: factors to shared
 //!   memory, results from there.
 //! * `weight_grad.rs`: matmuls over the batch, cut into pieces; `join.rs`: pieces of all layers, added up.
-//! * `sort.rs`, `pooled.rs`: the distinct rows of a batch, and gradients of them.
+//! * `sort.rs`, `scatter.rs`, `pooled.rs`: the distinct rows of a batch, and gradients of them.
 //! * `chunks.rs`: passes over the rows of a batch; `moments.rs`, `sums.rs`: what is summed over one.
 //! * `block.rs`, `dropout.rs`, `log_space.rs`: what is done to an element.
 //!
@@ -44,6 +44,7 @@ mod rounding;
 mod row_wise;
 mod rows;
 mod rows_by_value;
+mod scatter;
 mod sort;
 mod sums;
 mod tensor;

@@ -1,8 +1,9 @@
 //! Gradients of table rows from that of what was pooled, where the device finds a batch's distinct rows.
 //!
-//! Entries are sorted by row, those of groups with the others; the entries of a row are a run. A run is cut into pieces at fixed places of the sorted order,
-//! pieces are summed entry by entry, and the pieces of a run in their order: the same bits every time, and a row that half
-//! of a batch names keeps no one waiting. What belongs to a row stands at the place of its first entry.
+//! Entries are sorted by row, those of groups with the others; the entries of a row are a run. A run is cut into pieces at
+//! fixed places of the sorted order, pieces are summed entry by entry, and the pieces of a run in their order: the same bits
+//! every time, and a row that half of a batch names keeps no one waiting. What belongs to a row stands at the place of its
+//! first entry.
 
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::{self, prelude::*, std::FastDivmod};

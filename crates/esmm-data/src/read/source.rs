@@ -70,6 +70,12 @@ impl SourceSpec {
         files::expand(&self.paths)
     }
 
+    /// The files of groups beside these files of impressions, whether they are there or not; none without groups.
+    pub fn groups_beside(&self, impressions: &[PathBuf]) -> Vec<PathBuf> {
+        let Some(groups) = &self.groups else { return Vec::new() };
+        impressions.iter().map(|path| path.parent().unwrap_or(Path::new("")).join(groups)).collect()
+    }
+
     /// Files that are named more than once.
     ///
     /// # Errors

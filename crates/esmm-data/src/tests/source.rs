@@ -333,3 +333,13 @@ fn settings_that_cannot_be_are_errors() {
     assert_eq!(message, "source: the separators of lists and of weights are both ':', they must differ");
     assert!(chunks(&SourceSpec { lists, ..source.clone() }, &["x"]).unwrap_err().is_setting());
 }
+
+/// Whatever writes must know them: they are read as the files that are named.
+#[test]
+fn groups_stand_beside_their_impressions() {
+    let paths = ["a/impressions.parquet", "impressions.parquet"].map(std::path::PathBuf::from);
+    let source = SourceSpec { groups: Some("groups.parquet".to_owned()), ..SourceSpec::new(["a"]) };
+    let expected = ["a/groups.parquet", "groups.parquet"].map(std::path::PathBuf::from);
+    assert_eq!(source.groups_beside(&paths), expected);
+    assert!(SourceSpec::new(["a"]).groups_beside(&paths).is_empty());
+}

@@ -93,9 +93,13 @@ impl PredictArgs {
         let config = run.read_config()?;
         let source = SourceSpec { paths: self.data.clone(), ..config.data.train_source().clone() };
         // Inputs that are not there are an error of the reader's, with its words.
+        let inputs: Vec<PathBuf> =
+            source.files().unwrap_or_default().iter().map(|file| file.path().to_owned()).collect();
+        let groups = source.groups_beside(&inputs);
         let trained_on = plan::files_there(&config);
         let protected = Protected::new()
-            .files(source.files().unwrap_or_default(), "an input")
+            .files(inputs, "an input")
+            .files(groups, "an input, the groups of others")
             .folder(run.path(), "a file of the run directory")
             .files(trained_on, "what this run was trained on");
         protected.check("-o", &self.output, &[])?;

@@ -55,10 +55,13 @@ pub fn files(config: &TrainConfig) -> Result<Vec<PathBuf>, TrainError> {
     Ok(files)
 }
 
-/// The files that a configuration was trained on, as far as they are there. Standard input is none: that of this process is
+/// The files that a configuration was trained on, those of groups too, as far as they are there. Standard input is none: that of this process is
 /// another one.
 pub fn files_there(config: &TrainConfig) -> Vec<PathBuf> {
-    files_of(config.data.sources())
+    let sources = config.data.sources();
+    let groups = sources.iter().flat_map(|source| source.groups_beside(&files_of(vec![source])));
+    let groups: Vec<PathBuf> = groups.collect();
+    files_of(sources).into_iter().chain(groups).collect()
 }
 
 /// Files among `data` whose rows a model of this configuration has learned from, all or some of them.

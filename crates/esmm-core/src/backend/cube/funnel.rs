@@ -10,7 +10,7 @@ use super::sums::{Partial, join};
 use super::tensor::{Rows, address, array, empty_plain, grid, plain};
 
 /// Rows whose losses one cube sums: it takes as long for them as the launch would that joins the sums of many cubes.
-const ONE_CUBE: usize = 4096;
+const ONE_CUBE: usize = 1024;
 
 /// A matrix at its strides: logits come transposed from the towers.
 struct Matrix {

@@ -21,12 +21,14 @@
 //! # }
 //! ```
 
+mod identity;
 mod lock;
 mod new_file;
 mod new_folder;
 mod temporary;
 mod unfinished;
 
+pub use identity::FileIdentity;
 pub use lock::{FolderLock, LOCK_FILE, LockError};
 pub use new_file::NewFile;
 pub use new_folder::NewFolder;

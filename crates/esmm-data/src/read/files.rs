@@ -4,6 +4,8 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use esmm_files::FileIdentity;
+
 use super::data_file::DataFile;
 use crate::error::DataError;
 
@@ -40,7 +42,7 @@ pub(crate) fn repeated(paths: &[String]) -> Result<Vec<PathBuf>, DataError> {
     let mut repeated = Vec::new();
     for path in paths {
         for path in found(path)? {
-            if !seen.insert(fs::canonicalize(&path).unwrap_or_else(|_| path.clone())) {
+            if FileIdentity::of(&path).is_some_and(|identity| !seen.insert(identity)) {
                 repeated.push(path);
             }
         }
@@ -48,7 +50,8 @@ pub(crate) fn repeated(paths: &[String]) -> Result<Vec<PathBuf>, DataError> {
     Ok(repeated)
 }
 
-fn found(path: &str) -> Result<Vec<PathBuf>, DataError> {
+/// The paths of files behind a path, a glob or a folder, without a look into them.
+pub(crate) fn found(path: &str) -> Result<Vec<PathBuf>, DataError> {
     if path == STDIN {
         return Ok(vec![PathBuf::from(STDIN)]);
     }

@@ -70,6 +70,12 @@ impl SourceSpec {
         files::expand(&self.paths)
     }
 
+    /// Paths of the files, found but not opened: nothing is copied, and what is wrong with one is left to who reads it.
+    pub fn paths_there(&self) -> Vec<PathBuf> {
+        let found = self.paths.iter().filter_map(|path| files::found(path).ok());
+        found.flatten().collect()
+    }
+
     /// The files of groups beside these files of impressions, whether they are there or not; none without groups.
     pub fn groups_beside(&self, impressions: &[PathBuf]) -> Vec<PathBuf> {
         let Some(groups) = &self.groups else { return Vec::new() };

@@ -1,9 +1,8 @@
 //! Which rows train, validate and test.
 
 use std::collections::HashMap;
-use std::fs;
-use std::path::PathBuf;
 
+use esmm_files::FileIdentity;
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash64;
 
@@ -199,7 +198,7 @@ impl SplitSpec {
     /// Checks that no file is read for two splits.
     ///
     /// # Errors
-    /// A file that is, by whatever name or link; and those of [`SourceSpec::files`].
+    /// A file that is, by whatever name or link. Files that are not there are left to who reads them.
     pub fn check_apart(&self) -> Result<(), DataError> {
         let (train, valid, test) = match self {
             Self::Files { train, valid, test } => (train, valid, test),
@@ -207,13 +206,12 @@ impl SplitSpec {
             Self::Time { .. } | Self::Date { .. } | Self::Hash { .. } | Self::Random { .. } => return Ok(()),
         };
         let parts = [(Part::Train, Some(train)), (Part::Valid, valid.as_ref()), (Part::Test, test.as_ref())];
-        let mut seen: HashMap<PathBuf, Part> = HashMap::new();
+        let mut seen: HashMap<FileIdentity, Part> = HashMap::new();
         for (part, source) in parts {
             let Some(source) = source else { continue };
-            for file in source.files()? {
-                let path = file.path();
-                let same = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-                let before = *seen.entry(same).or_insert(part);
+            for path in source.paths_there() {
+                let Some(identity) = FileIdentity::of(&path) else { continue };
+                let before = *seen.entry(identity).or_insert(part);
                 if before == part {
                     continue;
                 }

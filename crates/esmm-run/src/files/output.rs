@@ -3,21 +3,16 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use esmm_files::FileIdentity;
+
 use super::{folder_of, is_temporary};
 use crate::error::RunError;
 
 /// Files that must stay as they are, each with what it is to the command.
 #[derive(Debug, Default)]
 pub struct Protected {
-    files: Vec<(Identity, PathBuf, &'static str)>,
+    files: Vec<(FileIdentity, PathBuf, &'static str)>,
 }
-
-/// What two paths to one file have in common, links of every kind included.
-#[cfg(unix)]
-type Identity = (u64, u64);
-/// What two paths to one file have in common, symbolic links included.
-#[cfg(not(unix))]
-type Identity = PathBuf;
 
 impl Protected {
     /// Nothing.
@@ -29,7 +24,7 @@ impl Protected {
     pub fn files<P: AsRef<Path>>(mut self, paths: impl IntoIterator<Item = P>, what: &'static str) -> Self {
         for path in paths {
             let path = path.as_ref();
-            self.files.extend(identity(path).map(|identity| (identity, path.to_owned(), what)));
+            self.files.extend(FileIdentity::of(path).map(|identity| (identity, path.to_owned(), what)));
         }
         self
     }
@@ -54,7 +49,7 @@ impl Protected {
     /// One line: a protected file, a folder, another extension, a folder that is not there.
     pub fn check(&self, flag: &str, path: &Path, extensions: &[&str]) -> Result<(), RunError> {
         let refuse = |reason: String| Err(RunError::Config(format!("{flag} {}: {reason}", path.display())));
-        if let Some(what) = identity(path).and_then(|identity| self.what(&identity)) {
+        if let Some(what) = FileIdentity::of(path).and_then(|identity| self.what(&identity)) {
             return refuse(format!("is {what}, which would be lost: write to another file"));
         }
         let metadata = path.metadata();
@@ -78,22 +73,10 @@ impl Protected {
         }
     }
 
-    fn what(&self, identity: &Identity) -> Option<String> {
+    fn what(&self, identity: &FileIdentity) -> Option<String> {
         let (_, path, what) = self.files.iter().find(|(known, ..)| known == identity)?;
         Some(format!("{what} ({})", path.display()))
     }
-}
-
-#[cfg(unix)]
-fn identity(path: &Path) -> Option<Identity> {
-    use std::os::unix::fs::MetadataExt;
-    let metadata = path.metadata().ok().filter(fs::Metadata::is_file)?;
-    Some((metadata.dev(), metadata.ino()))
-}
-
-#[cfg(not(unix))]
-fn identity(path: &Path) -> Option<Identity> {
-    fs::canonicalize(path).ok().filter(|path| path.is_file())
 }
 
 #[cfg(test)]

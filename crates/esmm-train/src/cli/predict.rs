@@ -93,8 +93,7 @@ impl PredictArgs {
         let config = run.read_config()?;
         let source = SourceSpec { paths: self.data.clone(), ..config.data.train_source().clone() };
         // Inputs that are not there are an error of the reader's, with its words.
-        let inputs: Vec<PathBuf> =
-            source.files().unwrap_or_default().iter().map(|file| file.path().to_owned()).collect();
+        let inputs = source.paths_there();
         let groups = source.groups_beside(&inputs);
         let trained_on = plan::files_there(&config);
         let protected = Protected::new()

@@ -1,9 +1,11 @@
 //! What can be known of a training before anything is made, removed or read at length.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use esmm_core::{EsmmConfig, ModelSummary};
 use esmm_data::SourceSpec;
+use esmm_files::FileIdentity;
 use esmm_run::config::{TrainConfig, TrainingConfig};
 use esmm_run::wording;
 
@@ -59,24 +61,21 @@ pub fn files(config: &TrainConfig) -> Result<Vec<PathBuf>, TrainError> {
 /// another one.
 pub fn files_there(config: &TrainConfig) -> Vec<PathBuf> {
     let sources = config.data.sources();
-    let groups = sources.iter().flat_map(|source| source.groups_beside(&files_of(vec![source])));
-    let groups: Vec<PathBuf> = groups.collect();
-    files_of(sources).into_iter().chain(groups).collect()
+    let with_groups = |source: &SourceSpec| {
+        let mut paths = source.paths_there();
+        paths.extend(source.groups_beside(&paths));
+        paths
+    };
+    sources.into_iter().flat_map(with_groups).collect()
 }
 
 /// Files among `data` whose rows a model of this configuration has learned from, all or some of them.
 pub fn learned_from(config: &TrainConfig, data: &SourceSpec) -> Vec<PathBuf> {
-    let same = |path: &PathBuf| std::fs::canonicalize(path).ok();
-    let learned: Vec<PathBuf> = files_of(vec![config.data.train_source()]).iter().filter_map(same).collect();
-    let asked = files_of(vec![data]);
-    asked.into_iter().filter(|path| same(path).is_some_and(|path| learned.contains(&path))).collect()
-}
-
-/// The files of some sources that are there.
-fn files_of(sources: Vec<&SourceSpec>) -> Vec<PathBuf> {
-    let paths = sources.into_iter().flat_map(|source| &source.paths).filter(|path| *path != "-");
-    let found = paths.filter_map(|path| SourceSpec::new([path]).files().ok());
-    found.flatten().map(|file| file.path().to_owned()).collect()
+    let identity = |path: &PathBuf| FileIdentity::of(path);
+    let learned: HashSet<FileIdentity> =
+        config.data.train_source().paths_there().iter().filter_map(identity).collect();
+    let asked = data.paths_there().into_iter();
+    asked.filter(|path| identity(path).is_some_and(|file| learned.contains(&file))).collect()
 }
 
 /// Checks that a disk has room for what a training of a model must write: the weights, and two states of the training at a

@@ -81,6 +81,7 @@ fn of_run_dir(run: &RunDir, read_data: bool) -> Result<Known, TrainError> {
 
 fn of_run_file(path: &Path, read_data: bool) -> Result<Known, TrainError> {
     let config = TrainConfig::resolve(&RunFile::read(path, &[])?)?;
+    config.data.check_apart()?;
     if read_data {
         let experiment = Experiment::load(config)?;
         let lengths = list_lengths(&experiment.config, &experiment.encoders)?;

@@ -175,6 +175,7 @@ impl TuningConfig {
         }
         let file = RunFile::parse(&self.text, &self.name, &[])?;
         let mut base = TrainConfig::resolve(&file)?;
+        base.data.check_apart()?;
         base.train.seeds = 1;
         base.train.tensorboard = false;
         if let Some(column) = &self.time {

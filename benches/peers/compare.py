@@ -49,7 +49,7 @@ class Worker:
 
     name: str
     is_ours: bool
-    is_f32: bool
+    precision: str
     process: subprocess.Popen[str]
     errors: IO[str]
 
@@ -57,7 +57,7 @@ class Worker:
 # Workers
 
 
-def start_worker(name: str, command: list[str], threads: int, is_ours: bool = False, is_f32: bool = True) -> Worker:
+def start_worker(name: str, command: list[str], threads: int, is_ours: bool = False, precision: str = "f32") -> Worker:
     """Starts a worker and waits until it is ready."""
     pools = ("RAYON_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
     environment = os.environ | {pool: str(threads) for pool in pools}
@@ -68,7 +68,7 @@ def start_worker(name: str, command: list[str], threads: int, is_ours: bool = Fa
         )
     except OSError as error:
         raise CompareError(f"{name} does not start: {error}") from error
-    worker = Worker(name, is_ours, is_f32, process, errors)
+    worker = Worker(name, is_ours, precision, process, errors)
     try:
         if read_line(worker).get("ready") is not True:
             raise CompareError(f'{name}: the first line must say "ready": true')
@@ -157,14 +157,14 @@ def contenders(
         for precision in dict.fromkeys(["f32", args.precision] if mode == "train" else ["f32"]):
             name = device if precision == "f32" else f"{device}-{precision}"
             command = [str(binary), "--worker", *task, "--device", device, "--precision", precision]
-            yield {"name": name, "command": command, "is_ours": True, "is_f32": precision == "f32"}
+            yield {"name": name, "command": command, "is_ours": True, "precision": precision}
     for name, variant in VARIANTS[mode].items():
-        if args.variants and name not in args.variants:
+        if args.variants and name not in args.variants or variant.needs_cuda and not args.cuda:
             continue
         script = [sys.executable, str(HERE / "pytorch_esmm.py"), *task]
         device = ["--device", args.pytorch_device]
         command = [*script, "--variant", name, "--threads", str(args.threads), *device]
-        yield {"name": f"pytorch-{name}", "command": command, "is_f32": not variant.bf16}
+        yield {"name": f"pytorch-{name}", "command": command, "precision": variant.precision}
 
 
 # Rounds
@@ -203,9 +203,10 @@ def compare(
     return Result(workload, mode, batch, workers, rounds)
 
 
-def fastest_peer(result: Result, is_f32: bool) -> str | None:
-    """The PyTorch variant with the highest median speed: among those in float32, or among the others."""
-    peers = [worker.name for worker in result.workers if worker.is_f32 == is_f32 and not worker.is_ours]
+def fastest_peer(result: Result, precision: str) -> str | None:
+    """The PyTorch variant with the highest median speed among those of a precision; against f16 among those of bf16."""
+    theirs = "bf16" if precision == "f16" else precision
+    peers = [worker.name for worker in result.workers if worker.precision == theirs and not worker.is_ours]
     return max(peers, key=result.speed, default=None)
 
 
@@ -224,7 +225,7 @@ def print_result(result: Result, markdown: bool) -> None:
     print(format_table(table_rows(result), markdown))
     print()
     for worker in result.workers:
-        peer = fastest_peer(result, worker.is_f32)
+        peer = fastest_peer(result, worker.precision)
         if worker.is_ours and peer is not None:
             values = ratios(result, worker.name, peer)
             middle, low, high = statistics.median(values), min(values), max(values)
@@ -239,7 +240,7 @@ def table_rows(result: Result) -> list[list[str]]:
         speeds = result.speeds(worker.name)
         step = statistics.median(line["step_ms"]["median"] for line in result.rounds[worker.name])
         numbers = [f"{value:,.0f}" for value in (statistics.median(speeds), min(speeds), max(speeds))]
-        label = worker.name if worker.is_f32 else f"{worker.name} (not f32)"
+        label = worker.name if worker.precision == "f32" else f"{worker.name} (not f32)"
         rows.append([label, *numbers, f"{step:.2f}"])
     return rows
 

@@ -5,7 +5,8 @@
 The worker builds the model, warms up and prints one line, `{"ready": true, ...}`. From then on each line on stdin is a
 number of seconds, and the answer is one JSON line with the speed of about that many seconds of steps. It ends with its
 input. A step takes raw arrays in host memory: to updated weights (train), or to three probabilities per row in host
-memory (infer). With `--device cuda` the model lies on the GPU, and a training waits for it once in `QUEUED_STEPS` steps.
+memory (infer). With `--device cuda` the model lies on the GPU, batches in pinned memory, and a training waits for the GPU
+once in `QUEUED_STEPS` steps.
 
 With `--built` the steps of a training with hand-written row updates start from batches whose distinct rows were found
 before, as threads of a loader would: `cargo bench --bench scaling -- --threads ... --pytorch PYTHON` compares such steps.
@@ -20,7 +21,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -42,7 +43,7 @@ QUEUED_STEPS = 20
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
 """Adam's defaults, in PyTorch and in the paper."""
 
-Step = Callable[[Batch], object]
+Step = Callable[["HostBatch"], object]
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
@@ -55,8 +56,14 @@ class Variant:
     wide: bool = False
     """The first layers of both towers are one layer."""
     compiled: bool = False
-    bf16: bool = False
-    """Under bfloat16 autocast, so no peer of a float32 step."""
+    graph: bool = False
+    """The whole training step, or what torch.compile makes of scoring, is one CUDA graph: only on such a device."""
+    precision: str = "f32"
+    """f32; tf32: what CUDA may round matmuls to, so only there; bf16: under bfloat16 autocast."""
+
+    @property
+    def needs_cuda(self) -> bool:
+        return self.graph or self.precision == "tf32"
 
 
 VARIANTS: dict[str, dict[str, Variant]] = {
@@ -66,13 +73,17 @@ VARIANTS: dict[str, dict[str, Variant]] = {
         "row-adam": Variant("rows"),
         "row-adam-wide": Variant("rows", wide=True),
         "row-adam-compiled": Variant("rows", compiled=True),
-        "sparse-adam-bf16": Variant("sparse", bf16=True),
-        "row-adam-bf16": Variant("rows", bf16=True),
-        "row-adam-compiled-bf16": Variant("rows", compiled=True, bf16=True),
+        "sparse-adam-bf16": Variant("sparse", precision="bf16"),
+        "row-adam-bf16": Variant("rows", precision="bf16"),
+        "row-adam-compiled-bf16": Variant("rows", compiled=True, precision="bf16"),
+        "row-adam-graph": Variant("rows", compiled=True, graph=True),
+        "row-adam-graph-tf32": Variant("rows", compiled=True, graph=True, precision="tf32"),
+        "row-adam-graph-bf16": Variant("rows", compiled=True, graph=True, precision="bf16"),
     },
     "infer": {
         "eager": Variant(),
         "compiled": Variant(compiled=True),
+        "compiled-graph": Variant(compiled=True, graph=True),
     },
 }
 
@@ -141,10 +152,31 @@ def row_offsets(workload: Workload) -> Tensor:
     return torch.tensor(np.cumsum([0, *workload.rows[:-1]]))
 
 
-def upload(*arrays: np.ndarray) -> list[Tensor]:
-    """Arrays of a batch as tensors on the device of the model: one copy each."""
+class HostBatch(NamedTuple):
+    """A raw batch of B rows in host memory."""
+
+    ids: Tensor
+    """int32 `[B, features]`."""
+    dense: Tensor
+    click: Tensor
+    conversion: Tensor
+
+
+def host_batch(arrays: Batch) -> HostBatch:
+    """A batch as tensors in host memory: pinned, so that a GPU copies from there by itself, where the model is on one."""
+    tensors = HostBatch(*(torch.from_numpy(array) for array in arrays))
+    return HostBatch(*(tensor.pin_memory() for tensor in tensors)) if on_gpu() else tensors
+
+
+def upload(tensors: Iterable[Tensor]) -> list[Tensor]:
+    """Tensors of a batch on the device of the model: one copy each."""
     device = torch.get_default_device()
-    return [torch.from_numpy(array).to(device, non_blocking=True) for array in arrays]
+    return [tensor.to(device, non_blocking=True) for tensor in tensors]
+
+
+def on_gpu() -> bool:
+    """Whether the model lies on a GPU."""
+    return torch.get_default_device().type == "cuda"
 
 
 def esmm_loss(ctr_logit: Tensor, cvr_logit: Tensor, click: Tensor, conversion: Tensor) -> Tensor:
@@ -169,6 +201,8 @@ def train_step(workload: Workload, variant: Variant) -> Step:
         return esmm_loss(*towers(x), click, conversion)
 
     loss = torch.compile(towers_loss) if variant.compiled else towers_loss
+    if variant.graph:
+        return graph_step(workload, variant, towers, loss)
     if variant.embedding == "rows":
         return row_step(workload, variant, towers, loss)
     return library_step(workload, variant, towers, loss)
@@ -187,12 +221,12 @@ def library_step(workload: Workload, variant: Variant, towers: nn.Module, loss: 
         parameters = [*embedding.parameters(), *towers.parameters()]
         optimizers = [torch.optim.Adam(parameters, lr=LEARNING_RATE, fused=True)]
 
-    def step(batch: Batch) -> None:
-        ids, dense, click, conversion = upload(*batch)
+    def step(batch: HostBatch) -> None:
+        ids, dense, click, conversion = upload(batch)
         for optimizer in optimizers:
             optimizer.zero_grad()
-        with torch.autocast(torch.get_default_device().type, torch.bfloat16, enabled=variant.bf16):
-            value = loss(embedding(ids, dense), click, conversion)
+        with autocast(variant):
+            value = loss(embedding(ids.long(), dense), click, conversion)
         value.backward()
         for optimizer in optimizers:
             optimizer.step()
@@ -212,53 +246,121 @@ class BuiltBatch(NamedTuple):
     conversion: Tensor
 
 
-def build_batch(batch: Batch, offsets: Tensor) -> BuiltBatch:
+def build_batch(batch: HostBatch, offsets: Tensor) -> BuiltBatch:
     """Uploads a batch and finds its distinct rows."""
-    ids, dense, click, conversion = upload(*batch)
+    ids, dense, click, conversion = upload(batch)
     unique, inverse = torch.unique(ids + offsets, return_inverse=True)
     return BuiltBatch(unique, inverse, dense, click, conversion)
 
 
-def row_step(workload: Workload, variant: Variant, towers: nn.Module, loss: Loss) -> Step:
-    """A step that gathers the distinct rows of a batch as a leaf and updates them as SparseAdam would.
+class RowModel:
+    """One table of all features whose touched rows alone are leaves and are updated, as SparseAdam would; the towers.
 
-    No autograd node and no optimizer sees the whole table, and the gradient needs no coalescing. Takes batches that are
-    built already as well.
+    No autograd node and no optimizer sees the whole table, and the gradient needs no coalescing.
     """
-    table = torch.randn(sum(workload.rows), workload.dim)
-    exp_avg, exp_avg_sq = torch.zeros_like(table), torch.zeros_like(table)
+
+    def __init__(self, workload: Workload, variant: Variant, towers: nn.Module, loss: Loss) -> None:
+        self.variant, self.loss, self.has_dense = variant, loss, workload.dense > 0
+        self.table = torch.cat([torch.randn(sum(workload.rows), workload.dim), torch.zeros(1, workload.dim)])
+        """The last row belongs to no id."""
+        self.exp_avg, self.exp_avg_sq = torch.zeros_like(self.table), torch.zeros_like(self.table)
+        self.optimizer = torch.optim.Adam(towers.parameters(), lr=LEARNING_RATE, fused=True, capturable=variant.graph)
+        # A graph has one shape; elsewhere each batch has as many distinct rows as it happens to have.
+        dynamic = None if variant.graph else True
+        self.update = torch.compile(adam_update, dynamic=dynamic) if variant.compiled else adam_update
+
+    def learn(self, batch: BuiltBatch, step_size: Tensor) -> None:
+        """One step."""
+        unique = batch.unique
+        rows = self.table[unique].requires_grad_()
+        x = F.embedding(batch.inverse, rows).flatten(1)
+        if self.has_dense:
+            x = torch.cat([x, batch.dense], dim=1)
+        self.optimizer.zero_grad()
+        with autocast(self.variant):
+            value = self.loss(x, batch.click, batch.conversion)
+        value.backward()
+        self.optimizer.step()
+        state = (rows.detach(), self.exp_avg[unique], self.exp_avg_sq[unique])
+        with torch.no_grad():
+            updated = self.update(*state, rows.grad, step_size)
+        for target, values in zip((self.table, self.exp_avg, self.exp_avg_sq), updated):
+            target.index_copy_(0, unique, values)
+
+
+def row_step(workload: Workload, variant: Variant, towers: nn.Module, loss: Loss) -> Step:
+    """A step of hand-written row updates. Takes batches that are built already as well."""
+    model = RowModel(workload, variant, towers, loss)
     offsets = row_offsets(workload)
-    optimizer = torch.optim.Adam(towers.parameters(), lr=LEARNING_RATE, fused=True)
-    update = torch.compile(adam_update, dynamic=True) if variant.compiled else adam_update
     steps = itertools.count(1)
 
-    def step(batch: Batch | BuiltBatch) -> None:
+    def step(batch: HostBatch | BuiltBatch) -> None:
         built = batch if isinstance(batch, BuiltBatch) else build_batch(batch, offsets)
-        unique = built.unique
-        rows = table[unique].requires_grad_()
-        x = F.embedding(built.inverse, rows).flatten(1)
-        if workload.dense:
-            x = torch.cat([x, built.dense], dim=1)
-        optimizer.zero_grad()
-        with torch.autocast(torch.get_default_device().type, torch.bfloat16, enabled=variant.bf16):
-            value = loss(x, built.click, built.conversion)
-        value.backward()
-        optimizer.step()
-        state = (rows.detach(), exp_avg[unique], exp_avg_sq[unique])
-        with torch.no_grad():
-            updated = update(*state, rows.grad, adam_step_size(next(steps)))
-        for target, values in zip((table, exp_avg, exp_avg_sq), updated):
-            target.index_copy_(0, unique, values)
+        # In host memory: a GPU takes a single number from there without a copy that waits.
+        count = torch.tensor(next(steps), dtype=torch.float64, device="cpu")
+        model.learn(built, adam_step_size(count))
 
     return step
 
 
-def adam_step_size(step: int) -> Tensor:
-    """Learning rate with both bias corrections; a tensor, so that compiled code does not depend on the value.
+def graph_step(workload: Workload, variant: Variant, towers: nn.Module, loss: Loss) -> Step:
+    """The same step as one CUDA graph: a batch is copied to where the graph reads it, and the graph replayed."""
+    model = RowModel(workload, variant, towers, loss)
+    offsets = row_offsets(workload).int()
+    size = workload.batch
+    ids = torch.zeros(size, len(workload.rows), dtype=torch.int32)
+    inputs = [ids, torch.zeros(size, workload.dense), torch.zeros(size), torch.zeros(size)]
+    count = torch.zeros((), dtype=torch.float64)
 
-    In host memory: a GPU takes a single number from there without a copy that waits.
-    """
-    return torch.tensor(LEARNING_RATE * (1 - BETA_2**step) ** 0.5 / (1 - BETA_1**step), device="cpu")
+    def all_of_it() -> None:
+        count.add_(1)
+        unique, inverse = distinct_rows(ids + offsets, unused=len(model.table) - 1)
+        model.learn(BuiltBatch(unique, inverse, *inputs[1:]), adam_step_size(count))
+
+    replay = captured(all_of_it)
+
+    def step(batch: HostBatch) -> None:
+        for target, tensor in zip(inputs, batch):
+            target.copy_(tensor, non_blocking=True)
+        replay()
+
+    return step
+
+
+def distinct_rows(rows: Tensor, unused: int) -> tuple[Tensor, Tensor]:
+    """As `torch.unique` with its inverse, in shapes that do not depend on values: places that no row needs name `unused`."""
+    in_order, order = torch.sort(rows.flatten())
+    is_first = torch.ones_like(in_order, dtype=torch.bool)
+    is_first[1:] = in_order[1:] != in_order[:-1]
+    place = torch.cumsum(is_first, 0) - 1
+    unique = torch.full_like(place, unused).scatter_(0, place, in_order.long())
+    inverse = torch.empty_like(place).scatter_(0, order, place)
+    return unique, inverse.view(rows.shape)
+
+
+def captured(run: Callable[[], None], warm_ups: int = 4) -> Callable[[], None]:
+    """What `run` launches as one CUDA graph, recorded after a few runs that compile and allocate."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(warm_ups):
+            run()
+    torch.cuda.current_stream().wait_stream(stream)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        run()
+    return graph.replay
+
+
+def autocast(variant: Variant) -> torch.autocast:
+    """What a forward pass runs under."""
+    return torch.autocast(torch.get_default_device().type, torch.bfloat16, enabled=variant.precision == "bf16")
+
+
+def adam_step_size(step: Tensor) -> Tensor:
+    """Learning rate with both bias corrections; a tensor, so that compiled code does not depend on the value."""
+    return LEARNING_RATE * (1 - BETA_2**step).sqrt() / (1 - BETA_1**step)
 
 
 def adam_update(
@@ -282,11 +384,12 @@ def infer_step(workload: Workload, variant: Variant) -> Step:
         ctr, cvr = ctr_logit.sigmoid(), cvr_logit.sigmoid()
         return ctr, cvr, ctr * cvr
 
-    model = torch.compile(probabilities) if variant.compiled else probabilities
+    mode = "reduce-overhead" if variant.graph else None
+    model = torch.compile(probabilities, mode=mode) if variant.compiled else probabilities
 
     @torch.inference_mode()
-    def step(batch: Batch) -> list[Tensor]:
-        return [column.cpu() for column in model(*upload(batch.ids, batch.dense))]
+    def step(batch: HostBatch) -> list[Tensor]:
+        return [column.cpu() for column in model(*upload([batch.ids, batch.dense]))]
 
     return step
 
@@ -294,7 +397,7 @@ def infer_step(workload: Workload, variant: Variant) -> Step:
 # The worker
 
 
-def warm_up(step: Step, batches: list[Batch]) -> None:
+def warm_up(step: Step, batches: list[HostBatch]) -> None:
     """At least `WARM_UP_STEPS` steps, which also compile; then once through all batches, for a limited time."""
     for batch in batches[:WARM_UP_STEPS]:
         step(batch)
@@ -305,14 +408,14 @@ def warm_up(step: Step, batches: list[Batch]) -> None:
         step(batch)
 
 
-def time_round(step: Step, batches: itertools.cycle[Batch], seconds: float, queued: int) -> list[float]:
+def time_round(step: Step, batches: itertools.cycle[HostBatch], seconds: float, queued: int) -> list[float]:
     """Seconds of a step, over about `seconds` and at least `MIN_STEPS` values, each the mean of `queued` steps."""
     times: list[float] = []
     begin = last = time.perf_counter()
     while last - begin < seconds or len(times) < MIN_STEPS:
         for _ in range(queued):
             step(next(batches))
-        if torch.get_default_device().type == "cuda":
+        if on_gpu():
             torch.cuda.synchronize()
         now = time.perf_counter()
         times.append((now - last) / queued)
@@ -366,8 +469,11 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.variant not in VARIANTS[args.mode]:
         parser.error(f"--mode {args.mode} has the variants {', '.join(VARIANTS[args.mode])}, not {args.variant}")
-    if args.built and (args.mode != "train" or VARIANTS["train"][args.variant].embedding != "rows"):
-        parser.error("--built is for trainings with hand-written row updates: row-adam and those named after it")
+    variant = VARIANTS[args.mode][args.variant]
+    if variant.needs_cuda and not args.device.startswith("cuda"):
+        parser.error(f"--variant {args.variant} is for --device cuda, not {args.device}")
+    if args.built and (args.mode != "train" or variant.embedding != "rows" or variant.graph):
+        parser.error("--built is for trainings with hand-written row updates: row-adam and those named after it, but no graph")
     return args
 
 
@@ -378,15 +484,17 @@ def main() -> None:
     torch.manual_seed(1)
     workload = WORKLOADS[args.workload]
     workload = replace(workload, batch=args.batch or workload.batch)
-    batches = make_batches(workload)
+    variant = VARIANTS[args.mode][args.variant]
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = variant.precision == "tf32"
+    batches = [host_batch(batch) for batch in make_batches(workload)]
     if args.built:
         batches = [build_batch(batch, row_offsets(workload)) for batch in batches]
     build = train_step if args.mode == "train" else infer_step
-    step = build(workload, VARIANTS[args.mode][args.variant])
+    step = build(workload, variant)
     warm_up(step, batches)
     emit({"ready": True, "torch": torch.__version__, "threads": torch.get_num_threads()})
     endless = itertools.cycle(batches)
-    queued = QUEUED_STEPS if args.mode == "train" and torch.get_default_device().type == "cuda" else 1
+    queued = QUEUED_STEPS if args.mode == "train" and on_gpu() else 1
     for line in sys.stdin:
         emit(round_line(args, time_round(step, endless, float(line), queued)))
 

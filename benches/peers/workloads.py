@@ -84,7 +84,7 @@ class Batch(NamedTuple):
     """Raw arrays of B rows, as a data loader would hand them over."""
 
     ids: np.ndarray
-    """int64 `[B, features]`; each column counts from 0 within its own table."""
+    """int32 `[B, features]`; each column counts from 0 within its own table."""
     dense: np.ndarray
     """float32 `[B, dense]`, which may have no columns."""
     click: np.ndarray
@@ -97,7 +97,7 @@ def make_batch(workload: Workload, rng: np.random.Generator) -> Batch:
     """Draws one batch. Low ids are frequent: an id is `floor(u^3 * rows)` with u uniform."""
     size = workload.batch
     skewed = rng.random((size, len(workload.rows))) ** 3
-    ids = np.floor(skewed * np.array(workload.rows)).astype(np.int64)
+    ids = np.floor(skewed * np.array(workload.rows)).astype(np.int32)
     dense = rng.standard_normal((size, workload.dense), dtype=np.float32)
     click = (rng.random(size) < CLICK_RATE).astype(np.float32)
     conversion = click * (rng.random(size) < CONVERSION_RATE).astype(np.float32)

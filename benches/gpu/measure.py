@@ -30,6 +30,7 @@ RESULT = {"card": None, "checks": {}, "ours": [], "torch": [], "ratios": [], "co
 
 
 def left():
+    """Seconds left of `--minutes`."""
     return args.minutes * 60 - (time.monotonic() - START)
 
 
@@ -86,36 +87,27 @@ def lines_of(command, limit, **more):
     return found
 
 
+def backends(**options):
+    """The command of the bench with these flags."""
+    flags = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    return [str(args.binaries / "backends"), *flags, "--json"]
+
+
+def listed(numbers):
+    """Numbers as a flag takes them."""
+    return ",".join(map(str, numbers))
+
+
 def ours(workload, batches, precision="f32", mode="train", limit=60):
-    command = [
-        str(args.binaries / "backends"),
-        "--workload",
-        workload,
-        "--mode",
-        mode,
-        "--device",
-        "cuda",
-        "--batch",
-        ",".join(map(str, batches)),
-        "--precision",
-        precision,
-        "--seconds",
-        str(args.seconds),
-        "--json",
-    ]
+    """Our speed on the card at these batches; a list of lines."""
+    what = {"workload": workload, "mode": mode, "precision": precision, "batch": listed(batches)}
+    command = backends(**what, device="cuda", seconds=args.seconds)
     found = lines_of(command, min(limit, max(left(), 5)))
     for line in found:
         line |= {"precision": precision, "at": round(time.monotonic() - START, 1)}
         line["rate"] = round(line["batch"] / line["step_ms"]["median"] * 1e3)
-        say(
-            "ours ",
-            workload,
-            line["batch"],
-            precision,
-            mode,
-            f"{line['rate'] / 1e6:.2f} M/s",
-            f"loss {line.get('loss')}, waited {line.get('waited')}",
-        )
+        about = f"{line['rate'] / 1e6:.2f} M/s, loss {line.get('loss')}, waited {line.get('waited')}"
+        say("ours ", workload, line["batch"], precision, mode, about)
     RESULT["ours"] += found
     save()
     return found
@@ -126,49 +118,23 @@ def threads():
     for count in (1, 2, 4, 8, 16):
         if count > (os.cpu_count() or 1) or left() < 10:
             continue
-        command = [
-            str(args.binaries / "backends"),
-            "--workload",
-            "aliccp",
-            "--mode",
-            "train",
-            "--device",
-            "ndarray",
-            "--batch",
-            "2048,8192",
-            "--seconds",
-            "1.0",
-            "--json",
-        ]
+        command = backends(workload="aliccp", mode="train", device="ndarray", batch="2048,8192", seconds=1.0)
         for line in lines_of(command, 40, RAYON_NUM_THREADS=str(count)):
             line |= {"threads": count}
             RESULT.setdefault("threads", []).append(line)
-            say(
-                "cpu  ",
-                count,
-                "threads, batch",
-                line["batch"],
-                f"{line['samples_per_s']:.0f} rows/s, loss",
-                line["loss"],
-            )
+            about = f"{line['samples_per_s']:.0f} rows/s, loss {line['loss']}"
+            say("cpu  ", count, "threads, batch", line["batch"], about)
     save()
 
 
 def launches(workload, batch):
     """Every launch of about two steps with its duration, by ncu: gpu_launches_WORKLOAD.csv, and sums by kernel."""
-    command = ["ncu", "--clock-control", "none", "--metrics", "gpu__time_duration.sum", "--csv", "--page", "raw"]
-    command += [
-        "--launch-skip",
-        "2000",
-        "--launch-count",
-        "160",
-        str(args.binaries / "backends"),
-        "--workload",
-        workload,
-    ]
-    command += ["--mode", "train", "--device", "cuda", "--batch", str(batch), "--seconds", "0.1", "--json"]
+    profiler = "ncu --clock-control none --metrics gpu__time_duration.sum --csv --page raw"
+    steps = "--launch-skip 2000 --launch-count 160"
+    command = backends(workload=workload, mode="train", device="cuda", batch=batch, seconds=0.1)
     limit = max(min(left(), 60), 5)
-    run = subprocess.run(["timeout", str(limit), *command], capture_output=True, text=True, env=ENV)
+    command = ["timeout", str(limit), *profiler.split(), *steps.split(), *command]
+    run = subprocess.run(command, capture_output=True, text=True, env=ENV)
     rows = [row for row in csv.reader(run.stdout.splitlines()) if len(row) > 10]
     if len(rows) < 3:
         RESULT["left_out"].append(f"ncu {workload}: exit {run.returncode}: {run.stderr[-300:]}")
@@ -186,54 +152,42 @@ def launches(workload, batch):
 
 
 def torch_side(plan, limit=90):
+    """PyTorch's speed on the card for a plan of `torch_gpu.py`; a list of lines."""
     command = [sys.executable, str(HERE / "torch_gpu.py"), "--plan", ",".join(plan), "--seconds", str(args.seconds)]
     found = lines_of(command, min(limit, max(left(), 5)))
     for line in found:
-        rate = line.get("samples_per_s", 0)
-        say(
-            "torch",
-            line["workload"],
-            line["batch"],
-            line["precision"],
-            line["mode"],
-            line["variant"],
-            f"{rate / 1e6:.2f} M/s",
-            line.get("error", ""),
-        )
+        about = f"{line['variant']} {line.get('samples_per_s', 0) / 1e6:.2f} M/s {line.get('error', '')}"
+        say("torch", *case(line), about)
     RESULT["torch"] += found
     save()
     return found
+
+
+CASE = ("workload", "batch", "precision", "mode")
+"""What a line of either side measured."""
+
+
+def case(line):
+    return tuple(line[name] for name in CASE)
 
 
 def ratios():
     """Ours over PyTorch's fastest, for each case that both sides have; ours is the median of its rounds."""
     best = {}
     for line in RESULT["torch"]:
-        key = (line["workload"], line["batch"], line["precision"], line["mode"])
+        key = case(line)
         if line.get("samples_per_s", 0) > best.get(key, {}).get("samples_per_s", 0):
             best[key] = line
     for key, other in best.items():
-        rates = [
-            line["rate"]
-            for line in RESULT["ours"]
-            if (line["workload"], line["batch"], line["precision"], line["mode"]) == key
-        ]
-        if rates:
-            rate = statistics.median(rates)
-            RESULT["ratios"].append(
-                {
-                    "workload": key[0],
-                    "batch": key[1],
-                    "precision": key[2],
-                    "mode": key[3],
-                    "ours": rate,
-                    "rounds": rates,
-                    "torch": other["samples_per_s"],
-                    "torch_variant": other["variant"],
-                    "ratio": round(rate / other["samples_per_s"], 2),
-                }
-            )
-            say("ratio", *key, RESULT["ratios"][-1]["ratio"])
+        rates = [line["rate"] for line in RESULT["ours"] if case(line) == key]
+        if not rates:
+            continue
+        rate = statistics.median(rates)
+        ratio = round(rate / other["samples_per_s"], 2)
+        theirs = {"torch": other["samples_per_s"], "torch_variant": other["variant"]}
+        named = dict(zip(CASE, key, strict=True))
+        RESULT["ratios"].append(named | {"ours": rate, "rounds": rates} | theirs | {"ratio": ratio})
+        say("ratio", *key, ratio)
 
 
 def checks():
@@ -255,23 +209,9 @@ def command():
     folder = Path("/tmp/esmm-gpu-run")
     for name in ("first", "second"):
         started = time.monotonic()
-        run = subprocess.run(
-            [
-                "timeout",
-                str(max(left(), 10)),
-                str(args.binaries / "esmm"),
-                "train",
-                "--device",
-                "cuda",
-                "--run-dir",
-                str(folder / name),
-                "--set",
-                "train.batch_size=8192",
-            ],
-            capture_output=True,
-            text=True,
-            env=ENV,
-        )
+        train = [str(args.binaries / "esmm"), "train", "--device", "cuda", "--run-dir", str(folder / name)]
+        command = ["timeout", str(max(left(), 10)), *train, "--set", "train.batch_size=8192"]
+        run = subprocess.run(command, capture_output=True, text=True, env=ENV)
         RESULT["command"][name] = {
             "exit": run.returncode,
             "seconds": round(time.monotonic() - started, 2),

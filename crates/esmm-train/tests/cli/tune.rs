@@ -157,9 +157,13 @@ fn windows_of_files_follow_a_column_of_times() {
     assert!(error.contains("--time"), "{error}");
     let error = tune(&workspace, "times", &["--time", "hour", "--overwrite"]).error(1).to_owned();
     assert!(error.contains("there is no column `hour`"), "{error}");
-    workspace.write("run.toml", &files.replace("test = \"nothing.csv\"", "valid = \"train.csv\""));
+    workspace.write("run.toml", &files.replace("test = \"nothing.csv\"", "valid = \"nothing.csv\""));
     let error = tune(&workspace, "valid", &["--time", "day"]).error(2).to_owned();
     assert!(error.contains("leave data.valid or --time out"), "{error}");
+    // A tuning reads no test rows, but a file that holds them as well is a mistake that it would hide.
+    workspace.write("run.toml", &files.replace("nothing.csv", "train.csv"));
+    let error = tune(&workspace, "both", &[]).error(2).to_owned();
+    assert!(error.contains("train.csv: is in data.train and in data.test"), "{error}");
 }
 
 /// A folder in which somebody has things of their own keeps them, and a start that fails leaves nothing.

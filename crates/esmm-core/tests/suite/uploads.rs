@@ -172,7 +172,7 @@ fn a_batch_is_one_upload() {
 #[cfg(feature = "wgpu")]
 fn buffer_of(memory: &impl std::fmt::Debug) -> String {
     let text = format!("{memory:?}");
-    let (number, _) = text.split_once(", location").expect("a number, then a location");
+    let (number, _) = text.split_once(", location").unwrap();
     number.to_owned()
 }
 

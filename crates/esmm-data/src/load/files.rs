@@ -14,7 +14,8 @@ use crate::outcome::label::LabelSpec;
 use crate::outcome::outcomes::Outcomes;
 use crate::read::blocks::{Block, scan};
 use crate::read::source::SourceSpec;
-use crate::split::spec::{Divider, Part};
+use crate::split::divider::Divider;
+use crate::split::spec::Part;
 use crate::stream::FileRows;
 use crate::stream::reading::{ReadSource, Reading};
 

@@ -11,7 +11,8 @@ use crate::error::DataError;
 use crate::outcome::label::LabelSpec;
 use crate::outcome::outcomes::Outcomes;
 use crate::read::source::SourceSpec;
-use crate::split::spec::{Divider, Part};
+use crate::split::divider::Divider;
+use crate::split::spec::Part;
 
 /// Encoders that were fitted on the training rows, and the rows of each split.
 #[derive(Debug, Clone, PartialEq)]

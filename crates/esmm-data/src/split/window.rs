@@ -15,7 +15,8 @@
 
 use twox_hash::XxHash64;
 
-use super::spec::{Divider, Part, SplitSpec};
+use super::divider::Divider;
+use super::spec::{Part, SplitSpec};
 use super::time::{self, Moment, Moments};
 use crate::column::key_column::hashes;
 use crate::error::DataError;

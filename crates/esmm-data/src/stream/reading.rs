@@ -10,7 +10,8 @@ use crate::read::chunk::Chunk;
 use crate::read::grouped::Segment;
 use crate::read::pieces::Piece;
 use crate::read::source::SourceSpec;
-use crate::split::spec::{Divider, Part};
+use crate::split::divider::Divider;
+use crate::split::spec::Part;
 
 /// How the rows of all splits are read.
 pub(crate) struct Reading {

@@ -23,7 +23,8 @@ use crate::outcome::truth::TruthSpec;
 use crate::processors::processors;
 use crate::read::pieces::Piece;
 use crate::read::source::SourceSpec;
-use crate::split::spec::{Divider, Part};
+use crate::split::divider::Divider;
+use crate::split::spec::Part;
 
 /// The first window of a pass has this share of the rows of the largest.
 const FIRST_WINDOW: usize = 16;

@@ -1,6 +1,7 @@
 //! Features: what a person says about them, what is fitted on training rows, and how values become rows of tables and
 //! numbers of the model.
 
+mod cells;
 pub(crate) mod counter;
 mod dense;
 mod describe;

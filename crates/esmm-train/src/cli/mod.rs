@@ -18,6 +18,7 @@ mod stdout;
 mod synthesize;
 mod table;
 mod train;
+mod training_signals;
 mod tune;
 mod values;
 

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context;
 use burn::train::Interrupter;
@@ -20,8 +19,8 @@ use esmm_train::tensorboard::TensorBoardConfig;
 use esmm_train::trainer::{TrainingControl, TrainingDisplay, TrainingEnd};
 use esmm_train::{ProgressStyle, TrainError};
 
-use super::signals::{self, Answer, Signal};
 use super::stdout::outln;
+use super::training_signals::{self, Measuring, Stage, say_unmeasured, set_stage, stop_on_signals};
 use super::{DeviceArg, Done, ThreadsArg, end_instead_of_abort, in_run_file, logging, shown, table};
 
 /// The run file of a training without one.
@@ -186,7 +185,7 @@ fn report(
         TrainingEnd::Interrupted { step } => {
             log::warn!("interrupted after step {step}; the checkpoint is saved");
             log::info!("go on with: esmm train --run-dir {path} --resume");
-            return Ok(Done::Interrupted(*ENDS_FOR.lock().unwrap_or_else(PoisonError::into_inner)));
+            return Ok(Done::Interrupted(training_signals::ends_for()));
         }
         TrainingEnd::Finished { .. } if seeds > 1 => {
             log::info!("{seeds} models; {}", one_line(&averaged(stages)));
@@ -197,7 +196,7 @@ fn report(
         }
     }
     let Some(metrics) = trained.metrics else {
-        let signal = *ENDS_FOR.lock().unwrap_or_else(PoisonError::into_inner);
+        let signal = training_signals::ends_for();
         say_unmeasured(signal.name(), run.path());
         return Ok(Done::Interrupted(signal));
     };
@@ -341,65 +340,6 @@ impl TrainArgs {
 
 pub(super) fn synthetic_run(data: &Path) -> String {
     SYNTHETIC_RUN.replace("data.parquet", &data.display().to_string().replace('\\', "/"))
-}
-
-/// What a training is at, for signals.
-#[derive(Debug, Clone)]
-enum Stage {
-    /// Before its first step, or after all: nothing would be lost.
-    Other,
-    /// Steps, which would be lost without a checkpoint.
-    Training,
-    /// The final metrics of this run directory. All steps are saved.
-    Measuring(PathBuf),
-}
-
-static STAGE: Mutex<Stage> = Mutex::new(Stage::Other);
-/// The signal that a training ends for.
-static ENDS_FOR: Mutex<Signal> = Mutex::new(Signal::Interrupt);
-
-fn set_stage(stage: Stage) {
-    *STAGE.lock().unwrap_or_else(PoisonError::into_inner) = stage;
-}
-
-/// What is said where a signal came before the final metrics were measured.
-fn say_unmeasured(signal: &str, run: &Path) {
-    log::warn!("{signal}: the training is done and saved, its metrics are not measured");
-    log::info!("measure them with: esmm train --run-dir {} --resume", shown(run));
-}
-
-/// Notes that a training has come to its final metrics.
-struct Measuring {
-    run: PathBuf,
-}
-
-impl TrainingObserver for Measuring {
-    fn on_trained(&mut self) {
-        set_stage(Stage::Measuring(self.run.clone()));
-        log::info!("measuring all splits with the best weights");
-    }
-}
-
-/// The first signal ends the training after its step, or the program where no step would be lost.
-fn stop_on_signals(interrupter: &Interrupter) {
-    let interrupter = interrupter.clone();
-    signals::ask(move |signal| {
-        let name = signal.name();
-        let stage = STAGE.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        match stage {
-            Stage::Other => Answer::EndNow,
-            Stage::Measuring(run) => {
-                say_unmeasured(name, &run);
-                Answer::EndNow
-            }
-            Stage::Training => {
-                log::warn!("{name}: finishing the step and saving a checkpoint (again to quit at once)");
-                *ENDS_FOR.lock().unwrap_or_else(PoisonError::into_inner) = signal;
-                interrupter.stop(Some(name));
-                Answer::Ending
-            }
-        }
-    });
 }
 
 #[cfg(all(test, feature = "ndarray"))]

@@ -112,7 +112,7 @@ pub struct TrainForward<B: Backend> {
 }
 
 /// The widest embedding and hidden layer. Beyond it sizes would leave 64 bits.
-pub(crate) const MOST_WIDE: usize = 1 << 20;
+pub const MOST_WIDE: usize = 1 << 20;
 
 impl EsmmConfig {
     /// The paper's model for a schema: D = 18, hidden 360, 200, 80, ReLU, no batch norm, no dropout.

@@ -62,7 +62,7 @@ pub use batch_builder::BatchBuilder;
 pub use batch_input::{BatchInput, RowGroups, SparseInput};
 pub use embedding::{EmbeddingArena, EmbeddingArenaConfig, TouchedRows};
 pub use error::EsmmError;
-pub use esmm::{Esmm, EsmmConfig, TrainForward};
+pub use esmm::{Esmm, EsmmConfig, MOST_WIDE, TrainForward};
 pub use funnel::{FunnelLogits, FunnelProbs, ReachLogs};
 pub use notebook::{NotebookConfig, NotebookFeature};
 pub use precision::Precision;

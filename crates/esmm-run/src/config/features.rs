@@ -123,16 +123,14 @@ const MOST: f32 = f32::MAX;
 /// A feature.
 pub(super) fn resolve(section: &FeatureSection) -> Result<FeatureSpec, RunError> {
     let name = &section.name;
+    let spelled = section.encode.name();
     let needs = |value: Option<usize>, key: &str| match value {
         Some(value) => Ok(value),
-        None => {
-            Err(RunError::Config(format!("feature `{name}`: encode = {:?} needs `{key}`", section.encode)))
-        }
+        None => Err(RunError::Config(format!("feature `{name}`: encode = \"{spelled}\" needs `{key}`"))),
     };
     let allowed = |key: &str, is_given: bool, fits: bool| match is_given && !fits {
         true => Err(RunError::Config(format!(
-            "feature `{name}`: `{key}` does not go with encode = {:?}",
-            section.encode
+            "feature `{name}`: `{key}` does not go with encode = \"{spelled}\""
         ))),
         false => Ok(()),
     };

@@ -1,6 +1,6 @@
 //! `[model]`: widths, layers and initial values of the model.
 
-use esmm_core::{Activation, TowersConfig};
+use esmm_core::{Activation, EsmmError, MOST_WIDE, TowersConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -12,9 +12,9 @@ use crate::error::RunError;
 #[serde(deny_unknown_fields, default)]
 pub struct ModelSection {
     /// Width of every embedding.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1_048_576))]
     pub embedding_dim: usize,
-    /// Widths of the hidden layers of every tower, from the input on, each at least 1.
+    /// Widths of the hidden layers of every tower, from the input on, each 1 to 1048576.
     pub hidden: Vec<usize>,
     /// After every hidden matmul and its batch norm.
     pub activation: ActivationName,
@@ -106,19 +106,33 @@ pub(super) fn resolve(section: &ModelSection) -> Result<ModelConfig, RunError> {
         DropoutSection::All(probability) => vec![*probability; section.hidden.len()],
         DropoutSection::Each(probabilities) => probabilities.clone(),
     };
-    if section.embedding_dim == 0 {
-        return refuse("model.embedding_dim", 0, "it must be at least 1");
+    if !(1..=MOST_WIDE).contains(&section.embedding_dim) {
+        let allowed = format!("it must be at least 1 and at most {MOST_WIDE}");
+        return refuse("model.embedding_dim", section.embedding_dim, &allowed);
     }
     let init_std = section.embedding_init_std;
     if !(init_std >= 0.0 && init_std.is_finite()) {
         return refuse("model.embedding_init_std", init_std, "it must be finite and at least 0");
     }
     let hidden = section.hidden.clone();
+    let towers = TowersConfig { hidden, activation, batch_norm: section.batch_norm, dropout };
+    towers.validate().map_err(in_run_file)?;
     Ok(ModelConfig {
         embedding_dim: section.embedding_dim,
-        towers: TowersConfig { hidden, activation, batch_norm: section.batch_norm, dropout },
+        towers,
         shared_embeddings: section.shared_embeddings,
         embedding_init_std: section.embedding_init_std,
         prior: section.prior,
     })
+}
+
+/// An error of the towers under the keys that a run file has for them.
+fn in_run_file(error: EsmmError) -> RunError {
+    match error {
+        EsmmError::Config { key, found, allowed } => {
+            let key = key.replace("towers.", "model.");
+            RunError::Config(format!("{key} = {found}: {allowed}"))
+        }
+        other => other.into(),
+    }
 }

@@ -222,7 +222,7 @@ mod tests {
         for (overrides, expected) in [
             (
                 &["train.batch_size=-5"][..],
-                "--set train.batch_size=-5: found `-5`, allowed is a whole number, at least 1",
+                "--set train.batch_size=-5: found `-5`, allowed is a whole number, 1 to 4294967295",
             ),
             (&["model.batch_norm=1"], "--set model.batch_norm=1: found `1`, allowed is `true` or `false`"),
             (

@@ -333,7 +333,7 @@ mod tests {
         let page = RunFile::reference();
         for row in [
             "| `learning_rate` | number above 0 | `0.001` |",
-            "| `batch_size` | whole number, at least 1 | `1024` |",
+            "| `batch_size` | whole number, 1 to 4294967295 | `1024` |",
             "| `memory` | text | `\"4GiB\"` |",
             "| `hidden` | list of whole numbers | `[64, 32]` |",
             "| `stages` | list of texts | `[\"click\", \"conversion\"]` |",

@@ -41,7 +41,6 @@ impl TrainConfig {
             labels,
         };
         config.data_spec().validate()?;
-        config.model.towers.validate()?;
         config.check_select()?;
         config.check_batch_norm()?;
         Ok(config)

@@ -18,7 +18,7 @@ pub struct TrainSection {
     #[schemars(range(min = 1))]
     pub epochs: u64,
     /// Rows of a batch.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 4_294_967_295_u64))]
     pub batch_size: usize,
     /// Seed of initial values, order and dropout.
     pub seed: u64,
@@ -131,6 +131,8 @@ fn is_one(seeds: &u64) -> bool {
     *seeds == 1
 }
 
+/// Rows of a batch at most: places in a batch are numbers of 32 bits.
+const LARGEST_BATCH: usize = u32::MAX as usize;
 /// Models of one run directory at most.
 const MOST_SEEDS: u64 = 100;
 
@@ -140,8 +142,9 @@ pub(super) fn resolve(section: &TrainSection, columns: &[String]) -> Result<Trai
     if section.epochs == 0 {
         return refuse("train.epochs", 0, "it must be at least 1");
     }
-    if section.batch_size == 0 {
-        return refuse("train.batch_size", 0, "it must be at least 1");
+    if !(1..=LARGEST_BATCH).contains(&section.batch_size) {
+        let allowed = format!("it must be at least 1 and at most {LARGEST_BATCH}");
+        return refuse("train.batch_size", section.batch_size, &allowed);
     }
     for (key, every) in
         [("validate_every", section.validate_every), ("checkpoint_every", section.checkpoint_every)]

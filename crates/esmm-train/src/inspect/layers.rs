@@ -35,7 +35,7 @@ pub struct StepCost {
     pub batch_size: u64,
     /// Floating-point operations of a row forward.
     pub flops_per_row: u64,
-    /// Of a training step, forward and backward; the optimizers are not counted.
+    /// Of a training step, forward and backward; the optimizers are not counted. At most what 64 bits count.
     pub flops_per_step: u64,
     /// Bytes that a row reads forward.
     pub bytes_read_per_row: u64,
@@ -75,7 +75,7 @@ impl StepCost {
         Self {
             batch_size,
             flops_per_row,
-            flops_per_step: STEP_OVER_FORWARD * batch_size * flops_per_row,
+            flops_per_step: (STEP_OVER_FORWARD * batch_size).saturating_mul(flops_per_row),
             bytes_read_per_row: layers.iter().map(|layer| layer.bytes_read_per_row).sum(),
         }
     }

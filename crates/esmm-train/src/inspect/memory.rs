@@ -81,15 +81,21 @@ impl TrainingMemory {
             part("the program, its reader and allocator, about", Some(PROGRAM)),
         ];
         if beside > 0 {
-            let each = tables + table_state + towers + touched + activations;
-            parts.push(part("the models that are trained beside the first", known(beside * each)));
+            let each = sum([tables, table_state, towers, touched, activations]);
+            let bytes = beside.saturating_mul(each);
+            parts.push(part("the models that are trained beside the first", known(bytes)));
         }
-        let total = parts.iter().filter_map(|part| part.bytes).sum();
+        let total = sum(parts.iter().filter_map(|part| part.bytes));
         let complete = parts.iter().all(|part| part.bytes.is_some());
-        let on_gpu = |row_bytes| sizes.tables_known.then(|| sizes.on_device(row_bytes).iter().sum());
+        let on_gpu = |row_bytes| sizes.tables_known.then(|| sum(sizes.on_device(row_bytes)));
         let gpu = GpuMemory { dense: on_gpu(&sizes::dense_rows), padded: on_gpu(&padded_row_bytes) };
         Self { parts, total, complete, gpu }
     }
+}
+
+/// All together. A batch and layers as large as a run file may ask for are more than 64 bits count: the largest number then.
+fn sum(bytes: impl IntoIterator<Item = u64>) -> u64 {
+    bytes.into_iter().fold(0, u64::saturating_add)
 }
 
 fn part(name: &'static str, bytes: Option<u64>) -> MemoryPart {
@@ -109,8 +115,8 @@ impl Sizes<'_> {
             sizes::tables(model, row_bytes),
             sizes::table_state(model, config, row_bytes),
             sizes::towers(model, config),
-            2 * self.touched_rows() * row_bytes(model.embedding_dim),
-            self.batch() * sizes::activations_of_row(model, row_bytes),
+            self.touched_rows().saturating_mul(2 * row_bytes(model.embedding_dim)),
+            self.batch().saturating_mul(sizes::activations_of_row(model, row_bytes)),
         ]
     }
 

@@ -90,7 +90,7 @@ fn the_run_file_is_strict() {
     let error = train_error(Some(&csv(10)), &RUN_FILE.replace("epochs = 2", "epochs = \"two\""), 2);
     assert_eq!(error, "run.toml:17: train.epochs: found \"two\", allowed is a whole number, at least 1");
     let error = train_error(Some(&csv(10)), &RUN_FILE.replace("hidden = [8]", "hidden = [0]"), 2);
-    assert!(error.starts_with("towers.hidden = [0]: "), "{error}");
+    assert!(error.starts_with("model.hidden = [0]: "), "{error}");
 }
 
 #[test]

@@ -129,6 +129,52 @@ fn a_batch_is_not_larger_than_the_data() {
     assert_eq!(of_batch(&["run.toml"], 1_000_000)["step"]["batch_size"], 1_000_000, "nobody has counted");
 }
 
+/// Numbers that no machine has room for are counted, or refused in one line.
+#[test]
+fn large_numbers_are_counted_or_refused() {
+    let workspace = Workspace::new();
+    let price = "encode = \"standardize\"";
+    for number in [u64::from(u32::MAX), 10_u64.pow(16), 10_u64.pow(18), u64::MAX] {
+        for (before, after) in [
+            ("batch_size = 64", "batch_size = N"),
+            ("epochs = 2", "epochs = N"),
+            (
+                "epochs = 2",
+                "epochs = N\nvalidate_every = N\ncheckpoint_every = N\nlog_every = N\npatience = N",
+            ),
+            ("epochs = 2", "epochs = N\nseed = N\nseeds = 100"),
+            ("epochs = 2", "seeds = N"),
+            ("epochs = 2", "schedule = { kind = \"cosine\", warmup_steps = N }"),
+            ("embedding_dim = 4", "embedding_dim = N"),
+            ("hidden = [8]", "hidden = [N, N]"),
+            ("seed = 3", "seed = N"),
+            ("path = \"data.csv\"", "path = \"data.csv\"\nstreaming = true\nshuffle_rows = N"),
+            ("path = \"data.csv\"", "path = \"data.csv\"\nmemory = \"NGiB\""),
+            ("name = \"user\"", "name = \"user\", min_count = N"),
+            (price, "encode = \"hash\", buckets = N"),
+            (price, "encode = \"quantile\", buckets = N"),
+            (price, "encode = \"raw\", num_embeddings = N"),
+            (price, "encode = \"ple\", bins = N"),
+        ] {
+            assert!(RUN_FILE.contains(before), "{before}");
+            let after = after.replace('N', &number.to_string());
+            workspace.write("run.toml", &RUN_FILE.replace(before, &after));
+            let said = workspace.esmm(&["inspect", "run.toml"]);
+            if said.code != 0 {
+                said.error(2);
+            }
+        }
+    }
+    // The largest that are taken, all at once.
+    let largest = RUN_FILE
+        .replace("batch_size = 64", "batch_size = 4294967295")
+        .replace("embedding_dim = 4", "embedding_dim = 1048576")
+        .replace("hidden = [8]", "hidden = [1048576, 1048576]");
+    workspace.write("run.toml", &largest);
+    let inspected = json(&workspace, &["run.toml"]);
+    assert_eq!(inspected["step"]["flops_per_step"], u64::MAX, "what 64 bits do not count");
+}
+
 /// What a training refuses before it opens a file, `inspect` refuses in the same words.
 #[test]
 fn what_no_training_takes_is_not_inspected() {
@@ -151,6 +197,9 @@ fn what_no_training_takes_is_not_inspected() {
         ("[train]", "[labels]\nconversion_window = \"soon\"\ntime = \"price\"\n[train]"),
         ("[train]", "[metrics]\ntrue_ctr = \"price\"\n[train]"),
         ("batch_size = 64", "batch_size = 1"),
+        ("batch_size = 64", "batch_size = 4294967296"),
+        ("embedding_dim = 4", "embedding_dim = 1048577"),
+        ("hidden = [8]", "hidden = [8, 1048577]"),
         ("batch_size = 64", "select = \"ctr.accuracy\""),
     ] {
         assert!(RUN_FILE.contains(before), "{before}");

@@ -168,9 +168,8 @@ fn check_output(run: &RunDir, exported: &Exported, version: Option<&str>) -> Res
     }
     let path = &exported.preprocessing;
     if !path.exists() {
-        // Files of these names that no export wrote.
-        let beside = [&exported.vocabularies, &exported.golden].into_iter().chain(&exported.weights);
-        return match beside.into_iter().find(|path| path.exists()) {
+        // Files of an export's names that no export wrote.
+        return match exported.files().find(|path| path.exists()) {
             Some(path) => Err(OnnxError::file(path, NO_EXPORT)),
             None => Ok(()),
         };

@@ -228,27 +228,43 @@ fn read_only_files_stay() {
         ("scores.csv", &["predict", "run", "data.csv", "-o", "scores.csv"][..]),
         ("page.html", &["report", "run", "-o", "page.html"]),
         ("draft.toml", &["init", "data.csv", "-o", "draft.toml", "--overwrite"]),
-        ("model.onnx", &["export", "run", "-o", "model.onnx"]),
         ("made/data.parquet", &["synthesize", "made", "--rows", "100", "--overwrite"]),
     ] {
         let path = workspace.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, "mine").unwrap();
-        let mut permissions = path.metadata().unwrap().permissions();
-        permissions.set_readonly(true);
-        fs::set_permissions(&path, permissions).unwrap();
-        let error = workspace.esmm(args).error(1).to_owned();
-        assert!(error.contains(name) && error.contains("read-only"), "{args:?}: {error}");
-        assert_eq!(workspace.read(name), "mine");
+        stays_read_only(&workspace, name, args);
+    }
+    // Of an export, which replaces what an export wrote alone, every file.
+    let export = ["export", "run", "-o", "model.onnx", "--overwrite"];
+    assert_eq!(workspace.esmm(&export).code, 0);
+    for name in EXPORTED {
+        stays_read_only(&workspace, name, &export);
     }
 }
+
+/// Makes a file read-only, sees that a command refuses to write over it, and makes it writable again.
+#[track_caller]
+fn stays_read_only(workspace: &Workspace, name: &str, args: &[&str]) {
+    let path = workspace.path(name);
+    let before = path.metadata().unwrap().permissions();
+    let mut read_only = before.clone();
+    read_only.set_readonly(true);
+    fs::set_permissions(&path, read_only).unwrap();
+    let error = refused(workspace, args, 1);
+    assert!(error.contains(name) && error.contains("read-only"), "{args:?}: {error}");
+    fs::set_permissions(&path, before).unwrap();
+}
+
+/// The files of an export whose weights are in the model.
+const EXPORTED: [&str; 4] = ["model.onnx", "preprocessing.json", "golden.json", "vocabularies.parquet"];
 
 /// An export replaces what an export wrote, and no other files that happen to have its names.
 #[test]
 fn an_export_replaces_exports_only() {
     let workspace = Workspace::trained();
     let export = ["export", "run", "-o", "model.onnx"];
-    for name in ["golden.json", "vocabularies.parquet", "model.onnx.data", "preprocessing.json"] {
+    for name in EXPORTED.into_iter().chain(["model.onnx.data"]) {
         workspace.write(name, "{\"mine\": 1}");
         let error = refused(&workspace, &export, 1);
         assert!(error.starts_with(&format!("{name}: is no file of an export")), "{error}");
@@ -261,8 +277,7 @@ fn an_export_replaces_exports_only() {
     // Another model of the same name, and the same one trained anew.
     let train = ["train", "run.toml", "--run-dir", "other", "--set", "train.seed=7", "--quiet"];
     assert_eq!(workspace.esmm(&train).code, 0);
-    let names = ["model.onnx", "preprocessing.json", "golden.json", "vocabularies.parquet"];
-    let kept = || names.map(|name| fs::read(workspace.path(name)).unwrap());
+    let kept = || EXPORTED.map(|name| fs::read(workspace.path(name)).unwrap());
     let of_run = kept();
     let error = refused(&workspace, &["export", "other", "-o", "model.onnx"], 1);
     assert!(error.starts_with("model.onnx: is that of another model, or of this one before "), "{error}");

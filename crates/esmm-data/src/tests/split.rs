@@ -345,7 +345,7 @@ fn columns_are_checked_before_anything_is_read() {
     assert_eq!(folder.message(&without), "a.csv: there is no column `rows`, did you mean `row`?");
 }
 
-/// A file in two splits, by another name and by a link.
+/// A file in two splits, by another name, by a glob and by a hard link.
 #[test]
 fn no_file_is_in_two_splits() {
     let folder = Folder::new();
@@ -374,6 +374,19 @@ fn no_file_is_in_two_splits() {
         let error = apart(&[path], valid, test).unwrap_err();
         assert!(error.is_setting() && error.to_string().contains(expected), "{error}");
     }
+    let hard = folder.path("hard.csv");
+    std::fs::hard_link(path, &hard).unwrap();
+    apart(&[path, &hard], Some(&[copy]), None).unwrap();
+    let error = apart(&[path], None, Some(&[&hard])).unwrap_err();
+    assert!(error.is_setting() && error.to_string().contains("in data.train and in data.test"), "{error}");
+    let error = by_windows(&named(&[path]), &named(&[&hard])).check_apart().unwrap_err();
+    assert!(error.to_string().contains("hard.csv: is in data.train and in data.valid"), "{error}");
+}
+
+/// Windows of splits that are named one by one.
+fn by_windows(train: &SourceSpec, valid: &SourceSpec) -> SplitSpec {
+    let files = SplitSpec::Files { train: train.clone(), valid: Some(valid.clone()), test: None };
+    window(&files, Some(0), 2)
 }
 
 fn window(of: &SplitSpec, number: Option<u32>, count: u32) -> SplitSpec {

@@ -13,7 +13,7 @@ use esmm_train::{OnDevice, TrainError};
 
 use super::counting::CountingArgs;
 use super::stdout::outln;
-use super::{DeviceArg, ThreadsArg, TrustArg, logging, scored, shown, table, warn_of_learned_rows};
+use super::{DeviceArg, ThreadsArg, TrustArg, logging, scored, shown, table, warn_of_files};
 
 /// Conversions below which a correction is more chance than anything else.
 const FEW: u64 = 100;
@@ -53,7 +53,7 @@ pub(super) fn run(args: &CalibrateArgs) -> anyhow::Result<()> {
     }
     let device = args.device.open()?;
     let so = "a correction for them is none for new ones; calibrate on rows that it was not trained on";
-    warn_of_learned_rows(claim.run(), &args.data, so)?;
+    warn_of_files(claim.run(), &args.data, so)?;
     let had = claim.run().calibration().exists();
     let record = scored(&device, &claim.run().read_model()?, Calibrate { run: claim.run(), args })?;
     record.write(claim.run())?;

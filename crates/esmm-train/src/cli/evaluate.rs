@@ -18,7 +18,7 @@ use serde::Serialize;
 use super::counting::CountingArgs;
 use super::stdout::outln;
 use super::values::ByFeature;
-use super::{DeviceArg, ThreadsArg, TrustArg, logging, scored, table, warn_of_learned_rows};
+use super::{DeviceArg, ThreadsArg, TrustArg, logging, scored, table, warn_of_files};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct EvaluateArgs {
@@ -52,7 +52,7 @@ pub(super) fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
     args.threads.set()?;
     let run = RunDir::open(&args.run_dir)?;
     let device = args.device.open()?;
-    warn_of_learned_rows(&run, &args.data, "metrics of new rows are lower")?;
+    warn_of_files(&run, &args.data, "metrics of new rows are lower")?;
     let Measured { evaluation, counts, counting, lines } =
         scored(&device, &run.read_model()?, Measure { run: &run, args })?;
     if let Some(warning) = guard::check_collapse(evaluation.cvr_spread) {

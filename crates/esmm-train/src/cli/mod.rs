@@ -31,7 +31,7 @@ use esmm_core::{EsmmConfig, one_line};
 use esmm_run::RunError;
 use esmm_train::config::RunFile;
 use esmm_train::data::{SourceSpec, SplitSpec};
-use esmm_train::experiment::plan;
+use esmm_train::experiment::{guard, plan};
 use esmm_train::files::remove_unfinished;
 use esmm_train::manifest::Trust;
 use esmm_train::run_dir::RunDir;
@@ -178,8 +178,9 @@ fn scored<W: OnDevice>(device: &Device, model: &EsmmConfig, work: W) -> Result<W
     done
 }
 
-/// Warns where data holds rows that a model has learned from, by whatever name or link; `so` says what comes of that.
-fn warn_of_learned_rows(run: &RunDir, data: &[String], so: &str) -> Result<(), TrainError> {
+/// Warns where data holds rows that a model has learned from, by whatever name or link, `so` says what comes of that; and
+/// where a file is read more than once.
+fn warn_of_files(run: &RunDir, data: &[String], so: &str) -> Result<(), TrainError> {
     let config = run.read_config()?;
     let source = SourceSpec { paths: data.to_vec(), ..config.data.train_source().clone() };
     for file in plan::learned_from(&config, &source) {
@@ -189,6 +190,7 @@ fn warn_of_learned_rows(run: &RunDir, data: &[String], so: &str) -> Result<(), T
             shown(&file)
         );
     }
+    guard::check_repeated(&source).iter().for_each(|warning| log::warn!("{warning}"));
     Ok(())
 }
 

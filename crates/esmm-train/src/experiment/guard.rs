@@ -1,7 +1,9 @@
 //! Guard rails: what is suspicious about data and model before anyone believes a metric.
 
-use esmm_core::DenseFeature;
-use esmm_data::{Dataset, SparseColumn};
+use std::path::PathBuf;
+
+use esmm_core::{DenseFeature, one_line};
+use esmm_data::{Dataset, SourceSpec, SparseColumn};
 use esmm_metrics::{SplitMetrics, auc};
 
 /// A single feature that ranks a label better than this knows the label.
@@ -25,6 +27,21 @@ pub struct Names<'a> {
     pub dense: &'a [DenseFeature],
     /// Stages of the funnel.
     pub stages: &'a [String],
+}
+
+/// Warnings about files that are read more than once, by whatever name or link. Files that are not there are left to who
+/// reads them.
+pub fn check_repeated(source: &SourceSpec) -> Vec<String> {
+    let mut files = source.repeated_files().unwrap_or_default();
+    files.sort();
+    files.dedup();
+    let warning = |file: &PathBuf| {
+        format!(
+            "{}: is read more than once: its rows count as often, and copies of a row may train and test; name each file once",
+            one_line(&file.display().to_string())
+        )
+    };
+    files.iter().map(warning).collect()
 }
 
 /// Warnings about the training split, of which these are all rows or the first of `all_rows`: features that know a

@@ -251,6 +251,7 @@ fn warnings(
     let stages = &config.labels.columns;
     let names = Names { sparse: &sparse, dense: &dense, stages };
     let mut warnings = guard::check_features(train, report.train.rows, names);
+    warnings.extend(config.data.sources().into_iter().flat_map(guard::check_repeated));
     warnings.extend(guard::check_scale(train, names));
     for (split, report) in report.splits() {
         warnings.extend(guard::check_labels(split, &report.reached, stages));

@@ -211,6 +211,43 @@ fn a_column_is_kept_once() {
     }
 }
 
+/// A file with two names is one file, whichever command reads it.
+#[cfg(unix)]
+#[test]
+fn a_hard_link_is_the_same_file() {
+    let workspace = Workspace::trained();
+    std::fs::hard_link(workspace.path("data.csv"), workspace.path("twin.csv")).unwrap();
+    let split = "path = \"data.csv\"\nsplit = { by = \"random\", valid = 0.2, test = 0.2, seed = 3 }";
+    let files = "train = \"data.csv\"\nvalid = \"twin.csv\"";
+    workspace.write("two.toml", &RUN_FILE.replace(split, files));
+    for args in
+        [&["train", "two.toml", "--run-dir", "two"][..], &["tune", "two.toml"], &["inspect", "two.toml"]]
+    {
+        let error = workspace.esmm(args).error(2).to_owned();
+        assert!(error.starts_with("twin.csv: is in data.train and in data.valid: "), "{args:?}: {error}");
+    }
+    let said = workspace.esmm(&["evaluate", "run", "twin.csv"]);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    assert!(said.stderr.contains("twin.csv: the model has learned from rows of it"), "{}", said.stderr);
+    assert!(!said.stderr.contains("is read more than once"), "{}", said.stderr);
+    let all = RUN_FILE.replace("\"data.csv\"", "[\"data.csv\", \"twin.csv\"]");
+    workspace.write("all.toml", &all);
+    for args in [
+        &["evaluate", "run", "data.csv", "twin.csv"][..],
+        &["calibrate", "run", "data.csv", "twin.csv"],
+        &["train", "all.toml", "--run-dir", "all"],
+    ] {
+        let said = workspace.esmm(args);
+        let repeated = said.stderr.lines().filter(|line| line.contains("is read more than once"));
+        let repeated: Vec<&str> = repeated.collect();
+        assert_eq!(repeated.len(), 1, "{args:?}: {}", said.stderr);
+        assert!(
+            repeated[0].starts_with("warning: twin.csv: is read more than once: "),
+            "{args:?}: {repeated:?}"
+        );
+    }
+}
+
 /// A number below 0 is a number, and is answered with what is allowed.
 #[test]
 fn numbers_out_of_range_are_answered_with_the_range() {

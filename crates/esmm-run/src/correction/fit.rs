@@ -77,7 +77,11 @@ impl LabelledLogits {
         let of_stage = |stage: usize| {
             let rows = self.rows_of(stage, half);
             Platt::fit(rows.iter().copied()).map_err(|reason| {
-                let of = if half.is_some() { " of every second row" } else { "" };
+                let of = if half.is_some() {
+                    " of one half of the rows, which checks the other half,"
+                } else {
+                    ""
+                };
                 RunError::Scoring(format!("{}: the scores{of} {reason}", names[stage]))
             })
         };
@@ -299,6 +303,7 @@ mod tests {
         assert!(message(&young).contains("those that are too young left out"));
         let mut wrong = rows(2, 500, 0.0);
         wrong.conditional.iter_mut().for_each(|logit| *logit = -*logit);
-        assert!(message(&wrong).contains("stage1: the scores of every second row rank the wrong way round"));
+        let expected = "stage1: the scores of one half of the rows, which checks the other half, are lower in rows that reached";
+        assert!(message(&wrong).starts_with(expected), "{}", message(&wrong));
     }
 }

@@ -35,8 +35,18 @@ pub struct PlattFit {
 }
 
 /// What is said of classes that are told apart: the slope would have no end.
-const SEPARATED: &str =
-    "tell what happened from what did not without error, so that no finite correction is the best";
+const SEPARATED: &str = "tell all rows that reached the stage from all that did not, so that no finite correction is the best: \
+    calibrate on more rows, and see whether a feature knows the label";
+/// What is said where nothing happened, or everything.
+const ONE_CLASS: &str =
+    "are of rows that all reached the stage, or of rows that all did not: calibrate on more rows";
+/// What is said of a score that all rows share.
+const EQUAL: &str =
+    "are the same in all rows, so the model tells none apart: train it anew, or calibrate on other rows";
+/// What is said where the slope is below 0.
+const REVERSED: &str = "are lower in rows that reached the stage than in those that did not: the model ranks these rows worse \
+    than chance, which no calibration mends. Calibrate on more rows, see with `esmm evaluate` whether its AUC is above 0.5, \
+    or train it anew";
 
 /// A row: logit, whether it happened, weight.
 pub(super) type Row = (f64, bool, f64);
@@ -51,8 +61,8 @@ impl Platt {
     /// those of the sandwich estimator, which holds for weights too.
     ///
     /// # Errors
-    /// One class missing, equal logits everywhere, classes that are told apart without error, logits that rank the wrong
-    /// way round: why, in words that go after "the scores".
+    /// One class missing, equal logits everywhere, classes that are told apart without error, logits that are lower
+    /// where it happened: why and what to do, in words that go after "the scores".
     pub(super) fn fit(rows: impl Iterator<Item = Row> + Clone) -> Result<PlattFit, &'static str> {
         let moments = Moments::of(rows.clone())?;
         // Around the mean and in units of the deviation the two parameters hardly depend on each other.
@@ -106,14 +116,14 @@ impl Moments {
             happened += if positive { own } else { 0.0 };
         }
         if happened <= 0.0 || happened >= weight {
-            return Err("have rows of one class only");
+            return Err(ONE_CLASS);
         }
         let mean = sum / weight;
         let squares: f64 = rows.map(|(logit, _, own)| own * (logit - mean).powi(2)).sum();
         let deviation = (squares / weight).sqrt();
         match deviation.is_finite() && deviation > 1e-9 * (1.0 + mean.abs()) {
             true => Ok(Self { mean, deviation }),
-            false => Err("are equal in all rows"),
+            false => Err(EQUAL),
         }
     }
 
@@ -121,7 +131,7 @@ impl Moments {
     fn finish(&self, point: [f64; 2], sums: &Sums) -> Result<PlattFit, &'static str> {
         let slope = point[0] / self.deviation;
         if slope <= 0.0 {
-            return Err("rank the wrong way round: what happened has the lower ones");
+            return Err(REVERSED);
         }
         let ratio = self.mean / self.deviation;
         let intercept = point[1] - point[0] * ratio;
@@ -262,12 +272,12 @@ mod tests {
 
     #[test]
     fn what_cannot_be_fitted_says_why() {
-        assert_eq!(fit(&rows(1.0, 10, 0)), Err("have rows of one class only"));
-        assert_eq!(fit(&rows(1.0, 10, 10)), Err("have rows of one class only"));
-        assert_eq!(fit(&rows(1.0, 10, 5)), Err("are equal in all rows"));
+        assert_eq!(fit(&rows(1.0, 10, 0)), Err(ONE_CLASS));
+        assert_eq!(fit(&rows(1.0, 10, 10)), Err(ONE_CLASS));
+        assert_eq!(fit(&rows(1.0, 10, 5)), Err(EQUAL));
         let apart = [rows(-1.0, 10, 0), rows(1.0, 10, 10)].concat();
-        assert!(fit(&apart).unwrap_err().contains("without error"));
+        assert_eq!(fit(&apart), Err(SEPARATED));
         let wrong = [rows(-1.0, 10, 8), rows(1.0, 10, 2)].concat();
-        assert!(fit(&wrong).unwrap_err().contains("the wrong way round"));
+        assert_eq!(fit(&wrong), Err(REVERSED));
     }
 }

@@ -18,12 +18,10 @@ impl DataSpec {
     /// Checks that no column of a label is read for anything else: a model, a weight or a split that knows the labels of its
     /// rows makes numbers that no other rows have.
     pub(super) fn check_labels_apart(&self) -> Result<(), DataError> {
-        let is_label = |column: &str| self.labels.columns.iter().any(|label| label == column);
-        if let Some(role) = self.other_roles().into_iter().find(|role| is_label(role.column)) {
-            let Role { key, what, column } = role;
-            let reason = format!("column `{column}` is a label (labels.stages): it cannot be {what} as well");
-            return Err(DataError::setting(key, reason));
+        for Role { key, what, column } in self.other_roles() {
+            self.labels.check_other(key, what, column)?;
         }
+        let is_label = |column: &str| self.labels.columns.iter().any(|label| label == column);
         for feature in &self.features {
             if let Some(column) = feature.columns().find(|column| is_label(column)) {
                 let reason = format!(

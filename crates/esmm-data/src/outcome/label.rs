@@ -80,6 +80,18 @@ impl LabelSpec {
         }
     }
 
+    /// Checks that a column is none of the labels: `key` is what asks for it, `what` what it would be.
+    ///
+    /// # Errors
+    /// A label.
+    pub fn check_other(&self, key: &str, what: &str, column: &str) -> Result<(), DataError> {
+        if !self.columns.iter().any(|label| label == column) {
+            return Ok(());
+        }
+        let reason = format!("column `{column}` is a label (labels.stages): it cannot be {what} as well");
+        Err(DataError::setting(key, reason))
+    }
+
     /// Checks the settings.
     ///
     /// # Errors

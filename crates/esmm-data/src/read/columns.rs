@@ -25,7 +25,7 @@ pub(crate) fn find_columns(
 }
 
 /// Names of columns as one argument of a command: `user,item`. A name that holds a comma stands in quotes, which are doubled
-/// inside of it, as in CSV: `"price, EUR",user`.
+/// inside of it, as in CSV: `"price, EUR",user`. The name of a column without one is written `""`.
 ///
 /// # Examples
 /// ```
@@ -37,6 +37,9 @@ pub(crate) fn find_columns(
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ColumnNames(pub Vec<String>);
 
+/// What is said of a comma too many.
+const NO_NAME: &str = "a name is empty: names stand between single commas, as user,item";
+
 impl ColumnNames {
     /// All names of several arguments, in their order.
     pub fn joined(arguments: &[Self]) -> Vec<String> {
@@ -45,7 +48,7 @@ impl ColumnNames {
 }
 
 impl std::str::FromStr for ColumnNames {
-    type Err = std::convert::Infallible;
+    type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut names = Vec::new();
@@ -55,6 +58,9 @@ impl std::str::FromStr for ColumnNames {
                 Some((name, after)) => (name, after),
                 None => {
                     let end = text.find(',').unwrap_or(text.len());
+                    if end == 0 {
+                        return Err(NO_NAME.to_owned());
+                    }
                     (text[..end].to_owned(), &text[end..])
                 }
             };
@@ -99,10 +105,13 @@ mod tests {
             ("\"a,b", &["\"a", "b"]),
             ("a\"b\",c", &["a\"b\"", "c"]),
             ("\"\"", &[""]),
-            ("a,,b,", &["a", "", "b", ""]),
+            ("a,\"\"", &["a", ""]),
         ] {
             let names: ColumnNames = text.parse().unwrap();
             assert_eq!(names.0, expected, "{text}");
+        }
+        for text in ["", ",", "a,,b", "a,", ",a"] {
+            assert_eq!(text.parse::<ColumnNames>(), Err(NO_NAME.to_owned()), "{text}");
         }
         assert_eq!(ColumnNames::joined(&["a,b".parse().unwrap(), "c".parse().unwrap()]), ["a", "b", "c"]);
     }

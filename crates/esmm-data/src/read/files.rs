@@ -57,6 +57,9 @@ pub(crate) fn found(path: &str) -> Result<Vec<PathBuf>, DataError> {
     }
     let literal = Path::new(path);
     if literal.is_dir() {
+    if path.is_empty() {
+        return Err(DataError::setting("source", "a path is empty: it must name a file, a glob or a folder"));
+    }
         return in_folder(literal);
     }
     if literal.exists() || !is_glob(path) {

@@ -160,6 +160,13 @@ pub(super) fn split(data: &DataSection) -> Result<SplitSpec, RunError> {
         spelling: spelling.clone(),
         groups: data.groups.clone(),
     };
+    for (key, paths) in
+        [("train", &data.train), ("valid", &data.valid), ("test", &data.test), ("path", &data.path)]
+    {
+        if paths.to_vec().iter().any(|path| path.trim().is_empty()) {
+            return refuse(&format!("data.{key}"), "\"\"", "it must name a file, a glob or a folder");
+        }
+    }
     let given = |paths: Vec<String>| (!paths.is_empty()).then(|| source(paths));
     let train = data.train.to_vec();
     let valid = data.valid.to_vec();

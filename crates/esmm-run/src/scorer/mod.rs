@@ -21,7 +21,7 @@ use esmm_data::{
 use self::columns::{corrected, probabilities};
 use self::watched::Watched;
 use crate::analysis::{Drift, Period, PeriodCounter, TaskRate, training_period};
-use crate::config::TrainConfig;
+use crate::config::{NegativeRateSetting, TrainConfig};
 use crate::correction::{CalibrationRecord, LabelledLogits, fit};
 use crate::counting::{LabelledAs, RowCounting};
 use crate::ensemble::Ensemble;
@@ -170,8 +170,12 @@ impl<B: EsmmBackend> Scorer<B> {
     /// Says how labelled data that is measured differs from the training data.
     ///
     /// # Errors
-    /// As [`RowCounting::changed`].
+    /// As [`RowCounting::changed`], and a label as the negative rate of each row.
     pub fn measure_as(&mut self, said: &LabelledAs) -> Result<(), RunError> {
+        if let Some(column) = said.negative_rate.as_ref().and_then(NegativeRateSetting::column) {
+            let what = "the negative rate of each row";
+            self.config.labels.check_other("--negative-rate", what, column)?;
+        }
         self.counting = RowCounting::of_training(&self.config).changed(said)?;
         self.rate_is_said = said.negative_rate.is_some();
         Ok(())

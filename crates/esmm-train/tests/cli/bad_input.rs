@@ -186,6 +186,13 @@ fn a_label_is_nothing_else() {
     let feature = RUN_FILE.replace("{ name = \"user\"", "{ name = \"user\", column = \"click\"");
     let error = train_error(Some(&csv(10)), &feature, 2);
     assert!(error.starts_with("feature `user`: it reads `click`, a label"), "{error}");
+    let workspace = Workspace::trained();
+    for command in ["evaluate", "calibrate"] {
+        let error =
+            workspace.esmm(&[command, "run", "data.csv", "--negative-rate", "click"]).error(2).to_owned();
+        let expected = "--negative-rate: column `click` is a label (labels.stages): it cannot be the negative rate of each row as well";
+        assert_eq!(error, expected);
+    }
 }
 
 /// Rows that train and validate, by one name, by two, or by a glob.
@@ -241,6 +248,53 @@ fn a_hard_link_is_the_same_file() {
         let repeated = said.stderr.lines().filter(|line| line.contains("is read more than once"));
         let repeated: Vec<&str> = repeated.collect();
         assert_eq!(repeated.len(), 1, "{args:?}: {}", said.stderr);
+#[test]
+fn a_column_is_kept_once() {
+    let workspace = Workspace::trained();
+    for keep in [&["--keep", "user,price,user"][..], &["--keep", "user", "--keep", "user"]] {
+        let args = [&["predict", "run", "data.csv", "-o", "scores.csv"], keep].concat();
+        assert_eq!(workspace.esmm(&args).error(2), "--keep user: the column is named twice");
+        assert!(!workspace.path("scores.csv").exists());
+    }
+}
+
+/// A comma too many names no column.
+#[test]
+fn a_name_of_a_column_is_not_empty() {
+    let workspace = Workspace::trained();
+    for keep in ["", ",", "user,", ",user", "user,,price"] {
+        let said = workspace.esmm(&["predict", "run", "data.csv", "-o", "scores.csv", "--keep", keep]);
+        assert_eq!(said.code, 2, "{keep}: {}", said.stderr);
+        assert!(
+            said.stderr.contains("a name is empty: names stand between single commas"),
+            "{}",
+            said.stderr
+        );
+        assert!(!workspace.path("scores.csv").exists());
+    }
+}
+
+#[test]
+fn a_path_is_not_empty() {
+    for path in ["\"\"", "\" \"", "[\"data.csv\", \"\"]"] {
+        let workspace = Workspace::new();
+        workspace.write("run.toml", &RUN_FILE.replace("path = \"data.csv\"", &format!("path = {path}")));
+        for args in [&["train", "run.toml"][..], &["inspect", "run.toml"], &["tune", "run.toml"]] {
+            let error = workspace.esmm(args).error(2).to_owned();
+            assert_eq!(error, "data.path = \"\": it must name a file, a glob or a folder", "{args:?}");
+        }
+    }
+    let workspace = Workspace::trained();
+    for args in [
+        &["evaluate", "run", ""][..],
+        &["predict", "run", "", "-o", "scores.csv"],
+        &["init", "", "-o", "a.toml"],
+    ] {
+        let error = workspace.esmm(args).error(2).to_owned();
+        assert_eq!(error, "source: a path is empty: it must name a file, a glob or a folder", "{args:?}");
+    }
+}
+
         assert!(
             repeated[0].starts_with("warning: twin.csv: is read more than once: "),
             "{args:?}: {repeated:?}"

@@ -13,15 +13,16 @@ use crate::error::DataError;
 pub(crate) const STDIN: &str = "-";
 
 /// The files of some paths in their order, as often as they are named; those of a glob or folder sorted, each once. Text
-/// files of 0 bytes, as Spark writes them, add no rows and are left out.
-pub(crate) fn expand(paths: &[String]) -> Result<Vec<DataFile>, DataError> {
+/// files of 0 bytes, as Spark writes them, add no rows and are left out. `groups`, the name of the file of groups beside each
+/// file, is left out of folders and globs.
+pub(crate) fn expand(paths: &[String], groups: Option<&str>) -> Result<Vec<DataFile>, DataError> {
     if paths.is_empty() {
         return Err(DataError::setting("source", "there is no path, at least one file or glob is needed"));
     }
     let mut files = Vec::new();
     let mut empty = None;
     for path in paths {
-        for path in found(path)? {
+        for path in found(path, groups)? {
             match DataFile::open(&path)? {
                 Some(file) => files.push(file),
                 None => empty = empty.or(Some(path)),
@@ -37,11 +38,11 @@ pub(crate) fn expand(paths: &[String]) -> Result<Vec<DataFile>, DataError> {
 }
 
 /// Files that are named more than once.
-pub(crate) fn repeated(paths: &[String]) -> Result<Vec<PathBuf>, DataError> {
+pub(crate) fn repeated(paths: &[String], groups: Option<&str>) -> Result<Vec<PathBuf>, DataError> {
     let mut seen = HashSet::new();
     let mut repeated = Vec::new();
     for path in paths {
-        for path in found(path)? {
+        for path in found(path, groups)? {
             if FileIdentity::of(&path).is_some_and(|identity| !seen.insert(identity)) {
                 repeated.push(path);
             }
@@ -50,17 +51,18 @@ pub(crate) fn repeated(paths: &[String]) -> Result<Vec<PathBuf>, DataError> {
     Ok(repeated)
 }
 
-/// The paths of files behind a path, a glob or a folder, without a look into them.
-pub(crate) fn found(path: &str) -> Result<Vec<PathBuf>, DataError> {
+/// The paths of files that a path, a glob or a folder stands for, without a look into them. A folder or a glob that holds
+/// files of groups beside their impressions stands for the impressions.
+pub(crate) fn found(path: &str, groups: Option<&str>) -> Result<Vec<PathBuf>, DataError> {
     if path == STDIN {
         return Ok(vec![PathBuf::from(STDIN)]);
     }
-    let literal = Path::new(path);
-    if literal.is_dir() {
     if path.is_empty() {
         return Err(DataError::setting("source", "a path is empty: it must name a file, a glob or a folder"));
     }
-        return in_folder(literal);
+    let literal = Path::new(path);
+    if literal.is_dir() {
+        return without_groups(in_folder(literal)?, groups, literal);
     }
     if literal.exists() || !is_glob(path) {
         return Ok(vec![literal.to_owned()]);
@@ -72,7 +74,30 @@ pub(crate) fn found(path: &str) -> Result<Vec<PathBuf>, DataError> {
         // A folder and the files in it may match the same glob.
         files.extend(inside.into_iter().filter(|path| seen.insert(path.clone())));
     }
-    Ok(files)
+    without_groups(files, groups, literal)
+}
+
+/// The file of groups beside a file of impressions.
+pub(crate) fn groups_of(impressions: &Path, groups: &str) -> PathBuf {
+    impressions.parent().unwrap_or(Path::new("")).join(groups)
+}
+
+/// The files of `path` without those that hold the groups of others.
+fn without_groups(
+    mut files: Vec<PathBuf>,
+    groups: Option<&str>,
+    path: &Path,
+) -> Result<Vec<PathBuf>, DataError> {
+    let Some(groups) = groups else { return Ok(files) };
+    let beside = files.iter().filter_map(|file| FileIdentity::of(&groups_of(file, groups)));
+    let beside: HashSet<FileIdentity> = beside.collect();
+    files.retain(|file| FileIdentity::of(file).is_none_or(|identity| !beside.contains(&identity)));
+    match files.is_empty() {
+        true => {
+            Err(DataError::file(path, "holds no file of impressions beside that of the groups (data.groups)"))
+        }
+        false => Ok(files),
+    }
 }
 
 fn is_glob(path: &str) -> bool {

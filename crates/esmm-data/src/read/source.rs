@@ -22,7 +22,7 @@ use crate::place::Origin;
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct SourceSpec {
     /// Files, globs, folders, or `-` for standard input, in this order; a file that is named twice is read twice. The files of
-    /// a glob or folder are sorted.
+    /// a glob or folder are sorted, and those of `groups` among them are left out.
     pub paths: Vec<String>,
     /// How CSV files are written.
     #[serde(default)]
@@ -67,19 +67,20 @@ impl SourceSpec {
     /// No path, a glob that matches nothing, a folder without files, a missing file, an unknown type of file, nothing but
     /// empty files.
     pub fn files(&self) -> Result<Vec<DataFile>, DataError> {
-        files::expand(&self.paths)
+        files::expand(&self.paths, self.groups.as_deref())
     }
 
     /// Paths of the files, found but not opened: nothing is copied, and what is wrong with one is left to who reads it.
     pub fn paths_there(&self) -> Vec<PathBuf> {
-        let found = self.paths.iter().filter_map(|path| files::found(path).ok());
+        let groups = self.groups.as_deref();
+        let found = self.paths.iter().filter_map(|path| files::found(path, groups).ok());
         found.flatten().collect()
     }
 
     /// The files of groups beside these files of impressions, whether they are there or not; none without groups.
     pub fn groups_beside(&self, impressions: &[PathBuf]) -> Vec<PathBuf> {
         let Some(groups) = &self.groups else { return Vec::new() };
-        impressions.iter().map(|path| path.parent().unwrap_or(Path::new("")).join(groups)).collect()
+        impressions.iter().map(|path| files::groups_of(path, groups)).collect()
     }
 
     /// Files that are named more than once.
@@ -87,7 +88,7 @@ impl SourceSpec {
     /// # Errors
     /// As [`SourceSpec::files`].
     pub fn repeated_files(&self) -> Result<Vec<PathBuf>, DataError> {
-        files::repeated(&self.paths)
+        files::repeated(&self.paths, self.groups.as_deref())
     }
 
     /// The columns of the first file.

@@ -82,6 +82,37 @@ fn flat_rows_repeat_their_group_and_keep_the_order_of_columns() {
     assert_eq!(none.iter().map(|chunk| chunk.rows()).sum::<usize>(), 6);
 }
 
+/// The folder of a pair, and a glob of both, stand for the impressions.
+#[test]
+fn groups_beside_impressions_are_no_impressions() {
+    let folder = Folder::new();
+    let pair = pair(&folder);
+    let named = |path: &str, groups: Option<&str>| SourceSpec {
+        paths: vec![folder.path(path)],
+        groups: groups.map(str::to_owned),
+        ..pair.clone()
+    };
+    let files = |source: &SourceSpec| -> Vec<String> {
+        source.files().unwrap().iter().map(|file| folder.message_of(&file.path().display())).collect()
+    };
+    for path in ["", "*.parquet", "impressions.parquet"] {
+        let source = named(path, Some("groups.parquet"));
+        assert_eq!(files(&source), ["impressions.parquet"], "{path}");
+        assert_eq!(source.paths_there().len(), 1, "{path}");
+        let rows: usize = chunks(&source, &["item", "shops"]).unwrap().iter().map(|chunk| chunk.rows()).sum();
+        assert_eq!(rows, 6, "{path}");
+    }
+    // Without the key both are files of impressions, and a file that is named is taken at its name.
+    assert_eq!(files(&named("*.parquet", None)).len(), 2);
+    assert_eq!(files(&named("groups.parquet", Some("groups.parquet"))), ["groups.parquet"]);
+    std::fs::remove_file(folder.path("impressions.parquet")).unwrap();
+    let error = named("*.parquet", Some("groups.parquet")).files().unwrap_err();
+    assert!(
+        error.to_string().ends_with("holds no file of impressions beside that of the groups (data.groups)"),
+        "{error}"
+    );
+}
+
 #[test]
 fn segments_are_read_in_any_order_with_each_group_once() {
     let folder = Folder::new();

@@ -13,9 +13,9 @@ pub(super) fn whole<T: TryFrom<u64>, const LEAST: u64, const MOST: u64>(text: &s
     })
 }
 
-/// A whole number of threads.
+/// A whole number of threads. Each takes a stack, and thousands of them minutes to start.
 pub(super) fn threads(text: &str) -> Result<u16, String> {
-    whole::<u16, 1, 65_535>(text)
+    whole::<u16, 1, 1024>(text)
 }
 
 /// A number.
@@ -41,7 +41,7 @@ mod tests {
         for text in ["0", "-1", "1.5", "x", ""] {
             let said = whole::<usize, 1, MAX>(text).unwrap_err();
             assert_eq!(said, "it must be a whole number, at least 1", "{text}");
-            assert_eq!(threads(text).unwrap_err(), "it must be a whole number from 1 to 65535", "{text}");
+            assert_eq!(threads(text).unwrap_err(), "it must be a whole number from 1 to 1024", "{text}");
         }
         assert!(whole::<u64, 1, 20>("21").is_err() && whole::<u64, 1, 20>("20").is_ok());
         assert!(positive("0").is_err() && positive("inf").is_err() && positive("1e-3").is_ok());

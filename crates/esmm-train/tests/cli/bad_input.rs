@@ -309,7 +309,7 @@ fn numbers_out_of_range_are_answered_with_the_range() {
     for (args, allowed) in [
         (&["evaluate", "run", "data.csv", "--negative-rate", "-1"][..], "above 0 and at most 1"),
         (&["calibrate", "run", "data.csv", "--negative-rate", "-0.5"], "above 0 and at most 1"),
-        (&["evaluate", "run", "data.csv", "--threads", "-1"], "from 1 to 65535"),
+        (&["evaluate", "run", "data.csv", "--threads", "-1"], "from 1 to 1024"),
         (&["tune", "run.toml", "--trials", "-1"], "at least 1"),
         (&["tune", "run.toml", "--minutes", "-1"], "above 0"),
         (&["tune", "run.toml", "--windows", "-1"], "from 1 to 20"),

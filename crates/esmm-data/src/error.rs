@@ -59,7 +59,9 @@ pub enum DataError {
         allowed: String,
     },
     /// A CSV record with too many or too few fields.
-    #[error("{place}: found {found} fields, expected {expected}")]
+    #[error(
+        "{place}: found {found} fields, expected {expected} as in the first line, which names the columns"
+    )]
     FieldCount {
         /// File and line.
         place: Place,

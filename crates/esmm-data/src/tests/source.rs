@@ -174,7 +174,10 @@ fn compressed_files_are_unpacked_and_errors_name_them() {
     for (name, bytes) in packed {
         let source = folder.text(name, &bytes);
         assert_eq!(source.column_names().unwrap(), ["x", "y"]);
-        assert_eq!(failure(&folder, &source, &["x"]), format!("{name}:4: found 1 fields, expected 2"));
+        assert_eq!(
+            failure(&folder, &source, &["x"]),
+            format!("{name}:4: found 1 fields, expected 2 as in the first line, which names the columns")
+        );
         let cut = folder.text(&format!("cut-{name}"), &bytes[..bytes.len() - 6]);
         assert!(
             failure(&folder, &cut, &["x"]).starts_with(&format!("cut-{name}: cannot be read or unpacked: "))
@@ -275,8 +278,14 @@ fn unknown_columns_are_found_in_every_file_before_reading() {
 fn broken_records_say_where() {
     let folder = Folder::new();
     let fails = |text: &[u8]| failure(&folder, &folder.text("a.csv", text), &["x", "y"]);
-    assert_eq!(fails(b"x,y\n1,2\n1,2,3\n"), "a.csv:3: found 3 fields, expected 2");
-    assert_eq!(fails(b"x,y\r\n\r\n1\r\n"), "a.csv:3: found 1 fields, expected 2");
+    assert_eq!(
+        fails(b"x,y\n1,2\n1,2,3\n"),
+        "a.csv:3: found 3 fields, expected 2 as in the first line, which names the columns"
+    );
+    assert_eq!(
+        fails(b"x,y\r\n\r\n1\r\n"),
+        "a.csv:3: found 1 fields, expected 2 as in the first line, which names the columns"
+    );
     assert_eq!(
         fails(b"x,y\n1,2\n3,caf\xe9\n"),
         "a.csv:3: column `y`: found `caf\u{fffd}`, allowed is UTF-8 text"

@@ -161,6 +161,9 @@ fn data(guesses: &Guesses, sample: &Sample, paths: &[String]) -> String {
     if sample.source.spelling.decimal != '.' {
         text.push_str(&format!("decimal = {}\n", toml_text(&sample.source.spelling.decimal.to_string())));
     }
+    if let Some(mark) = sample.source.spelling.thousands {
+        text.push_str(&format!("thousands = {}\n", toml_text(&mark.to_string())));
+    }
     if let Some((separator, weight)) = guesses.lists {
         if separator != '|' {
             text.push_str(&format!("list_separator = {}\n", toml_text(&separator.to_string())));

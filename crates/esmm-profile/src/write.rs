@@ -220,6 +220,11 @@ fn labels(guesses: &Guesses) -> String {
         let stages: Vec<String> = stages.iter().map(|stage| toml_text(stage)).collect();
         text.push_str(&format!("# or one stage more: stages = [{}]\n", stages.join(", ")));
     }
+    if !labels.conversion.missing.is_empty() {
+        text.push_str(&format!(
+            "# {conversion} is missing in rows without a click: there the stage was not reached.\nmissing = \"zero\"\n"
+        ));
+    }
     text.push_str(match labels.orphans {
         0 => "# A conversion without a click is an error; orphan_conversions = \"drop\" leaves such rows out.\n",
         _ => "# Conversions without a click are left out; \"error\" stops at the first one.\norphan_conversions = \"drop\"\n",

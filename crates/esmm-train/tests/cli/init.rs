@@ -442,6 +442,38 @@ fn the_synthetic_funnel_is_understood() {
     }
     assert_eq!(drafts[0]["features"], drafts[1]["features"]);
     let file = &drafts[1];
+/// Conversions are often known of clicked rows alone.
+#[test]
+fn labels_are_missing_only_where_the_stage_before_was_not_reached() {
+    let workspace = Workspace::new();
+    let text = csv(400).replace(",0,0\n", ",0,\n");
+    assert!(text.contains(",0,\n") && text.contains(",1,0\n"));
+    workspace.write("data.csv", &text);
+    for args in [&[][..], &["--conversion", "conversion"]] {
+        let file = drafted(&workspace, args);
+        assert_eq!(file["labels"]["missing"].as_str(), Some("zero"));
+        let said = workspace.esmm(&["train", "guess.toml", "--run-dir", "run", "--overwrite"]);
+        assert_eq!(said.code, 0, "{}", said.stderr);
+    }
+    workspace.write("data.csv", &csv(400));
+    assert_eq!(drafted(&workspace, &[])["labels"].get("missing"), None);
+    let at = text.lines().position(|line| line.ends_with(",1,0")).unwrap();
+    workspace.write("data.csv", &text.replacen(",1,0\n", ",1,\n", 1));
+    for args in [
+        &["init", "data.csv", "-o", "a.toml"][..],
+        &["init", "data.csv", "-o", "a.toml", "--conversion", "conversion"],
+    ] {
+        let error = workspace.esmm(args).error(1).to_owned();
+        let expected =
+            format!("data.csv: `conversion` is missing where `click` is 1 (data.csv:{}): ", at + 1);
+        assert!(error.starts_with(&expected), "{error}");
+    }
+    // What nobody clicked cannot be missing.
+    workspace.write("data.csv", &csv(400).replacen(",0,0\n", ",,0\n", 1));
+    let error = workspace.esmm(&["init", "data.csv", "-o", "a.toml"]).error(1).to_owned();
+    assert!(error.contains("`click` holds nothing (data.csv:"), "{error}");
+}
+
     expect(file, &[("user_id", "min_count = 5, side = \"user\"")]);
     assert!(feature(file, "user_spend").unwrap().contains("weighted = true"), "{file:?}");
     assert!(feature(file, "user_history").unwrap().contains("pooling = \"mean\""), "{file:?}");

@@ -97,12 +97,8 @@ fn order(rows: usize, time: Option<&Column>) -> Vec<usize> {
     match time {
         None => order.sort_by_key(|row| hashed(&(*row, "mixed"))),
         Some(column) => {
-            let cells: Vec<&str> = column.cells().map(Option::unwrap_or_default).collect();
-            let numbers: Option<Vec<f64>> = cells.iter().map(|cell| cell.parse().ok()).collect();
-            match numbers {
-                Some(numbers) => order.sort_by(|left, right| numbers[*left].total_cmp(&numbers[*right])),
-                None => order.sort_by_key(|row| cells[*row]),
-            }
+            let ranks = column.time_ranks();
+            order.sort_by_key(|row| ranks[*row]);
         }
     }
     order

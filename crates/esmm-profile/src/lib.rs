@@ -28,6 +28,7 @@ mod plan;
 mod sample;
 mod split;
 mod stats;
+mod time_order;
 mod trial;
 mod words;
 mod worth;

@@ -1,6 +1,7 @@
 //! How the rows are divided: by time where there is one.
 
-use esmm_data::moment_of;
+use esmm_data::{moment_of, quoted};
+use esmm_run::wording::grouped;
 
 use crate::column::{Column, Kind};
 use crate::label::listed;
@@ -14,6 +15,8 @@ const WORDS: &str = "time timestamp ts date datetime day at";
 /// Words of other times and of durations.
 const OTHER: &str = "dwell watch stay duration last first birth register registered registration release released publish \
     published update updated spent since";
+/// The weight of a column of dates whose name does not tell what they are the time of.
+const UNNAMED: u32 = 1;
 /// The smallest number that is a moment whatever the name: 1973, in seconds since 1970, or 19000101.
 const MOMENT: f64 = 19_000_101.0;
 /// Fewer distinct moments than this, and a split is looked at closely.
@@ -39,7 +42,7 @@ impl SplitGuess {
             columns.iter().filter_map(|column| Some((weight(column)?, column))).collect();
         times.sort_by_key(|(weight, column)| std::cmp::Reverse((*weight, column.stats.distinct)));
         let names: Vec<&str> = times.iter().map(|(_, column)| column.name.as_str()).collect();
-        for (_, column) in &times {
+        for (weight, column) in &times {
             let counts = counts(column);
             let few = counts.len() < FEW;
             let shares = match few && whole {
@@ -50,6 +53,12 @@ impl SplitGuess {
             let mut unsure = None;
             if names.len() > 1 {
                 unsure = Some(format!("{} are times: split by `{}`", listed(&names), column.name));
+            } else if *weight == UNNAMED {
+                unsure = Some(format!(
+                    "`{}` is taken for the time of an impression, for it holds dates: say split = {{ by = \"random\", ... }} if it is \
+                     that of something else",
+                    column.name
+                ));
             } else if few {
                 unsure = Some(format!(
                     "`{}` has {} different moments: rows of one moment stay in one split, so the splits may not get \
@@ -63,15 +72,62 @@ impl SplitGuess {
             return Self { time: Some(column.name.clone()), valid, test, why, unsure };
         }
         let (why, unsure) = match names.first() {
-            None => ("no column looks like a time", "no column looks like the time of an impression"),
+            None => (
+                "no column looks like a time",
+                nearly_time(columns)
+                    .unwrap_or_else(|| "no column looks like the time of an impression".to_owned()),
+            ),
             Some(_) => (
                 "the times are too few to divide by",
-                "the column of the time has too few moments to divide by",
+                "the column of the time has too few moments to divide by".to_owned(),
             ),
         };
         let unsure = Some(format!("{unsure}: the rows are split at random, which flatters the metrics"));
         Self { time: None, valid: 0.1, test: 0.1, why: why.to_owned(), unsure }
     }
+}
+
+/// What keeps a column from being the time of an impression: some of its values, and how to write them. Of several columns
+/// the one with the fewest such values. What [`choose`](crate::choose) says of columns of dates is not said again.
+fn nearly_time(columns: &[Column]) -> Option<String> {
+    let is_read = |cell: &str| cell.parse().is_ok_and(f64::is_finite) || moment_of(cell).is_some();
+    let mut near = Vec::new();
+    for column in columns {
+        let stats = &column.stats;
+        let is_told = stats.no_moment.is_some() && stats.dates == stats.present;
+        let is_near = is_named_time(&column.name) || 10 * stats.moments >= 9 * stats.rows;
+        if is_told || !is_near || stats.distinct <= 2 || column.lengths.is_some() {
+            continue;
+        }
+        let unread = || column.cells().filter(|cell| !cell.is_some_and(is_read));
+        match unread().count() {
+            0 => {}
+            count => near.push((count, column, unread().flatten().next())),
+        }
+    }
+    let (count, column, example) = near.into_iter().min_by_key(|(count, ..)| *count)?;
+    let found = match example {
+        Some(text) => format!("are not read as times, such as {}", quoted(text)),
+        None => "are missing".to_owned(),
+    };
+    Some(format!(
+        "`{}` may be the time of an impression, but {} of its {} values {found} (write them as 2024-01-31 10:00, \
+         31.01.2024 10:00 or as numbers)",
+        column.name,
+        grouped(count as u64),
+        grouped(column.stats.rows as u64)
+    ))
+}
+
+fn has_time_of_day(column: &Column) -> bool {
+    column.cells().flatten().all(|cell| cell.contains(':'))
+}
+
+/// Whether a name is that of the time of an impression, or has a word of times and none of other times.
+fn is_named_time(name: &str) -> bool {
+    let words = words(name);
+    let has = |list: &str| words.iter().any(|word| is_one_of(word, list));
+    is_one_of(&words.join("_"), EXACT) || (has(WORDS) && !has(OTHER))
 }
 
 /// How surely a column is the time of an impression.
@@ -91,35 +147,21 @@ fn weight(column: &Column) -> Option<u32> {
     match () {
         () if has(OTHER) || !is_moment => None,
         () if has(WORDS) => Some(2),
-        () => (column.kind == Kind::Time).then_some(1),
+        // A date of birth has no time of day.
+        () => (column.kind == Kind::Time || is_dates && has_time_of_day(column)).then_some(UNNAMED),
     }
 }
 
-/// The rows of each moment, in order.
+/// The number of rows of each moment, in order of time.
 fn counts(column: &Column) -> Vec<usize> {
-    let runs = |equal: &mut dyn FnMut(usize) -> bool, count: usize| {
-        let mut runs = Vec::new();
-        for place in 0..count {
-            match runs.last_mut() {
-                Some(run) if equal(place) => *run += 1,
-                _ => runs.push(1),
-            }
+    let mut counts = Vec::new();
+    for rank in column.time_ranks() {
+        if counts.len() <= rank {
+            counts.resize(rank + 1, 0);
         }
-        runs
-    };
-    if column.stats.all_numbers() {
-        let mut numbers: Vec<f64> = column.cells().flatten().filter_map(|cell| cell.parse().ok()).collect();
-        numbers.sort_by(f64::total_cmp);
-        return runs(&mut |place| numbers[place] == numbers[place - 1], numbers.len());
+        counts[rank] += 1;
     }
-    let moments: Option<Vec<i128>> = column.cells().flatten().map(moment_of).collect();
-    if let Some(mut moments) = moments {
-        moments.sort_unstable();
-        return runs(&mut |place| moments[place] == moments[place - 1], moments.len());
-    }
-    let mut texts: Vec<&str> = column.cells().flatten().collect();
-    texts.sort_unstable();
-    runs(&mut |place| texts[place] == texts[place - 1], texts.len())
+    counts
 }
 
 /// The smallest shares with which every split gets rows, and training most of them.

@@ -197,19 +197,113 @@ fn times_are_taken_as_people_write_them() {
         &|row| format!("{2}/{1:02}/{0:02} 10:00", day(row).0, day(row).1, day(row).2),
     ];
     let mut rows = Vec::new();
+    let mut expected = Vec::new();
     for form in forms {
         let said = with_times(form);
         assert!(said.stderr.contains("split: by time, `seen_at`"), "{} of {}", said.stderr, form(1));
+        let line = said.stderr.lines().find(|line| line.contains("expected of this draft: AUC of CTR "));
+        expected.push(line.unwrap_or_else(|| panic!("{} of {}", said.stderr, form(1))).to_owned());
         let said = workspace.esmm(&["train", "guess.toml", "--run-dir", "run", "--overwrite", "--quiet"]);
         assert_eq!(said.code, 0, "{}", said.stderr);
         let metrics: Value = serde_json::from_str(&workspace.read("run/metrics.json")).unwrap();
         rows.push(["train", "valid", "test"].map(|split| metrics[split].clone()));
     }
     assert!(rows.iter().all(|splits| *splits == rows[0]), "the same rows in the same splits");
+    assert!(
+        expected.iter().all(|line| *line == expected[0]),
+        "the same rows are the latest ones: {expected:#?}"
+    );
     let said = with_times(&|row| format!("{1:02}/{0:02}/{2} 10:00", day(row).0, day(row).1, day(row).2));
     assert!(said.stderr.contains("split: at random"), "{}", said.stderr);
     let expected = "`seen_at` is left out: it holds dates that are not read, as `01/08/2000 10:00`: write them as 2024-01-31 10:00";
     assert!(said.stderr.contains(expected), "{}", said.stderr);
+}
+
+/// A column that is nearly the time of an impression is named with what keeps it from being that.
+#[test]
+fn a_time_that_cannot_be_read_is_told_with_what_can() {
+    let workspace = Workspace::new();
+    let unsure = |name: &str, time: &dyn Fn(usize) -> String| {
+        let plain = csv(1000);
+        let lines = plain.lines().enumerate().map(|(row, line)| match row {
+            0 => format!("{line},{name}\n"),
+            row => format!("{line},{}\n", time(row)),
+        });
+        workspace.write("data.csv", &lines.collect::<String>());
+        let said = workspace.esmm(&["init", "data.csv", "-o", "guess.toml", "--overwrite"]);
+        assert_eq!(said.code, 0, "{}", said.stderr);
+        assert!(said.stderr.contains("split: at random"), "{}", said.stderr);
+        said.stderr
+    };
+    let day = |row: usize| (1 + row % 28, 1 + row / 28 % 12, 21 + row / 28 / 12);
+    let short = |row: usize| format!("{:02}.{:02}.{} 10:00", day(row).0, day(row).1, day(row).2);
+    let long = |row: usize| format!("{:02}.{:02}.20{} 10:00", day(row).0, day(row).1, day(row).2);
+    let way_out = "(write them as 2024-01-31 10:00, 31.01.2024 10:00 or as numbers): the rows are split at random, which \
+                   flatters the metrics";
+    for (name, time, found) in [
+        (
+            "seen_at",
+            &short as &dyn Fn(usize) -> String,
+            "1,000 of its 1,000 values are not read as times, such as `02.01.21 10:00`",
+        ),
+        (
+            "seen_at",
+            &|row| if row == 7 { "soon".to_owned() } else { long(row) },
+            "1 of its 1,000 values are not read as times, such as `soon`",
+        ),
+        (
+            "angesehen",
+            &|row| if row == 7 { short(7) } else { long(row) },
+            "1 of its 1,000 values are not read as times, such as `08.01.21 10:00`",
+        ),
+        (
+            "angesehen",
+            &|row| if row % 20 == 7 { String::new() } else { long(row) },
+            "50 of its 1,000 values are missing",
+        ),
+        (
+            "timestamp",
+            &|row| if row == 7 { String::new() } else { (1_700_000_000 + row).to_string() },
+            "1 of its 1,000 values are missing",
+        ),
+    ] {
+        let said = unsure(name, time);
+        let expected = format!("`{name}` may be the time of an impression, but {found} {way_out}");
+        assert!(said.contains(&expected), "{expected} in: {said}");
+    }
+    assert!(unsure("colour", &|row| format!("c{}", row % 7)).contains("no column looks like the time"));
+}
+
+/// A file as a spreadsheet in Germany writes it: its marks, its dates, its names.
+#[test]
+fn numbers_and_times_are_told_whatever_the_country() {
+    let workspace = Workspace::new();
+    let mut text = String::from("Zeitpunkt;Geburtstag;Kunde;Preis;click;conversion\n");
+    for row in 0..1000_u32 {
+        let (day, hour, minute) = (1 + row / 48, row / 2 % 24, row % 2 * 30);
+        let click = u32::from(mixed(row).is_multiple_of(3));
+        let conversion = click * u32::from(mixed(row + 5000).is_multiple_of(3));
+        let price = mixed(row + 9000) % 4000;
+        text += &format!(
+            "{day:02}.11.2023 {hour:02}:{minute:02};{day:02}.{:02}.1980;K{};1.{:03},{:02};{click};{conversion}\n",
+            1 + row % 12,
+            row % 37,
+            price / 4,
+            price % 4 * 25,
+        );
+    }
+    workspace.write("data.csv", &text);
+    let said = workspace.esmm(&["init", "data.csv", "-o", "guess.toml"]);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    let file: toml::Table = workspace.read("guess.toml").parse().unwrap();
+    let data = &file["data"];
+    assert_eq!((data["decimal"].as_str(), data["thousands"].as_str()), (Some(","), Some(".")));
+    assert_eq!(data["split"]["column"].as_str(), Some("Zeitpunkt"));
+    assert!(said.stderr.contains("`Zeitpunkt` is taken for the time of an impression"), "{}", said.stderr);
+    let draft = workspace.read("guess.toml");
+    assert!(feature(&file, "Preis").is_some_and(|price| price.contains("encode = \"ple\"")), "{draft}");
+    let said = workspace.esmm(&["train", "guess.toml", "--run-dir", "run"]);
+    assert_eq!(said.code, 0, "{}", said.stderr);
 }
 
 #[test]
@@ -348,6 +442,38 @@ fn a_label_that_is_none_is_named_by_its_line() {
 }
 
 /// One conversion without a click in a hundred rows is dropped; a third of them is no funnel.
+/// Conversions are often known of clicked rows alone.
+#[test]
+fn labels_are_missing_only_where_the_stage_before_was_not_reached() {
+    let workspace = Workspace::new();
+    let text = csv(400).replace(",0,0\n", ",0,\n");
+    assert!(text.contains(",0,\n") && text.contains(",1,0\n"));
+    workspace.write("data.csv", &text);
+    for args in [&[][..], &["--conversion", "conversion"]] {
+        let file = drafted(&workspace, args);
+        assert_eq!(file["labels"]["missing"].as_str(), Some("zero"));
+        let said = workspace.esmm(&["train", "guess.toml", "--run-dir", "run", "--overwrite"]);
+        assert_eq!(said.code, 0, "{}", said.stderr);
+    }
+    workspace.write("data.csv", &csv(400));
+    assert_eq!(drafted(&workspace, &[])["labels"].get("missing"), None);
+    let at = text.lines().position(|line| line.ends_with(",1,0")).unwrap();
+    workspace.write("data.csv", &text.replacen(",1,0\n", ",1,\n", 1));
+    for args in [
+        &["init", "data.csv", "-o", "a.toml"][..],
+        &["init", "data.csv", "-o", "a.toml", "--conversion", "conversion"],
+    ] {
+        let error = workspace.esmm(args).error(1).to_owned();
+        let expected =
+            format!("data.csv: `conversion` is missing where `click` is 1 (data.csv:{}): ", at + 1);
+        assert!(error.starts_with(&expected), "{error}");
+    }
+    // What nobody clicked cannot be missing.
+    workspace.write("data.csv", &csv(400).replacen(",0,0\n", ",,0\n", 1));
+    let error = workspace.esmm(&["init", "data.csv", "-o", "a.toml"]).error(1).to_owned();
+    assert!(error.contains("`click` holds nothing (data.csv:"), "{error}");
+}
+
 #[test]
 fn conversions_without_a_click_are_few_or_no_funnel() {
     let workspace = Workspace::new();
@@ -442,38 +568,6 @@ fn the_synthetic_funnel_is_understood() {
     }
     assert_eq!(drafts[0]["features"], drafts[1]["features"]);
     let file = &drafts[1];
-/// Conversions are often known of clicked rows alone.
-#[test]
-fn labels_are_missing_only_where_the_stage_before_was_not_reached() {
-    let workspace = Workspace::new();
-    let text = csv(400).replace(",0,0\n", ",0,\n");
-    assert!(text.contains(",0,\n") && text.contains(",1,0\n"));
-    workspace.write("data.csv", &text);
-    for args in [&[][..], &["--conversion", "conversion"]] {
-        let file = drafted(&workspace, args);
-        assert_eq!(file["labels"]["missing"].as_str(), Some("zero"));
-        let said = workspace.esmm(&["train", "guess.toml", "--run-dir", "run", "--overwrite"]);
-        assert_eq!(said.code, 0, "{}", said.stderr);
-    }
-    workspace.write("data.csv", &csv(400));
-    assert_eq!(drafted(&workspace, &[])["labels"].get("missing"), None);
-    let at = text.lines().position(|line| line.ends_with(",1,0")).unwrap();
-    workspace.write("data.csv", &text.replacen(",1,0\n", ",1,\n", 1));
-    for args in [
-        &["init", "data.csv", "-o", "a.toml"][..],
-        &["init", "data.csv", "-o", "a.toml", "--conversion", "conversion"],
-    ] {
-        let error = workspace.esmm(args).error(1).to_owned();
-        let expected =
-            format!("data.csv: `conversion` is missing where `click` is 1 (data.csv:{}): ", at + 1);
-        assert!(error.starts_with(&expected), "{error}");
-    }
-    // What nobody clicked cannot be missing.
-    workspace.write("data.csv", &csv(400).replacen(",0,0\n", ",,0\n", 1));
-    let error = workspace.esmm(&["init", "data.csv", "-o", "a.toml"]).error(1).to_owned();
-    assert!(error.contains("`click` holds nothing (data.csv:"), "{error}");
-}
-
     expect(file, &[("user_id", "min_count = 5, side = \"user\"")]);
     assert!(feature(file, "user_spend").unwrap().contains("weighted = true"), "{file:?}");
     assert!(feature(file, "user_history").unwrap().contains("pooling = \"mean\""), "{file:?}");

@@ -29,6 +29,7 @@ pub use data::{DataSection, Paths, ReadingConfig};
 pub use features::{Encode, FeatureSection, OutsidePolicy};
 pub use instant::Instant;
 pub use labels::{LabelSection, MissingPolicy, NegativeRateSetting, OrphanPolicy};
+pub use memory::memory_amount;
 pub use metrics::MetricSection;
 pub use model::{ActivationName, DropoutSection, ModelConfig, ModelSection};
 pub use negative_rate::NegativeRate;

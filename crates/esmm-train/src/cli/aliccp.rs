@@ -10,6 +10,8 @@ use esmm_aliccp::{
     generate, prepare,
 };
 use esmm_train::TrainError;
+use esmm_train::config::memory_amount;
+use esmm_train::wording;
 
 use super::aliccp_report::printed;
 use super::numbers::{MAX, real, threads, whole};
@@ -137,7 +139,11 @@ fn run_prepare(args: &PrepareArgs) -> anyhow::Result<Done> {
     let rows = report.train.skeleton_rows + report.test.as_ref().map_or(0, |test| test.skeleton_rows);
     let seconds = started.elapsed().as_secs_f64();
     let rate = table::grouped((rows as f64 / seconds) as u64);
-    log::info!("{} impressions read in {}, {rate} a second", table::grouped(rows), duration(seconds));
+    log::info!(
+        "{} impressions read in {}, {rate} a second",
+        table::grouped(rows),
+        wording::duration(seconds)
+    );
     out!("{}", printed(&report))?;
     let out = shown(&args.out_dir);
     outln!("Everything is in {out}: train, test, {REPORT_FILE}.")?;
@@ -190,63 +196,18 @@ fn stop_on_signals(stop: &Arc<AtomicBool>) -> Arc<Mutex<Signal>> {
     ends_for
 }
 
-/// `train, reading common features: 12,000 rows, 45,000 a second; 37% of everything, 2 min 5 s left`
+/// `train, reading common features: 12,000 rows, 45,000 a second; 37% of everything, 2:05 left`
 fn line(progress: &PrepareProgress) -> String {
     let PrepareProgress { split, step, rows, rows_per_second, done, seconds_left } = progress;
     let rows = table::grouped(*rows);
     let rate = table::grouped(*rows_per_second as u64);
     let share = 100.0 * done;
-    let left = duration(*seconds_left);
+    let left = wording::duration(*seconds_left);
     format!("{split}, {step}: {rows} rows, {rate} a second; {share:.0}% of everything, {left} left")
-}
-
-fn duration(seconds: f64) -> String {
-    let whole = seconds.round() as u64;
-    match (whole / 3600, whole / 60 % 60, whole % 60) {
-        (0, 0, _) if seconds < 10.0 => format!("{seconds:.1} s"),
-        (0, 0, seconds) => format!("{seconds} s"),
-        (0, minutes, seconds) => format!("{minutes} min {seconds} s"),
-        (hours, minutes, _) => format!("{hours} h {minutes} min"),
-    }
 }
 
 /// A size such as `4GiB`, `500MB` or `1073741824`.
 fn bytes(text: &str) -> Result<u64, String> {
-    let wrong = || format!("`{text}` is no size, allowed are bytes and sizes such as 4GiB, 500MiB, 2GB");
-    let end = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(end);
-    let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
-        "" | "b" => 1,
-        "k" | "kib" => 1 << 10,
-        "m" | "mib" => 1 << 20,
-        "g" | "gib" => 1 << 30,
-        "t" | "tib" => 1 << 40,
-        "kb" => 1000,
-        "mb" => 1_000_000,
-        "gb" => 1_000_000_000,
-        "tb" => 1_000_000_000_000,
-        _ => return Err(wrong()),
-    };
-    number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor)).ok_or_else(wrong)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_have_units() {
-        for (text, size) in [("4GiB", 4 << 30), ("500mib", 500 << 20), ("2GB", 2_000_000_000), ("17", 17)] {
-            assert_eq!(bytes(text), Ok(size));
-        }
-        for text in ["", "GiB", "4 parsecs", "-1", "99999999999TiB"] {
-            assert!(bytes(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn durations_are_short() {
-        let shown: Vec<String> = [0.04, 9.96, 59.0, 125.0, 7260.0].map(duration).to_vec();
-        assert_eq!(shown, ["0.0 s", "10.0 s", "59 s", "2 min 5 s", "2 h 1 min"]);
-    }
+    memory_amount(text)
+        .ok_or_else(|| format!("`{text}` is no size, allowed are bytes and sizes such as 4GiB, 500MiB, 2GB"))
 }

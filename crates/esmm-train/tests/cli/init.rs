@@ -441,7 +441,6 @@ fn a_label_that_is_none_is_named_by_its_line() {
     assert!(error.contains("`click` holds `yes` (data.csv:5)"), "{error}");
 }
 
-/// One conversion without a click in a hundred rows is dropped; a third of them is no funnel.
 /// Conversions are often known of clicked rows alone.
 #[test]
 fn labels_are_missing_only_where_the_stage_before_was_not_reached() {
@@ -474,6 +473,7 @@ fn labels_are_missing_only_where_the_stage_before_was_not_reached() {
     assert!(error.contains("`click` holds nothing (data.csv:"), "{error}");
 }
 
+/// One conversion without a click in a hundred rows is dropped; a third of them is no funnel.
 #[test]
 fn conversions_without_a_click_are_few_or_no_funnel() {
     let workspace = Workspace::new();

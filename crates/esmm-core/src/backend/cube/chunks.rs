@@ -82,18 +82,31 @@ impl Layout {
         self.lines as usize * self.at_once
     }
 
+    /// Rows that a unit takes at once in one of the [`PASSES`].
+    pub(super) fn at_once_in(self, pass: u32) -> usize {
+        if pass == 0 { self.at_once } else { 1 }
+    }
+
     /// Times that half of the lines are added to the other half, until one is left.
     pub(super) fn halvings(self) -> u32 {
         self.lines.ilog2()
     }
 }
 
-/// The first row after those of `start .. end` that a cube takes in whole steps of [`Layout::rows`]; the others follow one a
-/// unit at a time.
+/// How often a cube goes over its rows: it takes them in whole steps of [`Layout::rows`], then those that are left over.
+pub(super) const PASSES: u32 = 2;
+
+/// Which of the rows `start .. end` a cube takes in a pass.
 #[cube]
-pub(super) fn whole_steps(start: usize, end: usize, #[comptime] layout: Layout) -> usize {
+pub(super) fn rows_of_pass(
+    start: usize,
+    end: usize,
+    #[comptime] layout: Layout,
+    #[comptime] pass: u32,
+) -> (usize, usize) {
     let step = comptime!(layout.rows());
-    start + (end - start) / step * step
+    let whole = start + (end - start) / step * step;
+    if comptime!(pass == 0) { (start, whole) } else { (whole, end) }
 }
 
 /// Sums the lines of a cube into the first one, halving them.

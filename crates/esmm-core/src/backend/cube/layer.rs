@@ -6,7 +6,7 @@ use burn_cubecl::cubecl::{self, prelude::*, std::FastDivmod};
 use burn_cubecl::tensor::CubeTensor;
 
 use super::block::{ColumnNorm, Steps, activate, column_norm, drop_some, leak, normalize, slope_of};
-use super::chunks::{Chunks, Layout, whole_steps};
+use super::chunks::{Chunks, Layout, PASSES, rows_of_pass};
 use super::dropout::{DropoutBits, bits};
 use super::logits::{is_logits, logits};
 use super::matmul::{Matmul, layer_matmul};
@@ -296,16 +296,15 @@ fn finish_kernel<N: Size>(
         let at = FinishAt::<N> { bias: added, norm, slope, column, columns, stride, out_stride };
         let start = chunk * chunk_rows;
         let end = min(start + chunk_rows, rows);
-        let whole = whole_steps(start, end, layout);
-        let line = UNIT_POS_Y as usize;
-        for row in range_stepped(start + line, whole, comptime!(layout.rows())) {
-            let row = tower * rows + row;
-            let count = comptime!(layout.at_once);
-            finish_rows::<N>(matmul, out, &at, &dropout, row, layout, count, with_bias, steps);
-        }
-        for row in range_stepped(whole + line, end, comptime!(layout.lines as usize)) {
-            let row = tower * rows + row;
-            finish_rows::<N>(matmul, out, &at, &dropout, row, layout, 1usize, with_bias, steps);
+        #[unroll]
+        for pass in 0..PASSES {
+            let (from, to) = rows_of_pass(start, end, layout, pass);
+            let count = comptime!(layout.at_once_in(pass));
+            let step = comptime!(layout.lines as usize * count);
+            for row in range_stepped(from + UNIT_POS_Y as usize, to, step) {
+                let row = tower * rows + row;
+                finish_rows::<N>(matmul, out, &at, &dropout, row, layout, count, with_bias, steps);
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::{self, prelude::*};
 use burn_cubecl::tensor::CubeTensor;
 
-use super::chunks::{Chunks, Layout, UNITS, add_lines, whole_steps};
+use super::chunks::{Chunks, Layout, PASSES, UNITS, add_lines, rows_of_pass};
 use super::join::{At, Pieces, Sum};
 use super::tensor::{Rows, address, array, empty_plain, plain, vector_size};
 use crate::backend::{Layer, LayerOutput, LayerSaved, LayerSpec, LayerWeights};
@@ -261,29 +261,27 @@ fn logits_backward_kernel<N: Size>(
     if exists {
         let factor = weight[tower * columns + column];
         let at = BackwardAt::<N> { factor, column, stride, out_stride, grad_row };
-        let whole = whole_steps(start, end, layout);
-        let line = UNIT_POS_Y as usize;
-        for row in range_stepped(start + line, whole, comptime!(layout.rows())) {
-            let grad = tower * grad_tower + row * grad_row;
-            let row = tower * rows + row;
-            let count = comptime!(layout.at_once);
-            backward_rows::<N>(&mut found, &mut bias_found, input, grads, out, &at, row, grad, layout, count);
-        }
-        for row in range_stepped(whole + line, end, comptime!(layout.lines as usize)) {
-            let grad = tower * grad_tower + row * grad_row;
-            let row = tower * rows + row;
-            backward_rows::<N>(
-                &mut found,
-                &mut bias_found,
-                input,
-                grads,
-                out,
-                &at,
-                row,
-                grad,
-                layout,
-                1usize,
-            );
+        #[unroll]
+        for pass in 0..PASSES {
+            let (from, to) = rows_of_pass(start, end, layout, pass);
+            let count = comptime!(layout.at_once_in(pass));
+            let step = comptime!(layout.lines as usize * count);
+            for row in range_stepped(from + UNIT_POS_Y as usize, to, step) {
+                let grad = tower * grad_tower + row * grad_row;
+                let row = tower * rows + row;
+                backward_rows::<N>(
+                    &mut found,
+                    &mut bias_found,
+                    input,
+                    grads,
+                    out,
+                    &at,
+                    row,
+                    grad,
+                    layout,
+                    count,
+                );
+            }
         }
     }
     sums[unit] = found[0];

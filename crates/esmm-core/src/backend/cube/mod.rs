@@ -12,7 +12,8 @@
 //!   memory, results from there.
 //! * `weight_grad.rs`: matmuls over the batch, cut into pieces; `join.rs`: pieces of all layers, added up.
 //! * `sort.rs`, `scatter.rs`, `pooled.rs`: the distinct rows of a batch, and gradients of them.
-//! * `chunks.rs`: passes over the rows of a batch; `moments.rs`, `sums.rs`: what is summed over one.
+//! * `chunks.rs`: passes over the rows of a batch; `moments.rs`, `sums.rs`: what is summed over one, `hidden_grad.rs`: what
+//!   follows from the sums backward.
 //! * `block.rs`, `dropout.rs`, `log_space.rs`: what is done to an element.
 //!
 //! A kernel reads ids that were checked when the batch was built, so it runs without the checks of CubeCL; its units check
@@ -28,6 +29,7 @@ mod factor;
 mod fold;
 mod funnel;
 mod grouped_layer;
+mod hidden_grad;
 mod infer;
 mod join;
 mod largest;

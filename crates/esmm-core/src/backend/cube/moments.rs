@@ -86,13 +86,25 @@ fn chunk_moments_kernel<N: Size>(
     if exists && UNIT_POS_Y == 0 {
         let count = Vector::<f32, N>::new(f32::cast_from(end - start));
         let place = chunk * all_columns + tower * columns + column;
-        let mean = sums[unit] / count;
-        partial[place] = pivot + mean;
-        let deviations = squares[unit] - sums[unit] * mean;
-        // By a comparison: `max` of CUDA and WGSL turns NaN into 0.
-        let zero = Vector::<f32, N>::new(0.0f32);
-        partial[second + place] = select_many(deviations.less_than(zero), zero, deviations);
+        let (mean, deviations) = about_mean::<N>(pivot, sums[unit], squares[unit], count);
+        partial[place] = mean;
+        partial[second + place] = deviations;
     }
+}
+
+/// Mean and sum of squared deviations of `count` rows, from sums of differences to a pivot and of their squares.
+#[cube]
+pub(super) fn about_mean<N: Size>(
+    pivot: Vector<f32, N>,
+    sum: Vector<f32, N>,
+    squares: Vector<f32, N>,
+    count: Vector<f32, N>,
+) -> (Vector<f32, N>, Vector<f32, N>) {
+    let shift = sum / count;
+    let deviations = squares - sum * shift;
+    // By a comparison: `max` of CUDA and WGSL turns NaN into 0.
+    let zero = Vector::<f32, N>::new(0.0f32);
+    (pivot + shift, select_many(deviations.less_than(zero), zero, deviations))
 }
 
 /// Chunks that all cubes of a launch together may join before one more launch takes less time: a cube reads up to 1 KB of
@@ -199,7 +211,6 @@ fn join_chunks<N: Size>(
     let share = chunks.div_ceil(comptime!(layout.lines as usize));
     let first = min(UNIT_POS_Y as usize * share, chunks);
     let last = min(first + share, chunks);
-    let zero = Vector::<f32, N>::new(0.0f32);
     let mut mean = Vector::<f32, N>::new(0.0f32);
     let mut square = Vector::<f32, N>::new(0.0f32);
     let mut count = 0.0f32;
@@ -214,11 +225,9 @@ fn join_chunks<N: Size>(
             square += partial[(chunks + chunk) * columns + column] + weighted * difference;
         }
         count = f32::cast_from(min(last * chunk_rows, rows) - first * chunk_rows);
-        let shift = sum / Vector::new(count);
-        mean = pivot + shift;
-        square -= sum * shift;
-        // By a comparison: `max` of CUDA and WGSL turns NaN into 0.
-        square = select_many(square.less_than(zero), zero, square);
+        let (line_mean, deviations) = about_mean::<N>(pivot, sum, square, Vector::new(count));
+        mean = line_mean;
+        square = deviations;
     }
     line_means[unit] = mean;
     line_squares[unit] = square;

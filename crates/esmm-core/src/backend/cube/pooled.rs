@@ -38,6 +38,18 @@ struct PartAt {
     stride: usize,
 }
 
+/// Which vector of an entry's gradient a unit sums.
+#[derive(CubeType, Clone, Copy)]
+struct VectorAt {
+    /// Copy of the table.
+    copy: usize,
+    /// The vector in the gradient of a bag, and how many vectors that has.
+    vector: usize,
+    feature_width: usize,
+    /// Entries of rows: those of groups are counted on from them.
+    own_entries: usize,
+}
+
 /// `grads` of what `bags` pooled.
 pub(super) fn piece_sums<R: CubeRuntime, B: OnCube<R>>(
     bags: InputBags<CubeTensor<R>, Indices<B>>,
@@ -116,6 +128,7 @@ fn piece_sums_kernel<N: Size>(
     if place % PIECE == 0 || is_first(rows, place) {
         let row = rows[place];
         let end = min((place / PIECE + 1) * PIECE, count);
+        let at_vector = VectorAt { copy, vector: part, feature_width, own_entries };
         let mut sum = Vector::<f32, N>::new(0.0f32);
         let mut next = place;
         #[unroll]
@@ -132,10 +145,7 @@ fn piece_sums_kernel<N: Size>(
                         weights,
                         at,
                         usize::cast_from(entries[next + index]),
-                        copy,
-                        part,
-                        feature_width,
-                        own_entries,
+                        &at_vector,
                         comptime!(bagged.clone()),
                     );
                 }
@@ -151,7 +161,7 @@ fn piece_sums_kernel<N: Size>(
     }
 }
 
-/// A vector of what an entry gets from the gradient of its bag: entries of groups are counted on from those of rows.
+/// A vector of what an entry gets from the gradient of its bag.
 #[allow(clippy::if_same_then_else, reason = "the first condition is decided when the kernel is compiled")]
 #[cube]
 fn entry_grad<N: Size>(
@@ -160,21 +170,18 @@ fn entry_grad<N: Size>(
     weights: &Sequence<Array<f32>>,
     at: &Sequence<PartAt>,
     entry: usize,
-    copy: usize,
-    vector: usize,
-    feature_width: usize,
-    own_entries: usize,
+    at_vector: &VectorAt,
     #[comptime] bagged: Vec<bool>,
 ) -> Vector<f32, N> {
     let of_rows = comptime!(bagged[0]);
     if comptime!(bagged.len() == 1) {
-        part_grad::<N>(grads, segments, weights, at, entry, copy, vector, feature_width, 0usize, of_rows)
-    } else if entry < own_entries {
-        part_grad::<N>(grads, segments, weights, at, entry, copy, vector, feature_width, 0usize, of_rows)
+        part_grad::<N>(grads, segments, weights, at, entry, at_vector, 0usize, of_rows)
+    } else if entry < at_vector.own_entries {
+        part_grad::<N>(grads, segments, weights, at, entry, at_vector, 0usize, of_rows)
     } else {
-        let entry = entry - own_entries;
+        let entry = entry - at_vector.own_entries;
         let of_groups = comptime!(bagged[1]);
-        part_grad::<N>(grads, segments, weights, at, entry, copy, vector, feature_width, 1usize, of_groups)
+        part_grad::<N>(grads, segments, weights, at, entry, at_vector, 1usize, of_groups)
     }
 }
 
@@ -186,22 +193,25 @@ fn part_grad<N: Size>(
     weights: &Sequence<Array<f32>>,
     at: &Sequence<PartAt>,
     entry: usize,
-    copy: usize,
-    vector: usize,
-    feature_width: usize,
+    at_vector: &VectorAt,
     #[comptime] part: usize,
     #[comptime] bagged: bool,
 ) -> Vector<f32, N> {
     let part_at = at.index(part);
     let grad = grads.index(part);
     if comptime!(bagged) {
-        let (row, feature) = part_at.num_sparse.div_mod(usize::cast_from(segments.index(part)[entry]));
-        let source = (copy * part_at.rows + row) * part_at.stride + feature * feature_width + vector;
-        Vector::new(weights.index(part)[entry]) * grad[source]
+        let segment = usize::cast_from(segments.index(part)[entry]);
+        Vector::new(weights.index(part)[entry]) * grad[place_of(segment, part_at, at_vector)]
     } else {
-        let (row, feature) = part_at.num_sparse.div_mod(entry);
-        grad[(copy * part_at.rows + row) * part_at.stride + feature * feature_width + vector]
+        grad[place_of(entry, part_at, at_vector)]
     }
+}
+
+/// Where the vector lies in the gradient of a bag: bags of a row lie side by side.
+#[cube]
+fn place_of(bag: usize, part: &PartAt, at: &VectorAt) -> usize {
+    let (row, feature) = part.num_sparse.div_mod(bag);
+    (at.copy * part.rows + row) * part.stride + feature * at.feature_width + at.vector
 }
 
 /// Whether a place is the first one of its row.

@@ -1,4 +1,4 @@
-//! Sums over the rows of a batch in backward: the gradients of what a column has in common.
+//! Sums over the rows of a batch in backward, the first pass over them: the gradients of what a column has in common.
 
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::{self, prelude::*};
@@ -7,10 +7,35 @@ use burn_cubecl::tensor::CubeTensor;
 use super::block::{
     ColumnNorm, Curve, Steps, activate_backward, drop_some, leak, normalize, read_norm, slope_of,
 };
-use super::chunks::{Chunks, LANES, LINES, Layout, UNITS, add_lines, whole_steps};
+use super::chunks::{Chunks, LANES, LINES, Layout, PASSES, UNITS, add_lines, rows_of_pass};
 use super::dropout::{DropoutBits, bits};
-use super::layer_backward::Saved;
-use super::tensor::{OnCube, address, array, empty_plain};
+use super::tensor::{OnCube, Rows, address, array, empty_plain, vector_size};
+use crate::backend::{LayerSpec, Moments, Norm};
+
+/// What both passes of backward read.
+pub(super) struct Saved<R: CubeRuntime> {
+    pub(super) grad: Rows<R>,
+    pub(super) hidden: Rows<R>,
+    /// Batch norm with its moments; anything without one.
+    pub(super) norm: Norm<CubeTensor<R>>,
+    pub(super) moments: Moments<CubeTensor<R>>,
+    pub(super) slope: CubeTensor<R>,
+    pub(super) spec: LayerSpec,
+    pub(super) steps: Steps,
+}
+
+impl<R: CubeRuntime> Saved<R> {
+    /// Towers, rows, outputs.
+    pub(super) fn dims(&self) -> [usize; 3] {
+        let shape = self.hidden.tensor.meta.shape();
+        [shape[0], shape[1], shape[2]]
+    }
+
+    /// Largest vector for what is read, and for a tensor that is written.
+    pub(super) fn vector(&self, out_stride: usize) -> usize {
+        vector_size(&[self.hidden.width, self.hidden.stride, self.grad.stride, out_stride])
+    }
+}
 
 /// Sums of a column, as in [`Partial`].
 const KINDS: usize = 3;
@@ -120,16 +145,15 @@ fn chunk_sums_kernel<N: Size>(
         let slope = slope_of(slopes, tower, leak, steps.curve);
         let norm = read_norm::<N>(means, variances, gamma, beta, tower_column, epsilon, steps.batch_norm);
         let at = BackwardAt::<N> { norm, slope, column, columns, grad_stride, hidden_stride };
-        let whole = whole_steps(start, end, layout);
-        let line = UNIT_POS_Y as usize;
-        for row in range_stepped(start + line, whole, comptime!(layout.rows())) {
-            let row = tower * rows + row;
-            let count = comptime!(layout.at_once);
-            add_rows::<N>(&mut sums, grads, hidden, &at, &dropout, row, layout, count, steps);
-        }
-        for row in range_stepped(whole + line, end, comptime!(layout.lines as usize)) {
-            let row = tower * rows + row;
-            add_rows::<N>(&mut sums, grads, hidden, &at, &dropout, row, layout, 1usize, steps);
+        #[unroll]
+        for pass in 0..PASSES {
+            let (from, to) = rows_of_pass(start, end, layout, pass);
+            let count = comptime!(layout.at_once_in(pass));
+            let step = comptime!(layout.lines as usize * count);
+            for row in range_stepped(from + UNIT_POS_Y as usize, to, step) {
+                let row = tower * rows + row;
+                add_rows::<N>(&mut sums, grads, hidden, &at, &dropout, row, layout, count, steps);
+            }
         }
     }
     let mut lines = SharedMemory::<Vector<f32, N>>::new(comptime!(UNITS as usize));

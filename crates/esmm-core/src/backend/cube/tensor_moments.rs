@@ -3,6 +3,7 @@
 
 use burn_cubecl::cubecl::{self, prelude::*};
 
+use super::moments::about_mean;
 use super::tensor_cores::{PLANE, TensorTile};
 use super::tensor_cube::{Extent, Place};
 use super::tile::QUAD;
@@ -41,11 +42,11 @@ pub(super) fn write_moments(
     let mut mean = lane_sums.pivot;
     let mut deviations = lane_sums.squares;
     if count > 0 {
-        let from_pivot = lane_sums.sum / Vector::new(f32::cast_from(count));
-        mean += from_pivot;
-        let centred = lane_sums.squares - lane_sums.sum * from_pivot;
-        // By a comparison: `max` of CUDA and WGSL turns NaN into 0.
-        deviations = select_many(centred.less_than(zero), zero, centred);
+        let rows_here = Vector::new(f32::cast_from(count));
+        let (lane_mean, lane_deviations) =
+            about_mean::<Const<4>>(lane_sums.pivot, lane_sums.sum, lane_sums.squares, rows_here);
+        mean = lane_mean;
+        deviations = lane_deviations;
     }
     sync_cube();
     waiting[2 * unit] = mean;

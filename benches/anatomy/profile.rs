@@ -34,12 +34,13 @@ impl Kind {
     /// By the name of its function, without `_kernel`.
     fn of(kernel: &str) -> Self {
         match kernel {
-            "Matmul" | "JoinWeightGrad" | "Logits" | "LogitsBackward" | "JoinLogits" => Self::Matmuls,
-            "Gather" | "Pool" | "Count" | "Scatter" | "PieceSums" | "RowGrads" | "SumPieces"
-            | "JoinPieces" | "Sgd" | "Adam" | "RowWise" => Self::Tables,
-            "Round" | "Restore" | "AddBias" | "Finish" | "ChunkMoments" | "ChunkSums" | "JoinSums"
-            | "HiddenGrad" | "Blend" | "Apply" | "Fold" | "AddGroups" => Self::Layers,
-            "Loss" | "LossBackward" | "Update" => Self::Others,
+            "Matmul" | "Pair" | "TensorMatmul" | "TensorPair" | "Join" | "Logits" => Self::Matmuls,
+            "Pool" | "Count" | "Scatter" | "PieceSums" | "RowGrads" | "ByValue" | "RowWise" => Self::Tables,
+            "Round" | "Restore" | "AddBias" | "AddGroups" | "Split" | "SumsByGroup" | "Finish" | "Apply"
+            | "Fold" | "ChunkMoments" | "JoinMoments" | "ChunkSums" | "JoinSums" | "HiddenGrad" => {
+                Self::Layers
+            }
+            "Loss" | "LossBackward" | "Logs" | "Probs" | "Update" => Self::Others,
             _ => Self::Burn,
         }
     }

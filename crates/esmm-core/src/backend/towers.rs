@@ -246,27 +246,27 @@ pub(super) fn first_layer_backward<B: Backend, K: Kernels<B>>(
     (table, weights)
 }
 
-/// From the last layer to the first. `whole` makes gradients of what each layer returns for its weights, all of them at
-/// once.
+/// From the last layer to the first. What a layer hands to the one below it is a `D`: the gradient of its input, or what that
+/// can be made of. `whole` makes gradients of what each layer returns for its weights, all of them at once.
 ///
 /// # Panics
 /// When `saved` is of other towers.
 #[allow(clippy::too_many_arguments, reason = "four of them are what is done, layer by layer and at the end")]
-pub(super) fn walk_back<T: Clone, I, S, G>(
+pub(super) fn walk_back<T: Clone, I, S, D: From<T> + Into<T>, G>(
     towers: TowersOperands<T, I>,
     saved: TowersOutput<T, S>,
     grad: T,
     specs: &[LayerSpec],
-    mut layer: impl FnMut(Layer<T>, LayerSaved<T>, T, LayerSpec) -> (T, G),
-    grouped_layer: impl FnOnce(GroupedLayer<T, I>, LayerSaved<T>, T, LayerSpec) -> ([T; 2], G),
-    first_layer: impl FnOnce(FirstLayer<T, I>, LayerSaved<T>, S, T, LayerSpec) -> (T, G),
+    mut layer: impl FnMut(Layer<T>, LayerSaved<T>, D, LayerSpec) -> (D, G),
+    grouped_layer: impl FnOnce(GroupedLayer<T, I>, LayerSaved<T>, D, LayerSpec) -> ([T; 2], G),
+    first_layer: impl FnOnce(FirstLayer<T, I>, LayerSaved<T>, S, D, LayerSpec) -> (T, G),
     whole: impl FnOnce(Vec<G>) -> Vec<LayerWeights<T>>,
 ) -> TowersGrads<T> {
     let TowersOperands { input, layers } = towers;
     let TowersOutput { layers: mut outputs, first: own, .. } = saved;
     assert_eq!(layers.len(), outputs.len(), "towers and what they saved differ in their layers");
     let mut layers: Vec<_> = layers.into_iter().zip(specs.iter().copied()).collect();
-    let mut grad = grad;
+    let mut grad = D::from(grad);
     let mut grads = Vec::new();
     while outputs.len() > 1
         && let Some((weights, spec)) = layers.pop()
@@ -283,7 +283,7 @@ pub(super) fn walk_back<T: Clone, I, S, G>(
     let (input, shared, of_weights) = match (input, own) {
         (TowersInput::Values(input), _) => {
             let (input, of_weights) = layer(Layer { input, weights }, output.saved, grad, spec);
-            (input, None, of_weights)
+            (input.into(), None, of_weights)
         }
         (TowersInput::Grouped(input), _) => {
             let operands = GroupedLayer { input: *input, weights };

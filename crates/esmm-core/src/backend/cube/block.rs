@@ -12,6 +12,9 @@ pub(super) struct Steps {
     pub(super) batch_norm: bool,
     pub(super) curve: Curve,
     pub(super) dropout: bool,
+    /// Backward, whether the gradient is computed from that of the logits: see
+    /// [`FromAbove`](super::from_above::FromAbove).
+    pub(super) below_logits: bool,
 }
 
 /// The form of an activation.
@@ -27,7 +30,8 @@ pub(super) enum Curve {
 
 impl Steps {
     pub(super) fn new(spec: &LayerSpec, batch_norm: bool) -> Self {
-        Self { batch_norm, curve: Curve::new(spec.activation), dropout: spec.dropout.is_some() }
+        let curve = Curve::new(spec.activation);
+        Self { batch_norm, curve, dropout: spec.dropout.is_some(), below_logits: false }
     }
 }
 

@@ -8,6 +8,7 @@ use burn_cubecl::tensor::CubeTensor;
 
 use super::bags::pool;
 use super::chunks::{LANES, LINES, Layout, add_lines};
+use super::from_above::FromAbove;
 use super::infer::{apply, apply_layers, rest_of, whole_layer};
 use super::layer::{Columns, after_matmul};
 use super::layer_backward::{WeightSums, after_matmul_backward};
@@ -38,7 +39,7 @@ pub(super) fn grouped_layer<R: CubeRuntime, B: OnCube<R>>(
 pub(super) fn grouped_layer_backward<R: CubeRuntime, B: OnCube<R>>(
     operands: GroupedLayer<CubeTensor<R>, Indices<B>>,
     saved: LayerSaved<CubeTensor<R>>,
-    grad: CubeTensor<R>,
+    grad: FromAbove<R>,
     spec: LayerSpec,
 ) -> ([CubeTensor<R>; 2], WeightSums<R>) {
     let GroupedLayer { input, weights } = operands;

@@ -6,9 +6,10 @@ use burn_cubecl::cubecl::{self, prelude::*};
 use super::block::{Steps, activate_backward, drop_some, leak, normalize, read_norm, slope_of};
 use super::chunks::{Layout, PASSES, rows_of_pass};
 use super::dropout::{DropoutBits, bits};
+use super::from_above::{above_at, grad_above};
 use super::largest::{Gradient, largest_in, write_largest};
 use super::layer::Columns;
-use super::sums::{BackwardAt, Partial, Saved, join_sums};
+use super::sums::{BackwardAt, Partial, Saved, element_of, hidden_of, join_sums};
 use super::tensor::{Rows, address, array, empty_plain};
 use crate::backend::Norm;
 use crate::precision::Precision;
@@ -21,7 +22,7 @@ pub(super) fn hidden_grad<R: CubeRuntime>(
     side_by_side: bool,
 ) -> (Gradient<R>, Columns<R>) {
     let [towers, rows, outputs] = saved.dims();
-    let like = &saved.grad.tensor;
+    let like = &saved.hidden.tensor;
     let out = if side_by_side {
         Rows::empty(like, [rows, towers * outputs])
     } else {
@@ -39,16 +40,19 @@ pub(super) fn hidden_grad<R: CubeRuntime>(
     let tower_stride = if side_by_side { outputs } else { rows * out.stride };
     let parts = columns.div_ceil(layout.lanes as usize) * partial.chunks.count * towers;
     let largest = (saved.spec.precision == Precision::F16).then(|| empty_plain(like, [parts]));
-    // SAFETY: units beyond the columns or rows read and write nothing; what belongs to columns is `[K, O]`; there are as
-    // many parts as cubes.
+    let above = saved.above.arguments(rows, vector);
+    // SAFETY: units beyond the columns or rows read and write nothing; the gradient is read at its distances; what belongs
+    // to columns is `[K, O]`; there are as many parts as cubes.
     unsafe {
         hidden_grad_kernel::launch_unchecked(
             &like.client,
             cubes,
             dim,
-            address(&[like, &saved.hidden.tensor, &out.tensor]),
+            address(&[like, &above.whole, &above.logits, &out.tensor]),
             vector,
-            saved.grad.array(),
+            array(&above.whole),
+            array(&above.logits),
+            array(&above.weight),
             saved.hidden.array(),
             array(&saved.moments.mean),
             array(&saved.moments.variance),
@@ -65,7 +69,8 @@ pub(super) fn hidden_grad<R: CubeRuntime>(
             rows,
             columns,
             towers * columns,
-            saved.grad.stride / vector,
+            above.tower_distance,
+            above.row_distance,
             saved.hidden.stride / vector,
             tower_stride / vector,
             out.stride / vector,
@@ -87,6 +92,8 @@ pub(super) fn hidden_grad<R: CubeRuntime>(
 #[cube(launch_unchecked, address_type = "dynamic")]
 fn hidden_grad_kernel<N: Size>(
     grads: &mut Array<Vector<f32, N>>,
+    logit_grads: &mut Array<f32>,
+    logit_weight: &Array<Vector<f32, N>>,
     hidden: &mut Array<Vector<f32, N>>,
     means: &Array<Vector<f32, N>>,
     variances: &Array<Vector<f32, N>>,
@@ -103,7 +110,8 @@ fn hidden_grad_kernel<N: Size>(
     rows: usize,
     columns: usize,
     all_columns: usize,
-    grad_stride: usize,
+    tower_distance: usize,
+    row_distance: usize,
     hidden_stride: usize,
     tower_stride: usize,
     out_stride: usize,
@@ -141,9 +149,19 @@ fn hidden_grad_kernel<N: Size>(
     if exists {
         let slope = slope_of(slopes, tower, leak, steps.curve);
         let norm = read_norm::<N>(means, variances, gamma, beta, tower_column, epsilon, steps.batch_norm);
-        let at = BackwardAt::<N> { norm, slope, column, columns, grad_stride, hidden_stride };
+        let first = tower * tower_distance;
+        let above =
+            above_at::<N>(logit_weight, tower_column, column, first, row_distance, steps.below_logits);
+        let first_row = tower * rows;
+        let backward = BackwardAt::<N> { above, norm, slope, first_row, column, columns, hidden_stride };
         let part = Vector::<f32, N>::new(share);
-        let centre = Centre::<N> { sum: sum * part, scaled: scaled * part };
+        let at = HiddenGradAt::<N> {
+            backward,
+            mean: sum * part,
+            scaled_mean: scaled * part,
+            first_out: tower * tower_stride + column,
+            out_stride,
+        };
         let start = chunk * chunk_rows;
         let end = min(start + chunk_rows, rows);
         #[unroll]
@@ -152,18 +170,14 @@ fn hidden_grad_kernel<N: Size>(
             let count = comptime!(layout.at_once_in(pass));
             let step = comptime!(layout.lines as usize * count);
             for row in range_stepped(from + UNIT_POS_Y as usize, to, step) {
-                let place = tower * tower_stride + row * out_stride + column;
-                let row = tower * rows + row;
                 found = hidden_grad_rows::<N>(
                     grads,
+                    logit_grads,
                     hidden,
                     out,
                     &at,
-                    &centre,
                     &dropout,
                     row,
-                    place,
-                    out_stride,
                     found,
                     layout,
                     count,
@@ -178,28 +192,31 @@ fn hidden_grad_kernel<N: Size>(
     }
 }
 
-/// What batch norm takes away from the gradient of a column: means over the batch of the gradient, and of the same times
-/// the standardized matmul.
+/// What the rows of a column have in common.
 #[derive(CubeType, Clone, Copy)]
-struct Centre<N: Size> {
-    sum: Vector<f32, N>,
-    scaled: Vector<f32, N>,
+struct HiddenGradAt<N: Size> {
+    backward: BackwardAt<N>,
+    /// What batch norm takes away from the gradient: its mean over the batch, and that of the same times the standardized
+    /// matmul.
+    mean: Vector<f32, N>,
+    scaled_mean: Vector<f32, N>,
+    /// Where the first row of the tower is written.
+    first_out: usize,
+    out_stride: usize,
 }
 
-/// `count` rows of a unit from `first` on, written from `place` on: all are read, then computed, then written, so that it
-/// waits for memory once. Returns the largest magnitude of them and of what is known, if it is wanted.
+/// `count` rows of a unit from `first` on: all are read, then computed, then written, so that it waits for memory once.
+/// Returns the largest magnitude of them and of what is known, if it is wanted.
 /// `&mut` keeps this order: NVIDIA's compiler moves reads of what no one writes behind the writes.
 #[cube]
 fn hidden_grad_rows<N: Size>(
     grads: &mut Array<Vector<f32, N>>,
+    logit_grads: &mut Array<f32>,
     hidden: &mut Array<Vector<f32, N>>,
     out: &mut Array<Vector<f32, N>>,
-    at: &BackwardAt<N>,
-    centre: &Centre<N>,
+    at: &HiddenGradAt<N>,
     dropout: &DropoutBits,
     first: usize,
-    place: usize,
-    out_stride: usize,
     known: f32,
     #[comptime] layout: Layout,
     #[comptime] count: usize,
@@ -207,24 +224,25 @@ fn hidden_grad_rows<N: Size>(
     #[comptime] steps: Steps,
 ) -> f32 {
     let lines = comptime!(layout.lines as usize);
+    let backward = at.backward;
     let mut values = Array::<Vector<f32, N>>::new(count);
     let mut results = Array::<Vector<f32, N>>::new(count);
     #[unroll]
     for index in 0..count {
         let row = first + comptime!(index * lines);
-        values[index] = hidden[row * at.hidden_stride + at.column];
-        results[index] = grads[row * at.grad_stride + at.column];
+        values[index] = hidden_of::<N>(hidden, &backward, row);
+        results[index] = grad_above::<N>(grads, logit_grads, &backward.above, row, steps.below_logits);
     }
     #[unroll]
     for index in 0..count {
         let row = first + comptime!(index * lines);
-        let (standard, x) = normalize::<N>(values[index], &at.norm, steps.batch_norm);
-        let element = (row * at.columns + at.column) * N::value();
+        let (standard, x) = normalize::<N>(values[index], &backward.norm, steps.batch_norm);
+        let element = element_of::<N>(&backward, row);
         let kept = drop_some::<N>(results[index], dropout, element, steps.dropout);
-        let grad = activate_backward::<N>(x, kept, at.slope, steps.curve);
+        let grad = activate_backward::<N>(x, kept, backward.slope, steps.curve);
         if comptime!(steps.batch_norm) {
-            let centred = grad - centre.sum - standard * centre.scaled;
-            results[index] = centred * at.norm.inverse * at.norm.scale;
+            let centred = grad - at.mean - standard * at.scaled_mean;
+            results[index] = centred * backward.norm.inverse * backward.norm.scale;
         } else {
             results[index] = grad;
         }
@@ -232,7 +250,8 @@ fn hidden_grad_rows<N: Size>(
     let mut largest = known;
     #[unroll]
     for index in 0..count {
-        out[place + comptime!(index * lines) * out_stride] = results[index];
+        let row = first + comptime!(index * lines);
+        out[at.first_out + row * at.out_stride] = results[index];
         if comptime!(with_largest) {
             largest = largest_in::<N>(results[index], largest);
         }

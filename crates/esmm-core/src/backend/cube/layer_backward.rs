@@ -4,7 +4,7 @@
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::block::Steps;
+use super::from_above::FromAbove;
 use super::grouped_layer::Split;
 use super::hidden_grad::hidden_grad;
 use super::join::{Sum, join};
@@ -13,8 +13,8 @@ use super::layer::Columns;
 use super::logits::{LogitsShape, LogitsSums, is_logits, logits_backward};
 use super::matmul::layer_matmul_backward;
 use super::sums::{self, Saved, chunk_sums, slope_grad};
-use super::tensor::{OnCube, Rows, plain};
-use crate::backend::{Layer, LayerSaved, LayerSpec, LayerWeights, Moments, Norm};
+use super::tensor::OnCube;
+use crate::backend::{Layer, LayerSaved, LayerSpec, LayerWeights};
 
 /// Gradients of the weights of a layer, those of the matmul still in pieces.
 #[expect(clippy::large_enum_variant, reason = "there are as many as layers, and none is kept")]
@@ -76,19 +76,19 @@ pub(super) fn join_weights<R: CubeRuntime>(layers: Vec<WeightSums<R>>) -> Vec<La
 pub(super) fn layer_backward<R: CubeRuntime, B: OnCube<R>>(
     layer: Layer<CubeTensor<R>>,
     saved: LayerSaved<CubeTensor<R>>,
-    grad: CubeTensor<R>,
+    grad: FromAbove<R>,
     spec: LayerSpec,
-) -> (CubeTensor<R>, WeightSums<R>) {
+) -> (FromAbove<R>, WeightSums<R>) {
     if is_logits(&layer, &spec) {
-        let (input, sums) = logits_backward(layer, grad);
-        return (input, WeightSums::Logits(sums));
+        let (input, sums) = logits_backward(layer, grad.into());
+        return (FromAbove::Logits(input), WeightSums::Logits(sums));
     }
     let is_linear = spec.is_linear(&layer.weights);
     let (weight, columns) = Columns::split(layer.weights);
     let shared = layer.input.meta.shape()[0] != weight.meta.shape()[0];
     let (hidden, columns) = after_matmul_backward::<R, B>(columns, saved, grad, spec, is_linear, shared);
     let (input, weight) = layer_matmul_backward::<R, B>(layer.input, weight, hidden, spec.precision);
-    (input, WeightSums::Hidden(weight, columns))
+    (input.into(), WeightSums::Hidden(weight, columns))
 }
 
 /// Gradients of the matmul and of what belongs to its columns. The first is `[K, B, O]`, or with the towers side by side
@@ -96,38 +96,21 @@ pub(super) fn layer_backward<R: CubeRuntime, B: OnCube<R>>(
 pub(super) fn after_matmul_backward<R: CubeRuntime, B: OnCube<R>>(
     columns: Columns<R>,
     saved: LayerSaved<CubeTensor<R>>,
-    grad: CubeTensor<R>,
+    grad: FromAbove<R>,
     spec: LayerSpec,
     is_linear: bool,
     side_by_side: bool,
 ) -> (Gradient<R>, Columns<R>) {
-    let LayerSaved { hidden, moments } = saved;
-    let bias = plain(columns.bias);
-    let found = columns.norm.zip(moments);
-    let steps = Steps::new(&spec, found.is_some());
-    let (norm, moments) = match found {
-        Some((norm, moments)) => (norm.map(plain), moments.map(plain)),
-        // Something must stand for what a layer does not have.
-        None => (
-            Norm { gamma: bias.clone(), beta: bias.clone() },
-            Moments { mean: bias.clone(), variance: bias.clone() },
-        ),
-    };
-    let saved = Saved {
-        grad: Rows::new(grad),
-        hidden: Rows::new(hidden),
-        norm,
-        moments,
-        slope: columns.slope.map_or(bias, plain),
-        spec,
-        steps,
-    };
+    let saved = Saved::new(grad, saved, columns, spec);
     let partial = chunk_sums(&saved);
     let slope = slope_grad::<R, B>(&saved, &partial);
-    if is_linear && !side_by_side {
+    if is_linear
+        && !side_by_side
+        && let FromAbove::Whole(grad) = &saved.above
+    {
         let [towers, _, outputs] = saved.dims();
         let [bias, _] = sums::join(&partial, [towers, outputs], false);
-        return (saved.grad.tensor.into(), Columns { bias, norm: None, slope });
+        return (grad.clone().into(), Columns { bias, norm: None, slope });
     }
     let (hidden, Columns { bias, norm, .. }) = hidden_grad(&saved, &partial, side_by_side);
     (hidden, Columns { bias, norm, slope })

@@ -1,14 +1,15 @@
 //! The last layer, whose outputs are the logits, one a tower and nothing after it: too narrow for a matmul. Forward a dot
-//! product a row; backward one pass over the input for its gradient and the sums of chunks of rows, which `join.rs` adds up.
+//! product a row; backward its sums over chunks of rows are taken by the pass over the layer below (`sums.rs`), and `join.rs`
+//! adds them up.
 
 use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::{self, prelude::*};
 use burn_cubecl::tensor::CubeTensor;
 
-use super::chunks::{Chunks, Layout, PASSES, UNITS, add_lines, rows_of_pass};
+use super::chunks::Chunks;
 use super::join::{At, Pieces, Sum};
-use super::tensor::{Rows, address, array, empty_plain, plain, vector_size};
+use super::tensor::{Rows, address, array, empty_plain, plain};
 use crate::backend::{Layer, LayerOutput, LayerSaved, LayerSpec, LayerWeights};
 use crate::precision::Precision;
 
@@ -16,22 +17,6 @@ use crate::precision::Precision;
 const SHARING: u32 = 8;
 /// Rows of a cube.
 const ROWS: u32 = 32;
-
-/// Cubes that backward should have: two for each of the 132 multiprocessors of a large GPU.
-const CUBES: usize = 264;
-/// Rows of a chunk at least.
-const SHORTEST: usize = 32;
-
-/// How backward cuts the rows: the layer is narrow, so a cube takes few of them.
-fn backward_chunks(towers: usize, rows: usize) -> Chunks {
-    Chunks::cut(rows, SHORTEST, CUBES.div_ceil(towers))
-}
-
-/// Cubes of backward, where its rows are read in the widest vectors.
-#[cfg(test)]
-pub(super) fn cubes_of_backward(towers: usize, rows: usize, width: usize) -> usize {
-    backward_chunks(towers, rows).cubes(width, towers)
-}
 
 /// Whether a layer is one of these: one output a tower, from an input of its own, computed in f32.
 pub(super) fn is_logits<R: CubeRuntime>(layer: &Layer<CubeTensor<R>>, spec: &LayerSpec) -> bool {
@@ -43,45 +28,32 @@ pub(super) fn is_logits<R: CubeRuntime>(layer: &Layer<CubeTensor<R>>, spec: &Lay
         && shape[0] == weight[0]
 }
 
-/// What both directions read.
-struct Read<R: CubeRuntime> {
-    input: Rows<R>,
-    /// `[K, I]`.
-    weight: CubeTensor<R>,
-    towers: usize,
-    rows: usize,
-}
-
-impl<R: CubeRuntime> Read<R> {
-    fn new(input: CubeTensor<R>, weight: CubeTensor<R>) -> Self {
-        let shape = input.meta.shape();
-        let [towers, rows] = [shape[0], shape[1]];
-        Self { input: Rows::new(input), weight: plain(weight), towers, rows }
-    }
-}
-
 /// `[K, B, 1]`.
 pub(super) fn logits<R: CubeRuntime>(layer: Layer<CubeTensor<R>>) -> LayerOutput<CubeTensor<R>> {
-    let bias = plain(layer.weights.bias);
-    let layer = Read::new(layer.input, layer.weights.weight);
-    let out = empty_plain(&layer.input.tensor, [layer.towers, layer.rows, 1]);
-    let vector = layer.input.vector();
-    let cubes = CubeCount::Static((layer.rows as u32).div_ceil(ROWS), layer.towers as u32, 1);
+    let LayerWeights { weight, bias, .. } = layer.weights;
+    let shape = layer.input.meta.shape();
+    let [towers, rows] = [shape[0], shape[1]];
+    let input = Rows::new(layer.input);
+    let weight = plain(weight);
+    let bias = plain(bias);
+    let out = empty_plain(&input.tensor, [towers, rows, 1]);
+    let vector = input.vector();
+    let cubes = CubeCount::Static((rows as u32).div_ceil(ROWS), towers as u32, 1);
     // SAFETY: units beyond the last row read and write nothing; the weight is `[K, I]`, the bias `[K]`.
     unsafe {
         logits_kernel::launch_unchecked(
             &out.client,
             cubes,
             CubeDim::new_2d(SHARING, ROWS),
-            address(&[&layer.input.tensor]),
+            address(&[&input.tensor]),
             vector,
-            layer.input.array(),
-            array(&layer.weight),
+            input.array(),
+            array(&weight),
             array(&bias),
             array(&out),
-            layer.rows,
-            layer.input.width / vector,
-            layer.input.stride / vector,
+            rows,
+            input.width / vector,
+            input.stride / vector,
         );
     }
     let saved = LayerSaved { hidden: out.clone(), moments: None };
@@ -141,14 +113,19 @@ pub(super) struct LogitsSums<R: CubeRuntime> {
 /// How the sums lie.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LogitsShape {
-    towers: usize,
-    width: usize,
+    pub(super) towers: usize,
+    pub(super) width: usize,
 }
 
 impl LogitsShape {
     /// From the weights to the biases, in values: devices bind memory at multiples of 256 bytes.
-    fn bias_place(self) -> usize {
+    pub(super) fn bias_place(self) -> usize {
         (self.towers * self.width).next_multiple_of(64)
+    }
+
+    /// Values of all sums. They are whole vectors: what lies between weights and biases, and after these, is not used.
+    pub(super) fn columns(self) -> usize {
+        (self.bias_place() + self.towers).next_multiple_of(4)
     }
 
     /// The gradients in the joined tensor.
@@ -176,175 +153,33 @@ impl LogitsShape {
     }
 }
 
-/// Gradients from that of the logits, `[K, B, 1]` at any strides: of the input, and sums for the weights.
+/// The layer backward, but for a pass over its rows. The gradient of its input is of rank one: that of the logits times the
+/// weight. So it is not stored, and the layer below, whose rows are those of the input, sums for the weights as well.
+pub(super) struct LogitsGrad<R: CubeRuntime> {
+    /// `[K, B, I]`.
+    pub(super) input: CubeTensor<R>,
+    /// `[K, I]`.
+    pub(super) weight: CubeTensor<R>,
+    /// Of the logits, `[K, B, 1]` at any strides.
+    pub(super) grad: CubeTensor<R>,
+    /// For the sums of each chunk of rows, as in [`LogitsSums`]: [`chunk_sums`](super::sums::chunk_sums) writes them.
+    pub(super) sums: CubeTensor<R>,
+    pub(super) shape: LogitsShape,
+}
+
+/// Gradients from that of the logits: of the input, and sums for the weights, which the pass over the layer below fills.
 pub(super) fn logits_backward<R: CubeRuntime>(
     layer: Layer<CubeTensor<R>>,
     grad: CubeTensor<R>,
-) -> (CubeTensor<R>, LogitsSums<R>) {
+) -> (LogitsGrad<R>, LogitsSums<R>) {
     let Layer { input, weights: LayerWeights { weight, .. } } = layer;
-    let layer = Read::new(input, weight);
-    let towers = layer.towers;
-    let width = layer.input.width;
-    let out = Rows::empty(&layer.input.tensor, [towers, layer.rows, width]);
-    let chunks = backward_chunks(towers, layer.rows);
-    let shape = LogitsShape { towers, width };
-    let bias_place = shape.bias_place();
-    // Whole vectors: what lies between weights and biases, and after these, is not used.
-    let columns = (bias_place + towers).next_multiple_of(4);
-    let partial = empty_plain(&out.tensor, [chunks.count, columns]);
-    let vector = vector_size(&[width, layer.input.stride, out.stride]);
-    let strides = grad.meta.strides();
-    let layout = chunks.layout(width);
-    let (cubes, dim) = chunks.grid(layout, width / vector, towers);
-    // SAFETY: units beyond the columns or rows read and write nothing of them; the gradient is read at its strides.
-    unsafe {
-        logits_backward_kernel::launch_unchecked(
-            &out.tensor.client,
-            cubes,
-            dim,
-            address(&[&layer.input.tensor, &out.tensor, &grad]),
-            vector,
-            layer.input.array(),
-            array(&layer.weight),
-            array(&grad),
-            out.array(),
-            array(&partial),
-            layer.rows,
-            width / vector,
-            layer.input.stride / vector,
-            out.stride / vector,
-            strides[0],
-            strides[1],
-            chunks.rows,
-            bias_place,
-            columns,
-            layout,
-        );
-    }
+    let dims = input.meta.shape();
+    let shape = LogitsShape { towers: dims[0], width: dims[2] };
+    let chunks = Chunks::new(dims[1]);
+    let columns = shape.columns();
+    let sums = empty_plain(&input, [chunks.count, columns]);
     let at = At { count: chunks.count, piece: columns, matrix: 0, row: 0, tail_matrix: 0, tail_row: 0 };
-    let sum = Sum::Pieces(Pieces { pieces: partial, tail: None, shape: [1, 1, columns], at });
-    (out.tensor, LogitsSums { sum, shape })
-}
-
-/// A unit a vector of the input and of its gradient, and sums over a chunk of rows, as in [`LogitsSums`].
-#[cube(launch_unchecked, address_type = "dynamic")]
-fn logits_backward_kernel<N: Size>(
-    input: &mut Array<Vector<f32, N>>,
-    weight: &Array<Vector<f32, N>>,
-    grads: &mut Array<f32>,
-    out: &mut Array<Vector<f32, N>>,
-    partial: &mut Array<f32>,
-    rows: usize,
-    columns: usize,
-    stride: usize,
-    out_stride: usize,
-    grad_tower: usize,
-    grad_row: usize,
-    chunk_rows: usize,
-    bias_place: usize,
-    all_columns: usize,
-    #[comptime] layout: Layout,
-) {
-    let mut sums = SharedMemory::<Vector<f32, N>>::new(comptime!(UNITS as usize));
-    let mut bias_sums = SharedMemory::<Vector<f32, Const<1>>>::new(comptime!(UNITS as usize));
-    let column = (CUBE_POS_X * comptime!(layout.lanes) + UNIT_POS_X) as usize;
-    let chunk = CUBE_POS_Y as usize;
-    let tower = CUBE_POS_Z as usize;
-    let unit = UNIT_POS as usize;
-    let start = chunk * chunk_rows;
-    let end = min(start + chunk_rows, rows);
-    let exists = column < columns;
-    let mut found = Array::<Vector<f32, N>>::new(1usize);
-    let mut bias_found = Array::<f32>::new(1usize);
-    found[0] = Vector::new(0.0f32);
-    bias_found[0] = 0.0f32;
-    if exists {
-        let factor = weight[tower * columns + column];
-        let at = BackwardAt::<N> { factor, column, stride, out_stride, grad_row };
-        #[unroll]
-        for pass in 0..PASSES {
-            let (from, to) = rows_of_pass(start, end, layout, pass);
-            let count = comptime!(layout.at_once_in(pass));
-            let step = comptime!(layout.lines as usize * count);
-            for row in range_stepped(from + UNIT_POS_Y as usize, to, step) {
-                let grad = tower * grad_tower + row * grad_row;
-                let row = tower * rows + row;
-                backward_rows::<N>(
-                    &mut found,
-                    &mut bias_found,
-                    input,
-                    grads,
-                    out,
-                    &at,
-                    row,
-                    grad,
-                    layout,
-                    count,
-                );
-            }
-        }
-    }
-    sums[unit] = found[0];
-    bias_sums[unit] = Vector::new(bias_found[0]);
-    sync_cube();
-    add_lines::<N>(&mut sums, layout);
-    add_lines::<Const<1>>(&mut bias_sums, layout);
-    if exists && UNIT_POS_Y == 0 {
-        let first = chunk * all_columns + (tower * columns + column) * N::value();
-        let total = sums[unit];
-        #[unroll]
-        for part in 0..N::value() {
-            partial[first + part] = total[part];
-        }
-        if column == 0 {
-            partial[chunk * all_columns + bias_place + tower] = f32::cast_from(bias_sums[unit]);
-        }
-    }
-}
-
-/// What the rows of a column have in common.
-#[derive(CubeType, Clone, Copy)]
-struct BackwardAt<N: Size> {
-    factor: Vector<f32, N>,
-    column: usize,
-    stride: usize,
-    out_stride: usize,
-    grad_row: usize,
-}
-
-/// `count` rows of a unit from `first` on, their gradients from `first_grad` on: all are read, then added, then written, so
-/// that it waits for memory once.
-/// `&mut` keeps this order: NVIDIA's compiler moves reads of what no one writes behind the writes.
-#[cube]
-fn backward_rows<N: Size>(
-    sum: &mut Array<Vector<f32, N>>,
-    bias_sum: &mut Array<f32>,
-    input: &mut Array<Vector<f32, N>>,
-    grads: &mut Array<f32>,
-    out: &mut Array<Vector<f32, N>>,
-    at: &BackwardAt<N>,
-    first: usize,
-    first_grad: usize,
-    #[comptime] layout: Layout,
-    #[comptime] count: usize,
-) {
-    let lines = comptime!(layout.lines as usize);
-    let mut values = Array::<Vector<f32, N>>::new(count);
-    let mut row_grads = Array::<f32>::new(count);
-    #[unroll]
-    for index in 0..count {
-        values[index] = input[(first + comptime!(index * lines)) * at.stride + at.column];
-        row_grads[index] = grads[first_grad + comptime!(index * lines) * at.grad_row];
-    }
-    #[unroll]
-    for index in 0..count {
-        let grad = row_grads[index];
-        sum[0] += values[index] * Vector::new(grad);
-        bias_sum[0] += grad;
-    }
-    #[unroll]
-    for index in 0..count {
-        let place = (first + comptime!(index * lines)) * at.out_stride + at.column;
-        out[place] = at.factor * Vector::new(row_grads[index]);
-    }
+    let pieces = Pieces { pieces: sums.clone(), tail: None, shape: [1, 1, columns], at };
+    let grad = LogitsGrad { input, weight: plain(weight), grad, sums, shape };
+    (grad, LogitsSums { sum: Sum::Pieces(pieces), shape })
 }

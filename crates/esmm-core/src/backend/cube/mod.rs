@@ -13,7 +13,7 @@
 //! * `weight_grad.rs`: matmuls over the batch, cut into pieces; `join.rs`: pieces of all layers, added up.
 //! * `sort.rs`, `scatter.rs`, `pooled.rs`: the distinct rows of a batch, and gradients of them.
 //! * `chunks.rs`: passes over the rows of a batch; `moments.rs`, `sums.rs`: what is summed over one, `hidden_grad.rs`: what
-//!   follows from the sums backward.
+//!   follows from the sums backward, `from_above.rs`: the gradient that both passes backward begin with.
 //! * `block.rs`, `dropout.rs`, `log_space.rs`: what is done to an element.
 //!
 //! A kernel reads ids that were checked when the batch was built, so it runs without the checks of CubeCL; its units check
@@ -27,6 +27,7 @@ mod dropout;
 mod epilogue;
 mod factor;
 mod fold;
+mod from_above;
 mod funnel;
 mod grouped_layer;
 mod hidden_grad;
@@ -72,6 +73,7 @@ use burn_cubecl::element::{BoolElement, FloatElement, IntElement};
 use burn_cubecl::{CubeBackend, CubeRuntime};
 
 use self::fold::Folded;
+use self::from_above::FromAbove;
 use self::join::Sum;
 use self::layer_backward::WeightSums;
 use self::rows::Grads;
@@ -176,7 +178,7 @@ impl<R: CubeRuntime, B: OnCube<R>> Kernels<B> for Cube<R> {
         spec: LayerSpec,
     ) -> GroupedLayerGrads<FloatTensor<B>> {
         let ([own, shared], weights) =
-            grouped_layer::grouped_layer_backward::<R, B>(layer, saved, grad, spec);
+            grouped_layer::grouped_layer_backward::<R, B>(layer, saved, grad.into(), spec);
         GroupedLayerGrads { own, shared, weights: only(layer_backward::join_weights(vec![weights])) }
     }
 
@@ -191,7 +193,9 @@ impl<R: CubeRuntime, B: OnCube<R>> Kernels<B> for Cube<R> {
         grad: FloatTensor<B>,
         spec: LayerSpec,
     ) -> Layer<FloatTensor<B>> {
-        let (input, weights) = layer_backward::layer_backward::<R, B>(layer, saved, grad, spec);
+        let (input, weights) = layer_backward::layer_backward::<R, B>(layer, saved, grad.into(), spec);
+        // Whole before the sums are joined, for the pass that computes it makes those of the logits.
+        let input = input.into();
         Layer { input, weights: only(layer_backward::join_weights(vec![weights])) }
     }
 
@@ -217,8 +221,8 @@ impl<R: CubeRuntime, B: OnCube<R>> Kernels<B> for Cube<R> {
             specs,
             layer_backward::layer_backward::<R, B>,
             grouped_layer::grouped_layer_backward::<R, B>,
-            |layer, saved, own, grad, spec| {
-                let (table, weights) = first_layer_backward::<B, Self>(layer, saved, own, grad, spec);
+            |layer, saved, own, grad: FromAbove<R>, spec| {
+                let (table, weights) = first_layer_backward::<B, Self>(layer, saved, own, grad.into(), spec);
                 let (weight, columns) = layer::Columns::split(weights);
                 (table, WeightSums::Hidden(Sum::Whole(weight), columns))
             },

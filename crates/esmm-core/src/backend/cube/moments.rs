@@ -271,7 +271,7 @@ mod tests {
                 assert!(!is_joined(rows, width, tile_rows), "{rows} rows of {width}");
             }
         }
-        // Two of the three layers of the largest model: 30 launches a step are allowed, and it makes 28.
+        // Two of the three layers of the largest model: 30 launches a step are allowed, and it makes 27.
         let joined = [360, 200, 80].map(|width| is_joined(65536, width, 128));
         assert_eq!(joined, [true, true, false]);
     }

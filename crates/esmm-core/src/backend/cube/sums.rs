@@ -5,16 +5,19 @@ use burn_cubecl::cubecl::{self, prelude::*};
 use burn_cubecl::tensor::CubeTensor;
 
 use super::block::{
-    ColumnNorm, Curve, Steps, activate_backward, drop_some, leak, normalize, read_norm, slope_of,
+    ColumnNorm, Curve, Steps, activate, activate_backward, drop_some, leak, normalize, read_norm, slope_of,
 };
 use super::chunks::{Chunks, LANES, LINES, Layout, PASSES, UNITS, add_lines, rows_of_pass};
 use super::dropout::{DropoutBits, bits};
-use super::tensor::{OnCube, Rows, address, array, empty_plain, vector_size};
-use crate::backend::{LayerSpec, Moments, Norm};
+use super::from_above::{AboveAt, FromAbove, above_at, grad_above, logit_grad};
+use super::layer::Columns;
+use super::logits::LogitsShape;
+use super::tensor::{OnCube, Rows, address, array, empty_plain, plain, vector_size};
+use crate::backend::{LayerSaved, LayerSpec, Moments, Norm};
 
 /// What both passes of backward read.
 pub(super) struct Saved<R: CubeRuntime> {
-    pub(super) grad: Rows<R>,
+    pub(super) above: FromAbove<R>,
     pub(super) hidden: Rows<R>,
     /// Batch norm with its moments; anything without one.
     pub(super) norm: Norm<CubeTensor<R>>,
@@ -25,6 +28,37 @@ pub(super) struct Saved<R: CubeRuntime> {
 }
 
 impl<R: CubeRuntime> Saved<R> {
+    /// Of a layer that has these columns.
+    pub(super) fn new(
+        above: FromAbove<R>,
+        saved: LayerSaved<CubeTensor<R>>,
+        columns: Columns<R>,
+        spec: LayerSpec,
+    ) -> Self {
+        let LayerSaved { hidden, moments } = saved;
+        let bias = plain(columns.bias);
+        let found = columns.norm.zip(moments);
+        let below_logits = matches!(above, FromAbove::Logits(_));
+        let steps = Steps { below_logits, ..Steps::new(&spec, found.is_some()) };
+        let (norm, moments) = match found {
+            Some((norm, moments)) => (norm.map(plain), moments.map(plain)),
+            // Something must stand for what a layer does not have.
+            None => (
+                Norm { gamma: bias.clone(), beta: bias.clone() },
+                Moments { mean: bias.clone(), variance: bias.clone() },
+            ),
+        };
+        Self {
+            above: above.in_rows(),
+            hidden: Rows::new(hidden),
+            norm,
+            moments,
+            slope: columns.slope.map_or(bias, plain),
+            spec,
+            steps,
+        }
+    }
+
     /// Towers, rows, outputs.
     pub(super) fn dims(&self) -> [usize; 3] {
         let shape = self.hidden.tensor.meta.shape();
@@ -33,7 +67,8 @@ impl<R: CubeRuntime> Saved<R> {
 
     /// Largest vector for what is read, and for a tensor that is written.
     pub(super) fn vector(&self, out_stride: usize) -> usize {
-        vector_size(&[self.hidden.width, self.hidden.stride, self.grad.stride, out_stride])
+        let grad_stride = self.above.stride().unwrap_or(self.hidden.width);
+        vector_size(&[self.hidden.width, self.hidden.stride, grad_stride, out_stride])
     }
 }
 
@@ -48,24 +83,32 @@ pub(super) struct Partial<R: CubeRuntime> {
     pub(super) chunks: Chunks,
 }
 
+/// The sums of a layer; below the logits, those for the gradients of their weights as well.
 pub(super) fn chunk_sums<R: CubeRuntime>(saved: &Saved<R>) -> Partial<R> {
     let [towers, rows, outputs] = saved.dims();
     let chunks = Chunks::new(rows);
-    let like = &saved.grad.tensor;
+    let like = &saved.hidden.tensor;
     let sums = empty_plain(like, [KINDS, chunks.count, towers, outputs]);
     let vector = saved.vector(outputs);
     let columns = outputs / vector;
     let layout = chunks.layout(outputs);
     let (cubes, dim) = chunks.grid(layout, columns, towers);
-    // SAFETY: units beyond the columns or rows read and write nothing of them.
+    let above = saved.above.arguments(rows, vector);
+    let (logit_sums, logits_at) = match &saved.above {
+        FromAbove::Logits(logits) => (&logits.sums, logits.shape),
+        FromAbove::Whole(_) => (&sums, LogitsShape { towers, width: outputs }),
+    };
+    // SAFETY: units beyond the columns or rows read and write nothing of them; the gradient is read at its distances.
     unsafe {
         chunk_sums_kernel::launch_unchecked(
             &like.client,
             cubes,
             dim,
-            address(&[like, &saved.hidden.tensor]),
+            address(&[like, &above.whole, &above.logits]),
             vector,
-            saved.grad.array(),
+            array(&above.whole),
+            array(&above.logits),
+            array(&above.weight),
             saved.hidden.array(),
             array(&saved.moments.mean),
             array(&saved.moments.variance),
@@ -73,14 +116,18 @@ pub(super) fn chunk_sums<R: CubeRuntime>(saved: &Saved<R>) -> Partial<R> {
             array(&saved.norm.beta),
             array(&saved.slope),
             array(&sums),
+            array(logit_sums),
             bits(saved.spec.dropout),
             columns,
             rows,
-            saved.grad.stride / vector,
+            above.tower_distance,
+            above.row_distance,
             saved.hidden.stride / vector,
             chunks.rows,
             towers * columns,
             chunks.count * towers * columns,
+            logits_at.columns(),
+            logits_at.bias_place(),
             leak(saved.spec.activation),
             saved.spec.epsilon as f32,
             layout,
@@ -105,10 +152,13 @@ pub(super) fn slope_grad<R: CubeRuntime, B: OnCube<R>>(
     }
 }
 
-/// The three sums over a chunk of rows, of which those are written that the layer has.
+/// The three sums over a chunk of rows, of which those are written that the layer has; below the logits, two for their
+/// weights and biases, as [`LogitsShape`] lays them.
 #[cube(launch_unchecked, address_type = "dynamic")]
 fn chunk_sums_kernel<N: Size>(
     grads: &Array<Vector<f32, N>>,
+    logit_grads: &Array<f32>,
+    logit_weight: &Array<Vector<f32, N>>,
     hidden: &Array<Vector<f32, N>>,
     means: &Array<Vector<f32, N>>,
     variances: &Array<Vector<f32, N>>,
@@ -116,14 +166,18 @@ fn chunk_sums_kernel<N: Size>(
     beta: &Array<Vector<f32, N>>,
     slopes: &Array<f32>,
     partial: &mut Array<Vector<f32, N>>,
+    logit_sums: &mut Array<f32>,
     dropout: DropoutBits,
     columns: usize,
     rows: usize,
-    grad_stride: usize,
+    tower_distance: usize,
+    row_distance: usize,
     hidden_stride: usize,
     chunk_rows: usize,
     all_columns: usize,
     kind_size: usize,
+    logit_columns: usize,
+    logit_biases: usize,
     leak: f32,
     epsilon: f32,
     #[comptime] layout: Layout,
@@ -135,54 +189,126 @@ fn chunk_sums_kernel<N: Size>(
     let start = chunk * chunk_rows;
     let tower_column = tower * columns + column;
     let exists = column < columns;
-    let mut sums = Array::<Vector<f32, N>>::new(KINDS);
-    #[unroll]
-    for kind in 0..KINDS {
-        sums[kind] = Vector::new(0.0f32);
-    }
+    let mut sums = RowSums::<N> {
+        grad: Vector::new(0.0f32),
+        scaled: Vector::new(0.0f32),
+        slope: Vector::new(0.0f32),
+        logit_weight: Vector::new(0.0f32),
+        logit_bias: 0.0f32,
+    };
     if exists {
         let end = min(start + chunk_rows, rows);
         let slope = slope_of(slopes, tower, leak, steps.curve);
         let norm = read_norm::<N>(means, variances, gamma, beta, tower_column, epsilon, steps.batch_norm);
-        let at = BackwardAt::<N> { norm, slope, column, columns, grad_stride, hidden_stride };
+        let first = tower * tower_distance;
+        let above =
+            above_at::<N>(logit_weight, tower_column, column, first, row_distance, steps.below_logits);
+        let first_row = tower * rows;
+        let at = BackwardAt::<N> { above, norm, slope, first_row, column, columns, hidden_stride };
         #[unroll]
         for pass in 0..PASSES {
             let (from, to) = rows_of_pass(start, end, layout, pass);
             let count = comptime!(layout.at_once_in(pass));
             let step = comptime!(layout.lines as usize * count);
             for row in range_stepped(from + UNIT_POS_Y as usize, to, step) {
-                let row = tower * rows + row;
-                add_rows::<N>(&mut sums, grads, hidden, &at, &dropout, row, layout, count, steps);
+                add_rows::<N>(
+                    &mut sums,
+                    grads,
+                    logit_grads,
+                    hidden,
+                    &at,
+                    &dropout,
+                    row,
+                    layout,
+                    count,
+                    steps,
+                );
             }
         }
     }
     let mut lines = SharedMemory::<Vector<f32, N>>::new(comptime!(UNITS as usize));
     let place = chunk * all_columns + tower_column;
-    write_sum::<N>(&mut lines, sums[0], partial, place, exists, layout);
+    let writes = exists && UNIT_POS_Y == 0;
+    let grad = sum_of_lines::<N>(&mut lines, sums.grad, layout);
+    if writes {
+        partial[place] = grad;
+    }
     if comptime!(steps.batch_norm) {
-        write_sum::<N>(&mut lines, sums[1], partial, kind_size + place, exists, layout);
+        let scaled = sum_of_lines::<N>(&mut lines, sums.scaled, layout);
+        if writes {
+            partial[kind_size + place] = scaled;
+        }
     }
     if comptime!(steps.curve == Curve::Prelu) {
-        write_sum::<N>(&mut lines, sums[2], partial, 2 * kind_size + place, exists, layout);
+        let slope = sum_of_lines::<N>(&mut lines, sums.slope, layout);
+        if writes {
+            partial[2 * kind_size + place] = slope;
+        }
     }
+    if comptime!(steps.below_logits) {
+        let weight = sum_of_lines::<N>(&mut lines, sums.logit_weight, layout);
+        let bias = sum_of_lines::<N>(&mut lines, Vector::new(sums.logit_bias), layout);
+        if writes {
+            let first = chunk * logit_columns + tower_column * N::value();
+            #[unroll]
+            for part in 0..N::value() {
+                logit_sums[first + part] = weight[part];
+            }
+            if column == 0 {
+                logit_sums[chunk * logit_columns + logit_biases + tower] = bias[0];
+            }
+        }
+    }
+}
+
+/// Sums over rows of a unit.
+#[derive(CubeType)]
+struct RowSums<N: Size> {
+    /// As in [`Partial`].
+    grad: Vector<f32, N>,
+    scaled: Vector<f32, N>,
+    slope: Vector<f32, N>,
+    /// Of what the layer returned times the gradient of the logits, and of that gradient.
+    logit_weight: Vector<f32, N>,
+    logit_bias: f32,
 }
 
 /// What the rows of a column have in common backward.
 #[derive(CubeType, Clone, Copy)]
 pub(super) struct BackwardAt<N: Size> {
+    pub(super) above: AboveAt<N>,
     pub(super) norm: ColumnNorm<N>,
     pub(super) slope: f32,
+    /// The first row of the tower among those of all.
+    pub(super) first_row: usize,
     pub(super) column: usize,
     pub(super) columns: usize,
-    pub(super) grad_stride: usize,
     pub(super) hidden_stride: usize,
 }
 
-/// Adds `count` rows of a unit from `first` on: all are read, then computed, so that it waits for memory once.
+/// The matmul of a row of the tower.
+#[cube]
+pub(super) fn hidden_of<N: Size>(
+    hidden: &Array<Vector<f32, N>>,
+    at: &BackwardAt<N>,
+    row: usize,
+) -> Vector<f32, N> {
+    hidden[(at.first_row + row) * at.hidden_stride + at.column]
+}
+
+/// The number of the first element of a row of the tower, for its dropout.
+#[cube]
+pub(super) fn element_of<N: Size>(at: &BackwardAt<N>, row: usize) -> usize {
+    ((at.first_row + row) * at.columns + at.column) * N::value()
+}
+
+/// Adds `count` rows of a unit from `first` on: all are read, then computed, so that it waits for memory once. Below the
+/// logits what the layer returned is computed again.
 #[cube]
 fn add_rows<N: Size>(
-    sums: &mut Array<Vector<f32, N>>,
+    sums: &mut RowSums<N>,
     grads: &Array<Vector<f32, N>>,
+    logit_grads: &Array<f32>,
     hidden: &Array<Vector<f32, N>>,
     at: &BackwardAt<N>,
     dropout: &DropoutBits,
@@ -195,46 +321,51 @@ fn add_rows<N: Size>(
     let zero = Vector::<f32, N>::new(0.0f32);
     let mut values = Array::<Vector<f32, N>>::new(count);
     let mut from_above = Array::<Vector<f32, N>>::new(count);
+    let mut of_logits = Array::<f32>::new(count);
     #[unroll]
     for index in 0..count {
         let row = first + comptime!(index * lines);
-        values[index] = hidden[row * at.hidden_stride + at.column];
-        from_above[index] = grads[row * at.grad_stride + at.column];
+        values[index] = hidden_of::<N>(hidden, at, row);
+        from_above[index] = grad_above::<N>(grads, logit_grads, &at.above, row, steps.below_logits);
+        if comptime!(steps.below_logits) {
+            of_logits[index] = logit_grad::<N>(logit_grads, &at.above, row);
+        }
     }
     #[unroll]
     for index in 0..count {
         let row = first + comptime!(index * lines);
         let (standard, x) = normalize::<N>(values[index], &at.norm, steps.batch_norm);
-        let element = (row * at.columns + at.column) * N::value();
+        let element = element_of::<N>(at, row);
         let kept = drop_some::<N>(from_above[index], dropout, element, steps.dropout);
         let grad = activate_backward::<N>(x, kept, at.slope, steps.curve);
-        sums[0] += grad;
+        sums.grad += grad;
         if comptime!(steps.batch_norm) {
-            sums[1] += grad * standard;
+            sums.scaled += grad * standard;
         }
         if comptime!(steps.curve == Curve::Prelu) {
-            sums[2] += kept * select_many(x.greater_than(zero), zero, x);
+            sums.slope += kept * select_many(x.greater_than(zero), zero, x);
+        }
+        if comptime!(steps.below_logits) {
+            let active = activate::<N>(x, at.slope, steps.curve);
+            let returned = drop_some::<N>(active, dropout, element, steps.dropout);
+            sums.logit_weight += returned * Vector::new(of_logits[index]);
+            sums.logit_bias += of_logits[index];
         }
     }
 }
 
+/// The sum over the lines of a cube, for the first of them; all of its units must ask.
 #[cube]
-fn write_sum<N: Size>(
+fn sum_of_lines<N: Size>(
     lines: &mut SharedMemory<Vector<f32, N>>,
     sum: Vector<f32, N>,
-    partial: &mut Array<Vector<f32, N>>,
-    place: usize,
-    exists: bool,
     #[comptime] layout: Layout,
-) {
-    let unit = UNIT_POS as usize;
+) -> Vector<f32, N> {
     sync_cube();
-    lines[unit] = sum;
+    lines[UNIT_POS as usize] = sum;
     sync_cube();
     add_lines::<N>(lines, layout);
-    if exists && UNIT_POS_Y == 0 {
-        partial[place] = lines[unit];
-    }
+    lines[UNIT_POS_X as usize]
 }
 
 /// A grid for joining chunks: [`LANES`] columns a cube, the chunks cut among its [`LINES`] lines.

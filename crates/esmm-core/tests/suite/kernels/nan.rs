@@ -6,15 +6,15 @@ use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
 use esmm_core::backend::{
     Bags, FirstLayer, GroupBags, GroupedInput, GroupedLayer, InferenceLayer, InputBags, Kernels, Layer,
-    LayerSpec, LayerWeights, RowUpdate, SharedFeatures, TableRule, WithMoments,
+    LayerSpec, LayerWeights, RowUpdate, SharedFeatures, TableRule, TowersInput, TowersOperands, WithMoments,
 };
-use esmm_core::{Activation, EsmmBackend, Indices, Precision};
+use esmm_core::{Activation, DropoutKey, EsmmBackend, Indices, Precision};
 
 use super::layer::weights;
 use super::{activations, on_all_backends, on_cpu_backends, on_gpu_backends};
 use crate::common::{float, ints, primitive, random, tensor, uniform, values};
 
-on_all_backends!(layers, gradients, inference, losses, updates);
+on_all_backends!(layers, gradients, all_layers, inference, losses, updates);
 
 mod kernels {
     use super::{first_layers, grouped_layers, on_cpu_backends, on_gpu_backends};
@@ -90,6 +90,30 @@ fn gradients<B: EsmmBackend>() {
                 let reads_nan = index / INPUTS == BAD;
                 assert_eq!(bad.is_nan(), reads_nan, "{what}");
                 assert!(reads_nan || bad == good, "{what}: {bad} and {good}");
+            }
+        }
+    }
+}
+
+/// A NaN in the gradient of one logit reaches all weights of its tower, and none of the others.
+fn all_layers<B: EsmmBackend>() {
+    for batch_norm in [false, true] {
+        for dropout in [0.0, 0.3] {
+            let dropout = DropoutKey { seed: 5, step: 1 }.layer(0, dropout);
+            let specs = [LayerSpec { epsilon: 1e-5, dropout, ..LayerSpec::LINEAR }, LayerSpec::LINEAR];
+            let hidden = weights::<B>(2, [TOWERS, INPUTS, OUTPUTS], batch_norm, Activation::None);
+            let logits = weights::<B>(12, [TOWERS, OUTPUTS, 1], false, Activation::None);
+            let input = TowersInput::Values(random::<B, 3>(1, [1, ROWS, INPUTS]));
+            let towers = TowersOperands { input, layers: vec![hidden, logits] };
+            let found = B::Kernels::towers(towers.clone(), Vec::new(), &specs);
+            let grad = with_nan::<B, 3>(5, [TOWERS, ROWS, 1], BAD);
+            let grads = B::Kernels::towers_backward(towers, found, grad, &specs);
+            for (layer, weights) in grads.layers.into_iter().enumerate() {
+                let reached = nans::<B, 3>(weights.weight);
+                let (bad, good) = reached.split_at(reached.len() / TOWERS);
+                let what = format!("layer {layer}, batch norm {batch_norm}, {dropout:?}");
+                assert!(bad.iter().all(|&is_nan| is_nan), "{what}: {reached:?}");
+                assert!(good.iter().all(|&is_nan| !is_nan), "{what}: {reached:?}");
             }
         }
     }

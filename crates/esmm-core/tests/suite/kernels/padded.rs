@@ -4,7 +4,7 @@
 use burn_wgpu::Wgpu;
 use esmm_core::backend::pad_rows;
 
-use super::{grouped, infer, layer, pooled};
+use super::{grouped, infer, layer, pooled, towers};
 
 /// Off again, however a test ends. (The switch is one for the process: other tests may see padded rows meanwhile, and find
 /// the same values.)
@@ -27,6 +27,13 @@ impl Drop for Padded {
 fn layers() {
     let _padded = Padded::new();
     layer::layers::<Wgpu>();
+}
+
+#[test]
+fn all_layers() {
+    let _padded = Padded::new();
+    towers::on_values::<Wgpu>();
+    towers::below_the_logits::<Wgpu>();
 }
 
 #[test]

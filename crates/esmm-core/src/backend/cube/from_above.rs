@@ -12,6 +12,7 @@ use super::tensor::Rows;
 use crate::backend::{LayerSaved, LayerSpec};
 
 /// The gradient of what a layer returned, from the layer above it.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and none is kept")]
 pub(super) enum FromAbove<R: CubeRuntime> {
     /// `[K, B, O]`.
     Whole(CubeTensor<R>),

@@ -79,6 +79,7 @@ impl LayerShape {
 
 #[cfg(test)]
 mod tests {
+    use super::super::logits;
     use super::super::tile::Tile;
     use super::{CUBES, LayerShape, MULTIPROCESSORS, SHORT, SHORTEST};
 
@@ -116,6 +117,11 @@ mod tests {
                 assert!(cubes >= MULTIPROCESSORS, "{layer:?}: {cubes} cubes, {cuts:?}");
                 assert_eq!(cuts.weight.tile.units(), cuts.input.tile.units(), "{layer:?}");
                 assert_eq!(rows % cuts.weight.sizes.pieces, 0, "rows are left over: {layer:?}");
+            }
+            for widths in MODELS {
+                let width = widths[widths.len() - 1];
+                let cubes = logits::cubes_of_backward(TOWERS, rows, width);
+                assert!(cubes >= MULTIPROCESSORS, "logits from {width} values, {rows} rows: {cubes} cubes");
             }
         }
     }

@@ -18,6 +18,22 @@ const SHARING: u32 = 8;
 /// Rows of a cube.
 const ROWS: u32 = 32;
 
+/// Cubes that the passes over the rows backward should have: two for each of the 132 multiprocessors of a large GPU.
+const CUBES: usize = 264;
+/// Rows of a chunk at least.
+const SHORTEST: usize = 32;
+
+/// How backward cuts the rows: the last hidden layer is narrow, so a cube takes few of them.
+fn backward_chunks(towers: usize, rows: usize) -> Chunks {
+    Chunks::cut(rows, SHORTEST, CUBES.div_ceil(towers))
+}
+
+/// Cubes of each pass backward, where its rows are read in the widest vectors.
+#[cfg(test)]
+pub(super) fn cubes_of_backward(towers: usize, rows: usize, width: usize) -> usize {
+    backward_chunks(towers, rows).cubes(width, towers)
+}
+
 /// Whether a layer is one of these: one output a tower, from an input of its own, computed in f32.
 pub(super) fn is_logits<R: CubeRuntime>(layer: &Layer<CubeTensor<R>>, spec: &LayerSpec) -> bool {
     let shape = layer.input.meta.shape();
@@ -164,6 +180,7 @@ pub(super) struct LogitsGrad<R: CubeRuntime> {
     pub(super) grad: CubeTensor<R>,
     /// For the sums of each chunk of rows, as in [`LogitsSums`]: [`chunk_sums`](super::sums::chunk_sums) writes them.
     pub(super) sums: CubeTensor<R>,
+    pub(super) chunks: Chunks,
     pub(super) shape: LogitsShape,
 }
 
@@ -175,11 +192,11 @@ pub(super) fn logits_backward<R: CubeRuntime>(
     let Layer { input, weights: LayerWeights { weight, .. } } = layer;
     let dims = input.meta.shape();
     let shape = LogitsShape { towers: dims[0], width: dims[2] };
-    let chunks = Chunks::new(dims[1]);
+    let chunks = backward_chunks(shape.towers, dims[1]);
     let columns = shape.columns();
     let sums = empty_plain(&input, [chunks.count, columns]);
     let at = At { count: chunks.count, piece: columns, matrix: 0, row: 0, tail_matrix: 0, tail_row: 0 };
     let pieces = Pieces { pieces: sums.clone(), tail: None, shape: [1, 1, columns], at };
-    let grad = LogitsGrad { input, weight: plain(weight), grad, sums, shape };
+    let grad = LogitsGrad { input, weight: plain(weight), grad, sums, chunks, shape };
     (grad, LogitsSums { sum: Sum::Pieces(pieces), shape })
 }

@@ -86,7 +86,10 @@ pub(super) struct Partial<R: CubeRuntime> {
 /// The sums of a layer; below the logits, those for the gradients of their weights as well.
 pub(super) fn chunk_sums<R: CubeRuntime>(saved: &Saved<R>) -> Partial<R> {
     let [towers, rows, outputs] = saved.dims();
-    let chunks = Chunks::new(rows);
+    let chunks = match &saved.above {
+        FromAbove::Logits(logits) => logits.chunks,
+        FromAbove::Whole(_) => Chunks::new(rows),
+    };
     let like = &saved.hidden.tensor;
     let sums = empty_plain(like, [KINDS, chunks.count, towers, outputs]);
     let vector = saved.vector(outputs);

@@ -7,7 +7,7 @@ use burn_cubecl::tensor::CubeTensor;
 use super::tensor::{Rows, vector_size};
 
 /// A factor: its element of row (or column) `i`, term `k`, in batch `b` and summand `s` lies at
-/// `b * batch + s * sum + i * across + k * along`.
+/// `b * batch + s * sum + i * across + k * along`, where one of the two last distances is 1.
 pub(super) struct Factor<R: CubeRuntime> {
     pub(super) tensor: CubeTensor<R>,
     pub(super) batch: usize,
@@ -16,13 +16,19 @@ pub(super) struct Factor<R: CubeRuntime> {
     pub(super) along: usize,
 }
 
-/// Distances of a factor as a kernel takes them, in vectors.
+/// Where the lines of a factor lie, in vectors, as a kernel takes it: a line is what neighbours in memory belong to.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
-pub(super) struct Distances {
+pub(super) struct Lines {
     pub(super) batch: usize,
     pub(super) sum: usize,
-    pub(super) across: usize,
-    pub(super) along: usize,
+    pub(super) line: usize,
+}
+
+/// Which factors are wide (see [`Factor::is_wide`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Wide {
+    pub(super) left: bool,
+    pub(super) right: bool,
 }
 
 impl<R: CubeRuntime> Factor<R> {
@@ -71,14 +77,10 @@ impl<R: CubeRuntime> Factor<R> {
         vector_size(&[self.batch, self.sum, self.across, terms])
     }
 
-    /// From one line to the next.
-    pub(super) fn line(&self) -> usize {
-        if self.is_wide() { self.along } else { self.across }
-    }
-
-    pub(super) fn distances(&self, vector: usize) -> DistancesLaunch<R> {
-        let across = if self.is_wide() { 1 } else { self.across };
-        DistancesLaunch::new(self.batch / vector, self.sum / vector, across, self.along / vector)
+    /// Its lines in vectors of this size.
+    pub(super) fn lines(&self, vector: usize) -> LinesLaunch<R> {
+        let line = if self.is_wide() { self.along } else { self.across };
+        LinesLaunch::new(self.batch / vector, self.sum / vector, line / vector)
     }
 }
 

@@ -80,7 +80,7 @@ impl LayerShape {
 #[cfg(test)]
 mod tests {
     use super::super::logits;
-    use super::super::tile::Tile;
+    use super::super::tile::{Tile, Tiling};
     use super::{CUBES, LayerShape, MULTIPROCESSORS, SHORT, SHORTEST};
 
     /// Bytes of shared memory that CUDA grants a cube without being asked for more.

@@ -21,13 +21,13 @@ use super::largest::Gradient;
 use super::layer_shape::{BackwardCuts, LayerShape};
 use super::moments::ChunkMoments;
 use super::rounding::Rounded;
+use super::task::Task;
 use super::tensor::{OnCube, Rows};
-use super::tensor_cores::{TensorTile, tensor_pair, tensor_tile};
+use super::tensor_cores::{TensorTile, tensor_tile, tensor_tiles_of_pair};
 use super::tensor_cube::Scaled;
-use super::tensor_tiles;
 use super::tile::{Cut, Sizes, Tile, fits};
-use super::tiles::{self, Task};
 use super::weight_grad::{in_pieces, weight_grad};
+use super::{tensor_pair, tensor_tiles, tile_pair, tiles};
 use crate::precision::Precision;
 
 /// See [`DeviceFacts::precisions`](crate::backend::DeviceFacts::precisions).
@@ -105,17 +105,13 @@ fn multiply<R: CubeRuntime>(
     let sizes =
         Sizes { batches: right[0], sums: 1, rows: left[1], columns: right[2], terms: left[2], pieces: 1 };
     if let Some(tile) = tensor_tile(&lhs.client, sizes, precision) {
-        let left = Factor::left(&Rows::new(lhs));
-        let right = Factor::right(&Rows::new(rhs));
-        let task = tensor_tiles::Task { left, right, sizes, tile };
+        let task = task_of(lhs, rhs, Cut { sizes, tile });
         let (tensor, moments) = tensor_tiles::matmul(task, &epilogue);
         return Multiplied { tensor, moments, to_do: None };
     }
     match tile(&lhs.client, sizes, precision) {
         Some(tile) => {
-            let left = Factor::left(&Rows::new(lhs));
-            let right = Factor::right(&Rows::new(rhs));
-            let task = Task { left, right, cut: Cut { sizes, tile } };
+            let task = task_of(lhs, rhs, Cut { sizes, tile });
             let (tensor, moments) = tiles::matmul(task, &epilogue);
             Multiplied { tensor, moments, to_do: None }
         }
@@ -124,6 +120,10 @@ fn multiply<R: CubeRuntime>(
             Multiplied { tensor: launch(lhs, rhs, precision), moments: None, to_do: Some(epilogue) }
         }
     }
+}
+
+fn task_of<R: CubeRuntime, T>(lhs: CubeTensor<R>, rhs: CubeTensor<R>, cut: Cut<T>) -> Task<R, T> {
+    Task { left: Factor::left(&Rows::new(lhs)), right: Factor::right(&Rows::new(rhs)), cut }
 }
 
 /// Gradients of input and weight of a layer's matmul, from that of the matmul: `[K, B, O]`, or where towers share
@@ -147,7 +147,7 @@ pub(super) fn layer_matmul_backward<R: CubeRuntime, B: OnCube<R>>(
         }
     }
     let sizes = [layer.weight_grad_uncut(), layer.input_grad()];
-    if let Some(tiles) = tensor_pair(&input.client, sizes, precision) {
+    if let Some(tiles) = tensor_tiles_of_pair(&input.client, sizes, precision) {
         let largest = (precision == Precision::F16).then(|| grad.largest::<B>());
         return both_grads_rounded(input, weight, grad.tensor, layer, tiles, largest);
     }
@@ -171,7 +171,7 @@ fn both_grads<R: CubeRuntime>(
 ) -> (CubeTensor<R>, Sum<R>) {
     let [of_weight, of_input] = backward_factors(input, weight, grad, layer);
     let task = |[left, right]: [Factor<R>; 2], cut| Task { left, right, cut };
-    let [pieces, of_input] = tiles::pair([task(of_weight, cuts.weight), task(of_input, cuts.input)]);
+    let [pieces, of_input] = tile_pair::pair([task(of_weight, cuts.weight), task(of_input, cuts.input)]);
     (of_input, in_pieces(pieces, layer, cuts.weight.sizes.pieces))
 }
 
@@ -185,11 +185,11 @@ fn both_grads_rounded<R: CubeRuntime>(
     largest: Option<CubeTensor<R>>,
 ) -> (CubeTensor<R>, Sum<R>) {
     let [of_weight, of_input] = backward_factors(input, weight, grad, layer);
-    let task = |[left, right]: [Factor<R>; 2], sizes, tile| tensor_tiles::Task { left, right, sizes, tile };
+    let task = |[left, right]: [Factor<R>; 2], sizes, tile| Task { left, right, cut: Cut { sizes, tile } };
     let sizes = layer.weight_grad(layer.pieces(weight_tile.rows, weight_tile.columns));
     let tasks = [task(of_weight, sizes, weight_tile), task(of_input, layer.input_grad(), input_tile)];
     let scaled = if largest.is_some() { [Scaled::Right, Scaled::Left] } else { [Scaled::Neither; 2] };
-    let [pieces, of_input] = tensor_tiles::pair(tasks, scaled, largest.as_ref());
+    let [pieces, of_input] = tensor_pair::pair(tasks, scaled, largest.as_ref());
     (of_input, in_pieces(pieces, layer, sizes.pieces))
 }
 

@@ -4,12 +4,13 @@
 //! * `bags.rs`, `grouped_layer.rs`, `layer.rs`, `layer_backward.rs`, `logits.rs`, `fold.rs`, `funnel.rs`,
 //!   `rows.rs` (with `rows_by_value.rs`, `row_wise.rs`), `weights.rs`, `infer.rs`: the operations.
 //! * `matmul.rs`, `rounding.rs`, `largest.rs`: matmuls, who computes them, and what their factors are rounded to.
-//! * `tiles.rs`: matmuls in f32 at any distances of rows and columns, one or two a launch; `tile.rs`, `layer_shape.rs`: how
-//!   they are cut, `factor.rs`, `quads.rs`: where their factors lie, `tile_cube.rs`: what a cube does, `epilogue.rs`,
+//! * `tiles.rs`, `tile_pair.rs`: matmuls in f32 at any distances of rows and columns, one or two a launch; `tile.rs`,
+//!   `layer_shape.rs`: how they are cut, `factor.rs`, `quads.rs`: where their factors lie, `task.rs`, `extent.rs`: what a
+//!   launch and its kernel need of them, `tile_cube.rs`, `tile_stage.rs`: what a cube does, `epilogue.rs`,
 //!   `tile_moments.rs`: what is done to results before they are written.
-//! * `tensor_tiles.rs`: the same in tf32, bf16 and f16 on tensor cores, `tensor_cores.rs`: where there are some, and tiles,
-//!   `tensor_cube.rs`: what a cube does, `tensor_stage.rs`, `tensor_results.rs`, `tensor_moments.rs`: factors to shared
-//!   memory, results from there.
+//! * `tensor_tiles.rs`, `tensor_pair.rs`: the same in tf32, bf16 and f16 on tensor cores, `tensor_cores.rs`: where there are
+//!   some, and tiles, `tensor_cube.rs`: what a cube does, `tensor_stage.rs`, `tensor_results.rs`, `tensor_moments.rs`:
+//!   factors to shared memory, results from there.
 //! * `weight_grad.rs`: matmuls over the batch, cut into pieces; `join.rs`: pieces of all layers, added up.
 //! * `sort.rs`, `scatter.rs`, `pooled.rs`: the distinct rows of a batch, and gradients of them.
 //! * `chunks.rs`: passes over the rows of a batch; `moments.rs`, `sums.rs`: what is summed over one, `hidden_grad.rs`: what
@@ -25,6 +26,7 @@ mod block;
 mod chunks;
 mod dropout;
 mod epilogue;
+mod extent;
 mod factor;
 mod fold;
 mod from_above;
@@ -50,16 +52,20 @@ mod rows_by_value;
 mod scatter;
 mod sort;
 mod sums;
+mod task;
 mod tensor;
 mod tensor_cores;
 mod tensor_cube;
 mod tensor_moments;
+mod tensor_pair;
 mod tensor_results;
 mod tensor_stage;
 mod tensor_tiles;
 mod tile;
 mod tile_cube;
 mod tile_moments;
+mod tile_pair;
+mod tile_stage;
 mod tiles;
 mod upload;
 mod weight_grad;

@@ -5,7 +5,8 @@ use burn_cubecl::cubecl::features::Plane;
 use burn_cubecl::cubecl::ir::{ElemType, FloatKind, StorageType};
 use burn_cubecl::cubecl::prelude::ComputeClient;
 
-use super::tile::{QUAD, Sizes, Tile};
+use super::factor::Factor;
+use super::tile::{QUAD, Sizes, Tile, Tiling};
 use crate::precision::Precision;
 
 /// Rows and columns of a fragment: what a plane multiplies at once.
@@ -127,10 +128,6 @@ impl TensorTile {
         self.plane_columns / QUAD
     }
 
-    pub(super) fn units(self) -> usize {
-        self.planes() * PLANE
-    }
-
     /// Quads of one line of a stage: neighbours in the tensor lie side by side here too, `side` of them where the tensor has
     /// those of one term together, else all terms of the stage.
     pub(super) fn line(self, side: usize, wide: bool) -> usize {
@@ -164,6 +161,29 @@ impl TensorTile {
     }
 }
 
+impl Tiling for TensorTile {
+    fn rows(self) -> usize {
+        self.rows
+    }
+
+    fn columns(self) -> usize {
+        self.columns
+    }
+
+    fn units(self) -> usize {
+        self.planes() * PLANE
+    }
+
+    fn vector<R: CubeRuntime>(self, factor: &Factor<R>, width: usize, terms: usize) -> usize {
+        factor.line_vector(width, terms)
+    }
+
+    /// Whole stages, so that pieces begin at whole vectors.
+    fn length(self, terms: usize, pieces: usize) -> usize {
+        terms.div_ceil(pieces).next_multiple_of(self.depth)
+    }
+}
+
 /// Bytes of shared memory of a launch with these tiles, for the layouts that take the most.
 fn shared_memory(tiles: &[TensorTile]) -> usize {
     let most = |of: &dyn Fn(TensorTile) -> usize| tiles.iter().map(|tile| of(*tile)).max().unwrap_or(0);
@@ -186,7 +206,7 @@ pub(super) fn tensor_tile<R: CubeRuntime>(
 }
 
 /// The tiles of two matmuls in one launch, where our kernel computes both.
-pub(super) fn tensor_pair<R: CubeRuntime>(
+pub(super) fn tensor_tiles_of_pair<R: CubeRuntime>(
     client: &ComputeClient<R>,
     sizes: [Sizes; 2],
     precision: Precision,
@@ -220,7 +240,7 @@ fn is_computed<R: CubeRuntime>(client: &ComputeClient<R>, tiles: &[TensorTile]) 
 
 #[cfg(test)]
 mod tests {
-    use super::super::tile::Sizes;
+    use super::super::tile::{Sizes, Tiling};
     use super::{FRAGMENT, GAP, PLANE, QUAD, Rounding, TensorTile, shared_memory};
 
     const ROUNDINGS: [Rounding; 3] = [Rounding::Tf32, Rounding::Bf16, Rounding::F16];

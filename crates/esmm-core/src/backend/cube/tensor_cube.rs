@@ -4,6 +4,8 @@
 
 use burn_cubecl::cubecl::{self, cmma, prelude::*};
 
+use super::extent::{Corner, Extent, terms_of};
+use super::factor::Wide;
 use super::tensor_cores::{FRAGMENT, PLANE, TensorTile};
 use super::tensor_stage::{fragment_of, load, store};
 
@@ -15,59 +17,24 @@ pub(super) enum Scaled {
     Right,
 }
 
-/// Where the lines of a factor lie, in vectors: a line is what neighbours in memory belong to.
-#[derive(CubeType, CubeLaunch, Clone, Copy)]
-pub(super) struct Lines {
-    pub(super) batch: usize,
-    pub(super) sum: usize,
-    pub(super) line: usize,
-}
-
-/// Sizes of a matmul and where its factors and results lie.
-#[derive(CubeType, CubeLaunch, Clone, Copy)]
-pub(super) struct Extent {
-    pub(super) left: Lines,
-    pub(super) right: Lines,
-    /// From one row of results to the next, in vectors.
-    pub(super) out_stride: usize,
-    pub(super) rows: usize,
-    pub(super) columns: usize,
-    pub(super) terms: usize,
-    /// Terms of a piece.
-    pub(super) length: usize,
-    pub(super) pieces: usize,
-    pub(super) sums: usize,
-}
-
 /// Which results a plane computes.
 #[derive(CubeType, Clone, Copy)]
 pub(super) struct Place {
-    /// First row and column of the cube's tile.
-    pub(super) first_row: usize,
-    pub(super) first_column: usize,
-    /// Those of the plane, in the tile.
-    pub(super) plane_row: usize,
-    pub(super) plane_column: usize,
-    /// Number of the matrix of results: batch and piece.
-    pub(super) matrix: usize,
+    pub(super) corner: Corner,
+    /// Of the plane, in the tile.
+    pub(super) row: usize,
+    pub(super) column: usize,
 }
 
-/// The place of this plane in the tile at `column_tile` and `row_tile`, counted in tiles.
+/// The place of this plane in the tile at a corner.
 #[cube]
-pub(super) fn place_in(
-    column_tile: usize,
-    row_tile: usize,
-    matrix: usize,
-    #[comptime] tile: TensorTile,
-) -> Place {
+pub(super) fn place_in(corner: Corner, #[comptime] tile: TensorTile) -> Place {
     let plane = UNIT_POS as usize / PLANE;
     let planes_wide = comptime!(tile.planes_wide());
     Place {
-        first_row: row_tile * comptime!(tile.rows),
-        first_column: column_tile * comptime!(tile.columns),
-        plane_row: plane / planes_wide * comptime!(tile.plane_rows),
-        plane_column: plane % planes_wide * comptime!(tile.plane_columns),
-        matrix,
+        corner,
+        row: plane / planes_wide * comptime!(tile.plane_rows),
+        column: plane % planes_wide * comptime!(tile.plane_columns),
     }
 }
 
@@ -82,20 +49,16 @@ pub(super) fn multiply<E: Float, L: Size, N: Size>(
     place: &Place,
     factor: f32,
     #[comptime] tile: TensorTile,
-    #[comptime] left_wide: bool,
-    #[comptime] right_wide: bool,
+    #[comptime] wide: Wide,
     #[comptime] scaled: Scaled,
 ) -> Sequence<cmma::Matrix<f32>> {
-    let left_stage = comptime!(tile.stage(tile.rows, left_wide));
-    let right_stage = comptime!(tile.stage(tile.columns, right_wide));
-    let batch = place.matrix / at.pieces;
-    let piece = place.matrix % at.pieces;
-    let start = min(piece * at.length, at.terms);
-    let end = min(start + at.length, at.terms);
-    let steps_each = (end - start).div_ceil(comptime!(tile.depth));
+    let left_stage = comptime!(tile.stage(tile.rows, wide.left));
+    let right_stage = comptime!(tile.stage(tile.columns, wide.right));
+    let terms = terms_of(at, place.corner.matrix);
+    let steps_each = (terms.end - terms.start).div_ceil(comptime!(tile.depth));
     let steps = steps_each * at.sums;
-    let left_batch = batch * at.left.batch;
-    let right_batch = batch * at.right.batch;
+    let left_batch = terms.batch * at.left.batch;
+    let right_batch = terms.batch * at.right.batch;
 
     let mut results = Sequence::<cmma::Matrix<f32>>::new();
     #[unroll]
@@ -116,32 +79,32 @@ pub(super) fn multiply<E: Float, L: Size, N: Size>(
     for step in 0..steps + 1 {
         if step < steps {
             let sum = step / steps_each;
-            let term = start + step % steps_each * comptime!(tile.depth);
+            let term = terms.start + step % steps_each * comptime!(tile.depth);
             load::<L>(
                 left,
                 &mut next_left,
                 left_batch + sum * at.left.sum,
                 at.left.line,
-                place.first_row,
+                place.corner.row,
                 at.rows,
                 term,
-                end,
+                terms.end,
                 tile.rows,
                 tile,
-                left_wide,
+                comptime!(wide.left),
             );
             load::<N>(
                 right,
                 &mut next_right,
                 right_batch + sum * at.right.sum,
                 at.right.line,
-                place.first_column,
+                place.corner.column,
                 at.columns,
                 term,
-                end,
+                terms.end,
                 tile.columns,
                 tile,
-                right_wide,
+                comptime!(wide.right),
             );
         }
         if step > 0 {
@@ -154,8 +117,7 @@ pub(super) fn multiply<E: Float, L: Size, N: Size>(
                 stage * right_stage,
                 place,
                 tile,
-                left_wide,
-                right_wide,
+                wide,
             );
         }
         if step < steps {
@@ -167,7 +129,7 @@ pub(super) fn multiply<E: Float, L: Size, N: Size>(
                 factor,
                 tile.rows,
                 tile,
-                left_wide,
+                comptime!(wide.left),
                 comptime!(scaled == Scaled::Left),
             );
             store::<E>(
@@ -177,7 +139,7 @@ pub(super) fn multiply<E: Float, L: Size, N: Size>(
                 factor,
                 tile.columns,
                 tile,
-                right_wide,
+                comptime!(wide.right),
                 comptime!(scaled == Scaled::Right),
             );
         }
@@ -196,25 +158,24 @@ fn multiply_stage<E: Float>(
     right_first: usize,
     place: &Place,
     #[comptime] tile: TensorTile,
-    #[comptime] left_wide: bool,
-    #[comptime] right_wide: bool,
+    #[comptime] wide: Wide,
 ) {
     let terms = comptime!(tile.rounding.fragment_terms());
-    let wide = comptime!(tile.fragments_wide());
+    let fragments = comptime!(tile.fragments_wide());
     #[unroll]
     for part in 0..comptime!(tile.depth / terms) {
         let mut columns = Sequence::<cmma::Matrix<E>>::new();
         #[unroll]
-        for fragment in 0..wide {
+        for fragment in 0..fragments {
             columns.push(fragment_of::<E>(
                 right,
                 right_first,
-                place.plane_column + comptime!(fragment * FRAGMENT),
+                place.column + comptime!(fragment * FRAGMENT),
                 comptime!(part * terms),
                 tile.columns,
                 cmma::MatrixIdent::B,
                 tile,
-                right_wide,
+                comptime!(wide.right),
             ));
         }
         #[unroll]
@@ -222,16 +183,16 @@ fn multiply_stage<E: Float>(
             let rows = fragment_of::<E>(
                 left,
                 left_first,
-                place.plane_row + comptime!(fragment_row * FRAGMENT),
+                place.row + comptime!(fragment_row * FRAGMENT),
                 comptime!(part * terms),
                 tile.rows,
                 cmma::MatrixIdent::A,
                 tile,
-                left_wide,
+                comptime!(wide.left),
             );
             #[unroll]
-            for fragment in 0..wide {
-                let result = results.index(comptime!(fragment_row * wide + fragment));
+            for fragment in 0..fragments {
+                let result = results.index(comptime!(fragment_row * fragments + fragment));
                 cmma::execute::<E, E, f32, f32>(&rows, columns.index(fragment), result, result);
             }
         }

@@ -3,9 +3,10 @@
 
 use burn_cubecl::cubecl::{self, prelude::*};
 
+use super::extent::Extent;
 use super::moments::about_mean;
 use super::tensor_cores::{PLANE, TensorTile};
-use super::tensor_cube::{Extent, Place};
+use super::tensor_cube::Place;
 use super::tile::QUAD;
 
 /// What a lane wrote of its four columns: the first row, then sums of the differences to it and of their squares. The
@@ -37,7 +38,7 @@ pub(super) fn write_moments(
     let planes_wide = comptime!(tile.planes_wide());
     let zero = Vector::<f32, Const<4>>::new(0.0f32);
 
-    let first = place.first_row + place.plane_row;
+    let first = place.corner.row + place.row;
     let count = rows_of_lane(first, unit % PLANE / quads, at.rows, tile);
     let mut mean = lane_sums.pivot;
     let mut deviations = lane_sums.squares;
@@ -61,7 +62,7 @@ pub(super) fn write_moments(
         for share in 0..comptime!(tile.rows / tile.plane_rows * lines) {
             let plane_row = share / lines;
             let line = share % lines;
-            let first = place.first_row + plane_row * comptime!(tile.plane_rows);
+            let first = place.corner.row + plane_row * comptime!(tile.plane_rows);
             let here = f32::cast_from(rows_of_lane(first, line, at.rows, tile));
             if here > 0.0f32 {
                 let plane = plane_row * planes_wide + unit / quads;
@@ -73,9 +74,9 @@ pub(super) fn write_moments(
                 before += here;
             }
         }
-        let column = place.first_column + unit * QUAD;
-        let chunk = place.first_row / comptime!(tile.rows);
-        let first = (chunk * batches + place.matrix) * at.columns + column;
+        let column = place.corner.column + unit * QUAD;
+        let chunk = place.corner.row / comptime!(tile.rows);
+        let first = (chunk * batches + place.corner.matrix) * at.columns + column;
         let second = chunks * batches * at.columns;
         #[unroll]
         for lane in 0..QUAD {

@@ -5,9 +5,10 @@ use burn_cubecl::cubecl::{self, cmma, prelude::*};
 
 use super::block::{Curve, activate};
 use super::epilogue::Steps;
+use super::extent::Extent;
 use super::quads;
 use super::tensor_cores::{FRAGMENT, PLANE, TensorTile};
-use super::tensor_cube::{Extent, Place};
+use super::tensor_cube::Place;
 use super::tensor_moments::LaneSums;
 use super::tile::QUAD;
 
@@ -24,7 +25,7 @@ pub(super) struct OfColumns {
 #[cube]
 pub(super) fn lane_column(place: &Place, #[comptime] tile: TensorTile) -> usize {
     let quad = UNIT_POS as usize % comptime!(tile.plane_quads());
-    place.first_column + place.plane_column + quad * QUAD
+    place.corner.column + place.column + quad * QUAD
 }
 
 /// Writes the results of this plane, and returns sums of what this lane wrote, where moments are wanted. `waiting` has room
@@ -49,7 +50,7 @@ pub(super) fn write_results<W: Size>(
     let lane = UNIT_POS as usize % PLANE;
     let quad = lane % quads;
     let column = lane_column(place, tile);
-    let out_first = place.matrix * at.rows;
+    let out_first = place.corner.matrix * at.rows;
     let mut pivot = Vector::<f32, Const<4>>::new(0.0f32);
     let mut sum = Vector::<f32, Const<4>>::new(0.0f32);
     let mut squares = Vector::<f32, Const<4>>::new(0.0f32);
@@ -69,7 +70,7 @@ pub(super) fn write_results<W: Size>(
         #[unroll]
         for part in 0..comptime!(FRAGMENT * tile.plane_quads() / PLANE) {
             let line = lane / quads + comptime!(part * (PLANE / tile.plane_quads()));
-            let row = place.first_row + place.plane_row + comptime!(fragment_row * FRAGMENT) + line;
+            let row = place.corner.row + place.row + comptime!(fragment_row * FRAGMENT) + line;
             if row < at.rows {
                 let mut result = waiting[plane * region + line * pitch + quad];
                 if comptime!(epilogue.scale || scaled) {

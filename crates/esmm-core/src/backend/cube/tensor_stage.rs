@@ -6,7 +6,7 @@ use burn_cubecl::cubecl::{self, cmma, prelude::*};
 use super::quads;
 use super::rounding::bounded;
 use super::tensor_cores::{FRAGMENT, TensorTile};
-use super::tile::QUAD;
+use super::tile::{QUAD, Tiling};
 
 /// A unit's share of a stage, from the tensor: 0 beyond the rows (or columns) and the terms. A line is what neighbours in
 /// memory belong to.

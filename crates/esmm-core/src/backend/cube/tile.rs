@@ -3,6 +3,8 @@
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::prelude::ComputeClient;
 
+use super::factor::Factor;
+
 /// Values that are loaded, stored and multiplied at once.
 pub(super) const QUAD: usize = 4;
 /// Results that a unit computes in each direction.
@@ -40,24 +42,44 @@ impl Sizes {
     }
 }
 
-/// A matmul, and the tile in which it is computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Cut {
-    pub(super) sizes: Sizes,
-    pub(super) tile: Tile,
+/// What a cube of some kernel computes.
+pub(super) trait Tiling: Copy {
+    /// Rows of results.
+    fn rows(self) -> usize;
+
+    /// Columns of results.
+    fn columns(self) -> usize;
+
+    /// Units of the cube.
+    fn units(self) -> usize;
+
+    /// The largest vector in which the kernel reads a factor of so many terms, and `width` rows or columns.
+    fn vector<R: CubeRuntime>(self, factor: &Factor<R>, width: usize, terms: usize) -> usize;
+
+    /// Terms of a piece, where so many are cut into pieces.
+    fn length(self, terms: usize, pieces: usize) -> usize;
 }
 
-impl Cut {
+/// A matmul, and the tile in which it is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Cut<T = Tile> {
+    pub(super) sizes: Sizes,
+    pub(super) tile: T,
+}
+
+impl<T: Tiling> Cut<T> {
     /// See [`Sizes::grid`].
     pub(super) fn grid(self) -> [usize; 3] {
-        self.sizes.grid(self.tile.rows, self.tile.columns)
+        self.sizes.grid(self.tile.rows(), self.tile.columns())
     }
 
     /// Cubes of the [`grid`](Self::grid).
     pub(super) fn cubes(self) -> usize {
         self.grid().into_iter().product()
     }
+}
 
+impl Cut {
     /// The same with at most as many units a cube: for one launch with a matmul of smaller tiles.
     fn with_units(mut self, most: usize) -> Self {
         if self.tile.units() > most {
@@ -126,13 +148,41 @@ impl Tile {
         }
     }
 
-    pub(super) fn units(self) -> usize {
-        self.rows / UNIT * self.columns / UNIT
+    /// Quads of a stage of a factor of so many rows or columns.
+    pub(super) fn stage(self, side: usize) -> usize {
+        self.depth * pitch(side)
+    }
+
+    /// Quads that a unit brings to a stage.
+    pub(super) fn loads(self, side: usize) -> usize {
+        side / QUAD * self.depth / self.units()
     }
 
     /// Bytes of shared memory.
     pub(super) fn shared_memory(self) -> usize {
-        2 * self.depth * (pitch(self.rows) + pitch(self.columns)) * QUAD * size_of::<f32>()
+        2 * (self.stage(self.rows) + self.stage(self.columns)) * QUAD * size_of::<f32>()
+    }
+}
+
+impl Tiling for Tile {
+    fn rows(self) -> usize {
+        self.rows
+    }
+
+    fn columns(self) -> usize {
+        self.columns
+    }
+
+    fn units(self) -> usize {
+        self.rows / UNIT * self.columns / UNIT
+    }
+
+    fn vector<R: CubeRuntime>(self, factor: &Factor<R>, width: usize, _terms: usize) -> usize {
+        factor.vector(width)
+    }
+
+    fn length(self, terms: usize, pieces: usize) -> usize {
+        terms.div_ceil(pieces)
     }
 }
 

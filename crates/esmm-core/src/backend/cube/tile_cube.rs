@@ -4,58 +4,38 @@
 
 use burn_cubecl::cubecl::{self, prelude::*};
 
-use super::factor::Distances;
+use super::extent::{Corner, Extent, terms_of};
+use super::factor::Wide;
 use super::quads;
 use super::tile::{QUAD, Tile, UNIT, pitch};
+use super::tile_stage::{load_stages, store_stages};
 
 /// Units of a plane side by side; a plane has four rows of them.
 const PLANE_COLUMNS: usize = 8;
 const PLANE_ROWS: usize = 4;
 
-/// Sizes of a matmul and where its factors and results lie.
-#[derive(CubeType, CubeLaunch, Clone, Copy)]
-pub(super) struct Extent {
-    pub(super) left: Distances,
-    pub(super) right: Distances,
-    /// From one row of results to the next, in vectors.
-    pub(super) out_stride: usize,
-    pub(super) rows: usize,
-    pub(super) columns: usize,
-    pub(super) terms: usize,
-    /// Terms of a piece.
-    pub(super) length: usize,
-    pub(super) pieces: usize,
-    pub(super) sums: usize,
-}
-
 /// Which results a unit computes.
 #[derive(CubeType, Clone, Copy)]
 pub(super) struct Place {
-    /// First row and column of the cube's tile.
-    pub(super) first_row: usize,
-    pub(super) first_column: usize,
+    pub(super) corner: Corner,
     /// Of the unit, among those of its cube.
     pub(super) unit_row: usize,
     pub(super) unit_column: usize,
-    /// Number of the matrix of results: batch and piece.
-    pub(super) matrix: usize,
 }
 
-/// The place of this unit in the tile at `row_tile` and `column_tile`, counted in tiles. In a plane two neighbours are one
-/// below the other, and eight such pairs side by side: so each half of it reads every quad of the right factor once, and
-/// neighbours the same one.
+/// The place of this unit in the tile at a corner. In a plane two neighbours are one below the other, and eight such pairs
+/// side by side: so each half of it reads every quad of the right factor once, and neighbours the same one.
 #[cube]
-pub(super) fn place_in(column_tile: usize, row_tile: usize, matrix: usize, #[comptime] tile: Tile) -> Place {
+pub(super) fn place_in(corner: Corner, #[comptime] tile: Tile) -> Place {
     let unit = UNIT_POS as usize;
     let plane = unit / comptime!(PLANE_ROWS * PLANE_COLUMNS);
     let lane = unit % comptime!(PLANE_ROWS * PLANE_COLUMNS);
     let planes_wide = comptime!(tile.columns / UNIT / PLANE_COLUMNS);
+    let pairs = lane / 2;
     Place {
-        first_row: row_tile * comptime!(tile.rows),
-        first_column: column_tile * comptime!(tile.columns),
-        unit_row: plane / planes_wide * PLANE_ROWS + lane % 2 + lane / 16 * 2,
-        unit_column: plane % planes_wide * PLANE_COLUMNS + lane / 2 % PLANE_COLUMNS,
-        matrix,
+        corner,
+        unit_row: plane / planes_wide * PLANE_ROWS + lane % 2 + pairs / PLANE_COLUMNS * 2,
+        unit_column: plane % planes_wide * PLANE_COLUMNS + pairs % PLANE_COLUMNS,
     }
 }
 
@@ -69,23 +49,14 @@ pub(super) fn multiply<L: Size, N: Size>(
     at: &Extent,
     place: &Place,
     #[comptime] tile: Tile,
-    #[comptime] left_wide: bool,
-    #[comptime] right_wide: bool,
+    #[comptime] wide: Wide,
 ) -> Array<Vector<f32, Const<4>>> {
-    let row_stage = comptime!(tile.depth * pitch(tile.rows));
-    let column_stage = comptime!(tile.depth * pitch(tile.columns));
-    let row_loads = comptime!((tile.rows / QUAD * tile.depth) / tile.units());
-    let column_loads = comptime!((tile.columns / QUAD * tile.depth) / tile.units());
-    let unit = UNIT_POS as usize;
+    let row_stage = comptime!(tile.stage(tile.rows));
+    let column_stage = comptime!(tile.stage(tile.columns));
 
-    let batch = place.matrix / at.pieces;
-    let piece = place.matrix % at.pieces;
-    let start = min(piece * at.length, at.terms);
-    let end = min(start + at.length, at.terms);
-    let steps_each = (end - start).div_ceil(comptime!(tile.depth));
+    let terms = terms_of(at, place.corner.matrix);
+    let steps_each = (terms.end - terms.start).div_ceil(comptime!(tile.depth));
     let steps = steps_each * at.sums;
-    let left_batch = batch * at.left.batch;
-    let right_batch = batch * at.right.batch;
 
     let zero = Vector::<f32, Const<4>>::new(0.0f32);
     let mut results = Array::<Vector<f32, Const<4>>>::new(comptime!(2 * UNIT));
@@ -93,83 +64,54 @@ pub(super) fn multiply<L: Size, N: Size>(
     for index in 0..comptime!(2 * UNIT) {
         results[index] = zero;
     }
-    let mut next_left = Array::<Vector<f32, Const<4>>>::new(row_loads);
-    let mut next_right = Array::<Vector<f32, Const<4>>>::new(column_loads);
+    let mut next_left = Array::<Vector<f32, Const<4>>>::new(comptime!(tile.loads(tile.rows)));
+    let mut next_right = Array::<Vector<f32, Const<4>>>::new(comptime!(tile.loads(tile.columns)));
 
+    // Counted up, for a division a stage is a long wait before its first load.
+    let mut term = terms.start;
+    let mut left_base = terms.batch * at.left.batch;
+    let mut right_base = terms.batch * at.right.batch;
     if steps > 0 {
-        load::<L>(
+        load_stages::<L, N>(
             left,
-            &mut next_left,
-            left_batch,
-            place.first_row,
-            at.rows,
-            start,
-            end,
-            &at.left,
-            unit,
-            tile.rows,
-            tile,
-            left_wide,
-        );
-        load::<N>(
             right,
+            &mut next_left,
             &mut next_right,
-            right_batch,
-            place.first_column,
-            at.columns,
-            start,
-            end,
-            &at.right,
-            unit,
-            tile.columns,
+            left_base,
+            right_base,
+            term,
+            terms.end,
+            at,
+            place,
             tile,
-            right_wide,
+            wide,
         );
-        store(&next_left, left_stages, 0, unit, tile.rows, tile, left_wide);
-        store(&next_right, right_stages, 0, unit, tile.columns, tile, right_wide);
+        store_stages(&next_left, &next_right, left_stages, right_stages, 0usize, tile, wide);
     }
     sync_cube();
-    // Counted up, for a division a stage is a long wait before its first load.
-    let mut term = start;
-    let mut left_base = left_batch;
-    let mut right_base = right_batch;
     for step in 0..steps {
         let stage = step % 2;
         let more = step + 1 < steps;
         if more {
             term += comptime!(tile.depth);
-            if term >= end {
-                term = start;
+            if term >= terms.end {
+                term = terms.start;
                 left_base += at.left.sum;
                 right_base += at.right.sum;
             }
-            load::<L>(
+            load_stages::<L, N>(
                 left,
-                &mut next_left,
-                left_base,
-                place.first_row,
-                at.rows,
-                term,
-                end,
-                &at.left,
-                unit,
-                tile.rows,
-                tile,
-                left_wide,
-            );
-            load::<N>(
                 right,
+                &mut next_left,
                 &mut next_right,
+                left_base,
                 right_base,
-                place.first_column,
-                at.columns,
                 term,
-                end,
-                &at.right,
-                unit,
-                tile.columns,
+                terms.end,
+                at,
+                place,
                 tile,
-                right_wide,
+                wide,
             );
         }
         let left_first = stage * row_stage + place.unit_row;
@@ -193,9 +135,7 @@ pub(super) fn multiply<L: Size, N: Size>(
             }
         }
         if more {
-            let other = 1 - stage;
-            store(&next_left, left_stages, other * row_stage, unit, tile.rows, tile, left_wide);
-            store(&next_right, right_stages, other * column_stage, unit, tile.columns, tile, right_wide);
+            store_stages(&next_left, &next_right, left_stages, right_stages, 1 - stage, tile, wide);
         }
         sync_cube();
     }
@@ -211,12 +151,12 @@ pub(super) fn write_results<W: Size>(
     place: &Place,
     #[comptime] tile: Tile,
 ) {
-    let first = place.matrix * at.rows;
+    let first = place.corner.matrix * at.rows;
     #[unroll]
     for half in 0..2usize {
         #[unroll]
         for row in 0..QUAD {
-            let out_row = place.first_row + row_of(place, half, row, tile);
+            let out_row = place.corner.row + row_of(place, half, row, tile);
             if out_row < at.rows {
                 #[unroll]
                 for side in 0..2usize {
@@ -243,89 +183,5 @@ pub(super) fn row_of(
 /// First column of a side of the results.
 #[cube]
 pub(super) fn column_of(place: &Place, #[comptime] side: usize, #[comptime] tile: Tile) -> usize {
-    place.first_column + (place.unit_column + comptime!(side * (tile.columns / UNIT))) * QUAD
-}
-
-/// A unit's share of a stage, from the tensor: 0 beyond the terms, the last ones again beyond the rows (or columns), whose
-/// results are not written.
-#[cube]
-fn load<N: Size>(
-    values: &Array<Vector<f32, N>>,
-    next: &mut Array<Vector<f32, Const<4>>>,
-    base: usize,
-    first: usize,
-    len: usize,
-    term: usize,
-    end: usize,
-    at: &Distances,
-    unit: usize,
-    #[comptime] side: usize,
-    #[comptime] tile: Tile,
-    #[comptime] wide: bool,
-) {
-    let size = N::value().comptime();
-    #[unroll]
-    for load in 0..comptime!(side / QUAD * tile.depth / tile.units()) {
-        let (quad, depth) = place_of(unit + comptime!(load * tile.units()), side, tile, wide);
-        let from = first + quad * QUAD;
-        let term = term + depth;
-        let mut loaded = Vector::<f32, Const<4>>::new(0.0f32);
-        if term < end {
-            let line = base + term * at.along;
-            if comptime!(wide) {
-                #[unroll]
-                for part in 0..comptime!(QUAD / size) {
-                    let neighbour = min(from + comptime!(part * size), len - size);
-                    let vector = values[line + neighbour / size];
-                    #[unroll]
-                    for lane in 0..size {
-                        loaded[comptime!(part * size + lane)] = vector[lane];
-                    }
-                }
-            } else {
-                #[unroll]
-                for part in 0..QUAD {
-                    let neighbour = min(from + part, len - 1);
-                    let vector = values[line + neighbour * at.across];
-                    loaded[part] = vector[0];
-                }
-            }
-        }
-        next[load] = loaded;
-    }
-}
-
-/// A unit's share of a stage, to shared memory.
-#[cube]
-fn store(
-    next: &Array<Vector<f32, Const<4>>>,
-    stages: &mut SharedMemory<Vector<f32, Const<4>>>,
-    stage: usize,
-    unit: usize,
-    #[comptime] side: usize,
-    #[comptime] tile: Tile,
-    #[comptime] wide: bool,
-) {
-    #[unroll]
-    for load in 0..comptime!(side / QUAD * tile.depth / tile.units()) {
-        let (quad, depth) = place_of(unit + comptime!(load * tile.units()), side, tile, wide);
-        stages[stage + depth * comptime!(pitch(side)) + quad] = next[load];
-    }
-}
-
-/// Quad and term of the `index`th load of a stage: neighbours in the tensor are loaded by neighbouring units.
-#[cube]
-fn place_of(
-    index: usize,
-    #[comptime] side: usize,
-    #[comptime] tile: Tile,
-    #[comptime] wide: bool,
-) -> (usize, usize) {
-    if comptime!(wide) {
-        let quads = comptime!(side / QUAD);
-        (index % quads, index / quads)
-    } else {
-        let depth = comptime!(tile.depth);
-        (index / depth, index % depth)
-    }
+    place.corner.column + (place.unit_column + comptime!(side * (tile.columns / UNIT))) * QUAD
 }

@@ -3,8 +3,9 @@
 
 use burn_cubecl::cubecl::{self, prelude::*};
 
+use super::extent::Extent;
 use super::tile::{QUAD, Tile, UNIT};
-use super::tile_cube::{Extent, Place, column_of, row_of};
+use super::tile_cube::{Place, column_of, row_of};
 
 /// Mean and sum of squared deviations of each column of a tile, to their places in `[2, chunks, batches, columns]`: first
 /// the mean, then the deviations from it. `lines` is shared memory that no one reads any more; all units of the cube must
@@ -20,7 +21,7 @@ pub(super) fn tile_moments(
     chunks: usize,
     #[comptime] tile: Tile,
 ) {
-    let rows_here = min(at.rows - place.first_row, comptime!(tile.rows));
+    let rows_here = min(at.rows - place.corner.row, comptime!(tile.rows));
     let count = Vector::<f32, Const<4>>::new(f32::cast_from(rows_here));
     let mut means = Array::<Vector<f32, Const<4>>>::new(2usize);
     #[unroll]
@@ -37,7 +38,7 @@ pub(super) fn tile_moments(
             for half in 0..2usize {
                 #[unroll]
                 for row in 0..QUAD {
-                    if place.first_row + row_of(place, half, row, tile) < at.rows {
+                    if place.corner.row + row_of(place, half, row, tile) < at.rows {
                         let difference = results[comptime!(2 * (half * QUAD + row) + side)] - means[side];
                         if comptime!(pass == 0) {
                             sum += difference;
@@ -62,9 +63,9 @@ pub(super) fn tile_moments(
                 means[side] = found;
             }
             if place.unit_row == 0 {
-                let chunk = comptime!(pass as usize) * chunks + place.first_row / comptime!(tile.rows);
+                let chunk = comptime!(pass as usize) * chunks + place.corner.row / comptime!(tile.rows);
                 let column = column_of(place, side, tile);
-                let first = (chunk * batches + place.matrix) * at.columns;
+                let first = (chunk * batches + place.corner.matrix) * at.columns;
                 #[unroll]
                 for lane in 0..QUAD {
                     if column + lane < at.columns {

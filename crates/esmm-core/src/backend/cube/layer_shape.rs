@@ -1,6 +1,6 @@
 //! The matmuls of a layer by its shape alone: how long they are and how they are cut.
 
-use super::tile::{Cut, Sizes, Tile, side_by_side};
+use super::tile::{Cut, Needs, Sizes, Tile, side_by_side};
 
 /// Multiprocessors of a large GPU.
 const MULTIPROCESSORS: usize = 132;
@@ -44,9 +44,9 @@ impl LayerShape {
     }
 
     /// How both gradients are computed on a device that has room for some tiles; `None` where it has for too few.
-    pub(super) fn backward(self, has_room: impl Fn(Tile) -> bool) -> Option<BackwardCuts> {
+    pub(super) fn backward(self, has_room: impl Fn(Needs) -> bool) -> Option<BackwardCuts> {
         let cut = |sizes, tiles: [Tile; 3]| {
-            let tile = tiles.into_iter().find(|tile| has_room(*tile))?;
+            let tile = tiles.into_iter().find(|tile| has_room(Needs::of(&[*tile])))?;
             Some(Cut { sizes, tile })
         };
         let of_input = self.input_grad();
@@ -80,7 +80,7 @@ impl LayerShape {
 #[cfg(test)]
 mod tests {
     use super::super::logits;
-    use super::super::tile::{Tile, Tiling};
+    use super::super::tile::{Needs, Tiling};
     use super::{CUBES, LayerShape, MULTIPROCESSORS, SHORT, SHORTEST};
 
     /// Bytes of shared memory that CUDA grants a cube without being asked for more.
@@ -103,8 +103,8 @@ mod tests {
         })
     }
 
-    fn has_room(tile: Tile) -> bool {
-        tile.shared_memory() <= SHARED_MEMORY
+    fn has_room(needs: Needs) -> bool {
+        needs.shared_memory <= SHARED_MEMORY
     }
 
     /// The grids are those that are launched: the launch takes them from the same functions.
@@ -154,10 +154,10 @@ mod tests {
     fn a_device_with_little_shared_memory_gets_small_tiles() {
         for room in [10 << 10, 16 << 10, 32 << 10] {
             for layer in layers(16384) {
-                let cuts = layer.backward(|tile| tile.shared_memory() <= room).unwrap();
+                let cuts = layer.backward(|needs| needs.shared_memory <= room).unwrap();
                 assert_eq!(cuts.weight.tile.units(), cuts.input.tile.units(), "{layer:?}");
-                let both = cuts.weight.tile.around(cuts.input.tile);
-                assert!(both.shared_memory() <= room, "{room} bytes: {cuts:?}");
+                let both = Needs::of(&[cuts.weight.tile, cuts.input.tile]);
+                assert!(both.shared_memory <= room, "{room} bytes: {cuts:?}");
             }
         }
     }

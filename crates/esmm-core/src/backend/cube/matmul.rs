@@ -25,7 +25,7 @@ use super::task::Task;
 use super::tensor::{OnCube, Rows};
 use super::tensor_cores::{TensorTile, tensor_tile, tensor_tiles_of_pair};
 use super::tensor_cube::Scaled;
-use super::tile::{Cut, Sizes, Tile, fits};
+use super::tile::{Cut, Needs, Sizes, Tile, fits};
 use super::weight_grad::{in_pieces, weight_grad};
 use super::{tensor_pair, tensor_tiles, tile_pair, tiles};
 use crate::precision::Precision;
@@ -142,7 +142,7 @@ pub(super) fn layer_matmul_backward<R: CubeRuntime, B: OnCube<R>>(
     let layer = LayerShape { towers, inputs, outputs, rows, shared };
     if precision == Precision::F32 {
         let client = input.client.clone();
-        if let Some(cuts) = layer.backward(|tile| fits(&client, tile)) {
+        if let Some(cuts) = layer.backward(|needs| fits(&client, needs)) {
             return both_grads(input, weight, grad.tensor, layer, cuts);
         }
     }
@@ -234,7 +234,7 @@ fn tile<R: CubeRuntime>(client: &ComputeClient<R>, sizes: Sizes, precision: Prec
     if precision != Precision::F32 {
         return None;
     }
-    Tile::candidates(sizes).into_iter().find(|tile| fits(client, *tile))
+    Tile::candidates(sizes).into_iter().find(|tile| fits(client, Needs::of(&[*tile])))
 }
 
 /// The weights of all towers for one gradient of their shared input: `[K, I, O]` to `[1, K * O, I]`.

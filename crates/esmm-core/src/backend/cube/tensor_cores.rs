@@ -6,7 +6,7 @@ use burn_cubecl::cubecl::ir::{ElemType, FloatKind, StorageType};
 use burn_cubecl::cubecl::prelude::ComputeClient;
 
 use super::factor::Factor;
-use super::tile::{QUAD, Sizes, Tile, Tiling};
+use super::tile::{CUBES, QUAD, Sizes, Tiling};
 use crate::precision::Precision;
 
 /// Rows and columns of a fragment: what a plane multiplies at once.
@@ -85,10 +85,9 @@ impl Rounding {
 }
 
 impl TensorTile {
-    /// The tile of a matmul: as wide as that of an f32 one.
+    /// The tile of a matmul: one of the usual ones in f32.
     pub(super) fn new(sizes: Sizes, rounding: Rounding) -> Self {
-        let [Tile { rows, columns, .. }, ..] = Tile::candidates(sizes);
-        Self::of([rows, columns], rounding)
+        Self::of(sizes.usual_shape(CUBES), rounding)
     }
 
     /// Eight planes of 64 x 32 results, or where there are fewer results four or eight of 32 x 32.

@@ -10,9 +10,9 @@ use super::quads;
 use super::tile::{QUAD, Tile, UNIT, pitch};
 use super::tile_stage::{load_stages, store_stages};
 
-/// Units of a plane side by side; a plane has four rows of them.
-const PLANE_COLUMNS: usize = 8;
-const PLANE_ROWS: usize = 4;
+/// Units of a plane, the longer way and the shorter one.
+const LONG: usize = 8;
+const SHORT: usize = 4;
 
 /// Which results a unit computes.
 #[derive(CubeType, Clone, Copy)]
@@ -23,19 +23,31 @@ pub(super) struct Place {
     pub(super) unit_column: usize,
 }
 
-/// The place of this unit in the tile at a corner. In a plane two neighbours are one below the other, and eight such pairs
-/// side by side: so each half of it reads every quad of the right factor once, and neighbours the same one.
+/// The place of this unit in the tile at a corner. In a plane two neighbours lie the shorter way, and eight such pairs the
+/// longer one: so each half of it reads every quad of one factor once, and neighbours the same one.
 #[cube]
 pub(super) fn place_in(corner: Corner, #[comptime] tile: Tile) -> Place {
     let unit = UNIT_POS as usize;
-    let plane = unit / comptime!(PLANE_ROWS * PLANE_COLUMNS);
-    let lane = unit % comptime!(PLANE_ROWS * PLANE_COLUMNS);
-    let planes_wide = comptime!(tile.columns / UNIT / PLANE_COLUMNS);
-    let pairs = lane / 2;
-    Place {
-        corner,
-        unit_row: plane / planes_wide * PLANE_ROWS + lane % 2 + pairs / PLANE_COLUMNS * 2,
-        unit_column: plane % planes_wide * PLANE_COLUMNS + pairs % PLANE_COLUMNS,
+    let plane = unit / comptime!(LONG * SHORT);
+    let lane = unit % comptime!(LONG * SHORT);
+    let pair = lane / 2;
+    let short = lane % 2 + pair / LONG * 2;
+    let long = pair % LONG;
+    // Whole planes fill the tile in one of two directions.
+    if comptime!(tile.columns % (UNIT * LONG) == 0) {
+        let planes_wide = comptime!(tile.columns / UNIT / LONG);
+        Place {
+            corner,
+            unit_row: plane / planes_wide * SHORT + short,
+            unit_column: plane % planes_wide * LONG + long,
+        }
+    } else {
+        let planes_wide = comptime!(tile.columns / UNIT / SHORT);
+        Place {
+            corner,
+            unit_row: plane / planes_wide * LONG + long,
+            unit_column: plane % planes_wide * SHORT + short,
+        }
     }
 }
 

@@ -88,11 +88,16 @@ fn load<N: Size>(
     let size = N::value().comptime();
     #[unroll]
     for load in 0..comptime!(tile.loads(side)) {
-        let (quad, depth) = place_of(UNIT_POS as usize + comptime!(load * tile.units()), side, tile, wide);
+        let index = UNIT_POS as usize + comptime!(load * tile.units());
+        let (quad, depth) = place_of(index, side, tile, wide);
         let from = first + quad * QUAD;
         let term = term + depth;
         let mut loaded = Vector::<f32, Const<4>>::new(0.0f32);
-        if term < end {
+        let mut exists = term < end;
+        if comptime!(!tile.all_load(load, side)) {
+            exists = exists && index < comptime!(tile.quads(side));
+        }
+        if exists {
             if comptime!(wide) {
                 let line = base + term * distance;
                 #[unroll]
@@ -130,8 +135,14 @@ fn store(
 ) {
     #[unroll]
     for load in 0..comptime!(tile.loads(side)) {
-        let (quad, depth) = place_of(UNIT_POS as usize + comptime!(load * tile.units()), side, tile, wide);
-        stages[first + depth * comptime!(pitch(side)) + quad] = next[load];
+        let index = UNIT_POS as usize + comptime!(load * tile.units());
+        let (quad, depth) = place_of(index, side, tile, wide);
+        let place = first + depth * comptime!(pitch(side)) + quad;
+        if comptime!(tile.all_load(load, side)) {
+            stages[place] = next[load];
+        } else if index < comptime!(tile.quads(side)) {
+            stages[place] = next[load];
+        }
     }
 }
 

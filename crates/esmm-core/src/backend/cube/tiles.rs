@@ -109,7 +109,12 @@ fn matmul_kernel<L: Size, N: Size, W: Size>(
         }
     }
     if comptime!(epilogue.moments) {
-        tile_moments(&results, &mut left_stages, partial, &at, &place, batches, chunks, tile);
+        // Whose stages have room for it.
+        if comptime!(tile.rows >= tile.columns) {
+            tile_moments(&results, &mut left_stages, partial, &at, &place, batches, chunks, tile);
+        } else {
+            tile_moments(&results, &mut right_stages, partial, &at, &place, batches, chunks, tile);
+        }
     }
     write_results::<W>(out, &results, &at, &place, tile);
 }

@@ -130,9 +130,13 @@ fn case(own_input: bool, rows: usize, inputs: usize, outputs: usize, batch_norm:
 /// Rows, inputs and outputs of a layer whose matmuls have so many results that GPUs take the largest tiles.
 const MANY_ROWS: (usize, usize, usize) = (16900, 72, 80);
 
+/// Rows, inputs and outputs of a layer for which GPUs take tiles of 64 x 96 and 96 x 64 results. Those of 96 x 128 and 128 x 96
+/// are taken for `MANY_ROWS`.
+const FITTING: (usize, usize, usize) = (5000, 200, 80);
+
 /// Layers of several tiles each way, whose batch is cut into pieces with rows left over; odd, even and whole vectors.
 fn wide_layers<B: EsmmBackend>() {
-    let sizes = [(1100, 130, 140), (1101, 134, 66), (1102, 201, 129), (1103, 80, 1), MANY_ROWS];
+    let sizes = [(1100, 130, 140), (1101, 134, 66), (1102, 201, 129), (1103, 80, 1), FITTING, MANY_ROWS];
     for (rows, inputs, outputs) in sizes {
         for own_input in [false, true] {
             case(own_input, rows, inputs, outputs, outputs > 1).check::<B>();

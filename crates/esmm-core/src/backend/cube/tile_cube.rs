@@ -34,7 +34,7 @@ pub(super) fn place_in(corner: Corner, #[comptime] tile: Tile) -> Place {
     let short = lane % 2 + pair / LONG * 2;
     let long = pair % LONG;
     // Whole planes fill the tile in one of two directions.
-    if comptime!(tile.columns % (UNIT * LONG) == 0) {
+    if comptime!(tile.columns.is_multiple_of(UNIT * LONG)) {
         let planes_wide = comptime!(tile.columns / UNIT / LONG);
         Place {
             corner,

@@ -125,6 +125,10 @@ fn load<N: Size>(
 
 /// A unit's share of a stage, to shared memory.
 #[cube]
+#[allow(
+    clippy::if_same_then_else,
+    reason = "the first condition is known as the kernel is compiled and leaves no branch"
+)]
 fn store(
     next: &Array<Vector<f32, Const<4>>>,
     stages: &mut SharedMemory<Vector<f32, Const<4>>>,

@@ -7,7 +7,8 @@ use burn_cubecl::tensor::CubeTensor;
 use super::hidden_grad::hidden_grad;
 use super::layer::Columns;
 use super::logits::LogitsGrad;
-use super::sums::{Saved, chunk_sums};
+use super::saved::Saved;
+use super::sums::chunk_sums;
 use super::tensor::Rows;
 use crate::backend::{LayerSaved, LayerSpec};
 

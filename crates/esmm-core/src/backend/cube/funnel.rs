@@ -5,8 +5,8 @@ use burn_cubecl::cubecl::{self, prelude::*};
 use burn_cubecl::tensor::CubeTensor;
 
 use super::chunks::{AT_ONCE, Chunks, UNITS};
+use super::joined_sums::{Partial, join};
 use super::log_space::{log_not_reach, log_sigmoids, missed_by};
-use super::sums::{Partial, join};
 use super::tensor::{Rows, address, array, empty_plain, grid, plain};
 
 /// Rows whose losses one cube sums: it takes as long for them as the launch would that joins the sums of many cubes.

@@ -7,9 +7,10 @@ use super::block::{Steps, activate_backward, drop_some, leak, normalize, read_no
 use super::chunks::{Layout, PASSES, rows_of_pass};
 use super::dropout::{DropoutBits, bits};
 use super::from_above::{above_at, grad_above};
+use super::joined_sums::{Partial, join_sums};
 use super::largest::{Gradient, largest_in, write_largest};
 use super::layer::Columns;
-use super::sums::{BackwardAt, Partial, Saved, element_of, hidden_of, join_sums};
+use super::saved::{BackwardAt, Saved, element_of, hidden_of};
 use super::tensor::{Rows, address, array, empty_plain};
 use crate::backend::Norm;
 use crate::precision::Precision;

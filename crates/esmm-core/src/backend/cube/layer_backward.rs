@@ -8,11 +8,13 @@ use super::from_above::FromAbove;
 use super::grouped_layer::Split;
 use super::hidden_grad::hidden_grad;
 use super::join::{Sum, join};
+use super::joined_sums;
 use super::largest::Gradient;
 use super::layer::Columns;
 use super::logits::{LogitsShape, LogitsSums, is_logits, logits_backward};
 use super::matmul::layer_matmul_backward;
-use super::sums::{self, Saved, chunk_sums, slope_grad};
+use super::saved::Saved;
+use super::sums::{chunk_sums, slope_grad};
 use super::tensor::OnCube;
 use crate::backend::{Layer, LayerSaved, LayerSpec, LayerWeights};
 
@@ -109,7 +111,7 @@ pub(super) fn after_matmul_backward<R: CubeRuntime, B: OnCube<R>>(
         && let FromAbove::Whole(grad) = &saved.above
     {
         let [towers, _, outputs] = saved.dims();
-        let [bias, _] = sums::join(&partial, [towers, outputs], false);
+        let [bias, _] = joined_sums::join(&partial, [towers, outputs], false);
         return (grad.clone().into(), Columns { bias, norm: None, slope });
     }
     let (hidden, Columns { bias, norm, .. }) = hidden_grad(&saved, &partial, side_by_side);

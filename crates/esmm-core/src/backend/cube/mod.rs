@@ -13,8 +13,9 @@
 //!   factors to shared memory, results from there.
 //! * `weight_grad.rs`: matmuls over the batch, cut into pieces; `join.rs`: pieces of all layers, added up.
 //! * `sort.rs`, `scatter.rs`, `pooled.rs`: the distinct rows of a batch, and gradients of them.
-//! * `chunks.rs`: passes over the rows of a batch; `moments.rs`, `sums.rs`: what is summed over one, `hidden_grad.rs`: what
-//!   follows from the sums backward, `from_above.rs`: the gradient that both passes backward begin with.
+//! * `chunks.rs`: passes over the rows of a batch; `moments.rs`, `sums.rs`: what is summed over one, `joined_sums.rs`: chunks
+//!   added up, `hidden_grad.rs`: what follows from the sums backward, `saved.rs`, `from_above.rs`: what both passes backward
+//!   read.
 //! * `block.rs`, `dropout.rs`, `log_space.rs`: what is done to an element.
 //!
 //! A kernel reads ids that were checked when the batch was built, so it runs without the checks of CubeCL; its units check
@@ -35,6 +36,7 @@ mod grouped_layer;
 mod hidden_grad;
 mod infer;
 mod join;
+mod joined_sums;
 mod largest;
 mod layer;
 mod layer_backward;
@@ -49,6 +51,7 @@ mod rounding;
 mod row_wise;
 mod rows;
 mod rows_by_value;
+mod saved;
 mod scatter;
 mod sort;
 mod sums;

@@ -5,83 +5,18 @@ use burn_cubecl::cubecl::{self, prelude::*};
 use burn_cubecl::tensor::CubeTensor;
 
 use super::block::{
-    ColumnNorm, Curve, Steps, activate, activate_backward, drop_some, leak, normalize, read_norm, slope_of,
+    Curve, Steps, activate, activate_backward, drop_some, leak, normalize, read_norm, slope_of,
 };
-use super::chunks::{Chunks, LANES, LINES, Layout, PASSES, UNITS, add_lines, rows_of_pass};
+use super::chunks::{Chunks, Layout, PASSES, UNITS, add_lines, rows_of_pass};
 use super::dropout::{DropoutBits, bits};
-use super::from_above::{AboveAt, FromAbove, above_at, grad_above, logit_grad};
-use super::layer::Columns;
+use super::from_above::{FromAbove, above_at, grad_above, logit_grad};
+use super::joined_sums::{Partial, join_from};
 use super::logits::LogitsShape;
-use super::tensor::{OnCube, Rows, address, array, empty_plain, plain, vector_size};
-use crate::backend::{LayerSaved, LayerSpec, Moments, Norm};
-
-/// What both passes of backward read.
-pub(super) struct Saved<R: CubeRuntime> {
-    pub(super) above: FromAbove<R>,
-    pub(super) hidden: Rows<R>,
-    /// Batch norm with its moments; anything without one.
-    pub(super) norm: Norm<CubeTensor<R>>,
-    pub(super) moments: Moments<CubeTensor<R>>,
-    pub(super) slope: CubeTensor<R>,
-    pub(super) spec: LayerSpec,
-    pub(super) steps: Steps,
-}
-
-impl<R: CubeRuntime> Saved<R> {
-    /// Of a layer that has these columns.
-    pub(super) fn new(
-        above: FromAbove<R>,
-        saved: LayerSaved<CubeTensor<R>>,
-        columns: Columns<R>,
-        spec: LayerSpec,
-    ) -> Self {
-        let LayerSaved { hidden, moments } = saved;
-        let bias = plain(columns.bias);
-        let found = columns.norm.zip(moments);
-        let below_logits = matches!(above, FromAbove::Logits(_));
-        let steps = Steps { below_logits, ..Steps::new(&spec, found.is_some()) };
-        let (norm, moments) = match found {
-            Some((norm, moments)) => (norm.map(plain), moments.map(plain)),
-            // Something must stand for what a layer does not have.
-            None => (
-                Norm { gamma: bias.clone(), beta: bias.clone() },
-                Moments { mean: bias.clone(), variance: bias.clone() },
-            ),
-        };
-        Self {
-            above: above.in_rows(),
-            hidden: Rows::new(hidden),
-            norm,
-            moments,
-            slope: columns.slope.map_or(bias, plain),
-            spec,
-            steps,
-        }
-    }
-
-    /// Towers, rows, outputs.
-    pub(super) fn dims(&self) -> [usize; 3] {
-        let shape = self.hidden.tensor.meta.shape();
-        [shape[0], shape[1], shape[2]]
-    }
-
-    /// Largest vector for what is read, and for a tensor that is written.
-    pub(super) fn vector(&self, out_stride: usize) -> usize {
-        let grad_stride = self.above.stride().unwrap_or(self.hidden.width);
-        vector_size(&[self.hidden.width, self.hidden.stride, grad_stride, out_stride])
-    }
-}
+use super::saved::{BackwardAt, Saved, element_of, hidden_of};
+use super::tensor::{OnCube, address, array, empty_plain};
 
 /// Sums of a column, as in [`Partial`].
 const KINDS: usize = 3;
-
-/// Sums over chunks of the rows of a batch.
-pub(super) struct Partial<R: CubeRuntime> {
-    /// `[3, chunks, K, O]`: of the gradient after dropout and activation; of the same times the standardized matmul, with
-    /// batch norm; of what the slope of a PReLU gets, with one.
-    pub(super) sums: CubeTensor<R>,
-    pub(super) chunks: Chunks,
-}
 
 /// The sums of a layer; below the logits, those for the gradients of their weights as well.
 pub(super) fn chunk_sums<R: CubeRuntime>(saved: &Saved<R>) -> Partial<R> {
@@ -276,35 +211,6 @@ struct RowSums<N: Size> {
     logit_bias: f32,
 }
 
-/// What the rows of a column have in common backward.
-#[derive(CubeType, Clone, Copy)]
-pub(super) struct BackwardAt<N: Size> {
-    pub(super) above: AboveAt<N>,
-    pub(super) norm: ColumnNorm<N>,
-    pub(super) slope: f32,
-    /// The first row of the tower among those of all.
-    pub(super) first_row: usize,
-    pub(super) column: usize,
-    pub(super) columns: usize,
-    pub(super) hidden_stride: usize,
-}
-
-/// The matmul of a row of the tower.
-#[cube]
-pub(super) fn hidden_of<N: Size>(
-    hidden: &Array<Vector<f32, N>>,
-    at: &BackwardAt<N>,
-    row: usize,
-) -> Vector<f32, N> {
-    hidden[(at.first_row + row) * at.hidden_stride + at.column]
-}
-
-/// The number of the first element of a row of the tower, for its dropout.
-#[cube]
-pub(super) fn element_of<N: Size>(at: &BackwardAt<N>, row: usize) -> usize {
-    ((at.first_row + row) * at.columns + at.column) * N::value()
-}
-
 /// Adds `count` rows of a unit from `first` on: all are read, then computed, so that it waits for memory once. Below the
 /// logits what the layer returned is computed again.
 #[cube]
@@ -369,120 +275,4 @@ fn sum_of_lines<N: Size>(
     sync_cube();
     add_lines::<N>(lines, layout);
     lines[UNIT_POS_X as usize]
-}
-
-/// A grid for joining chunks: [`LANES`] columns a cube, the chunks cut among its [`LINES`] lines.
-fn join_grid(columns: usize, kinds: u32) -> (CubeCount, CubeDim) {
-    let across = columns.div_ceil(LANES as usize) as u32;
-    (CubeCount::Static(across, kinds, 1), CubeDim::new_2d(LANES, LINES))
-}
-
-/// Sums of the chunks of the first kind, and, if `two`, of the second; else the first ones twice.
-pub(super) fn join<R: CubeRuntime, const D: usize>(
-    partial: &Partial<R>,
-    shape: [usize; D],
-    two: bool,
-) -> [CubeTensor<R>; 2] {
-    join_from(partial, 0, shape, two)
-}
-
-/// Sums of the chunks of one kind, and, if `two`, of the kind after it; else the first ones twice.
-fn join_from<R: CubeRuntime, const D: usize>(
-    partial: &Partial<R>,
-    kind: usize,
-    shape: [usize; D],
-    two: bool,
-) -> [CubeTensor<R>; 2] {
-    let Partial { sums, chunks } = partial;
-    let out = empty_plain(sums, shape);
-    let next = if two { empty_plain(sums, shape) } else { out.clone() };
-    let units = shape.iter().product::<usize>();
-    let (cubes, dim) = join_grid(units, if two { 2 } else { 1 });
-    // SAFETY: units beyond the columns read and write nothing.
-    unsafe {
-        join_sums_kernel::launch_unchecked(
-            &sums.client,
-            cubes,
-            dim,
-            array(sums),
-            array(&out),
-            array(&next),
-            kind * chunks.count * units,
-            chunks.count,
-            units,
-            two,
-        );
-    }
-    [out, next]
-}
-
-/// A column of one kind of sum: each line of a cube adds its share of the chunks in their order, then lines are added.
-/// Every cube that asks gets the same bits; all of its units must ask.
-#[cube]
-pub(super) fn join_sums<N: Size>(
-    partial: &Array<Vector<f32, N>>,
-    #[comptime] kind: usize,
-    column: usize,
-    columns: usize,
-    exists: bool,
-    chunks: usize,
-    #[comptime] layout: Layout,
-) -> Vector<f32, N> {
-    let mut sums = SharedMemory::<Vector<f32, N>>::new(comptime!(UNITS as usize));
-    let unit = UNIT_POS as usize;
-    let share = chunks.div_ceil(comptime!(layout.lines as usize));
-    let start = min(UNIT_POS_Y as usize * share, chunks);
-    let end = min(start + share, chunks);
-    let mut sum = Vector::<f32, N>::new(0.0f32);
-    if exists {
-        for chunk in start..end {
-            sum += partial[(kind * chunks + chunk) * columns + column];
-        }
-    }
-    sums[unit] = sum;
-    sync_cube();
-    add_lines::<N>(&mut sums, layout);
-    sums[UNIT_POS_X as usize]
-}
-
-/// Each line adds its share of the chunks in their order, then lines are added.
-#[cube(launch_unchecked)]
-fn join_sums_kernel(
-    partial: &Array<f32>,
-    out: &mut Array<f32>,
-    next: &mut Array<f32>,
-    first: usize,
-    chunks: usize,
-    units: usize,
-    #[comptime] two: bool,
-) {
-    let mut sums = SharedMemory::<Vector<f32, Const<1>>>::new(comptime!(UNITS as usize));
-    let unit = UNIT_POS as usize;
-    let column = (CUBE_POS_X * LANES + UNIT_POS_X) as usize;
-    let exists = column < units;
-    let share = chunks.div_ceil(comptime!(LINES as usize));
-    let start = min(UNIT_POS_Y as usize * share, chunks);
-    let end = min(start + share, chunks);
-    let kind = first + CUBE_POS_Y as usize * (chunks * units);
-    let mut sum = 0.0f32;
-    if exists {
-        for chunk in start..end {
-            sum += partial[kind + chunk * units + column];
-        }
-    }
-    sums[unit] = Vector::new(sum);
-    sync_cube();
-    add_lines::<Const<1>>(&mut sums, Layout::JOINING);
-    if exists && UNIT_POS_Y == 0 {
-        let total = f32::cast_from(sums[unit]);
-        if comptime!(two) {
-            if CUBE_POS_Y == 0 {
-                out[column] = total;
-            } else {
-                next[column] = total;
-            }
-        } else {
-            out[column] = total;
-        }
-    }
 }

@@ -57,8 +57,6 @@ pub(crate) struct Stage {
     pub(crate) flags: Vec<bool>,
     /// Rows that reached it.
     pub(crate) count: usize,
-    /// Rows whose cell is missing.
-    pub(crate) missing: Vec<usize>,
     weight: u32,
 }
 
@@ -98,18 +96,12 @@ impl Labels {
     /// # Errors
     /// One line: what was looked for, and which columns could be named.
     pub(crate) fn find(columns: &[Column], said: Said<'_>, rows: LabelRows<'_>) -> Result<Self, RunError> {
-        let mut clicks = candidates(columns, said.click, CLICK, rows)?;
-        clicks.retain(|click| click.missing.is_empty());
+        let clicks = candidates(columns, said.click, CLICK, rows)?;
         let conversions = candidates(columns, said.conversion, CONVERSION, rows)?;
         let mut best: Option<(u32, Self)> = None;
         let mut nearest: Option<(usize, &Stage, &Stage)> = None;
-        let mut unknown = None;
         for click in &clicks {
             for conversion in conversions.iter().filter(|stage| stage.column != click.column) {
-                if let Some(row) = conversion.missing.iter().find(|row| click.flags[**row]) {
-                    unknown = unknown.or(Some((*row, click, conversion)));
-                    continue;
-                }
                 let orphans = click.orphans_of(conversion);
                 let weight = click.weight + conversion.weight;
                 let is_funnel = orphans as f64 <= ORPHANS * conversion.count as f64;
@@ -125,17 +117,15 @@ impl Labels {
             }
         }
         let Some((_, mut labels)) = best else {
-            return Err(match (unknown, nearest) {
-                (Some(pair), _) => unknown_conversion(pair, rows),
-                (None, Some(pair)) => no_funnel(pair, rows.path),
-                (None, None) => nothing_found(columns, &clicks, &conversions, rows),
+            return Err(match nearest {
+                Some(pair) => no_funnel(pair, rows.path),
+                None => nothing_found(columns, &clicks, &conversions, rows),
             });
         };
         let all = clicks.iter().chain(&conversions);
         let own = [labels.click.column.clone(), labels.conversion.column.clone()];
         for stage in all.filter(|stage| !own.contains(&stage.column)) {
-            let is_whole = stage.missing.is_empty();
-            let inside = is_whole && stage.count > 0 && labels.click.orphans_of(stage) == 0;
+            let inside = stage.count > 0 && labels.click.orphans_of(stage) == 0;
             if inside && !labels.between.contains(&stage.column) {
                 labels.between.push(stage.column.clone());
                 labels.longer = labels.longer.take().or_else(|| labels.with(stage));
@@ -166,11 +156,9 @@ impl Labels {
 
 impl Stage {
     fn of(column: &Column, weight: u32) -> Option<Self> {
-        let cells = labels_of(column)?;
-        let flags: Vec<bool> = cells.iter().map(|cell| *cell == Some(true)).collect();
+        let flags = flags(column)?;
         let count = flags.iter().filter(|flag| **flag).count();
-        let missing = cells.iter().enumerate().filter(|(_, cell)| cell.is_none()).map(|(row, _)| row);
-        Some(Self { column: column.name.clone(), flags, count, missing: missing.collect(), weight })
+        Some(Self { column: column.name.clone(), flags, count, weight })
     }
 
     /// Rows that reached a later stage without this one.
@@ -214,25 +202,16 @@ fn candidates(
 /// Spellings of labels in a column at most: `0`, `0.0`, `False`, ...
 const MOST_SPELLINGS: usize = 8;
 
-/// The labels of a column, if all its cells are labels or missing; `None` of a missing one.
-fn labels_of(column: &Column) -> Option<Vec<Option<bool>>> {
+/// The labels of a column, if all its cells are labels.
+fn flags(column: &Column) -> Option<Vec<bool>> {
     match column.kind {
         Kind::Text | Kind::Number | Kind::Flag
-            if column.stats.distinct <= MOST_SPELLINGS && column.stats.present > 0 =>
+            if column.stats.distinct <= MOST_SPELLINGS && column.stats.missing() == 0 =>
         {
-            let label = |cell: Option<&str>| match cell {
-                Some(cell) => label_of(cell).map(Some),
-                None => Some(None),
-            };
-            column.cells().map(label).collect()
+            column.cells().map(flag).collect()
         }
         _ => None,
     }
-}
-
-/// Whether all cells of a column are labels.
-fn is_whole(column: &Column) -> bool {
-    column.stats.missing() == 0 && labels_of(column).is_some()
 }
 
 /// As the labels of a training are read.
@@ -260,17 +239,6 @@ fn first_odd(column: &Column) -> Option<(usize, String)> {
     Some((row, cell.map_or_else(|| "nothing".to_owned(), quoted)))
 }
 
-fn unknown_conversion((row, click, conversion): (usize, &Stage, &Stage), rows: LabelRows<'_>) -> RunError {
-    let first = &click.column;
-    let second = &conversion.column;
-    let reason = format!(
-        "`{second}` is missing where `{first}` is 1 ({}): a missing label can stand for a stage that was not reached, which is \
-         known only where `{first}` is 0; fill it in or leave such rows out, or name the labels with --click COL --conversion COL",
-        rows.place(row)
-    );
-    DataError::file(rows.path, reason).into()
-}
-
 fn no_funnel((orphans, click, conversion): (usize, &Stage, &Stage), path: &Path) -> RunError {
     let first = &click.column;
     let second = &conversion.column;
@@ -295,7 +263,7 @@ fn nothing_found(
         (_, [conversion, ..]) => format!("found a conversion (`{}`) but no click", conversion.column),
     };
     let usable: Vec<&str> =
-        columns.iter().filter(|column| is_whole(column)).map(|column| column.name.as_str()).collect();
+        columns.iter().filter(|column| flags(column).is_some()).map(|column| column.name.as_str()).collect();
     let usable = match usable.as_slice() {
         [] => "no column holds 0 and 1 alone".to_owned(),
         names => format!("columns of 0 and 1 are {}", listed(names)),
@@ -304,8 +272,8 @@ fn nothing_found(
         [] => String::new(),
         odd => format!(
             "; {}, and a label is 0 or 1 (or true or false): convert it, or write the run file by hand and say \
-             labels.positive = [\"yes\"] and labels.negative = [\"no\"], or labels.missing = \"zero\" where a missing \
-             label means that its stage was not reached",
+             labels.positive = [\"yes\"] and labels.negative = [\"no\"], or labels.missing = \"zero\" for nothing behind \
+             no click",
             odd.join(", ")
         ),
     };

@@ -7,7 +7,7 @@ use arrow::datatypes::DataType;
 
 use esmm_data::{Chunk, DataError, DataFile, SourceSpec};
 
-use crate::dialect;
+use crate::{dialect, list};
 
 /// Rows that are looked at, about.
 const ROWS: usize = 200_000;
@@ -76,22 +76,19 @@ impl Sample {
         }
     }
 
-    /// Takes commas for decimal marks, and points for what stands between thousands, where commas do not stand between fields and a
-    /// column is written so.
+    /// Takes commas for decimal marks where they do not stand between fields and all cells of a column have one.
     fn find_decimal_comma(&mut self) {
         if self.source.csv.delimiter.is_none_or(|delimiter| delimiter == ',') {
             return;
         }
-        let points = |name: &String| {
+        let is_comma = |name: &String| {
             let arrays =
                 self.chunks.iter().filter_map(|chunk| chunk.column(name).ok()?.as_string_opt::<i32>());
             let cells: Vec<&str> = arrays.flatten().flatten().filter(|cell| !cell.is_empty()).collect();
-            points_of_comma_numbers(&cells)
+            !cells.is_empty() && list::is_decimal_comma(&cells, ',')
         };
-        let found: Vec<bool> = self.columns.iter().filter_map(points).collect();
-        if !found.is_empty() {
+        if self.columns.iter().any(is_comma) {
             self.source.spelling.decimal = ',';
-            self.source.spelling.thousands = found.contains(&true).then_some('.');
             let spelling = Arc::new(self.source.spelling.clone());
             self.chunks =
                 std::mem::take(&mut self.chunks).into_iter().map(|chunk| chunk.spelled(&spelling)).collect();
@@ -184,29 +181,6 @@ fn text_bytes(chunk: &Chunk) -> usize {
     lengths.map(|length| length as usize).sum::<usize>() + chunk.rows() * chunk.batch().num_columns()
 }
 
-/// Whether points stand between the thousands of numbers with a decimal comma: `1.234,50`. `None` unless all cells are such
-/// numbers or whole ones, half of them at least with a comma.
-fn points_of_comma_numbers(cells: &[&str]) -> Option<bool> {
-    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-    let mut commas = 0;
-    let mut has_points = false;
-    for cell in cells {
-        let unsigned = cell.trim().trim_start_matches(['-', '+']);
-        let (whole, fraction) =
-            unsigned.split_once(',').map_or((unsigned, "0"), |(whole, rest)| (whole, rest));
-        let (first, thousands) =
-            whole.split_once('.').map_or((whole, None), |(first, rest)| (first, Some(rest)));
-        let are_threes = |rest: &str| rest.split('.').all(|part| part.len() == 3 && digits(part));
-        let is_grouped = thousands.is_none_or(|rest| first.len() <= 3 && are_threes(rest));
-        if !digits(first) || !digits(fraction) || !is_grouped {
-            return None;
-        }
-        commas += usize::from(unsigned.contains(','));
-        has_points |= thousands.is_some();
-    }
-    (commas > 0 && 2 * commas >= cells.len()).then_some(has_points)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -227,25 +201,6 @@ mod tests {
         std::fs::write(path("b.csv"), rows(7)).unwrap();
         let sample = Sample::read(&[path("b.csv")]).unwrap();
         assert_eq!((sample.rows, sample.total, sample.is_whole()), (7, 7, true));
-    }
-
-    #[test]
-    fn numbers_with_a_decimal_comma_are_told() {
-        for (cells, expected) in [
-            (&["9,5", "10,25"][..], Some(false)),
-            (&["9,5", "-1.234,50", "10"], Some(true)),
-            (&["1.234.567,8"], Some(true)),
-            (&["12", "13"], None),
-            (&["9,5", "12", "13"], None),
-            (&["1,2,3", "4,5"], None),
-            (&["12.34,5"], None),
-            (&["1234.567,5"], None),
-            (&["9,5", "a"], None),
-            (&["9,5", ",5"], None),
-            (&[], None),
-        ] {
-            assert_eq!(points_of_comma_numbers(cells), expected, "{cells:?}");
-        }
     }
 
     #[test]

@@ -13,9 +13,9 @@ const EXACT: &str = "time timestamp ts datetime date dt day event_time event_tim
 /// Words of times.
 const WORDS: &str = "time timestamp ts date datetime day at";
 /// Words of other times and of durations.
-const OTHER: &str = "dwell watch stay duration last first birth register registered registration release released publish \
-    published update updated spent since";
-/// The weight of a column of dates whose name does not tell what they are the time of.
+const OTHER: &str = "dwell watch stay duration last first birth birthday born dob register registered registration signup \
+    joined renewal release released publish published update updated spent since";
+/// The weight of a column of times whose name does not tell of what.
 const UNNAMED: u32 = 1;
 /// The smallest number that is a moment whatever the name: 1973, in seconds since 1970, or 19000101.
 const MOMENT: f64 = 19_000_101.0;
@@ -40,6 +40,10 @@ impl SplitGuess {
     pub(crate) fn of(columns: &[Column], whole: bool) -> Self {
         let mut times: Vec<(u32, &Column)> =
             columns.iter().filter_map(|column| Some((weight(column)?, column))).collect();
+        // Where that is known, a time without such a name is that of something else, as a birthday.
+        if columns.iter().any(is_time_with_holes) {
+            times.retain(|(weight, _)| *weight > UNNAMED);
+        }
         times.sort_by_key(|(weight, column)| std::cmp::Reverse((*weight, column.stats.distinct)));
         let names: Vec<&str> = times.iter().map(|(_, column)| column.name.as_str()).collect();
         for (weight, column) in &times {
@@ -55,7 +59,7 @@ impl SplitGuess {
                 unsure = Some(format!("{} are times: split by `{}`", listed(&names), column.name));
             } else if *weight == UNNAMED {
                 unsure = Some(format!(
-                    "`{}` is taken for the time of an impression, for it holds dates: say split = {{ by = \"random\", ... }} if it is \
+                    "`{}` is taken for the time of an impression, for it holds times: say split = {{ by = \"random\", ... }} if it is \
                      that of something else",
                     column.name
                 ));
@@ -90,23 +94,20 @@ impl SplitGuess {
 /// What keeps a column from being the time of an impression: some of its values, and how to write them. Of several columns
 /// the one with the fewest such values. What [`choose`](crate::choose) says of columns of dates is not said again.
 fn nearly_time(columns: &[Column]) -> Option<String> {
-    let is_read = |cell: &str| cell.parse().is_ok_and(f64::is_finite) || moment_of(cell).is_some();
     let mut near = Vec::new();
     for column in columns {
         let stats = &column.stats;
         let is_told = stats.no_moment.is_some() && stats.dates == stats.present;
         let is_near = is_named_time(&column.name) || 10 * stats.moments >= 9 * stats.rows;
-        if is_told || !is_near || stats.distinct <= 2 || column.lengths.is_some() {
-            continue;
-        }
-        let unread = || column.cells().filter(|cell| !cell.is_some_and(is_read));
-        match unread().count() {
-            0 => {}
-            count => near.push((count, column, unread().flatten().next())),
+        let count = unread(column).count();
+        // What most rows have no value of, as the time of a click, is not the time of an impression.
+        let is_there = 10 * stats.present >= 9 * stats.rows;
+        if count > 0 && is_near && is_there && !is_told && stats.distinct > 2 && column.lengths.is_none() {
+            near.push((count, column));
         }
     }
-    let (count, column, example) = near.into_iter().min_by_key(|(count, ..)| *count)?;
-    let found = match example {
+    let (count, column) = near.into_iter().min_by_key(|(count, _)| *count)?;
+    let found = match unread(column).flatten().next() {
         Some(text) => format!("are not read as times, such as {}", quoted(text)),
         None => "are missing".to_owned(),
     };
@@ -119,8 +120,16 @@ fn nearly_time(columns: &[Column]) -> Option<String> {
     ))
 }
 
-fn has_time_of_day(column: &Column) -> bool {
-    column.cells().flatten().all(|cell| cell.contains(':'))
+/// The cells that are no time: missing ones, and those that are neither a number nor read as a moment.
+fn unread(column: &Column) -> impl Iterator<Item = Option<&str>> {
+    let is_read = |cell: &str| cell.parse().is_ok_and(f64::is_finite) || moment_of(cell).is_some();
+    column.cells().filter(move |cell| !cell.is_some_and(is_read))
+}
+
+/// Whether a column is named as the time of an impression and would be it but for some cells.
+fn is_time_with_holes(column: &Column) -> bool {
+    let unread = unread(column).count();
+    is_named_time(&column.name) && unread > 0 && 10 * unread <= column.stats.rows && column.stats.distinct > 2
 }
 
 /// Whether a name is that of the time of an impression, or has a word of times and none of other times.
@@ -147,8 +156,7 @@ fn weight(column: &Column) -> Option<u32> {
     match () {
         () if has(OTHER) || !is_moment => None,
         () if has(WORDS) => Some(2),
-        // A date of birth has no time of day.
-        () => (column.kind == Kind::Time || is_dates && has_time_of_day(column)).then_some(UNNAMED),
+        () => (column.kind == Kind::Time).then_some(UNNAMED),
     }
 }
 

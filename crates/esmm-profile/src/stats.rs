@@ -1,6 +1,7 @@
 //! What is counted in a column: values, numbers, dates.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 
 use esmm_data::moment_of;
 
@@ -95,17 +96,27 @@ impl Stats {
     }
 }
 
+/// Years of dates: what has none of them is a code of numbers.
+const YEARS: RangeInclusive<u32> = 1800..=2199;
+
 /// Whether a text begins with a date in one of the ways in which people write them: `2024-01-31`, `31.01.2024`, `1/31/2024`.
 pub(crate) fn looks_like_date(text: &str) -> bool {
     let end =
         text.find(|letter: char| !letter.is_ascii_digit() && !"-./".contains(letter)).unwrap_or(text.len());
     let (date, rest) = text.split_at(end);
     let Some(separator) = date.chars().find(|letter| !letter.is_ascii_digit()) else { return false };
-    let parts: Vec<usize> = date.split(separator).map(str::len).collect();
-    let short = |length: usize| (1..=2).contains(&length);
+    let parts: Vec<&str> = date.split(separator).collect();
+    let number = |part: &str, length: RangeInclusive<usize>| {
+        part.parse::<u32>().ok().filter(|_| length.contains(&part.len()))
+    };
+    let is_year = |part: &str| number(part, 4..=4).is_some_and(|year| YEARS.contains(&year));
+    let is_month_and_day = |one: &str, other: &str| match (number(one, 1..=2), number(other, 1..=2)) {
+        (Some(one), Some(other)) => (1..=12).contains(&one.min(other)) && (1..=31).contains(&one.max(other)),
+        _ => false,
+    };
     let fits = match parts.as_slice() {
-        [4, month, day] => short(*month) && short(*day),
-        [one, other, 4] => short(*one) && short(*other),
+        [year, month, day] if is_year(year) => is_month_and_day(month, day),
+        [one, other, year] if is_year(year) => is_month_and_day(one, other),
         _ => false,
     };
     fits && !date.ends_with(separator) && (rest.is_empty() || rest.starts_with([' ', 'T', 't', ',']))
@@ -131,6 +142,12 @@ mod tests {
         }
         for text in
             ["1.2.3", "10.0.2024.1", "555-1234", "2024-01", "2024-01-31-7", "a", "", "1.2024", "12-34-5678x"]
+        {
+            assert!(!looks_like_date(text), "{text}");
+        }
+        // Codes of categories: no month, no day, no year.
+        for text in
+            ["18/48/2024", "18.18.2006", "1/0/2024", "2024-13-32", "11-17-1097", "1027/8/8", "12-11-3456"]
         {
             assert!(!looks_like_date(text), "{text}");
         }

@@ -161,9 +161,6 @@ fn data(guesses: &Guesses, sample: &Sample, paths: &[String]) -> String {
     if sample.source.spelling.decimal != '.' {
         text.push_str(&format!("decimal = {}\n", toml_text(&sample.source.spelling.decimal.to_string())));
     }
-    if let Some(mark) = sample.source.spelling.thousands {
-        text.push_str(&format!("thousands = {}\n", toml_text(&mark.to_string())));
-    }
     if let Some((separator, weight)) = guesses.lists {
         if separator != '|' {
             text.push_str(&format!("list_separator = {}\n", toml_text(&separator.to_string())));
@@ -219,11 +216,6 @@ fn labels(guesses: &Guesses) -> String {
     if let Some(stages) = &labels.longer {
         let stages: Vec<String> = stages.iter().map(|stage| toml_text(stage)).collect();
         text.push_str(&format!("# or one stage more: stages = [{}]\n", stages.join(", ")));
-    }
-    if !labels.conversion.missing.is_empty() {
-        text.push_str(&format!(
-            "# {conversion} is missing in rows without a click: there the stage was not reached.\nmissing = \"zero\"\n"
-        ));
     }
     text.push_str(match labels.orphans {
         0 => "# A conversion without a click is an error; orphan_conversions = \"drop\" leaves such rows out.\n",

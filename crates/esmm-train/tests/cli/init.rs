@@ -274,38 +274,6 @@ fn a_time_that_cannot_be_read_is_told_with_what_can() {
     assert!(unsure("colour", &|row| format!("c{}", row % 7)).contains("no column looks like the time"));
 }
 
-/// A file as a spreadsheet in Germany writes it: its marks, its dates, its names.
-#[test]
-fn numbers_and_times_are_told_whatever_the_country() {
-    let workspace = Workspace::new();
-    let mut text = String::from("Zeitpunkt;Geburtstag;Kunde;Preis;click;conversion\n");
-    for row in 0..1000_u32 {
-        let (day, hour, minute) = (1 + row / 48, row / 2 % 24, row % 2 * 30);
-        let click = u32::from(mixed(row).is_multiple_of(3));
-        let conversion = click * u32::from(mixed(row + 5000).is_multiple_of(3));
-        let price = mixed(row + 9000) % 4000;
-        text += &format!(
-            "{day:02}.11.2023 {hour:02}:{minute:02};{day:02}.{:02}.1980;K{};1.{:03},{:02};{click};{conversion}\n",
-            1 + row % 12,
-            row % 37,
-            price / 4,
-            price % 4 * 25,
-        );
-    }
-    workspace.write("data.csv", &text);
-    let said = workspace.esmm(&["init", "data.csv", "-o", "guess.toml"]);
-    assert_eq!(said.code, 0, "{}", said.stderr);
-    let file: toml::Table = workspace.read("guess.toml").parse().unwrap();
-    let data = &file["data"];
-    assert_eq!((data["decimal"].as_str(), data["thousands"].as_str()), (Some(","), Some(".")));
-    assert_eq!(data["split"]["column"].as_str(), Some("Zeitpunkt"));
-    assert!(said.stderr.contains("`Zeitpunkt` is taken for the time of an impression"), "{}", said.stderr);
-    let draft = workspace.read("guess.toml");
-    assert!(feature(&file, "Preis").is_some_and(|price| price.contains("encode = \"ple\"")), "{draft}");
-    let said = workspace.esmm(&["train", "guess.toml", "--run-dir", "run"]);
-    assert_eq!(said.code, 0, "{}", said.stderr);
-}
-
 #[test]
 fn nothing_is_replaced_unasked() {
     Funnel::ALL.into_iter().for_each(replaces_nothing);
@@ -441,38 +409,6 @@ fn a_label_that_is_none_is_named_by_its_line() {
     assert!(error.contains("`click` holds `yes` (data.csv:5)"), "{error}");
 }
 
-/// Conversions are often known of clicked rows alone.
-#[test]
-fn labels_are_missing_only_where_the_stage_before_was_not_reached() {
-    let workspace = Workspace::new();
-    let text = csv(400).replace(",0,0\n", ",0,\n");
-    assert!(text.contains(",0,\n") && text.contains(",1,0\n"));
-    workspace.write("data.csv", &text);
-    for args in [&[][..], &["--conversion", "conversion"]] {
-        let file = drafted(&workspace, args);
-        assert_eq!(file["labels"]["missing"].as_str(), Some("zero"));
-        let said = workspace.esmm(&["train", "guess.toml", "--run-dir", "run", "--overwrite"]);
-        assert_eq!(said.code, 0, "{}", said.stderr);
-    }
-    workspace.write("data.csv", &csv(400));
-    assert_eq!(drafted(&workspace, &[])["labels"].get("missing"), None);
-    let at = text.lines().position(|line| line.ends_with(",1,0")).unwrap();
-    workspace.write("data.csv", &text.replacen(",1,0\n", ",1,\n", 1));
-    for args in [
-        &["init", "data.csv", "-o", "a.toml"][..],
-        &["init", "data.csv", "-o", "a.toml", "--conversion", "conversion"],
-    ] {
-        let error = workspace.esmm(args).error(1).to_owned();
-        let expected =
-            format!("data.csv: `conversion` is missing where `click` is 1 (data.csv:{}): ", at + 1);
-        assert!(error.starts_with(&expected), "{error}");
-    }
-    // What nobody clicked cannot be missing.
-    workspace.write("data.csv", &csv(400).replacen(",0,0\n", ",,0\n", 1));
-    let error = workspace.esmm(&["init", "data.csv", "-o", "a.toml"]).error(1).to_owned();
-    assert!(error.contains("`click` holds nothing (data.csv:"), "{error}");
-}
-
 /// One conversion without a click in a hundred rows is dropped; a third of them is no funnel.
 #[test]
 fn conversions_without_a_click_are_few_or_no_funnel() {
@@ -589,7 +525,7 @@ fn the_synthetic_funnel_is_understood() {
 #[test]
 fn columns_of_parquet_have_types() {
     let workspace = Workspace::new();
-    write_parquet(&workspace.path("data.parquet"), 2000);
+    write_parquet(&workspace.path("data.parquet"), 2000, Some);
     let said = workspace.esmm(&["init", "data.parquet", "-o", "guess.toml"]);
     assert_eq!(said.code, 0, "{}", said.stderr);
     let file: toml::Table = workspace.read("guess.toml").parse().unwrap();
@@ -601,7 +537,7 @@ fn columns_of_parquet_have_types() {
             ("score", "encode = \"ple\", missing = 0.5"),
         ],
     );
-    for left_out in ["cate_weights", "vector", "at", "signup_date"] {
+    for left_out in ["cate_weights", "vector", "at", "signup_date", "contract"] {
         assert_eq!(feature(&file, left_out), None, "{left_out}");
     }
     assert_eq!(file["data"]["split"]["column"].as_str(), Some("at"));
@@ -610,7 +546,20 @@ fn columns_of_parquet_have_types() {
     assert_eq!(said.code, 0, "{}", said.stderr);
 }
 
-fn write_parquet(path: &std::path::Path, rows: i64) {
+/// Where one time of an impression is not known, the dates of something else do not take its place.
+#[test]
+fn a_time_with_holes_is_not_replaced_by_another() {
+    let workspace = Workspace::new();
+    write_parquet(&workspace.path("data.parquet"), 2000, |row| (row != 7).then_some(row));
+    let said = workspace.esmm(&["init", "data.parquet", "-o", "guess.toml"]);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    assert!(said.stderr.contains("split: at random"), "{}", said.stderr);
+    let hint = "`at` may be the time of an impression, but 1 of its 2,000 values are missing";
+    assert!(said.stderr.contains(hint), "{}", said.stderr);
+}
+
+/// `seen` is the second at which an impression was seen, if that is known.
+fn write_parquet(path: &std::path::Path, rows: i64, seen: impl Fn(i64) -> Option<i64>) {
     use std::sync::Arc;
 
     use arrow::array::{
@@ -632,13 +581,17 @@ fn write_parquet(path: &std::path::Path, rows: i64) {
     let columns: Vec<(&str, ArrayRef)> = vec![
         (
             "at",
-            Arc::new(TimestampMillisecondArray::from_iter_values(
-                numbers().map(|row| 1_700_000_000_000 + row * 1000),
+            Arc::new(TimestampMillisecondArray::from_iter(
+                numbers().map(|row| seen(row).map(|second| 1_700_000_000_000 + second * 1000)),
             )),
         ),
         (
             "signup_date",
             Arc::new(Date32Array::from_iter_values(numbers().map(|row| 18_000 + (row % 400) as i32))),
+        ),
+        (
+            "contract",
+            Arc::new(Date32Array::from_iter_values(numbers().map(|row| 19_000 + (row % 300) as i32))),
         ),
         ("segment", Arc::new(segments)),
         ("cates", Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(cates))),

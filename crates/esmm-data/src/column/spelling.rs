@@ -263,11 +263,15 @@ fn has_decimal_comma(cell: &str) -> bool {
     unsigned.rsplit_once(',').is_some_and(|(whole, rest)| digits(rest) && digits(&whole.replace('.', "")))
 }
 
-/// `1.234.567` as `1234567`: one to three digits, then groups of three.
+/// `1.234.567` as `1234567`: one to three digits, then groups of three. None begins with a 0: `0.500` is half of one, and not
+/// written with this mark.
 fn joined_thousands(whole: &str, mark: char) -> Option<String> {
     let mut groups = whole.split(mark);
     let digits = |group: &str| group.bytes().all(|byte| byte.is_ascii_digit());
     let first = groups.next().filter(|first| (1..=3).contains(&first.len()) && digits(first))?;
+    if first.starts_with('0') {
+        return None;
+    }
     let mut joined = first.to_owned();
     for group in groups {
         if group.len() != 3 || !digits(group) {
@@ -327,7 +331,13 @@ mod tests {
             (both.real("1.234,5"), both.real("12.345.678")),
             (Ok(Some(1234.5)), Ok(Some(12_345_678.0)))
         );
-        assert_eq!((both.real("1.23,5"), both.real("1.5")), (Err(NoNumber::Text), Err(NoNumber::Text)));
+        for text in ["1.23,5", "1.5", "0.500", "00.500", "012.345,5"] {
+            assert_eq!(both.real(text), Err(NoNumber::Text), "{text}");
+        }
+        assert_eq!(
+            (both.real("0,5"), both.real("0"), both.real("100.000")),
+            (Ok(Some(0.5)), Ok(Some(0.0)), Ok(Some(1e5)))
+        );
     }
 
     #[test]

@@ -5,7 +5,9 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use crate::common::{Said, Workspace};
 
@@ -67,18 +69,18 @@ fn stand_in(workspace: &Workspace) -> Option<PathBuf> {
     Some(folder)
 }
 
-/// Waits for a command, which must not wait for a device that never answers.
+/// Waits for a command, which must not wait for a device that never answers. What it writes is read meanwhile: with
+/// backtraces that is more than a pipe holds.
 pub(crate) fn wait(mut command: Command) -> Said {
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let end = Instant::now() + Duration::from_secs(300);
-    while child.try_wait().unwrap().is_none() {
-        if Instant::now() > end {
-            child.kill().unwrap();
-            panic!("the command hangs: {}", Said::from(child.wait_with_output().unwrap()).stderr);
-        }
-        std::thread::sleep(Duration::from_millis(20));
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let process = child.id().to_string();
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || sender.send(child.wait_with_output().unwrap()));
+    if let Ok(output) = receiver.recv_timeout(Duration::from_secs(300)) {
+        return Said::from(output);
     }
-    Said::from(child.wait_with_output().unwrap())
+    Command::new("kill").args(["-9", &process]).status().unwrap();
+    panic!("the command hangs: {}", Said::from(receiver.recv().unwrap()).stderr);
 }
 
 /// The one error of a command that failed because its device did. CubeCL's thread may panic once more while the process ends.

@@ -98,7 +98,7 @@ fn nearly_time(columns: &[Column]) -> Option<String> {
     for column in columns {
         let stats = &column.stats;
         let is_told = stats.no_moment.is_some() && stats.dates == stats.present;
-        let is_near = is_named_time(&column.name) || 10 * stats.moments >= 9 * stats.rows;
+        let is_near = Named::of(column).is_time() || 10 * stats.moments >= 9 * stats.rows;
         let count = unread(column).count();
         // What most rows have no value of, as the time of a click, is not the time of an impression.
         let is_there = 10 * stats.present >= 9 * stats.rows;
@@ -129,14 +129,38 @@ fn unread(column: &Column) -> impl Iterator<Item = Option<&str>> {
 /// Whether a column is named as the time of an impression and would be it but for some cells.
 fn is_time_with_holes(column: &Column) -> bool {
     let unread = unread(column).count();
-    is_named_time(&column.name) && unread > 0 && 10 * unread <= column.stats.rows && column.stats.distinct > 2
+    Named::of(column).is_time() && unread > 0 && 10 * unread <= column.stats.rows && column.stats.distinct > 2
 }
 
-/// Whether a name is that of the time of an impression, or has a word of times and none of other times.
-fn is_named_time(name: &str) -> bool {
-    let words = words(name);
-    let has = |list: &str| words.iter().any(|word| is_one_of(word, list));
-    is_one_of(&words.join("_"), EXACT) || (has(WORDS) && !has(OTHER))
+/// What a column's name says of times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Named {
+    /// It is a name of the time of an impression.
+    Exactly,
+    /// It has a word of times.
+    Time,
+    /// It has a word of other times or of durations.
+    OtherTime,
+    /// Nothing.
+    NoTime,
+}
+
+impl Named {
+    fn of(column: &Column) -> Self {
+        let words = words(&column.name);
+        let has = |list: &str| words.iter().any(|word| is_one_of(word, list));
+        match () {
+            () if is_one_of(&words.join("_"), EXACT) => Self::Exactly,
+            () if has(OTHER) => Self::OtherTime,
+            () if has(WORDS) => Self::Time,
+            () => Self::NoTime,
+        }
+    }
+
+    /// Whether that is the time of an impression.
+    fn is_time(self) -> bool {
+        matches!(self, Self::Exactly | Self::Time)
+    }
 }
 
 /// How surely a column is the time of an impression.
@@ -147,16 +171,12 @@ fn weight(column: &Column) -> Option<u32> {
     if !readable || !(is_dates || stats.all_numbers()) || column.lengths.is_some() {
         return None;
     }
-    let words = words(&column.name);
-    let has = |list: &str| words.iter().any(|word| is_one_of(word, list));
     let is_moment = is_dates || stats.numbers.min >= MOMENT;
-    if is_one_of(&words.join("_"), EXACT) {
-        return Some(3);
-    }
-    match () {
-        () if has(OTHER) || !is_moment => None,
-        () if has(WORDS) => Some(2),
-        () => (column.kind == Kind::Time).then_some(UNNAMED),
+    match Named::of(column) {
+        Named::Exactly => Some(3),
+        Named::Time => is_moment.then_some(2),
+        Named::OtherTime => None,
+        Named::NoTime => (is_moment && column.kind == Kind::Time).then_some(UNNAMED),
     }
 }
 

@@ -37,7 +37,7 @@ pub fn check_repeated(source: &SourceSpec) -> Vec<String> {
     files.dedup();
     let warning = |file: &PathBuf| {
         format!(
-            "{}: is read more than once: its rows count as often, and copies of a row may train and test; name each file once",
+            "{}: is read more than once: its rows count as often, on whichever side of a split; name each file once",
             one_line(&file.display().to_string())
         )
     };

@@ -208,7 +208,7 @@ struct HiddenGradAt<N: Size> {
 
 /// `count` rows of a unit from `first` on: all are read, then computed, then written, so that it waits for memory once.
 /// Returns the largest magnitude of them and of what is known, if it is wanted.
-/// `&mut` keeps this order: NVIDIA's compiler moves reads of what no one writes behind the writes.
+/// `&mut` keeps this order: NVIDIA's compiler moves reads of what no one writes to after the writes.
 #[cube]
 fn hidden_grad_rows<N: Size>(
     grads: &mut Array<Vector<f32, N>>,
